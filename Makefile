@@ -1,0 +1,35 @@
+# Everything runs in the project's own .venv, made on first use; PYTHON chooses the interpreter (3.11 or 3.12).
+PYTHON ?= python3.11
+ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
+BIN := $(ROOT).venv/bin
+READY := $(ROOT).venv/.ready
+export PATH := $(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: setup demo test lint ui clean
+
+setup: $(READY)
+
+$(READY): $(ROOT)pyproject.toml
+	$(PYTHON) -m venv $(ROOT).venv
+	$(BIN)/python -m pip install --quiet --editable "$(ROOT)[dev]"
+	touch $@
+
+demo: $(READY) ## the main job on generated records
+	cd $(ROOT) && imputune extract synthetic
+	cd $(ROOT) && dvc repro
+	cd $(ROOT) && imputune compare synthetic
+	@echo "Done. 'make ui' opens the MLflow UI on these runs; README.md goes on with real records."
+
+test: lint
+	cd $(ROOT) && python -m pytest
+
+lint: $(READY)
+	cd $(ROOT) && ruff check . && ruff format --check . && mypy
+
+ui: $(READY) ## http://127.0.0.1:5000 (PORT changes it)
+	cd $(ROOT) && MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --port $(or $(PORT),5000) \
+	  --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///$(ROOT)mlflow.db)
+
+clean: ## removes .venv alone, no data and no result
+	rm -rf $(ROOT).venv

@@ -1,0 +1,196 @@
+"""params.yaml as frozen, typed models; what a key means stands beside it in params.yaml."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from imputune.errors import UserError, near_miss
+
+Head = Literal["mlp2"]
+Mode = Literal["frozen", "unfrozen"]
+ScheduleName = Literal["plateau"]
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Budget(_Section):
+    """Epochs at most, for one dataset."""
+
+    pretrain_epochs: Positive
+    finetune_epochs: Positive
+
+
+class Synthetic(_Section):
+    """The generated cohort: how many stays, from which seed."""
+
+    stays: Positive
+    seed: int
+
+
+class Folds(_Section):
+    """Cross-validation."""
+
+    count: Annotated[int, Field(ge=3)]
+
+
+class Masking(_Section):
+    """Hiding observed cells; see `imputune.data.masking.hiding_rates`."""
+
+    hiding: Literal["non_uniform", "uniform"]
+    share: Share
+    factor: Rate
+
+
+class Csai(_Section):
+    """Widths of the imputer; variables and hours come from the cohort."""
+
+    hidden: Positive
+    channels: Positive
+    attention_heads: Positive
+    feedforward: Positive
+
+
+class Pretrain(_Section):
+    """Training of the imputer."""
+
+    batch_size: Positive
+    learning_rate: Rate
+    imputation_weight: Weight
+    consistency_weight: Weight
+    gradient_norm: Rate
+
+
+class Finetune(_Section):
+    """Training of a head, and of the imputer under it when unfrozen."""
+
+    batch_size: Positive
+    patience: Positive
+    hidden_share: Annotated[float, Field(ge=0, lt=1)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Weight
+    gradient_norm: Rate
+
+
+class Plateau(_Section):
+    """ReduceLROnPlateau on validation loss (paper, section V.B)."""
+
+    learning_rate: Rate
+    factor: Share
+    patience: Positive
+    min_learning_rate: Rate
+
+
+class Schedules(_Section):
+    """Learning-rate schedules by name."""
+
+    plateau: Plateau
+
+
+class Grid(_Section):
+    """The cells that `dvc repro` fine-tunes."""
+
+    head: tuple[Head, ...] = Field(strict=False, min_length=1)
+    mode: tuple[Mode, ...] = Field(strict=False, min_length=1)
+    schedule: tuple[ScheduleName, ...] = Field(strict=False, min_length=1)
+
+
+class Params(_Section):
+    """All of params.yaml."""
+
+    dataset: str
+    seed: int
+    workers: Positive
+    budget: dict[str, Budget]
+    synthetic: Synthetic
+    folds: Folds
+    masking: Masking
+    csai: Csai
+    pretrain: Pretrain
+    finetune: Finetune
+    schedules: Schedules
+    grid: Grid
+
+    def budget_of(self, dataset: str) -> Budget:
+        """Return the dataset's epochs; raises UserError naming the datasets that have some."""
+        if dataset not in self.budget:
+            known = ", ".join(self.budget)
+            raise UserError(
+                f"params.yaml has no budget for dataset {dataset!r}{near_miss(dataset, self.budget)}: "
+                f"add it under budget (there are: {known})"
+            )
+        return self.budget[dataset]
+
+
+def read_params(path: Path) -> Params:
+    """Read params.yaml.
+
+    Raises UserError, one line, when the file is missing or no YAML, a key is unknown (with the near miss), missing, or
+    of the wrong type or range.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run inside the project's folder") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(_first_problem(path.name, error)) from None
+
+
+def use_dataset(path: Path, dataset: str) -> bool:
+    """Set `dataset:` in params.yaml, leaving every other byte as it is; return whether it changed."""
+    text = path.read_text()
+    changed = re.sub(r"^dataset: *[^\s#]+", f"dataset: {dataset}", text, count=1, flags=re.MULTILINE)
+    if changed != text:
+        path.write_text(changed)
+    return changed != text
+
+
+def _first_problem(name: str, error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        *above, key = (str(part) for part in problem["loc"])
+        known = list(_keys_at(above))
+        return f"{name}: unknown key {place!r}{near_miss(key, known)}: known here are {', '.join(known)}"
+    if problem["type"] == "missing":
+        return f"{name}: key {place!r} is missing: add it, README.md explains params.yaml"
+    return f"{name}: {place} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _keys_at(place: list[str]) -> Iterator[str]:
+    """Yield the keys allowed under a place such as ["schedules", "plateau"]."""
+    model: type[BaseModel] = Params
+    for key in place:
+        field = model.model_fields.get(key)
+        if field is None:
+            continue
+        annotation = field.annotation
+        if get_origin(annotation) in (dict, Union):
+            annotation = get_args(annotation)[-1]
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    yield from model.model_fields
+
+
+def find_root(start: Path) -> Path:
+    """Return the project folder at or above `start`, the one that holds params.yaml and dvc.yaml.
+
+    Raises UserError when there is none.
+    """
+    for folder in (start, *start.parents):
+        if (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file():
+            return folder
+    raise UserError(f"{start} is in no imputune project (no params.yaml and dvc.yaml): cd into your clone")

@@ -1,0 +1,51 @@
+"""What a user sees on the terminal: progress while folds train, tables at the end."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from imputune.training.recorder import Recorder
+
+screen = Console(stderr=True)
+output = Console()
+
+
+class _Watched:
+    """A recorder that moves a bar for each fold and passes everything on."""
+
+    def __init__(self, inner: Recorder, progress: Progress, epochs: int) -> None:
+        self.inner, self.progress, self.epochs = inner, progress, epochs
+        self.bars: dict[int, TaskID] = {}
+
+    def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        self.inner.epoch(fold, epoch, metrics)
+        if fold not in self.bars:
+            self.bars[fold] = self.progress.add_task(f"fold {fold}", total=self.epochs)
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if "validation" in name)
+        self.progress.update(self.bars[fold], completed=epoch + 1, description=f"fold {fold}  {shown}")
+
+    def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
+        self.inner.fold_finished(fold, metrics)
+        bar = self.bars[fold]
+        self.progress.update(bar, total=self.progress.tasks[bar].completed)
+
+
+@contextmanager
+def watched(recorder: Recorder, epochs: int) -> Iterator[Recorder]:
+    """Show progress of folds of at most `epochs` epochs; silent where standard error is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
+        yield _Watched(recorder, progress, epochs)
+
+
+def print_table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """Print a table on standard output."""
+    table = Table(title=title, title_justify="left")
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    output.print(table)

@@ -1,0 +1,1 @@
+"""Raw records to tensors: cohorts, folds, scaling, masking, views."""

@@ -1,0 +1,123 @@
+"""Long tables, one row per measurement, to hourly bins: the mean per stay, hour and variable.
+
+Shape letters: N stays, T hours, D variables, R rows of the table.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from imputune.data.cohort import HOURS
+from imputune.errors import UserError, near_miss
+
+COLUMNS = ("RecordID", "Time", "Parameter", "Value")
+_TIME = re.compile(r"(\d{2}):[0-5]\d", re.ASCII)
+_NO_TIME, _NO_NAME, _UNKNOWN = -1, -1, -2
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Checked rows of a long table.
+
+    Shapes: `hour_R` full hours since admission; `parameter_R` index into the known names, -1 where the row
+    names none; `value_R` finite wherever a parameter is named.
+    """
+
+    hour_R: npt.NDArray[np.int64]
+    parameter_R: npt.NDArray[np.int64]
+    value_R: npt.NDArray[np.float64]
+
+
+def check_rows(table: pd.DataFrame, known: Sequence[str], locate: Callable[[int], str]) -> Rows:
+    """Read the columns Time (HH:MM), Parameter and Value of a long table.
+
+    `locate` names the place of a row by its position, for the message. Raises UserError for the first row of
+    an unknown parameter, of a time that is not HH:MM, or of a value that is no finite number.
+    """
+    parameter = pd.Categorical(table["Parameter"])
+    index_of = {"": _NO_NAME} | {name: index for index, name in enumerate(known)}
+    parameter_R = _by_code(parameter, lambda name: index_of.get(name, _UNKNOWN), missing=_NO_NAME)
+    if (row := _first(parameter_R == _UNKNOWN)) is not None:
+        name = str(table["Parameter"].iloc[row])
+        in_other_case = (word for word in known if word.casefold() == name.casefold())
+        hint = near_miss(next(in_other_case, name), known)
+        raise UserError(f"{locate(row)}: unknown parameter {name!r}{hint}; rename it or remove its rows")
+
+    hour_R = _by_code(pd.Categorical(table["Time"]), _hour, missing=_NO_TIME)
+    if (row := _first(hour_R == _NO_TIME)) is not None:
+        time = str(table["Time"].iloc[row])
+        raise UserError(f"{locate(row)}: time {time!r} is not HH:MM with minutes 00 to 59; correct or remove the line")
+
+    value_R = pd.to_numeric(table["Value"], errors="coerce").to_numpy(np.float64)
+    if (row := _first(~np.isfinite(value_R) & (parameter_R != _NO_NAME))) is not None:
+        value = str(table["Value"].iloc[row])
+        raise UserError(f"{locate(row)}: value {value!r} is no number; correct or remove the line")
+    return Rows(hour_R, parameter_R, value_R)
+
+
+def bin_rows(
+    rows: Rows, stay_R: npt.NDArray[np.int64], stays: int, variables: int
+) -> tuple[npt.NDArray[np.float32], dict[str, int]]:
+    """Average rows into hourly bins, hour h holding h:00 to h:59, and count the rows dropped by reason.
+
+    `stay_R` is each row's position on the stay axis; parameters below `variables` are the variables. Means
+    are taken in float64. Returns `values_NTD`, NaN where nothing was observed, and the counts: no parameter
+    name, not a variable, after hour 48, negative value (in this order, each row once).
+    """
+    named_R = rows.parameter_R != _NO_NAME
+    variable_R = named_R & (rows.parameter_R < variables)
+    early_R = variable_R & (rows.hour_R < HOURS)
+    kept_R = early_R & (rows.value_R >= 0)
+    reached = [len(named_R), *(int(mask_R.sum()) for mask_R in (named_R, variable_R, early_R, kept_R))]
+    reasons = ("no parameter name", "not one of the variables", f"after hour {HOURS}", "negative value")
+    dropped = {reason: before - after for reason, before, after in zip(reasons, reached, reached[1:], strict=False)}
+
+    shape = (stays, HOURS, variables)
+    cell_R = np.ravel_multi_index((stay_R[kept_R], rows.hour_R[kept_R], rows.parameter_R[kept_R]), shape)
+    cells = stays * HOURS * variables
+    count = np.bincount(cell_R, minlength=cells)
+    total = np.bincount(cell_R, weights=rows.value_R[kept_R], minlength=cells)
+    mean = np.full(cells, np.nan)
+    np.divide(total, count, out=mean, where=count > 0)
+    return mean.astype(np.float32).reshape(shape), dropped
+
+
+def bin_table(
+    table: pd.DataFrame, variables: Sequence[str], others: Sequence[str]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Bin one long table with the columns RecordID, Time (HH:MM), Parameter and Value.
+
+    Rows of `others` and rows after hour 48 are passed over, and so are negative values. Returns the stay ids,
+    ascending, and `values_NTD` in the units of the table, NaN where nothing was observed (a whole stay, where
+    no row of it counts). Raises UserError for a missing column or a row that cannot be read.
+    """
+    if missing := [name for name in COLUMNS if name not in table.columns]:
+        raise UserError(f"the table has no column {missing[0]}; it needs {', '.join(COLUMNS)}")
+    rows = check_rows(table, [*variables, *others], lambda row: f"row {row + 1} of the table")
+    record_id_R = pd.to_numeric(table["RecordID"], errors="coerce").to_numpy(np.float64)
+    if (row := _first(~np.isfinite(record_id_R) | (record_id_R % 1 != 0))) is not None:
+        value = str(table["RecordID"].iloc[row])
+        raise UserError(f"row {row + 1} of the table: RecordID {value!r} is no whole number; correct it")
+    stay_ids_N, stay_R = np.unique(record_id_R.astype(np.int64), return_inverse=True)
+    values_NTD, _ = bin_rows(rows, stay_R, len(stay_ids_N), len(variables))
+    return stay_ids_N, values_NTD
+
+
+def _by_code(column: pd.Categorical, read: Callable[[str], int], missing: int) -> npt.NDArray[np.int64]:
+    # One reading per distinct text; code -1 (missing) picks the last entry.
+    reading = [read(str(text)) for text in column.categories]
+    reading_C: npt.NDArray[np.int64] = np.array([*reading, missing], dtype=np.int64)
+    return np.take(reading_C, column.codes)
+
+
+def _hour(text: str) -> int:
+    match = _TIME.fullmatch(text)
+    return int(match[1]) if match else _NO_TIME
+
+
+def _first(mask_R: npt.NDArray[np.bool_]) -> int | None:
+    return int(mask_R.argmax()) if mask_R.any() else None

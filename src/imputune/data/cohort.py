@@ -1,0 +1,162 @@
+"""A cohort and its folder: stays x 48 hours x variables with labels; values.npy, two CSV tables, source.json.
+
+Shape letters: N stays, T hours, D variables.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from imputune.errors import UserError
+from imputune.files import replacing_folder
+
+HOURS = 48
+DESCRIPTORS = ("age_years", "gender", "height_cm", "icu_type", "weight_kg")
+FILES = ("source.json", "stays.csv", "values.npy", "variables.csv")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One measured quantity and the unit its values stand in."""
+
+    name: str
+    unit: str
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """ICU stays in hourly bins, with in-hospital death.
+
+    Shapes: `stay_ids_N` int64, ascending; `died_N` int8, 0 or 1; `values_NTD` float32 in the units of
+    `variables`, NaN where nothing was observed in the hour; `descriptors` one row per stay in the same order
+    (age_years, gender 0 female and 1 male, height_cm, icu_type, weight_kg), NaN where unknown.
+    `source` says where the cohort came from and what was left out, and holds no path, time or date.
+    """
+
+    dataset: str
+    stay_ids_N: npt.NDArray[np.int64]
+    died_N: npt.NDArray[np.int8]
+    values_NTD: npt.NDArray[np.float32]
+    variables: tuple[Variable, ...]
+    descriptors: pd.DataFrame
+    source: dict[str, Any]
+
+    @property
+    def observed_NTD(self) -> npt.NDArray[np.bool_]:
+        """Where a value was observed, as bool of the shape of `values_NTD`."""
+        return ~np.isnan(self.values_NTD)
+
+    @property
+    def variable_names(self) -> tuple[str, ...]:
+        """The D names, in the order of the last axis of `values_NTD`."""
+        return tuple(variable.name for variable in self.variables)
+
+
+def write_cohort(cohort: Cohort, folder: Path) -> None:
+    """Write the cohort as a folder, all or nothing, the same bytes for the same cohort.
+
+    The files are written to a temporary folder beside `folder`, which then takes its place. Raises UserError
+    when the disk refuses (an earlier cohort in `folder` stays as it was) or when `folder` holds other files.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; choose a folder with --out")
+    if folder.is_dir() and (other := sorted({path.name for path in folder.iterdir()} - set(FILES))):
+        raise UserError(f"{folder} holds other files ({other[0]}); choose an empty or a new folder with --out")
+    with replacing_folder(folder) as fresh:
+        _write_files(cohort, fresh)
+
+
+def read_cohort(folder: Path) -> Cohort:
+    """Read a cohort folder; raises UserError, with the remedy, when it is missing or malformed."""
+    remedy = "run `imputune extract physionet2012 --raw DIR` or `imputune extract synthetic` to make it"
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        cause = f"{', '.join(missing)} missing" if folder.is_dir() else "no such folder"
+        raise UserError(f"{folder} is no cohort: {cause}; {remedy}")
+    try:
+        cohort = _read_files(folder)
+        _check(cohort)
+    except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError) as error:
+        cause = " ".join(str(error).split())
+        raise UserError(f"{folder} is no cohort: {cause}; delete it and {remedy}") from error
+    return cohort
+
+
+def describe(cohort: Cohort) -> dict[str, Any]:
+    """Return what is in the cohort, ready for JSON: counts, shares from 0 to 1, missing share by variable."""
+    observed_NTD = cohort.observed_NTD
+    stays, hours, variables = observed_NTD.shape
+    missing_share_D = 1 - observed_NTD.mean(axis=(0, 1))
+    return {
+        "dataset": cohort.dataset,
+        "stays": stays,
+        "hours": hours,
+        "variables": variables,
+        "observed_cells": int(observed_NTD.sum()),
+        "observed_share": float(observed_NTD.mean()),
+        "deaths": int(cohort.died_N.sum()),
+        "death_share": float(cohort.died_N.mean()),
+        "missing_share_by_variable": {
+            name: round(float(share), 6) for name, share in zip(cohort.variable_names, missing_share_D, strict=True)
+        },
+        "exclusions": cohort.source["exclusions"],
+    }
+
+
+def cohort_hash(folder: Path) -> str:
+    """Return the sha256 over names and bytes of the cohort's files; raises UserError when one is missing."""
+    digest = hashlib.sha256()
+    for name in FILES:
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as error:
+            raise UserError(f"{folder} is no cohort: cannot read {name}; run `imputune extract` to make it") from error
+        digest.update(f"{name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _write_files(cohort: Cohort, folder: Path) -> None:
+    np.save(folder / "values.npy", np.ascontiguousarray(cohort.values_NTD), allow_pickle=False)
+    stays = pd.DataFrame({"stay_id": cohort.stay_ids_N, "died": cohort.died_N})
+    stays = stays.join(cohort.descriptors.reset_index(drop=True))
+    stays.to_csv(folder / "stays.csv", index=False, lineterminator="\n")
+    variables = pd.DataFrame([(v.name, v.unit) for v in cohort.variables], columns=["name", "unit"])
+    variables.to_csv(folder / "variables.csv", index=False, lineterminator="\n")
+    source = {"dataset": cohort.dataset, **cohort.source}
+    text = json.dumps(source, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    (folder / "source.json").write_text(text, encoding="utf-8")
+
+
+def _read_files(folder: Path) -> Cohort:
+    source = json.loads((folder / "source.json").read_text(encoding="utf-8"))
+    stays = pd.read_csv(folder / "stays.csv")
+    variables = pd.read_csv(folder / "variables.csv", dtype=str, keep_default_na=False)
+    return Cohort(
+        dataset=source.pop("dataset"),
+        stay_ids_N=stays["stay_id"].to_numpy(np.int64),
+        died_N=stays["died"].to_numpy(np.int8),
+        values_NTD=np.load(folder / "values.npy", allow_pickle=False),
+        variables=tuple(Variable(name, unit) for name, unit in zip(variables["name"], variables["unit"], strict=True)),
+        descriptors=stays[list(DESCRIPTORS)].astype(np.float64),
+        source=source,
+    )
+
+
+def _check(cohort: Cohort) -> None:
+    expected = (len(cohort.stay_ids_N), HOURS, len(cohort.variables))
+    if cohort.values_NTD.dtype != np.float32 or cohort.values_NTD.shape != expected:
+        found = f"{cohort.values_NTD.dtype} {cohort.values_NTD.shape}"
+        raise ValueError(f"values.npy must be float32 {expected}, got {found}")
+    if np.any(np.diff(cohort.stay_ids_N) <= 0):
+        raise ValueError("the ids in stays.csv must be ascending and unique")
+    if not np.isin(cohort.died_N, (0, 1)).all():
+        raise ValueError("died in stays.csv must be 0 or 1")
+    if "exclusions" not in cohort.source:
+        raise ValueError("source.json must hold exclusions")

@@ -1,0 +1,200 @@
+"""Sets of text records on disk: finding a set, reading its files or archive, its lines and its outcomes.
+
+Shape letters: F record files, R rows of the records.
+"""
+
+import csv
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from imputune.errors import UserError
+
+_HEADER = b"Time,Parameter,Value"
+_END_BYTES = 1024
+_ID, _DIED = "RecordID", "In-hospital_death"
+
+
+@dataclass(frozen=True)
+class RecordSet:
+    """One set as bytes: (name, content) of each record, the outcomes, and sha256 by name of what was read."""
+
+    name: str
+    records: tuple[tuple[str, bytes], ...]
+    outcomes_name: str
+    outcomes: bytes
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class RecordTable:
+    """All rows of some record files in one table, with the files' names and the row at which each begins."""
+
+    table: pd.DataFrame
+    names: tuple[str, ...]
+    first_row_F: npt.NDArray[np.int64]
+
+    @property
+    def file_R(self) -> npt.NDArray[np.int64]:
+        """The position of each row's file among the names."""
+        return np.repeat(np.arange(len(self.names)), np.diff(self.first_row_F, append=len(self.table)))
+
+    def locate(self, row: int) -> str:
+        """Name the file and line of a row, by the row's position."""
+        return _locate(self.names, self.first_row_F, row)
+
+
+def read_record_set(raw: Path, letter: str) -> RecordSet:
+    """Read set-<letter> (archive or folder) and Outcomes-<letter>.txt from `raw`, or from beside it.
+
+    `raw` may also be one set itself, its archive or its folder. Where both stand there, the archive is read.
+    Raises UserError when something is missing, or the archive is truncated or none.
+    """
+    name = f"set-{letter}"
+    is_set = raw.name.removesuffix(".tar.gz").startswith("set-")
+    home = raw.parent if is_set else raw
+    if not raw.exists():
+        raise UserError(f"{raw} does not exist; point --raw at the folder with {name}.tar.gz or {name}/")
+    outcomes_path = home / f"Outcomes-{letter}.txt"
+    archive, folder = home / f"{name}.tar.gz", home / name
+    if not archive.is_file() and not folder.is_dir():
+        raise UserError(f"{home} holds neither {name}.tar.gz nor {name}/; put one there or add --download")
+    if not outcomes_path.is_file():
+        raise UserError(f"{outcomes_path} is missing; put it beside {name} or add --download")
+    try:
+        outcomes = outcomes_path.read_bytes()
+        if archive.is_file() and raw != folder:
+            content = archive.read_bytes()
+            records, source, digest = (
+                _unpack(archive, content),
+                archive.name,
+                hashlib.sha256(content).hexdigest(),
+            )
+        else:
+            paths = sorted(path for path in folder.glob("*.txt") if not path.name.startswith("."))
+            records = tuple((f"{name}/{path.name}", path.read_bytes()) for path in paths)
+            source, digest = f"{name}/", _digest_of_files(records)
+    except OSError as error:
+        cause = os.strerror(error.errno) if error.errno else str(error)
+        raise UserError(f"cannot read {error.filename or home}: {cause}; check the file") from error
+    if not records:
+        raise UserError(f"{home / source} holds no .txt record; unpack or download it again")
+    sha256 = {source: digest, outcomes_path.name: hashlib.sha256(outcomes).hexdigest()}
+    return RecordSet(name, records, outcomes_path.name, outcomes, sha256)
+
+
+def parse_records(records: tuple[tuple[str, bytes], ...]) -> RecordTable:
+    """Parse records with the header Time,Parameter,Value into one table, in the order given.
+
+    Time and Parameter become categories; Value is float64, or text where some value is no number. Raises
+    UserError for an empty file, a missing header, or a line that has not three fields.
+    """
+    names = tuple(name for name, _ in records)
+    bodies = [_body(name, content) for name, content in records]
+    blob = b"".join(bodies)
+    row_counts_F = np.array([body.count(b"\n") for body in bodies], dtype=np.int64)
+    first_row_F = np.cumsum(row_counts_F) - row_counts_F
+    characters = np.frombuffer(blob, dtype=np.uint8)
+    line_ends, commas = (np.flatnonzero(characters == ord(mark)) for mark in "\n,")
+    fields_R = 1 + np.diff(np.searchsorted(commas, line_ends), prepend=0)
+    if (fields_R != 3).any():
+        row = int((fields_R != 3).argmax())
+        raise UserError(
+            f"{_locate(names, first_row_F, row)}: {fields_R[row]} fields, not Time,Parameter,Value; "
+            "correct or remove the line"
+        )
+    try:
+        table = _read_csv(blob, value="float64")
+    except ValueError:
+        # Some value is no number: keep all as text, so that the check of the rows can name the line.
+        table = _read_csv(blob, value="str")
+    return RecordTable(table, names, first_row_F)
+
+
+def parse_outcomes(record_set: RecordSet) -> pd.Series:
+    """Return in-hospital death, 0 or 1, by record id; raises UserError with the line of a fault."""
+    name = record_set.outcomes_name
+    lines = record_set.outcomes.decode("utf-8", errors="replace").splitlines()
+    header = [field.strip() for field in lines[0].split(",")] if lines else []
+    if missing := [column for column in (_ID, _DIED) if column not in header]:
+        raise UserError(f"{name} line 1: no column {missing[0]}; the challenge's outcomes file is needed")
+    died: dict[int, int] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        fields = line.split(",")
+        if len(fields) != len(header):
+            raise UserError(f"{name} line {number}: {len(fields)} fields, not {len(header)}; correct or remove it")
+        record_id, outcome = fields[header.index(_ID)].strip(), fields[header.index(_DIED)].strip()
+        if not record_id.isdecimal() or outcome not in ("0", "1"):
+            raise UserError(
+                f"{name} line {number}: {_ID} {record_id!r} and {_DIED} {outcome!r} must be a whole "
+                "number and 0 or 1; correct or remove the line"
+            )
+        if int(record_id) in died:
+            raise UserError(f"{name} line {number}: duplicate id {record_id}; keep one of its lines")
+        died[int(record_id)] = int(outcome)
+    return pd.Series(died, dtype=np.int8)
+
+
+def _unpack(archive: Path, content: bytes) -> tuple[tuple[str, bytes], ...]:
+    try:
+        tape = gzip.decompress(content)
+        # tarfile takes an archive cut between two members for a whole one; a whole one ends in zeros.
+        if not tape.endswith(bytes(_END_BYTES)):
+            raise tarfile.ReadError("its end is missing")
+        with tarfile.open(fileobj=io.BytesIO(tape), mode="r:") as tar:
+            return tuple(sorted(_members(tar)))
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{archive} is truncated or no tar.gz archive ({error}); download it again") from error
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    for member in tar:
+        path = PurePosixPath(member.name)
+        # Archives made on a Mac carry a ._ twin of each file.
+        file = tar.extractfile(member)
+        if file is not None and path.suffix == ".txt" and not path.name.startswith("."):
+            yield member.name, file.read()
+
+
+def _digest_of_files(records: tuple[tuple[str, bytes], ...]) -> str:
+    # One digest for the folder, over a listing as sha256sum prints it.
+    listing = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in records)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _body(name: str, content: bytes) -> bytes:
+    lines = content.replace(b"\r\n", b"\n").strip()
+    header, _, body = lines.partition(b"\n")
+    if header != _HEADER:
+        cause = f"the header {_HEADER.decode()} is missing" if lines else "the file is empty"
+        raise UserError(f"{name} line 1: {cause}; restore or remove the file")
+    return body + b"\n" if body else b""
+
+
+def _read_csv(blob: bytes, value: str) -> pd.DataFrame:
+    return pd.read_csv(
+        io.BytesIO(blob),
+        names=["Time", "Parameter", "Value"],
+        dtype={"Time": "category", "Parameter": "category", "Value": value},
+        na_filter=False,
+        quoting=csv.QUOTE_NONE,
+        lineterminator="\n",
+        skip_blank_lines=False,
+        encoding_errors="replace",
+        low_memory=False,
+    )
+
+
+def _locate(names: tuple[str, ...], first_row_F: npt.NDArray[np.int64], row: int) -> str:
+    file = int(np.searchsorted(first_row_F, row, side="right")) - 1
+    return f"{names[file]} line {row - int(first_row_F[file]) + 2}"

@@ -1,0 +1,16 @@
+"""The errors a user sees: one line, what is wrong and what to do about it."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Bad input or a missing step; its message is one line, shown as it is, and the exit code is 2."""
+
+    exit_code = 2
+
+
+def near_miss(word: str, known: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" for the known word closest to `word`, or "" when none is close."""
+    close = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,53 @@
+"""Writing files so that a reader never meets half of one."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from imputune.errors import UserError
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Give a new, empty folder to fill, which takes the place of `folder` when the block ends well.
+
+    If the block fails, `folder` stays as it was and the new one is removed. A link to a folder keeps its place.
+    Raises UserError when the system refuses to write (a full disk, no permission).
+    """
+    target = folder.resolve()
+    fresh = target.with_name(f".{target.name}.{uuid4().hex}.new")
+    earlier = fresh.with_suffix(".old")
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        if target.exists():
+            target.rename(earlier)
+        fresh.rename(target)
+    except OSError as error:
+        raise _refused(folder, error) from error
+    finally:
+        if earlier.exists() and not target.exists():
+            earlier.rename(target)
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(earlier, ignore_errors=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file in one step, its folder made if need be; raises UserError when the system refuses."""
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise _refused(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _refused(path: Path, error: OSError) -> UserError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return UserError(f"cannot write {path}: {reason}; free the disk or choose another folder")

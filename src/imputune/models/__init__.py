@@ -1,0 +1,1 @@
+"""Networks; sizes arrive as numbers, no configuration and no files."""

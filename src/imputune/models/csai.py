@@ -1,0 +1,176 @@
+"""CSAI: bidirectional recurrence with temporal decay, its first state from self-attention over the record.
+
+Letters: B stays, T hours, D variables, H hidden, C attention channels, K the two readings (0 forward, 1 backward).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from imputune.data.views import Views
+from imputune.models.recurrence import Steps, Trace, Weights, recur
+
+
+@dataclass(frozen=True)
+class CsaiSizes:
+    """The numbers that fix a CSAI's shape; attention is one encoder layer over 2 * hours tokens."""
+
+    variables: int
+    hours: int = 48
+    hidden: int = 108
+    channels: int = 64
+    attention_heads: int = 8
+    feedforward: int = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What CSAI makes of a batch.
+
+    combined_KBTD: each reading's own estimate of every cell, standardised, both in forward order of time.
+    history_KBTD: the history regression alone. imputed_BTD: observed cells as they are, the others the mean of both
+    readings. hidden_KBTH: hidden states, in each reading's own order of time, so that [:, :, -1] is the last.
+    """
+
+    combined_KBTD: torch.Tensor
+    history_KBTD: torch.Tensor
+    imputed_BTD: torch.Tensor
+    hidden_KBTH: torch.Tensor
+
+    @property
+    def last_BH(self) -> torch.Tensor:
+        """Representation `last`: the mean of both readings' final hidden states, (B, H)."""
+        return self.hidden_KBTH[:, :, -1].mean(dim=0)
+
+
+class Csai(nn.Module):
+    """Conditional self-attention imputation of standardised hourly records.
+
+    Shapes: `forward` takes Views of (K, B, T, D) tensors and gives a Reconstruction. A stay alone gives what it
+    gives in any batch: attention runs over the hours of one record only.
+
+    Source: CSAI (arXiv 2312.16713); recurrence after BRITS (Cao et al. 2018).
+    """
+
+    median_gap_hours_D: torch.Tensor
+
+    def __init__(self, sizes: CsaiSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        D, H, K = sizes.variables, sizes.hidden, 2
+        self.register_buffer("median_gap_hours_D", torch.zeros(D))
+        self.first_states = nn.ModuleList(FirstState(sizes) for _ in range(K))
+        self.hidden_decay = _uniform(K, D, H, fan_in=D)
+        self.hidden_decay_bias = _uniform(K, H, fan_in=D)
+        self.input_decay = _uniform(K, D, fan_in=1)
+        self.input_decay_bias = _uniform(K, D, fan_in=D)
+        self.history = _uniform(K, H, D, fan_in=H)
+        self.history_bias = _uniform(K, D, fan_in=H)
+        self.feature = _uniform(K, D, D, fan_in=D)
+        self.feature_bias = _uniform(K, D, fan_in=D)
+        self.combine = _uniform(K, 2 * D, D, fan_in=2 * D)
+        self.combine_bias = _uniform(K, D, fan_in=2 * D)
+        self.gru_values = _uniform(K, D, 3 * H, fan_in=H)
+        self.gru_observed = _uniform(K, D, 3 * H, fan_in=H)
+        self.gru_input_bias = _uniform(K, 3 * H, fan_in=H)
+        self.gru_hidden = _uniform(K, H, 3 * H, fan_in=H)
+        self.gru_hidden_bias = _uniform(K, 3 * H, fan_in=H)
+
+    def forward(self, views: Views) -> Reconstruction:
+        """Impute a batch; see the class for shapes."""
+        trace = recur(self._steps(views), self._weights(), self._first(views))
+        return self._reconstruct(views, trace)
+
+    def _first(self, views: Views) -> torch.Tensor:
+        gap_excess = views.gap_hours - self.median_gap_hours_D
+        return torch.stack([state(views.last_observed[k], gap_excess[k]) for k, state in enumerate(self.first_states)])
+
+    def _steps(self, views: Views) -> Steps:
+        """Compute for all hours at once whatever does not wait for the hidden state."""
+        values, observed, gap = (
+            view.permute(2, 0, 1, 3).contiguous() for view in (views.values, views.observed, views.gap_hours)
+        )
+        hidden_decay = torch.exp(-torch.relu(gap @ self.hidden_decay + self.hidden_decay_bias[:, None]))
+        input_decay = torch.exp(-torch.relu(gap * self.input_decay[:, None] + self.input_decay_bias[:, None]))
+        weight = torch.cat([input_decay, observed], dim=-1) @ self.combine + self.combine_bias[:, None]
+        gates = observed @ self.gru_observed + self.gru_input_bias[:, None]
+        return Steps(values, 1 - observed, hidden_decay, weight, gates)
+
+    def _weights(self) -> Weights:
+        H = self.sizes.hidden
+        reset_update, new = self.gru_hidden.split([2 * H, H], dim=-1)
+        reset_update_bias, new_bias = self.gru_hidden_bias.split([2 * H, H], dim=-1)
+        off_diagonal = 1 - torch.eye(self.sizes.variables, dtype=self.feature.dtype, device=self.feature.device)
+        return Weights(
+            torch.cat([self.history, new, reset_update], dim=-1),
+            torch.cat([self.history_bias, new_bias, reset_update_bias], dim=-1),
+            self.feature * off_diagonal,
+            self.feature_bias,
+            self.gru_values,
+        )
+
+    def _reconstruct(self, views: Views, trace: Trace) -> Reconstruction:
+        combined, history = (_forward_order(t) for t in (trace.combined_TKBD, trace.history_TKBD))
+        observed_BTD = views.observed[0]
+        imputed_BTD = torch.where(observed_BTD > 0, views.values[0], combined.mean(dim=0))
+        return Reconstruction(combined, history, imputed_BTD, trace.hidden_TKBH.permute(1, 2, 0, 3))
+
+
+class FirstState(nn.Module):
+    """The hidden state before the first hour, from self-attention over one reading of the whole record.
+
+    Tokens are the hours twice: the last observations, then the conditional decay of (gap - median gap), both through
+    one projection and with the same positions. Shapes: two (B, T, D) tensors in, (B, H) out.
+
+    Source: CSAI (arXiv 2312.16713), conditional self-attention. The token contraction stands before the last
+    projection, with which it commutes.
+    """
+
+    positions_TC: torch.Tensor
+
+    def __init__(self, sizes: CsaiSizes) -> None:
+        super().__init__()
+        self.decay = nn.Linear(sizes.variables, sizes.variables)
+        self.project = nn.Linear(sizes.variables, sizes.channels)
+        self.register_buffer("positions_TC", sinusoidal_positions(sizes.hours, sizes.channels))
+        self.attention = nn.TransformerEncoderLayer(
+            sizes.channels,
+            sizes.attention_heads,
+            sizes.feedforward,
+            dropout=0.0,
+            activation="gelu",
+            batch_first=True,
+        )
+        self.contract = _uniform(2 * sizes.hours, fan_in=2 * sizes.hours)
+        self.output = nn.Linear(sizes.channels, sizes.hidden)
+
+    def forward(self, last_observed_BTD: torch.Tensor, gap_excess_BTD: torch.Tensor) -> torch.Tensor:
+        """Return the first hidden state (B, H)."""
+        slope_BTD = torch.sign(gap_excess_BTD) * torch.abs(self.decay(gap_excess_BTD))
+        decay_BTD = 0.5 * (1 - torch.tanh(slope_BTD))
+        tokens = [self.project(t) + self.positions_TC for t in (last_observed_BTD, decay_BTD)]
+        attended_BSC = self.attention(torch.cat(tokens, dim=1))
+        return self.output(torch.einsum("bsc,s->bc", attended_BSC, self.contract))
+
+
+def sinusoidal_positions(hours: int, channels: int) -> torch.Tensor:
+    """Return the Transformer's sinusoidal position code, (T, C). Source: Vaswani et al. 2017, section 3.5."""
+    hour_T1 = torch.arange(hours, dtype=torch.float32).unsqueeze(1)
+    frequency = torch.exp(torch.arange(0, channels, 2) * (-math.log(10000.0) / channels))
+    code_TC = torch.zeros(hours, channels)
+    code_TC[:, 0::2] = torch.sin(hour_T1 * frequency)
+    code_TC[:, 1::2] = torch.cos(hour_T1 * frequency[: channels // 2])
+    return code_TC
+
+
+def _forward_order(cells_TKBD: torch.Tensor) -> torch.Tensor:
+    """Turn (T, K, B, D) in each reading's order into (K, B, T, D) in forward order."""
+    cells_KBTD = cells_TKBD.permute(1, 2, 0, 3)
+    return torch.stack([cells_KBTD[0], cells_KBTD[1].flip(1)])
+
+
+def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
+    bound = 1 / math.sqrt(fan_in)
+    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))

@@ -1,0 +1,227 @@
+"""The pipeline's stages: each reads what the one before left, trains or compares, tracks it, and writes its output."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from imputune.config import Budget, Params, read_params
+from imputune.data.cohort import Cohort, cohort_hash, read_cohort
+from imputune.data.folds import Fold, draw_folds, read_folds, write_folds
+from imputune.evaluation.figures import curves_figure
+from imputune.tracking.bundle import BundleAbout
+from imputune.tracking.registry import register_bundle
+from imputune.tracking.runs import TrackedRun, tracked_run
+from imputune.training.finetune import Cell, FinetuneJob, build_classifier, finetune_fold
+from imputune.training.outputs import TrainedFold, check_same_data, read_result, read_weights, write_stage
+from imputune.training.parallel import run_folds
+from imputune.training.pretrain import PretrainJob, csai_sizes, pretrain_fold
+from imputune.training.recorder import Recorder
+
+EXPERIMENT = "imputune"
+Watch = Callable[[Recorder, int], AbstractContextManager[Recorder]]
+"""Wraps a recorder so that someone sees its progress, given the epochs at most of a fold."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project folder, with its parameters for one dataset; everything that has a place in it, by name."""
+
+    root: Path
+    params: Params
+
+    @classmethod
+    def open(cls, root: Path, dataset: str | None = None) -> "Project":
+        """Read params.yaml, for `dataset` or the one it names; UserError for a bad file or unknown dataset."""
+        params = read_params(root / "params.yaml")
+        if dataset:
+            params = params.model_copy(update={"dataset": dataset})
+        params.budget_of(params.dataset)
+        return cls(root, params)
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        return self.params.dataset
+
+    @property
+    def budget(self) -> Budget:
+        """The dataset's epochs."""
+        return self.params.budget_of(self.dataset)
+
+    @property
+    def cohort_folder(self) -> Path:
+        """Where extract puts the cohort."""
+        return self.root / "data" / self.dataset
+
+    @property
+    def folds_file(self) -> Path:
+        """Where the folds are written."""
+        return self.root / "artifacts" / self.dataset / "folds.json"
+
+    @property
+    def imputer_folder(self) -> Path:
+        """Where pretraining leaves its output."""
+        return self.root / "artifacts" / self.dataset / "csai"
+
+    @property
+    def cells_folder(self) -> Path:
+        """Where fine-tuning leaves a folder for each cell."""
+        return self.root / "artifacts" / self.dataset / "finetune"
+
+    @property
+    def results_folder(self) -> Path:
+        """Where compare writes its tables."""
+        return self.root / "results" / self.dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Divided:
+    """A cohort as read for a stage, with its hash and its folds."""
+
+    cohort: Cohort
+    hash: str
+    folds: list[Fold]
+
+
+def run_folds_stage(project: Project) -> list[Fold]:
+    """Draw the folds of the project's cohort and write them; see `data.folds` for the errors."""
+    cohort = read_cohort(project.cohort_folder)
+    folds = draw_folds(cohort, project.params.folds.count, project.params.seed)
+    write_folds(folds, cohort, cohort_hash(project.cohort_folder), project.folds_file)
+    return folds
+
+
+def run_pretrain(project: Project, watch: Watch) -> dict[str, Any]:
+    """Pretrain CSAI on every fold, track it, register the imputers, write artifacts; return the result.
+
+    Raises UserError when the cohort or its folds are missing or do not belong together.
+    """
+    data = _read_divided(project)
+    params = project.params
+    about = _about(project, data) | {
+        "stage": "pretrain",
+        "params": _settings(project, "pretrain", "csai", "masking"),
+    }
+    with _tracked(project, data, "pretrain", about, {}) as run:
+        jobs = [PretrainJob(data.cohort, fold, params) for fold in data.folds]
+        with watch(run, project.budget.pretrain_epochs) as recorder:
+            results = run_folds(pretrain_fold, jobs, recorder, params.workers)
+        _summarise(run, about, results)
+        run.log_figure(_curves(results, "loss"), "figures/loss.png")
+        run.log_figure(_curves(results, "mae"), "figures/validation_mae.png")
+        _register(run, project, data, results, f"imputune-csai-{project.dataset}", head=None, tags={})
+        write_stage(project.imputer_folder, about | {"run_id": run.run_id}, results)
+    return about | {"run_id": run.run_id, "results": results}
+
+
+def run_finetune(project: Project, cell: Cell, watch: Watch) -> dict[str, Any]:
+    """Fine-tune one cell on every fold, track it, register the bundle, write artifacts; return the result.
+
+    Raises UserError when no imputer was pretrained, or it was trained on other variables or data.
+    """
+    data = _read_divided(project)
+    remedy = f"run `imputune pretrain {project.dataset}` (or `dvc repro`) first"
+    imputer = read_result(project.imputer_folder, remedy)
+    check_same_data(imputer, data.cohort, data.hash, project.imputer_folder, remedy)
+    params = project.params.model_copy(
+        update={"csai": project.params.csai.model_copy(update=imputer["params"]["csai"])}
+    )
+    tags = {"head": cell.head, "mode": cell.mode, "input": "hidden", "schedule": cell.schedule}
+    classifier = build_classifier(data.cohort.values_NTD.shape, params, cell)
+    counts = {
+        "num_parameters": sum(weight.numel() for weight in classifier.head.parameters()),
+        "trainable_parameters": sum(w.numel() for w in classifier.parameters() if w.requires_grad),
+    }
+    settings = _settings(project, "finetune", "schedules") | {"csai": params.csai.model_dump()}
+    about = _about(project, data) | {"stage": "finetune", "cell": tags, "imputer_run_id": imputer["run_id"]}
+    about |= counts | {"params": settings}
+    with _tracked(project, data, "finetune", about, tags | {"imputer_run": imputer["run_id"]}) as run:
+        jobs = [
+            FinetuneJob(data.cohort, fold, params, cell, read_weights(project.imputer_folder, fold.number))
+            for fold in data.folds
+        ]
+        with watch(run, project.budget.finetune_epochs) as recorder:
+            results = run_folds(finetune_fold, jobs, recorder, params.workers)
+        run.log_metrics(counts)
+        _summarise(run, about, results)
+        run.log_figure(_curves(results, "loss"), "figures/loss.png")
+        run.log_figure(_curves(results, "auc"), "figures/auc.png")
+        name = f"imputune-mortality-{project.dataset}"
+        _register(run, project, data, results, name, cell.head, tags)
+        write_stage(project.cells_folder / cell.name, about | {"run_id": run.run_id}, results)
+    return about | {"run_id": run.run_id, "results": results}
+
+
+def _read_divided(project: Project) -> Divided:
+    cohort = read_cohort(project.cohort_folder)
+    digest = cohort_hash(project.cohort_folder)
+    return Divided(cohort, digest, read_folds(project.folds_file, cohort, digest))
+
+
+def _about(project: Project, data: Divided) -> dict[str, Any]:
+    return {
+        "dataset": project.dataset,
+        "cohort_hash": data.hash,
+        "stays": len(data.cohort.died_N),
+        "deaths": int(data.cohort.died_N.sum()),
+        "variables": list(data.cohort.variable_names),
+        "seed": project.params.seed,
+    }
+
+
+def _settings(project: Project, *sections: str) -> dict[str, Any]:
+    chosen = project.params.model_dump(include=set(sections), mode="json")
+    return chosen | {"budget": project.budget.model_dump(), "folds": project.params.folds.model_dump()}
+
+
+def _tracked(
+    project: Project, data: Divided, command: str, about: Mapping[str, Any], tags: Mapping[str, str]
+) -> AbstractContextManager[TrackedRun]:
+    params = {"cohort": {"dataset": project.dataset, "hash": data.hash}, "seed": project.params.seed}
+    all_tags = {"dataset": project.dataset, "cohort_hash": data.hash, **tags}
+    return tracked_run(
+        project.root,
+        EXPERIMENT,
+        command,
+        params | dict(about["params"]),
+        {f"imputune.{key}": text for key, text in all_tags.items()},
+        [fold.number for fold in data.folds],
+    )
+
+
+def _summarise(run: TrackedRun, about: Mapping[str, Any], results: list[TrainedFold]) -> None:
+    means = {name: fmean(result.scores[name] for result in results) for name in results[0].scores}
+    run.log_metrics(means | {"seconds": sum(result.seconds for result in results)})
+    summary = {"cohort_hash": about["cohort_hash"], "folds": [{"fold": r.fold, **r.scores} for r in results]}
+    run.log_dict(summary, "scores.json")
+
+
+def _curves(results: list[TrainedFold], metric: str) -> Any:
+    return curves_figure({result.fold: result.history for result in results}, metric, f"{metric} by epoch")
+
+
+def _register(
+    run: TrackedRun,
+    project: Project,
+    data: Divided,
+    results: list[TrainedFold],
+    name: str,
+    head: str | None,
+    tags: Mapping[str, str],
+) -> None:
+    _, hours, variables = data.cohort.values_NTD.shape
+    about = BundleAbout(
+        project.dataset,
+        data.cohort.variables,
+        csai_sizes(project.params, variables, hours),
+        head,
+        tuple(result.fold for result in results),
+    )
+    lineage = {"run_id": run.run_id, "cohort_hash": data.hash, **tags}
+    for score in results[0].scores:
+        if score in ("validation_auc", "test_auc", "validation_mae"):
+            lineage[f"{score}_by_fold"] = " ".join(f"{result.scores[score]:.4f}" for result in results)
+    register_bundle(run, name, about, results, {f"imputune.{key}": text for key, text in lineage.items()})

@@ -1,0 +1,31 @@
+"""The code that mlflow runs when it loads a registered bundle: no pickle, this file and the package beside it."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from imputune.tracking.bundle import Bundle, read_bundle
+
+
+class BundleModel(PythonModel):
+    """A bundle as an mlflow model: imputes, or predicts risk, from a long table of raw records."""
+
+    bundle: Bundle
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the bundle from the model's artifacts."""
+        self.bundle = read_bundle(Path(context.artifacts["bundle"]))
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Return risks where the bundle has a head, imputed hourly values otherwise; see `bundle.Bundle`."""
+        if self.bundle.about.head is None:
+            return self.bundle.impute(model_input)
+        return self.bundle.predict(model_input)
+
+
+mlflow.models.set_model(BundleModel())

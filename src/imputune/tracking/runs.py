@@ -1,0 +1,250 @@
+"""Tracked runs: one parent run per command with a child run per fold."""
+
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+
+from imputune.errors import UserError
+from imputune.tracking import store
+from imputune.tracking.provenance import flattened, source_tags
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 2.0
+FLUSH_METRICS = 500
+BATCH_PARAMS = 100  # mlflow's own limit
+PARENT_TAG = "mlflow.parentRunId"
+COMMAND_TAG = "imputune.command"
+EXPERIMENT_TAG = "imputune.experiment"
+DATASET_TAG = "imputune.dataset"
+FOLD_TAG = "imputune.fold"
+
+
+@dataclass
+class _FoldState:
+    run_id: str
+    next_step: int = 0
+    finished: bool = False
+    unsent: list[Metric] = field(default_factory=list)
+
+
+class TrackedRun:
+    """The run of one command: a training.recorder.Recorder that writes to MLflow by run id.
+
+    There is no global active run. Curves are buffered and sent about every two seconds; what has not
+    arrived stays in the buffer. Infinite metrics are stored as NaN, since stores replace infinity by a huge
+    number. Every method raises UserError when the store fails.
+    """
+
+    def __init__(self, client: MlflowClient, run: Run, fold_tags: Mapping[str, str], folds: Sequence[int]):
+        self.run_id: str = run.info.run_id
+        self.tracking_uri: str = client.tracking_uri
+        self.params: dict[str, str] = dict(run.data.params)
+        self._client = client
+        self._experiment_id = run.info.experiment_id
+        self._fold_tags = dict(fold_tags)
+        self._folds = tuple(folds)
+        self._started: dict[int, _FoldState] = {}
+        self._last_flush = time.monotonic()
+
+    def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Buffer one point of each curve of a fold; ValueError for an unknown or finished fold."""
+        state = self._state(fold)
+        state.unsent += _points(metrics, epoch)
+        state.next_step = max(state.next_step, epoch + 1)
+        waiting = sum(len(each.unsent) for each in self._started.values())
+        if waiting >= FLUSH_METRICS or time.monotonic() - self._last_flush >= FLUSH_SECONDS:
+            self._flush()
+
+    def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
+        """Store a fold's final metrics, one step after its last epoch, and end its run as FINISHED."""
+        state = self._state(fold)
+        state.unsent += _points(metrics, state.next_step)
+        self._flush()
+        with store.failures(self.tracking_uri):
+            self._client.set_terminated(state.run_id, "FINISHED")
+        state.finished = True
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Store metrics of the whole command, at once."""
+        with store.failures(self.tracking_uri):
+            self._client.log_batch(self.run_id, metrics=_points(metrics, 0), synchronous=True)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Store nested parameters under dotted keys; a key that the run already has keeps its text."""
+        missing = [(key, text) for key, text in flattened(params).items() if key not in self.params]
+        with store.failures(self.tracking_uri):
+            for start in range(0, len(missing), BATCH_PARAMS):
+                batch = [Param(key, text) for key, text in missing[start : start + BATCH_PARAMS]]
+                self._client.log_batch(self.run_id, params=batch, synchronous=True)
+        self.params |= dict(missing)
+
+    def log_figure(self, figure: "Figure", name: str) -> None:
+        """Store a figure as the artifact `name`, such as "figures/loss.png"."""
+        with store.failures(self.tracking_uri):
+            self._client.log_figure(self.run_id, figure, name)
+
+    def log_text(self, text: str, name: str) -> None:
+        """Store a text as the artifact `name`."""
+        with store.failures(self.tracking_uri):
+            self._client.log_text(self.run_id, text, name)
+
+    def log_dict(self, value: dict[str, Any], name: str) -> None:
+        """Store a dictionary as the artifact `name`, as JSON or YAML by its ending."""
+        with store.failures(self.tracking_uri):
+            self._client.log_dict(self.run_id, value, name)
+
+    def _state(self, fold: int) -> _FoldState:
+        if fold not in self._folds:
+            raise ValueError(f"fold must be one of {self._folds}, got {fold}")
+        if fold not in self._started:
+            tags = self._fold_tags | {PARENT_TAG: self.run_id, FOLD_TAG: str(fold)}
+            with store.failures(self.tracking_uri):
+                child = self._client.create_run(self._experiment_id, tags=tags, run_name=f"fold-{fold}")
+            self._started[fold] = _FoldState(child.info.run_id)
+        if self._started[fold].finished:
+            raise ValueError(f"a finished fold must report nothing more, got a report of fold {fold}")
+        return self._started[fold]
+
+    def _flush(self) -> None:
+        with store.failures(self.tracking_uri):
+            for state in self._started.values():
+                while batch := state.unsent[:FLUSH_METRICS]:
+                    self._client.log_batch(state.run_id, metrics=batch, synchronous=True)
+                    del state.unsent[: len(batch)]
+        self._last_flush = time.monotonic()
+
+    def _end_folds(self, status: str) -> None:
+        """End the folds still running, also one whose creation an interrupt kept from being noted here."""
+        running = f"tags.`{PARENT_TAG}` = '{self.run_id}' and attributes.status = 'RUNNING'"
+        with store.failures(self.tracking_uri):
+            for child in self._client.search_runs([self._experiment_id], running):
+                self._client.set_terminated(child.info.run_id, status)
+
+    def _end_parent(self, status: str) -> None:
+        with store.failures(self.tracking_uri):
+            self._client.set_terminated(self.run_id, status)
+
+    def _endings(self, status: str) -> tuple[Callable[[], None], ...]:
+        return self._flush, lambda: self._end_folds(status), lambda: self._end_parent(status)
+
+    def _abandon(self, status: str) -> None:
+        """End as far as the store allows, raising nothing, so that the reason for the end stays the news."""
+        losses: list[UserError] = []
+        with _signals_held(), store.impatient():
+            for ending in self._endings(status):
+                try:
+                    ending()
+                except UserError as lost:
+                    losses.append(lost)
+        if losses:
+            logger.warning("run %s could not be ended as %s: %s", self.run_id, status, losses[0])
+
+
+@contextmanager
+def tracked_run(
+    root: Path,
+    experiment: str,
+    command: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    folds: Sequence[int],
+) -> Iterator[TrackedRun]:
+    """Track the block as one run of `command`, ended as FINISHED, KILLED (KeyboardInterrupt) or FAILED.
+
+    Under `mlflow run` the run made there is adopted, with its own experiment and the parameters it has.
+    Elsewhere, under `dvc repro` too, a run is created in `experiment`; where dvc itself was started by
+    `mlflow run`, that run becomes its parent. MLFLOW_RUN_ID is taken out of the environment in every case.
+    `folds` are the folds that may report. `tags` go to the run and its folds, with command and experiment
+    beside them; finished_runs looks for those and `imputune.dataset`.
+
+    Raises UserError when the store fails or does not hold the run to adopt; passes on what the block raises.
+    """
+    outer = os.environ.pop("MLFLOW_RUN_ID", None)
+    uri = store.open_store(root)
+    client = MlflowClient(uri)
+    own_tags = {**tags, COMMAND_TAG: command, EXPERIMENT_TAG: experiment}
+    with _signals_held() as caught:
+        if outer is not None and "DVC_STAGE" not in os.environ:
+            started = _adopted(client, outer)
+        else:
+            os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+            started = _created(client, experiment, command, parent=outer)
+        run = TrackedRun(client, started, own_tags, folds)
+    try:
+        if caught:
+            raise KeyboardInterrupt
+        entries = [RunTag(key, text) for key, text in (own_tags | source_tags(root)).items()]
+        with store.failures(uri):
+            client.log_batch(run.run_id, tags=entries, synchronous=True)
+        run.log_params(params)
+        yield run
+        for ending in run._endings("FINISHED"):
+            ending()
+    except BaseException as reason:
+        run._abandon("KILLED" if isinstance(reason, KeyboardInterrupt) else "FAILED")
+        raise
+
+
+def _adopted(client: MlflowClient, run_id: str) -> Run:
+    run = store.active_run(client.tracking_uri, run_id)
+    if run is None:
+        raise UserError(
+            f"the tracking store has no run {run_id} (from MLFLOW_RUN_ID); "
+            "unset MLFLOW_RUN_ID, or set MLFLOW_TRACKING_URI to the store that holds it"
+        )
+    with store.failures(client.tracking_uri):
+        client.update_run(run_id, status="RUNNING")
+    return run
+
+
+def _created(client: MlflowClient, experiment: str, command: str, parent: str | None) -> Run:
+    tags = {"mlflow.source.name": f"imputune {command}", "mlflow.source.type": "LOCAL"}
+    if parent is not None:
+        tags[PARENT_TAG] = parent
+    experiment_id = store.experiment(client.tracking_uri, experiment)
+    with store.failures(client.tracking_uri):
+        return client.create_run(experiment_id, tags=tags, run_name=command)
+
+
+def _points(metrics: Mapping[str, float], step: int) -> list[Metric]:
+    now_ms = time.time_ns() // 1_000_000
+    finite = {key: float(value) if math.isfinite(value) else math.nan for key, value in metrics.items()}
+    return [Metric(key, value, now_ms, step) for key, value in finite.items()]
+
+
+@contextmanager
+def _signals_held() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM inside the block instead of obeying them; the caller decides afterwards.
+
+    `mlflow run` answers one Ctrl-C with both. Outside the main thread, where no signal arrives, do nothing.
+    """
+    caught: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    earlier = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

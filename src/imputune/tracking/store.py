@@ -1,0 +1,185 @@
+"""The tracking store: the project's own SQLite file, or the server that MLFLOW_TRACKING_URI names."""
+
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import mlflow
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage, Run
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.exc import SQLAlchemyError
+
+from imputune.errors import UserError
+
+SQLITE_SCHEME = "sqlite:///"
+DATABASE_NAME = "mlflow.db"
+LOCK_NAME = ".mlflow-store.lock"
+LOCK_SECONDS = 60.0
+BUSY_SECONDS = 20.0
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+
+
+def open_store(root: Path) -> str:
+    """Make the tracking store usable, creating it where it is missing, and return its URI.
+
+    The store is MLFLOW_TRACKING_URI where that is set, else `root`/mlflow.db; a relative SQLite URI is made
+    absolute from the current folder. The URI becomes mlflow's own for this process. Any number of processes
+    may open a missing store at once: one creates it, the others wait.
+
+    Raises UserError when the server does not answer within seconds, or when the database file cannot be
+    written, is no database, or has another mlflow version's schema.
+    """
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+        for name in ("alembic", "mlflow"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+    chosen = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = chosen or _sqlite_uri(root.resolve() / DATABASE_NAME)
+    path = _sqlite_path(uri)
+    if path is not None:
+        uri = _sqlite_uri(path)
+        _open_sqlite(path, uri)
+    else:
+        with failures(uri), impatient():
+            MlflowClient(uri).search_experiments(max_results=1)
+    mlflow.set_tracking_uri(uri)
+    if not chosen:
+        # set_tracking_uri also exports the URI, and the next open_store of another root would obey it.
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+    return uri
+
+
+def experiment(uri: str, name: str) -> str:
+    """Return the id of the experiment `name`, created where it is missing, by whichever process is first.
+
+    In a SQLite store its artifacts go to mlruns/ beside the database; a server decides for itself.
+    Raises UserError when the experiment was deleted or the store fails.
+    """
+    client = MlflowClient(uri)
+    path = _sqlite_path(uri)
+    location = (path.parent / "mlruns").as_uri() if path is not None else None
+    with failures(uri):
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return client.create_experiment(name, artifact_location=location)
+            except MlflowException as refused:
+                found = client.get_experiment_by_name(name)
+                if found is None:
+                    raise refused
+    if found.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise UserError(
+            f"the experiment {name!r} was deleted; bring it back with "
+            f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
+        )
+    return str(found.experiment_id)
+
+
+def active_run(uri: str, run_id: str) -> Run | None:
+    """Return a run by its id, or None when it is deleted or unknown; UserError when the store fails."""
+    with failures(uri):
+        try:
+            run = MlflowClient(uri).get_run(run_id)
+        except MlflowException as refused:
+            if refused.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+    return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+
+
+@contextmanager
+def failures(uri: str) -> Iterator[None]:
+    """Turn a failure of the store inside the block into a one-line UserError with cause and remedy."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as failure:
+        path = _sqlite_path(uri)
+        if path is None:
+            remedy = "start the server, correct MLFLOW_TRACKING_URI, or unset it to use this project's own store"
+        elif "out-of-date database schema" in str(failure):
+            remedy = f"after a backup, run `mlflow db upgrade {uri}`"
+        else:
+            remedy = "check that its folder exists, is writable and has space, or move a damaged file away"
+        shown = _without_password(uri) if path is None else path
+        raise UserError(f"the tracking store {shown} failed ({_cause(failure)}); {remedy}") from failure
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Give requests to a tracking server five seconds and no second try inside the block."""
+    earlier = {name: os.environ.get(name) for name in IMPATIENT}
+    os.environ.update(IMPATIENT)
+    try:
+        yield
+    finally:
+        for name, value in earlier.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _open_sqlite(path: Path, uri: str) -> None:
+    with failures(uri):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(f"no permission to write in {path.parent}")
+        try:
+            with FileLock(path.parent / LOCK_NAME, timeout=LOCK_SECONDS):
+                if not path.exists() or path.stat().st_size == 0:
+                    _create_sqlite(path)
+                _check_writable(path)
+                MlflowClient(uri).search_experiments(max_results=1)
+        except Timeout:
+            raise UserError(
+                f"another process has held {path.parent / LOCK_NAME} for {LOCK_SECONDS:.0f} s; "
+                "wait for the command that is creating the tracking store, or end it"
+            ) from None
+
+
+def _create_sqlite(path: Path) -> None:
+    """Build the database under another name first, so that an interrupted creation leaves nothing broken."""
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.write_bytes(b"")
+    database = SqlAlchemyStore(_sqlite_uri(unfinished), (path.parent / "mlruns").as_uri())
+    database.engine.dispose()
+    unfinished.replace(path)
+
+
+def _check_writable(path: Path) -> None:
+    """Find a file that is no database, or read-only, at once: mlflow would retry for two minutes."""
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=BUSY_SECONDS)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.rollback()
+    finally:
+        connection.close()
+
+
+def _sqlite_uri(path: Path) -> str:
+    # SQLAlchemy decodes the path, but mlflow creates its folder undecoded: escape only what must be.
+    return SQLITE_SCHEME + str(path).replace("%", "%25").replace("?", "%3F")
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    if not uri.startswith(SQLITE_SCHEME) or uri == SQLITE_SCHEME + ":memory:":
+        return None
+    return Path(unquote(uri.removeprefix(SQLITE_SCHEME).partition("?")[0])).absolute()
+
+
+def _cause(failure: Exception) -> str:
+    text = _without_password(str(failure).strip().partition("\n")[0])
+    # What mlflow says of a connection that fails is the trace of its retries.
+    return "no answer" if "failed with exception HTTP" in text else text[:200]
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)

@@ -1,0 +1,196 @@
+"""Fine-tuning: a head learns in-hospital death on a pretrained imputer, frozen or unfrozen, one fold at a time."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from imputune.config import Head, Mode, Params, ScheduleName
+from imputune.data.cohort import Cohort
+from imputune.data.folds import Fold
+from imputune.data.masking import hide
+from imputune.data.partitions import FoldData, Partition, divide
+from imputune.data.views import Views
+from imputune.evaluation.metrics import risk_scores
+from imputune.models.classifier import Classifier
+from imputune.models.csai import Csai
+from imputune.models.heads import HEADS
+from imputune.training.loop import BestState, generator_for, in_order, shuffled
+from imputune.training.outputs import (
+    TrainedFold,
+    load_module,
+    load_scaler,
+    module_weights,
+    scaler_weights,
+)
+from imputune.training.pretrain import csai_sizes
+from imputune.training.recorder import Recorder
+from imputune.training.schedules import SCHEDULES
+
+WEIGHTS, ORDER, HIDING = range(10, 13)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the comparison: what is fine-tuned, and how."""
+
+    head: Head
+    mode: Mode
+    schedule: ScheduleName
+
+    @property
+    def name(self) -> str:
+        """The cell's name in artifacts and run names."""
+        return f"{self.head}-{self.mode}-{self.schedule}"
+
+
+@dataclass(frozen=True, eq=False)
+class FinetuneJob:
+    """One fold of a cell, with the weights its imputer was pretrained to."""
+
+    cohort: Cohort
+    fold: Fold
+    params: Params
+    cell: Cell
+    pretrained: dict[str, torch.Tensor]
+
+
+def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
+    """Train a fold's head, and its imputer too when unfrozen; score the kept epoch once on the test stays.
+
+    The kept epoch has the highest validation AUC. A frozen imputer reads each stay once, and the head trains on the
+    representations it gave.
+    """
+    started = time.perf_counter()
+    params, number = job.params, job.fold.number
+    data = divide(job.cohort, job.fold, load_scaler(job.pretrained))
+    classifier = build_classifier(job.cohort.values_NTD.shape, params, job.cell, number)
+    load_module("imputer", classifier.imputer, job.pretrained)
+    frozen = job.cell.mode == "frozen"
+    trainer = _FrozenTrainer(classifier, data) if frozen else _UnfrozenTrainer(classifier, data, params)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator_for(params.seed, number, ORDER).initial_seed())
+        best, history = _train(trainer, data, params, job.cell, recorder)
+    best.restore()
+    risks = {name: trainer.risk(part) for name, part in (("validation", data.validation), ("test", data.test))}
+    scores = {
+        f"{name}_{metric}": value
+        for name, part in (("validation", data.validation), ("test", data.test))
+        for metric, value in risk_scores(part.died_N.numpy(), risks[name]).items()
+    }
+    predictions = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "stay_id": part.stay_ids_N,
+                    "partition": name,
+                    "died": part.died_N.numpy().astype(int),
+                    "risk": risks[name],
+                }
+            )
+            for name, part in (("validation", data.validation), ("test", data.test))
+        ]
+    )
+    weights = (
+        scaler_weights(data.scaler)
+        | module_weights("imputer", classifier.imputer)
+        | module_weights("head", classifier.head)
+    )
+    seconds = time.perf_counter() - started
+    return TrainedFold(number, weights, scores, best.epoch, seconds, history, predictions=predictions)
+
+
+def build_classifier(shape: tuple[int, ...], params: Params, cell: Cell, fold: int = 0) -> Classifier:
+    """Return a classifier for a cohort's shape (N, T, D), its head freshly drawn for the fold."""
+    _, hours, variables = shape
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator_for(params.seed, fold, WEIGHTS).initial_seed())
+        imputer = Csai(csai_sizes(params, variables, hours))
+        head = HEADS[cell.head](params.csai.hidden, dropout=params.finetune.dropout)
+    return Classifier(imputer, head, freeze_imputer=cell.mode == "frozen")
+
+
+class _FrozenTrainer:
+    """Trains the head alone, on representations computed once."""
+
+    def __init__(self, classifier: Classifier, data: FoldData) -> None:
+        self.module: nn.Module = classifier.head
+        self.represented = {id(part): represent(classifier, part) for part in (data.train, data.validation, data.test)}
+
+    def train_logits(self, part: Partition, stays: torch.Tensor) -> torch.Tensor:
+        return self.module(self.represented[id(part)][stays])
+
+    def risk(self, part: Partition) -> np.ndarray:
+        with torch.no_grad():
+            return torch.sigmoid(self.module.eval()(self.represented[id(part)])).numpy()
+
+
+class _UnfrozenTrainer:
+    """Trains the head and the imputer under it; some observed cells are hidden in training, against overfitting."""
+
+    def __init__(self, classifier: Classifier, data: FoldData, params: Params) -> None:
+        self.module = classifier
+        self.hidden_share = torch.tensor(params.finetune.hidden_share)
+        self.masks = generator_for(params.seed, data.number, HIDING)
+
+    def train_logits(self, part: Partition, stays: torch.Tensor) -> torch.Tensor:
+        observed = part.observed_NTD[stays]
+        visible = observed - hide(observed, self.hidden_share, self.masks)
+        return self.module(Views.read(part.values_NTD[stays], visible))
+
+    def risk(self, part: Partition) -> np.ndarray:
+        with torch.no_grad():
+            return torch.sigmoid(self.module.head.eval()(represent(self.module, part))).numpy()
+
+
+def represent(classifier: Classifier, part: Partition) -> torch.Tensor:
+    """Return what the head reads of every stay of a part, (N, H), without gradient."""
+    with torch.no_grad():
+        return torch.cat(
+            [
+                classifier.represent(Views.read(part.values_NTD[stays], part.observed_NTD[stays]))
+                for stays in in_order(len(part))
+            ]
+        )
+
+
+def _train(
+    trainer: _FrozenTrainer | _UnfrozenTrainer, data: FoldData, params: Params, cell: Cell, recorder: Recorder
+) -> tuple[BestState, list[dict[str, float]]]:
+    settings, train = params.finetune, data.train
+    order = generator_for(params.seed, data.number, ORDER)
+    weights = [weight for weight in trainer.module.parameters() if weight.requires_grad]
+    optimizer = torch.optim.Adam(weights, weight_decay=settings.weight_decay)
+    schedule = SCHEDULES[cell.schedule](optimizer, params.schedules)
+    best, history = BestState(trainer.module), []
+    for epoch in range(params.budget_of(params.dataset).finetune_epochs):
+        trainer.module.train()
+        train_risk = np.empty(len(train), dtype=np.float32)
+        for stays in shuffled(len(train), settings.batch_size, order):
+            logits = trainer.train_logits(train, stays)
+            loss = binary_cross_entropy_with_logits(logits, train.died_N[stays])
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, settings.gradient_norm)
+            optimizer.step()
+            train_risk[stays.numpy()] = torch.sigmoid(logits.detach()).numpy()
+        trained = risk_scores(train.died_N.numpy(), train_risk)
+        validated = risk_scores(data.validation.died_N.numpy(), trainer.risk(data.validation))
+        history.append(
+            {
+                "train_loss": trained["log_loss"],
+                "train_auc": trained["auc"],
+                "validation_loss": validated["log_loss"],
+                "validation_auc": validated["auc"],
+            }
+        )
+        recorder.epoch(data.number, epoch, history[-1])
+        schedule.epoch_ended(validated["log_loss"])
+        best.update(validated["auc"], epoch)
+        if best.stale >= settings.patience:
+            break
+    return best, history

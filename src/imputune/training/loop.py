@@ -1,0 +1,52 @@
+"""What every training loop here needs: batches, the best state, and seeds."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+
+def shuffled(stays: int, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Yield int64 positions of all stays in random order, `batch_size` at a time."""
+    yield from torch.randperm(stays, generator=generator).split(batch_size)
+
+
+def in_order(stays: int, batch_size: int = 256) -> Iterator[torch.Tensor]:
+    """Yield int64 positions of all stays as they stand, `batch_size` at a time."""
+    yield from torch.arange(stays).split(batch_size)
+
+
+def generator_for(seed: int, *purpose: int) -> torch.Generator:
+    """Return a generator of its own for a fold and purpose, so that no draw depends on another's count."""
+    mixed = seed
+    for number in purpose:
+        mixed = (mixed * 1_000_003 + number + 1) % (2**63)
+    return torch.Generator().manual_seed(mixed)
+
+
+@dataclass
+class BestState:
+    """The weights of the epoch with the highest score so far.
+
+    `update` is called once an epoch; `stale` counts the epochs since the best one; `restore` puts its weights back.
+    """
+
+    model: nn.Module
+    score: float = float("-inf")
+    epoch: int = -1
+    stale: int = 0
+    _state: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def update(self, score: float, epoch: int) -> None:
+        """Keep the model's present weights if `score` is better than any before."""
+        if score > self.score:
+            self.score, self.epoch, self.stale = score, epoch, 0
+            self._state = copy.deepcopy(self.model.state_dict())
+        else:
+            self.stale += 1
+
+    def restore(self) -> None:
+        """Load the best epoch's weights into the model."""
+        self.model.load_state_dict(self._state)

@@ -1,0 +1,119 @@
+"""What a stage leaves in its artifacts folder: a weights file per fold, and result.json with all else."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.numpy import save_file
+from safetensors.torch import load_file
+
+from imputune.data.cohort import Cohort
+from imputune.data.scaling import Scaler
+from imputune.errors import UserError
+from imputune.files import replacing_folder
+
+RESULT, PREDICTIONS = "result.json", "predictions.csv"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedFold:
+    """What training one fold returns.
+
+    weights: arrays under the prefixes `scaler.`, `imputer.` and, after fine-tuning, `head.`. scores: final scores
+    by name. history: one row of curves per epoch. imputation: scores on held-out test cells (pretraining).
+    predictions: stay_id, partition, died, risk of validation and test stays (fine-tuning).
+    """
+
+    fold: int
+    weights: dict[str, np.ndarray]
+    scores: dict[str, float]
+    best_epoch: int
+    seconds: float
+    history: list[dict[str, float]]
+    imputation: list[dict[str, Any]] = field(default_factory=list)
+    predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def scaler_weights(scaler: Scaler) -> dict[str, np.ndarray]:
+    """Return a scaler as arrays to save with a model."""
+    return {"scaler.mean": scaler.mean_D, "scaler.deviation": scaler.deviation_D}
+
+
+def module_weights(prefix: str, module: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Return a module's weights and buffers as arrays, names prefixed."""
+    return {f"{prefix}.{name}": tensor.numpy().copy() for name, tensor in module.state_dict().items()}
+
+
+def load_scaler(weights: dict[str, torch.Tensor]) -> Scaler:
+    """Return the scaler saved with a model."""
+    return Scaler(weights["scaler.mean"].numpy(), weights["scaler.deviation"].numpy())
+
+
+def load_module(prefix: str, module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Load the weights under a prefix into a module."""
+    start = f"{prefix}."
+    module.load_state_dict({n.removeprefix(start): t for n, t in weights.items() if n.startswith(start)})
+
+
+def write_stage(folder: Path, about: dict[str, Any], folds: list[TrainedFold]) -> None:
+    """Write a stage's outputs, all or nothing.
+
+    `about` holds what the folds share (dataset, variables, params, run_id, ...). Raises UserError when the disk is
+    full or the folder cannot be written; an earlier output then stays.
+    """
+    content = about | {
+        "folds": [
+            {
+                "fold": result.fold,
+                "scores": result.scores,
+                "best_epoch": result.best_epoch,
+                "seconds": result.seconds,
+                "history": result.history,
+                "imputation": result.imputation,
+            }
+            for result in folds
+        ]
+    }
+    with replacing_folder(folder) as new:
+        write_weights(new, folds)
+        if any(len(result.predictions) for result in folds):
+            table = pd.concat([result.predictions.assign(fold=result.fold) for result in folds])
+            table.to_csv(new / PREDICTIONS, index=False)
+        (new / RESULT).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def read_result(folder: Path, remedy: str) -> dict[str, Any]:
+    """Read a stage's result.json; raises UserError with the remedy when the stage has not run."""
+    path = folder / RESULT
+    if not path.is_file():
+        raise UserError(f"{folder} has no result of a finished run: {remedy}")
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def write_weights(folder: Path, folds: list[TrainedFold]) -> None:
+    """Write a safetensors file for each fold."""
+    for result in folds:
+        save_file(result.weights, folder / f"fold-{result.fold}.safetensors")
+
+
+def read_weights(folder: Path, fold: int) -> dict[str, torch.Tensor]:
+    """Read one fold's weights, as tensors on the CPU."""
+    return load_file(folder / f"fold-{fold}.safetensors")
+
+
+def check_same_data(result: dict[str, Any], cohort: Cohort, cohort_hash: str, folder: Path, remedy: str) -> None:
+    """Raise UserError when a stage's output was trained on other variables or other data than the cohort."""
+    theirs, ours = result["variables"], list(cohort.variable_names)
+    if theirs != ours:
+        differing = sorted(set(theirs) ^ set(ours)) or ["their order"]
+        raise UserError(
+            f"the imputer in {folder} was trained on other variables ({len(theirs)}, the cohort has {len(ours)}; "
+            f"differing: {', '.join(differing[:5])}): {remedy}"
+        )
+    if result["cohort_hash"] != cohort_hash:
+        raise UserError(f"{folder} was trained on other data than data/{cohort.dataset} now holds: {remedy}")

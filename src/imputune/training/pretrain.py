@@ -1,0 +1,166 @@
+"""Pretraining: CSAI learns to fill cells hidden from it, one fold at a time."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from imputune.config import Params
+from imputune.data.cohort import Cohort
+from imputune.data.folds import Fold
+from imputune.data.masking import Hiding, hide, hiding_rates
+from imputune.data.partitions import FoldData, Partition, divide
+from imputune.data.views import Views
+from imputune.evaluation.metrics import imputation_scores
+from imputune.models.csai import Csai, CsaiSizes, Reconstruction
+from imputune.models.interpolation import BASELINES
+from imputune.training.loop import BestState, generator_for, in_order, shuffled
+from imputune.training.outputs import TrainedFold, module_weights, scaler_weights
+from imputune.training.recorder import Recorder
+
+WEIGHTS, ORDER, TRAIN_MASKS, VALIDATION_MASKS, TEST_MASKS = range(5)
+HIDINGS: tuple[Hiding, ...] = ("non_uniform", "uniform")
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainJob:
+    """One fold to pretrain on."""
+
+    cohort: Cohort
+    fold: Fold
+    params: Params
+
+
+def csai_sizes(params: Params, variables: int, hours: int) -> CsaiSizes:
+    """Return the imputer's sizes for a cohort of so many variables and hours."""
+    return CsaiSizes(variables=variables, hours=hours, **params.csai.model_dump())
+
+
+def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
+    """Train CSAI on a fold's training stays and score it on held-out cells of its test stays.
+
+    Hidden cells are drawn afresh each epoch in training, once for validation and test. The kept epoch has the
+    lowest validation error on hidden cells; test stays are read once, at the end.
+    """
+    started = time.perf_counter()
+    params, number = job.params, job.fold.number
+    data = divide(job.cohort, job.fold)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator_for(params.seed, number, WEIGHTS).initial_seed())
+        _, hours, variables = job.cohort.values_NTD.shape
+        imputer = Csai(csai_sizes(params, variables, hours))
+    imputer.median_gap_hours_D.copy_(torch.from_numpy(data.median_gap_hours_D))
+    best, history = _train(imputer, data, params, recorder)
+    best.restore()
+    imputation = [
+        row for hiding in HIDINGS for row in _score_test(imputer, data, params, hiding, job.cohort.variable_names)
+    ]
+    overall = {(row["imputer"], row["hiding"]): row for row in imputation if row["variable"] == "all"}
+    scores = {"validation_mae": -best.score} | {
+        f"test_{measure}_{hiding}": overall["csai", hiding][measure] for hiding in HIDINGS for measure in ("mae", "mre")
+    }
+    weights = scaler_weights(data.scaler) | module_weights("imputer", imputer)
+    seconds = time.perf_counter() - started
+    return TrainedFold(number, weights, scores, best.epoch, seconds, history, imputation)
+
+
+def reconstruction_loss(
+    reconstruction: Reconstruction,
+    values_BTD: torch.Tensor,
+    visible_BTD: torch.Tensor,
+    hidden_BTD: torch.Tensor,
+    imputation_weight: float,
+    consistency_weight: float,
+) -> torch.Tensor:
+    """Return CSAI's training loss, a scalar.
+
+    The mean absolute error of each reading's combined estimate on visible cells, plus `imputation_weight` times that
+    on hidden cells, plus `consistency_weight` times the mean difference between the two readings.
+
+    Shapes: values, visible (0/1) and hidden (0/1) are (B, T, D), standardised.
+
+    Source: CSAI (arXiv 2312.16713) and BRITS (Cao et al. 2018), loss terms.
+    """
+    error_BTD = (reconstruction.combined_KBTD - values_BTD).abs().mean(dim=0)
+    visible = (error_BTD * visible_BTD).sum() / visible_BTD.sum().clamp(min=1)
+    hidden = (error_BTD * hidden_BTD).sum() / hidden_BTD.sum().clamp(min=1)
+    forward, backward = reconstruction.combined_KBTD
+    return visible + imputation_weight * hidden + consistency_weight * (forward - backward).abs().mean()
+
+
+def _train(
+    imputer: Csai, data: FoldData, params: Params, recorder: Recorder
+) -> tuple[BestState, list[dict[str, float]]]:
+    settings, train = params.pretrain, data.train
+    epochs = params.budget_of(params.dataset).pretrain_epochs
+    order = generator_for(params.seed, data.number, ORDER)
+    masks = generator_for(params.seed, data.number, TRAIN_MASKS)
+    rate_D = _rates(train, params, params.masking.hiding)
+    validation_masks = generator_for(params.seed, data.number, VALIDATION_MASKS)
+    validation_hidden = hide(data.validation.observed_NTD, rate_D, validation_masks)
+    optimizer = torch.optim.Adam(imputer.parameters(), settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    best, history = BestState(imputer), []
+    for epoch in range(epochs):
+        losses = []
+        for stays in shuffled(len(train), settings.batch_size, order):
+            values, observed = train.values_NTD[stays], train.observed_NTD[stays]
+            hidden = hide(observed, rate_D, masks)
+            visible = observed - hidden
+            loss = reconstruction_loss(
+                imputer(Views.read(values, visible)),
+                values,
+                visible,
+                hidden,
+                settings.imputation_weight,
+                settings.consistency_weight,
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(imputer.parameters(), settings.gradient_norm)
+            optimizer.step()
+            losses.append(loss.item())
+        schedule.step()
+        estimate = impute(imputer, data.validation, data.validation.observed_NTD - validation_hidden)
+        error = (estimate - data.validation.values_NTD).abs() * validation_hidden
+        mae = (error.sum() / validation_hidden.sum().clamp(min=1)).item()
+        best.update(-mae, epoch)
+        history.append({"train_loss": float(np.mean(losses)), "validation_mae": mae})
+        recorder.epoch(data.number, epoch, history[-1])
+    return best, history
+
+
+def impute(imputer: Csai, part: Partition, visible_NTD: torch.Tensor) -> torch.Tensor:
+    """Return a part's values (N, T, D), standardised, imputed from the visible cells alone."""
+    with torch.no_grad():
+        return torch.cat(
+            [
+                imputer(Views.read(part.values_NTD[stays], visible_NTD[stays])).imputed_BTD
+                for stays in in_order(len(part))
+            ]
+        )
+
+
+def _rates(train: Partition, params: Params, hiding: Hiding) -> torch.Tensor:
+    masking = params.masking
+    rate_D = hiding_rates(train.observed_NTD.numpy() > 0, hiding, masking.share, masking.factor)
+    return torch.from_numpy(rate_D).float()
+
+
+def _score_test(
+    imputer: Csai, data: FoldData, params: Params, hiding: Hiding, variables: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    test = data.test
+    masks = generator_for(params.seed, data.number, TEST_MASKS)
+    hidden = hide(test.observed_NTD, _rates(data.train, params, hiding), masks)
+    visible = test.observed_NTD - hidden
+    holed = np.where(visible.numpy() > 0, test.values_NTD.numpy(), np.nan)
+    estimates = {"csai": impute(imputer, test, visible).numpy()}
+    estimates |= {name: fill(holed) for name, fill in BASELINES.items()}
+    return [
+        {"imputer": name, "hiding": hiding} | row
+        for name, estimate in estimates.items()
+        for row in imputation_scores(estimate, test.values_NTD.numpy(), hidden.numpy(), variables)
+    ]

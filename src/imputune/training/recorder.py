@@ -1,0 +1,31 @@
+"""What training tells whoever listens: the curves of each fold while it trains, its scores at the end.
+
+Training reports through this protocol and knows no tracker; `tracking.runs.TrackedRun` is the one that
+writes to MLflow. Events of all folds of a command go to one recorder, from one process and one thread.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Recorder(Protocol):
+    """Receives what the folds of one command report; folds may report interleaved."""
+
+    def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Take one point of each of a fold's curves (train_loss, validation_auc), `epoch` counting from 0.
+
+        NaN means that the metric is undefined for this epoch, for instance an AUC over a single class.
+        """
+
+    def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
+        """Take the final scores of a fold, once, after its last epoch; NaN means undefined."""
+
+
+class SilentRecorder:
+    """A recorder that keeps nothing, for training without tracking."""
+
+    def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Drop the point."""
+
+    def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
+        """Drop the scores."""

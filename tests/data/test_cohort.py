@@ -1,0 +1,174 @@
+import errno
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from imputune.data.cohort import Cohort, Variable, cohort_hash, describe, read_cohort, write_cohort
+from imputune.errors import UserError
+
+
+@pytest.fixture
+def cohort() -> Cohort:
+    """Two stays, two variables, three observed cells, one death."""
+    values_NTD = np.full((2, 48, 2), np.nan, dtype=np.float32)
+    values_NTD[0, 3] = (80.5, 1.2)
+    values_NTD[1, 47, 0] = 61
+    return Cohort(
+        dataset="physionet2012",
+        stay_ids_N=np.array([7, 9]),
+        died_N=np.array([0, 1], dtype=np.int8),
+        values_NTD=values_NTD,
+        variables=(Variable("HR", "beats/min"), Variable("Temp", "°C")),
+        descriptors=pd.DataFrame(
+            {
+                "age_years": [70.0, 54.0],
+                "gender": [1.0, np.nan],
+                "height_cm": [np.nan, 180.3],
+                "icu_type": [3.0, 1.0],
+                "weight_kg": [np.nan, np.nan],
+            }
+        ),
+        source={"command": "imputune extract", "exclusions": {"no measurements": 1}},
+    )
+
+
+def test_read_returns_what_was_written(cohort: Cohort, tmp_path: Path) -> None:
+    """Every part of a cohort survives writing and reading, types and NaN included."""
+    write_cohort(cohort, tmp_path / "out")
+    read = read_cohort(tmp_path / "out")
+    assert read.dataset == "physionet2012"
+    assert read.stay_ids_N.dtype == np.int64
+    assert read.stay_ids_N.tolist() == [7, 9]
+    assert read.died_N.dtype == np.int8
+    assert read.died_N.tolist() == [0, 1]
+    assert read.values_NTD.dtype == np.float32
+    np.testing.assert_array_equal(read.values_NTD, cohort.values_NTD)
+    assert read.variables == cohort.variables
+    pd.testing.assert_frame_equal(read.descriptors, cohort.descriptors)
+    assert read.source == cohort.source
+
+
+def test_observed_is_where_a_value_stands(cohort: Cohort) -> None:
+    """observed_NTD marks exactly the three cells that hold values."""
+    assert np.argwhere(cohort.observed_NTD).tolist() == [[0, 3, 0], [0, 3, 1], [1, 47, 0]]
+    assert cohort.variable_names == ("HR", "Temp")
+
+
+def test_describe_counts_by_value(cohort: Cohort) -> None:
+    """Describe reports counts and shares that follow from three observed cells of 192, ready for JSON."""
+    described = describe(cohort)
+    assert json.loads(json.dumps(described)) == described
+    assert described == {
+        "dataset": "physionet2012",
+        "stays": 2,
+        "hours": 48,
+        "variables": 2,
+        "observed_cells": 3,
+        "observed_share": 3 / 192,
+        "deaths": 1,
+        "death_share": 0.5,
+        "missing_share_by_variable": {"HR": round(1 - 2 / 96, 6), "Temp": round(1 - 1 / 96, 6)},
+        "exclusions": {"no measurements": 1},
+    }
+
+
+def test_same_cohort_gives_same_bytes(cohort: Cohort, tmp_path: Path) -> None:
+    """Two folders of one cohort hash alike, and another value, id or source changes the hash."""
+    write_cohort(cohort, tmp_path / "first")
+    write_cohort(cohort, tmp_path / "second")
+    assert cohort_hash(tmp_path / "first") == cohort_hash(tmp_path / "second")
+    moved = cohort.values_NTD + np.float32(1)
+    others = [{"values_NTD": moved}, {"stay_ids_N": np.array([7, 10])}, {"source": {"exclusions": {}}}]
+    for number, change in enumerate(others):
+        write_cohort(replace(cohort, **change), tmp_path / str(number))
+        assert cohort_hash(tmp_path / str(number)) != cohort_hash(tmp_path / "first")
+
+
+def test_write_replaces_an_earlier_cohort(cohort: Cohort, tmp_path: Path) -> None:
+    """A second write takes the place of the first and leaves nothing else beside it."""
+    write_cohort(cohort, tmp_path / "out")
+    write_cohort(replace(cohort, died_N=np.array([1, 1], dtype=np.int8)), tmp_path / "out")
+    assert read_cohort(tmp_path / "out").died_N.tolist() == [1, 1]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("broken", ["mkdir", "write_text", "rename"])
+def test_full_disk_leaves_the_earlier_cohort(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """When the disk is full at any step, the earlier folder stays and no temporary one does."""
+    write_cohort(cohort, tmp_path / "out")
+    before = cohort_hash(tmp_path / "out")
+    original = getattr(Path, broken)
+
+    def fail(self: Path, *args: object, **options: object) -> object:
+        # Moving the earlier folder away works; moving the new one in does not.
+        if broken == "rename" and self.suffix != ".new":
+            return original(self, *args, **options)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, broken, fail)
+    with pytest.raises(UserError, match=r"out: No space left on device; free the disk"):
+        write_cohort(replace(cohort, dataset="other"), tmp_path / "out")
+    monkeypatch.undo()
+    assert cohort_hash(tmp_path / "out") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_write_spares_a_folder_with_other_files(cohort: Cohort, tmp_path: Path) -> None:
+    """A folder that holds anything but a cohort is refused and keeps its files."""
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds other files \(thesis.txt\); choose"):
+        write_cohort(cohort, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(UserError, match="is a file; choose a folder"):
+        write_cohort(cohort, tmp_path / "thesis.txt")
+
+
+def test_read_names_the_remedy_for_a_missing_folder(tmp_path: Path) -> None:
+    """A folder that is not there is a one-line error with the command that makes it."""
+    with pytest.raises(UserError, match="no such folder; run `imputune extract") as caught:
+        read_cohort(tmp_path / "none")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="imputune extract"):
+        cohort_hash(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["values.npy", "stays.csv", "variables.csv", "source.json"])
+@pytest.mark.parametrize("content", [None, b"", b"\x00\xff\n\nx,y\n1"])
+def test_read_refuses_a_spoilt_file(cohort: Cohort, tmp_path: Path, name: str, content: bytes | None) -> None:
+    """Each file missing, empty or garbled is a one-line error naming the remedy."""
+    write_cohort(cohort, tmp_path / "out")
+    (tmp_path / "out" / name).unlink()
+    if content is not None:
+        (tmp_path / "out" / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"is no cohort: .*imputune extract") as caught:
+        read_cohort(tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_read_refuses_tables_that_disagree(cohort: Cohort, tmp_path: Path) -> None:
+    """A stay table of another length, in another order, or with another label is refused."""
+    write_cohort(cohort, tmp_path / "out")
+    stays = tmp_path / "out" / "stays.csv"
+    header, first, second = stays.read_text().splitlines()
+    for rows, cause in (
+        ([first], "values.npy must be float32"),
+        ([second, first], "ascending"),
+        ([first, second.replace("9,1", "9,2")], "0 or 1"),
+    ):
+        stays.write_text("\n".join([header, *rows]) + "\n")
+        with pytest.raises(UserError, match=cause):
+            read_cohort(tmp_path / "out")
+
+
+def test_read_never_unpickles(cohort: Cohort, tmp_path: Path) -> None:
+    """An array of objects, which only pickle could load, is refused."""
+    write_cohort(cohort, tmp_path / "out")
+    np.save(tmp_path / "out" / "values.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match="allow_pickle=False"):
+        read_cohort(tmp_path / "out")

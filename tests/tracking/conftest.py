@@ -1,0 +1,20 @@
+import os
+import sys
+
+import pytest
+
+OUTER = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "DVC_STAGE")
+
+
+@pytest.fixture(autouse=True)
+def _no_outer_tracking(monkeypatch):
+    """Hide an outer server, mlflow run or dvc from the test and from its subprocesses."""
+    for name in OUTER:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """One project folder per test module: creating a store takes a second."""
+    return tmp_path_factory.mktemp("project")

@@ -1,0 +1,67 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from mlflow import MlflowClient
+
+from imputune.tracking import history, store
+from imputune.tracking.history import FoldRun, finished_runs, run_exists
+from imputune.tracking.runs import tracked_run
+
+
+def record(root, experiment, seed, dataset="synthetic", command="finetune"):
+    """Track a finished run with two folds and return its id."""
+    with tracked_run(root, experiment, command, {"seed": seed}, {"imputune.dataset": dataset}, (0, 1)) as run:
+        for fold in (1, 0):
+            run.fold_finished(fold, {"test_auc": (seed + fold) / 8})
+        run.log_metrics({"seconds": 2.0})
+    return run.run_id
+
+
+def test_finished_runs_come_newest_first_with_their_folds(root, monkeypatch):
+    """Every finished run of the command and dataset is read, over several pages, with ascending folds."""
+    monkeypatch.setattr(history, "PAGE_RUNS", 2)
+    ids = [record(root, "pages", seed) for seed in range(3)]
+    record(root, "pages", 3, dataset="physionet2012")
+    record(root, "pages", 4, command="pretrain")
+    record(root, "other", 5)
+    found = finished_runs(root, "pages", "finetune", "synthetic")
+    assert [run.run_id for run in found] == ids[::-1]
+    newest = found[0]
+    assert newest.status == "FINISHED"
+    assert newest.params == {"seed": "2"}
+    assert newest.metrics == {"seconds": 2.0}
+    assert newest.tags["imputune.dataset"] == "synthetic"
+    assert newest.folds == (FoldRun(0, {"test_auc": 0.25}), FoldRun(1, {"test_auc": 0.375}))
+    assert timedelta(0) <= datetime.now(UTC) - newest.start_time < timedelta(minutes=1)
+
+
+def test_failed_and_deleted_runs_are_left_out(root):
+    """Only what finished and still exists can be compared."""
+    kept = record(root, "left out", 0)
+    deleted = record(root, "left out", 1)
+    MlflowClient(store.open_store(root)).delete_run(deleted)
+    tags = {"imputune.dataset": "synthetic"}
+    with (
+        pytest.raises(ValueError, match="diverged"),
+        tracked_run(root, "left out", "finetune", {}, tags, (0,)),
+    ):
+        raise ValueError("diverged")
+    assert [run.run_id for run in finished_runs(root, "left out", "finetune", "synthetic")] == [kept]
+    assert run_exists(root, kept)
+    assert not run_exists(root, deleted)
+    assert not run_exists(root, "0" * 32)
+
+
+def test_runs_started_by_mlflow_run_are_found(root, monkeypatch):
+    """A run that mlflow put into the Default experiment is read by its tags."""
+    adopted = MlflowClient(store.open_store(root)).create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", adopted)
+    assert record(root, "heads", 0) == adopted
+    (found,) = finished_runs(root, "heads", "finetune", "synthetic")
+    assert found.run_id == adopted
+    assert [fold.fold for fold in found.folds] == [0, 1]
+
+
+def test_nothing_tracked_yet_is_an_empty_list(root):
+    """An experiment that does not exist has no runs."""
+    assert finished_runs(root, "never used", "finetune", "synthetic") == []

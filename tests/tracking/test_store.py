@@ -1,0 +1,166 @@
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+from mlflow import MlflowClient
+
+from imputune.errors import UserError
+from imputune.tracking import store
+
+ONE_OF_FOUR = """
+import sys
+from pathlib import Path
+from imputune.tracking.runs import tracked_run
+
+with tracked_run(Path(sys.argv[1]), "heads", "finetune", {}, {"number": sys.argv[2]}, [0, 1]) as run:
+    for epoch in range(300):
+        for fold in (0, 1):
+            run.epoch(fold, epoch, {"train_loss": epoch + fold / 2})
+    for fold in (0, 1):
+        run.fold_finished(fold, {"test_auc": 0.75})
+"""
+
+INTERRUPTED = """
+import sys, time
+from pathlib import Path
+from imputune.tracking.runs import tracked_run
+
+with tracked_run(Path(sys.argv[1]), "interrupted", "pretrain", {}, {}, [0]) as run:
+    run.epoch(0, 0, {"train_loss": 0.5})
+    print("training", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_store_is_a_database_in_the_root_whatever_the_current_folder(root, tmp_path, monkeypatch):
+    """Without MLFLOW_TRACKING_URI the store is root/mlflow.db, and the variable stays unset."""
+    monkeypatch.chdir(tmp_path)
+    uri = store.open_store(root)
+    assert uri == f"sqlite:///{root}/mlflow.db"
+    assert (root / "mlflow.db").is_file()
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert list(tmp_path.iterdir()) == []
+    assert MlflowClient().get_experiment("0").artifact_location == f"{(root / 'mlruns').as_uri()}/0"
+
+
+def test_relative_uri_becomes_absolute(root, tmp_path, monkeypatch):
+    """A relative SQLite URI means a file of the current folder, odd characters in its path included."""
+    folder = tmp_path / "50 % é"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    uri = store.open_store(root)
+    assert uri == f"sqlite:///{tmp_path}/50 %25 é/mlflow.db"
+    client = MlflowClient(uri)
+    run = client.create_run(store.experiment(uri, "heads"))
+    client.log_text(run.info.run_id, "seen", "note.txt")
+    written = folder / "mlruns" / run.info.run_id / "artifacts" / "note.txt"
+    assert written.read_text() == "seen"
+
+
+def test_experiment_is_created_once(root):
+    """The second call finds the experiment that the first one made, artifacts beside the database."""
+    uri = store.open_store(root)
+    first = store.experiment(uri, "imputers")
+    assert store.experiment(uri, "imputers") == first
+    assert MlflowClient(uri).get_experiment(first).artifact_location == (root / "mlruns").as_uri()
+
+
+def test_deleted_experiment_is_named_with_its_remedy(root):
+    """A deleted experiment is neither revived nor replaced."""
+    uri = store.open_store(root)
+    number = store.experiment(uri, "gone")
+    MlflowClient(uri).delete_experiment(number)
+    with pytest.raises(UserError, match=f"'gone' was deleted.*restore --experiment-id {number}"):
+        store.experiment(uri, "gone")
+
+
+def test_four_processes_on_a_fresh_store_lose_nothing(tmp_path):
+    """Four commands that start at once on a missing store all succeed, with every point of every fold."""
+    commands = [
+        subprocess.Popen([sys.executable, "-c", ONE_OF_FOUR, str(tmp_path), str(number)]) for number in range(4)
+    ]
+    assert [command.wait(timeout=120) for command in commands] == [0, 0, 0, 0]
+    client = MlflowClient(store.open_store(tmp_path))
+    runs = client.search_runs([client.get_experiment_by_name("heads").experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert sorted(run.data.tags["number"] for run in runs) == sorted("0123" * 3)
+    for run in runs:
+        if "imputune.fold" in run.data.tags:
+            fold = int(run.data.tags["imputune.fold"])
+            history = client.get_metric_history(run.info.run_id, "train_loss")
+            assert [(point.step, point.value) for point in history] == [(n, n + fold / 2) for n in range(300)]
+            assert run.data.metrics["test_auc"] == 0.75
+
+
+def test_impatient_ctrl_c_leaves_a_marked_run(tmp_path):
+    """Several Ctrl-C in a row end the run and its fold as KILLED, the buffered point included."""
+    command = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert command.stdout.readline() == "training\n"
+    command.send_signal(signal.SIGINT)
+    for _ in range(5):
+        time.sleep(0.002)
+        command.send_signal(signal.SIGINT)
+    _, errors = command.communicate(timeout=30)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    client = MlflowClient(store.open_store(tmp_path))
+    runs = client.search_runs([client.get_experiment_by_name("interrupted").experiment_id])
+    assert [run.info.status for run in runs] == ["KILLED", "KILLED"]
+    assert [run.data.metrics for run in runs if "imputune.fold" in run.data.tags] == [{"train_loss": 0.5}]
+
+
+def test_unreachable_server_is_a_user_error_at_once(root, monkeypatch):
+    """A server that does not answer is named, without its password, in seconds instead of minutes."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9 failed \(no answer\); start the server") as caught:
+        store.open_store(root)
+    assert time.monotonic() - start < 10
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+def test_file_that_is_no_database_is_a_user_error(tmp_path):
+    """A damaged mlflow.db is named and left as it is."""
+    (tmp_path / "mlflow.db").write_text("not a database " * 100)
+    with pytest.raises(UserError, match=r"mlflow\.db failed \(file is not a database\); .*move a damaged file"):
+        store.open_store(tmp_path)
+    assert (tmp_path / "mlflow.db").read_text() == "not a database " * 100
+
+
+def test_unusable_folder_is_a_user_error(tmp_path):
+    """A root that is no folder cannot hold a store."""
+    (tmp_path / "root").write_text("")
+    with pytest.raises(UserError, match=r"mlflow\.db failed .*check that its folder exists"):
+        store.open_store(tmp_path / "root")
+
+
+def test_schema_of_another_version_names_the_upgrade(root, tmp_path):
+    """A database of another mlflow version is not touched; the message says how to upgrade it."""
+    store.open_store(root)
+    older = shutil.copy(root / "mlflow.db", tmp_path)
+    with sqlite3.connect(older) as database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    with pytest.raises(UserError, match=r"out-of-date database schema.*mlflow db upgrade sqlite:///"):
+        store.open_store(tmp_path)
+
+
+def test_interrupted_creation_does_not_break_the_store(tmp_path):
+    """What an interrupted creation left behind is replaced by a complete database."""
+    (tmp_path / "mlflow.db.new").write_text("half a database")
+    (tmp_path / "mlflow.db").write_bytes(b"")
+    uri = store.open_store(tmp_path)
+    assert MlflowClient(uri).get_experiment("0").name == "Default"
+    assert not (tmp_path / "mlflow.db.new").exists()
