@@ -3,14 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from imputune.training.recorder import Recorder
 
+PIPE_WIDTH = 120
 screen = Console(stderr=True)
 output = Console()
+if not output.is_terminal:
+    output.width = PIPE_WIDTH
 
 
 class _Watched:
@@ -43,7 +47,7 @@ def watched(recorder: Recorder, epochs: int) -> Iterator[Recorder]:
 
 def print_table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     """Print a table on standard output."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     for name in header:
         table.add_column(name, overflow="fold")
     for line in lines:

@@ -218,7 +218,7 @@ def test_artifacts_are_stored_under_their_names(root):
         run.log_figure(Figure(), "figures/loss.png")
         run.log_text("two\nlines", "note.txt")
         run.log_dict({"auc": 0.5}, "scores.json")
-    folder = root / "mlruns" / run.run_id / "artifacts"
+    [folder] = root.glob(f"mlruns/*/{run.run_id}/artifacts")
     assert (folder / "figures" / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "note.txt").read_text() == "two\nlines"
     assert '"auc": 0.5' in (folder / "scores.json").read_text()

@@ -60,7 +60,7 @@ def test_relative_uri_becomes_absolute(root, tmp_path, monkeypatch):
     client = MlflowClient(uri)
     run = client.create_run(store.experiment(uri, "heads"))
     client.log_text(run.info.run_id, "seen", "note.txt")
-    written = folder / "mlruns" / run.info.run_id / "artifacts" / "note.txt"
+    written = folder / "mlruns" / "heads" / run.info.run_id / "artifacts" / "note.txt"
     assert written.read_text() == "seen"
 
 
@@ -69,7 +69,7 @@ def test_experiment_is_created_once(root):
     uri = store.open_store(root)
     first = store.experiment(uri, "imputers")
     assert store.experiment(uri, "imputers") == first
-    assert MlflowClient(uri).get_experiment(first).artifact_location == (root / "mlruns").as_uri()
+    assert MlflowClient(uri).get_experiment(first).artifact_location == (root / "mlruns" / "imputers").as_uri()
 
 
 def test_deleted_experiment_is_named_with_its_remedy(root):

@@ -6,8 +6,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 from mlflow import MlflowClient
-from mlflow.models import Model, ModelSignature
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
 import imputune
@@ -23,6 +25,14 @@ INPUT = Schema(
         ColSpec("string", "Parameter"),
         ColSpec("double", "Value"),
     ]
+)
+EXAMPLE = pd.DataFrame(  # made up, as every example here: no patient's record enters a run
+    {
+        "RecordID": [900001, 900001, 900001],
+        "Time": ["00:10", "01:10", "30:05"],
+        "Parameter": ["HR", "HR", "Temp"],
+        "Value": [80.0, 85.0, 37.0],
+    }
 )
 RISKS = Schema([ColSpec("long", "RecordID"), ColSpec("double", "risk"), ColSpec("double", "risk_deviation")])
 SERIES = Schema(
@@ -52,20 +62,31 @@ def register_bundle(
         folder.mkdir()
         write_about(about, folder)
         write_weights(folder, folds)
-        logged = Model.log(
-            None,
-            flavor=mlflow.pyfunc,
-            name="bundle",
-            run_id=run.run_id,
-            python_model=bundle_model.__file__,
-            artifacts={"bundle": str(folder)},
-            code_paths=[str(package)],
-            signature=signature,
-            pip_requirements=serving_requirements(),
+        with mlflow.start_run(run_id=run.run_id):
+            logged = mlflow.pyfunc.log_model(
+                name="bundle",
+                python_model=bundle_model.__file__,
+                artifacts={"bundle": str(folder)},
+                code_paths=[str(package)],
+                signature=signature,
+                input_example=EXAMPLE,
+                pip_requirements=serving_requirements(),
+            )
+        client = MlflowClient(run.tracking_uri)
+        _ensure_model(client, name)
+        registered = client.create_model_version(
+            name, logged.model_uri, run.run_id, tags=dict(tags), model_id=logged.model_id
         )
-        registered = mlflow.register_model(logged.model_uri, name, tags=dict(tags))
-        MlflowClient(run.tracking_uri).set_tag(run.run_id, REGISTERED_TAG, f"{name}/{registered.version}")
+        client.set_tag(run.run_id, REGISTERED_TAG, f"{name}/{registered.version}")
     return str(registered.version)
+
+
+def _ensure_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as refused:
+        if refused.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def serving_requirements() -> list[str]:

@@ -38,6 +38,7 @@ def open_store(root: Path) -> str:
     written, is no database, or has another mlflow version's schema.
     """
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
         for name in ("alembic", "mlflow"):
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -60,12 +61,12 @@ def open_store(root: Path) -> str:
 def experiment(uri: str, name: str) -> str:
     """Return the id of the experiment `name`, created where it is missing, by whichever process is first.
 
-    In a SQLite store its artifacts go to mlruns/ beside the database; a server decides for itself.
+    In a SQLite store its artifacts go to mlruns/<name>/ beside the database; a server decides for itself.
     Raises UserError when the experiment was deleted or the store fails.
     """
     client = MlflowClient(uri)
     path = _sqlite_path(uri)
-    location = (path.parent / "mlruns").as_uri() if path is not None else None
+    location = (path.parent / "mlruns" / name).as_uri() if path is not None else None
     with failures(uri):
         found = client.get_experiment_by_name(name)
         if found is None:
@@ -155,7 +156,9 @@ def _create_sqlite(path: Path) -> None:
 
 
 def _check_writable(path: Path) -> None:
-    """Find a file that is no database, or read-only, at once: mlflow would retry for two minutes."""
+    """Find a file that is read-only or no database at once: mlflow would retry for two minutes."""
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f"no permission to write {path.name}")
     connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=BUSY_SECONDS)
     try:
         connection.execute("BEGIN IMMEDIATE")
