@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Union, get_args, get_origin
+from typing import Annotated, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from imputune.errors import UserError, near_miss
 
@@ -17,10 +17,11 @@ Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Budget(_Section):
@@ -34,7 +35,7 @@ class Synthetic(_Section):
     """The generated cohort: how many stays, from which seed."""
 
     stays: Positive
-    seed: int
+    seed: Seed
 
 
 class Folds(_Section):
@@ -51,6 +52,12 @@ class Masking(_Section):
     factor: Rate
 
 
+class Scaling(_Section):
+    """Standardisation; see `imputune.data.scaling.Scaler`."""
+
+    tail_share: Annotated[float, Field(ge=0, lt=0.5)]
+
+
 class Csai(_Section):
     """Widths of the imputer; variables and hours come from the cohort."""
 
@@ -59,6 +66,12 @@ class Csai(_Section):
     attention_heads: Positive
     feedforward: Positive
 
+    @model_validator(mode="after")
+    def _heads_share_channels(self) -> Self:
+        if self.channels % self.attention_heads:
+            raise ValueError(f"channels must be a multiple of attention_heads, {self.attention_heads}")
+        return self
+
 
 class Pretrain(_Section):
     """Training of the imputer."""
@@ -66,6 +79,7 @@ class Pretrain(_Section):
     batch_size: Positive
     learning_rate: Rate
     imputation_weight: Weight
+    history_weight: Weight
     consistency_weight: Weight
     gradient_norm: Rate
 
@@ -108,11 +122,12 @@ class Params(_Section):
     """All of params.yaml."""
 
     dataset: str
-    seed: int
+    seed: Seed
     workers: Positive
     budget: dict[str, Budget]
     synthetic: Synthetic
     folds: Folds
+    scaling: Scaling
     masking: Masking
     csai: Csai
     pretrain: Pretrain
@@ -138,9 +153,11 @@ def read_params(path: Path) -> Params:
     of the wrong type or range.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run inside the project's folder") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text: save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     try:
@@ -150,16 +167,22 @@ def read_params(path: Path) -> Params:
 
 
 def use_dataset(path: Path, dataset: str) -> bool:
-    """Set `dataset:` in params.yaml, leaving every other byte as it is; return whether it changed."""
-    text = path.read_text()
-    changed = re.sub(r"^dataset: *[^\s#]+", f"dataset: {dataset}", text, count=1, flags=re.MULTILINE)
+    """Set `dataset:` in params.yaml, leaving every other byte as it is; return whether it changed.
+
+    Raises UserError when the file has no plain line `dataset: <name>`.
+    """
+    text = path.read_bytes()
+    changed, lines = re.subn(rb"^dataset: *[^\s#]+", f"dataset: {dataset}".encode(), text, count=1, flags=re.MULTILINE)
+    if not lines:
+        raise UserError(f"{path} has no line `dataset: <name>`: add `dataset: {dataset}`")
     if changed != text:
-        path.write_text(changed)
+        path.write_bytes(changed)
     return changed != text
 
 
 def _first_problem(name: str, error: ValidationError) -> str:
-    problem = error.errors()[0]
+    problems = error.errors()
+    problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         *above, key = (str(part) for part in problem["loc"])
@@ -167,7 +190,9 @@ def _first_problem(name: str, error: ValidationError) -> str:
         return f"{name}: unknown key {place!r}{near_miss(key, known)}: known here are {', '.join(known)}"
     if problem["type"] == "missing":
         return f"{name}: key {place!r} is missing: add it, README.md explains params.yaml"
-    return f"{name}: {place} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)" if problem["type"] == "float_type" else ""
+    where = f"{place} = " if place else "the file holds "
+    return f"{name}: {where}{problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}{hint}"
 
 
 def _keys_at(place: list[str]) -> Iterator[str]:

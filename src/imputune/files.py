@@ -40,12 +40,13 @@ def replace_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise _refused(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _refused(path: Path, error: OSError) -> UserError:

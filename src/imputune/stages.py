@@ -103,7 +103,7 @@ def run_pretrain(project: Project, watch: Watch) -> dict[str, Any]:
     params = project.params
     about = _about(project, data) | {
         "stage": "pretrain",
-        "params": _settings(project, "pretrain", "csai", "masking"),
+        "params": _settings(project, "pretrain", "csai", "scaling", "masking"),
     }
     with _tracked(project, data, "pretrain", about, {}) as run:
         jobs = [PretrainJob(data.cohort, fold, params) for fold in data.folds]

@@ -12,6 +12,8 @@ from imputune.data.cohort import Cohort
 from imputune.errors import UserError
 from imputune.files import replace_text
 
+PARTS = ("train", "validation", "test")
+
 
 @dataclass(frozen=True, eq=False)
 class Fold:
@@ -59,9 +61,7 @@ def write_folds(folds: list[Fold], cohort: Cohort, cohort_hash: str, path: Path)
     content = {
         "dataset": cohort.dataset,
         "cohort_hash": cohort_hash,
-        "folds": [
-            {name: ids[getattr(fold, name)].tolist() for name in ("train", "validation", "test")} for fold in folds
-        ],
+        "folds": [{name: ids[getattr(fold, name)].tolist() for name in PARTS} for fold in folds],
     }
     replace_text(path, json.dumps(content) + "\n")
 
@@ -69,16 +69,18 @@ def write_folds(folds: list[Fold], cohort: Cohort, cohort_hash: str, path: Path)
 def read_folds(path: Path, cohort: Cohort, cohort_hash: str) -> list[Fold]:
     """Read folds back as positions into `cohort`.
 
-    Raises UserError when the file is missing, or divides other data than this cohort.
+    Raises UserError when the file is missing or broken, or divides other data than this cohort.
     """
     remedy = f"run `imputune folds {cohort.dataset}` (or `dvc repro`)"
     if not path.is_file():
         raise UserError(f"no folds for {cohort.dataset} ({path} is missing): {remedy}")
-    content: dict[str, Any] = json.loads(path.read_text())
-    if content["cohort_hash"] != cohort_hash:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        divided_hash = content["cohort_hash"]
+        parts = [[np.array(fold[name]) for name in PARTS] for fold in content["folds"]]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is broken: {remedy}") from None
+    if divided_hash != cohort_hash:
         raise UserError(f"{path} divides other data than data/{cohort.dataset} now holds: {remedy}")
     ids = cohort.stay_ids_N
-    return [
-        Fold(k, *(np.searchsorted(ids, np.array(fold[name])) for name in ("train", "validation", "test")))
-        for k, fold in enumerate(content["folds"])
-    ]
+    return [Fold(k, *(np.searchsorted(ids, part) for part in fold)) for k, fold in enumerate(parts)]

@@ -39,12 +39,13 @@ class FoldData:
     test: Partition
 
 
-def divide(cohort: Cohort, fold: Fold, scaler: Scaler | None = None) -> FoldData:
-    """Standardise a cohort by a fold's training stays and split it.
+def fit_and_divide(cohort: Cohort, fold: Fold, tail_share: float) -> FoldData:
+    """Fit a scaler on the fold's training stays, standardise the cohort by it, and split it."""
+    return divide(cohort, fold, Scaler.fit(cohort.values_NTD[fold.train], tail_share))
 
-    Pass `scaler` to keep one fitted earlier on the same training stays (that of a pretrained imputer).
-    """
-    scaler = scaler or Scaler.fit(cohort.values_NTD[fold.train])
+
+def divide(cohort: Cohort, fold: Fold, scaler: Scaler) -> FoldData:
+    """Standardise a cohort by a scaler fitted earlier on the fold's training stays, and split it."""
 
     def part(stays: np.ndarray) -> Partition:
         values_NTD, observed_NTD = to_tensors(scaler.standardise(cohort.values_NTD[stays]))

@@ -8,39 +8,55 @@ import torch
 
 @dataclass(frozen=True, eq=False)
 class Scaler:
-    """Mean and deviation per variable, in the variable's own unit.
+    """Range, mean and deviation per variable, in the variable's own unit.
 
-    Shapes: `mean_D` and `deviation_D` are float32 (D,). A variable whose training values do not vary, or that
-    was never observed in training, has deviation 1: it is only centred.
+    Values beyond the range are drawn to its ends before they are standardised: a few raw values are impossible (a pH
+    of 735), and would swell a deviation a hundredfold. Shapes: all four are float32 (D,). A variable whose training
+    values do not vary, or that was never observed in training, has no range and deviation 1: it is only centred.
 
-    Source: paper, section V.D ("custom normalisation function").
+    Source: paper, section V.D ("custom normalisation function"); the range is ours.
     """
 
+    lowest_D: np.ndarray
+    highest_D: np.ndarray
     mean_D: np.ndarray
     deviation_D: np.ndarray
 
     @classmethod
-    def fit(cls, values_NTD: np.ndarray) -> "Scaler":
-        """Fit on the observed cells of training stays.
+    def fit(cls, values_NTD: np.ndarray, tail_share: float = 0.0) -> "Scaler":
+        """Fit on the observed cells of training stays; the range leaves out `tail_share` of them at either end.
 
-        Shapes: values_NTD (N, T, D) in physical units, NaN = not observed.
+        Shapes: values_NTD (N, T, D) in physical units, NaN = not observed. With `tail_share` 0 there is no range.
         """
-        cells = values_NTD.reshape(-1, values_NTD.shape[-1]).astype(np.float64)
-        observed = ~np.isnan(cells)
-        count_D = np.maximum(observed.sum(axis=0), 1)
-        mean_D = np.where(observed, cells, 0.0).sum(axis=0) / count_D
-        square_D = (np.where(observed, cells - mean_D, 0.0) ** 2).sum(axis=0) / count_D
-        deviation_D = np.sqrt(square_D)
-        varies_D = deviation_D > 1e-6 * np.maximum(np.abs(mean_D), 1e-6)
-        return cls(mean_D.astype(np.float32), np.where(varies_D, deviation_D, 1.0).astype(np.float32))
+        fitted = [
+            _fit_variable(column[~np.isnan(column)], tail_share)
+            for column in values_NTD.reshape(-1, values_NTD.shape[-1]).T
+        ]
+        return cls(*np.array(fitted, dtype=np.float32).T)
 
     def standardise(self, values_NTD: np.ndarray) -> np.ndarray:
-        """Return (values - mean) / deviation as float32 (N, T, D); NaN stays NaN."""
-        return ((values_NTD - self.mean_D) / self.deviation_D).astype(np.float32)
+        """Return (values within the range - mean) / deviation as float32 (N, T, D); NaN stays NaN."""
+        within_NTD = np.clip(values_NTD, self.lowest_D, self.highest_D)
+        return ((within_NTD - self.mean_D) / self.deviation_D).astype(np.float32)
 
     def restore(self, standardised_NTD: np.ndarray) -> np.ndarray:
         """Return standardised values in physical units again, float32 (N, T, D)."""
         return (standardised_NTD * self.deviation_D + self.mean_D).astype(np.float32)
+
+
+def _fit_variable(cells: np.ndarray, tail_share: float) -> tuple[float, float, float, float]:
+    """Return lowest, highest, mean and deviation of a variable's observed cells."""
+    lowest, highest = -np.inf, np.inf
+    if not len(cells):
+        return lowest, highest, 0.0, 1.0
+    cells = cells.astype(np.float64)
+    if tail_share:
+        lowest, highest = np.quantile(cells, (tail_share, 1 - tail_share))
+        cells = np.clip(cells, lowest, highest)
+    mean, deviation = cells.mean(), cells.std()
+    if deviation <= 1e-6 * max(abs(mean), 1e-6):
+        return -np.inf, np.inf, mean, 1.0
+    return lowest, highest, mean, deviation
 
 
 def to_tensors(standardised_NTD: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

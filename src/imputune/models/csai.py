@@ -79,7 +79,10 @@ class Csai(nn.Module):
         self.gru_hidden_bias = _uniform(K, 3 * H, fan_in=H)
 
     def forward(self, views: Views) -> Reconstruction:
-        """Impute a batch; see the class for shapes."""
+        """Impute a batch; see the class for shapes. Raises ValueError for another number of hours or variables."""
+        expected = (self.sizes.hours, self.sizes.variables)
+        if views.values.shape[2:] != expected:
+            raise ValueError(f"views must have (hours, variables) {expected}, got {tuple(views.values.shape[2:])}")
         trace = recur(self._steps(views), self._weights(), self._first(views))
         return self._reconstruct(views, trace)
 

@@ -28,7 +28,7 @@ INPUT = Schema(
 )
 EXAMPLE = pd.DataFrame(  # made up, as every example here: no patient's record enters a run
     {
-        "RecordID": [900001, 900001, 900001],
+        "RecordID": [1, 1, 1],
         "Time": ["00:10", "01:10", "30:05"],
         "Parameter": ["HR", "HR", "Temp"],
         "Value": [80.0, 85.0, 37.0],

@@ -1,7 +1,7 @@
 """What a stage leaves in its artifacts folder: a weights file per fold, and result.json with all else."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class TrainedFold:
 
 def scaler_weights(scaler: Scaler) -> dict[str, np.ndarray]:
     """Return a scaler as arrays to save with a model."""
-    return {"scaler.mean": scaler.mean_D, "scaler.deviation": scaler.deviation_D}
+    return {f"scaler.{name.removesuffix('_D')}": array for name, array in vars(scaler).items()}
 
 
 def module_weights(prefix: str, module: torch.nn.Module) -> dict[str, np.ndarray]:
@@ -50,7 +50,7 @@ def module_weights(prefix: str, module: torch.nn.Module) -> dict[str, np.ndarray
 
 def load_scaler(weights: dict[str, torch.Tensor]) -> Scaler:
     """Return the scaler saved with a model."""
-    return Scaler(weights["scaler.mean"].numpy(), weights["scaler.deviation"].numpy())
+    return Scaler(*(weights[f"scaler.{field.name.removesuffix('_D')}"].numpy() for field in fields(Scaler)))
 
 
 def load_module(prefix: str, module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:

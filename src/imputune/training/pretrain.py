@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from imputune.config import Params
+from imputune.config import Params, Pretrain
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
 from imputune.data.masking import Hiding, hide, hiding_rates
-from imputune.data.partitions import FoldData, Partition, divide
+from imputune.data.partitions import FoldData, Partition, fit_and_divide
 from imputune.data.views import Views
 from imputune.evaluation.metrics import imputation_scores
 from imputune.models.csai import Csai, CsaiSizes, Reconstruction
@@ -46,7 +46,7 @@ def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
     """
     started = time.perf_counter()
     params, number = job.params, job.fold.number
-    data = divide(job.cohort, job.fold)
+    data = fit_and_divide(job.cohort, job.fold, params.scaling.tail_share)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(params.seed, number, WEIGHTS).initial_seed())
         _, hours, variables = job.cohort.values_NTD.shape
@@ -71,23 +71,31 @@ def reconstruction_loss(
     values_BTD: torch.Tensor,
     visible_BTD: torch.Tensor,
     hidden_BTD: torch.Tensor,
-    imputation_weight: float,
-    consistency_weight: float,
+    settings: Pretrain,
 ) -> torch.Tensor:
     """Return CSAI's training loss, a scalar.
 
     The mean absolute error of each reading's combined estimate on visible cells, plus `imputation_weight` times that
-    on hidden cells, plus `consistency_weight` times the mean difference between the two readings.
+    on hidden cells, `history_weight` times the visible error of the history regression alone (which teaches the hidden
+    state to foretell the next hour), and `consistency_weight` times the mean difference between the two readings.
 
     Shapes: values, visible (0/1) and hidden (0/1) are (B, T, D), standardised.
 
     Source: CSAI (arXiv 2312.16713) and BRITS (Cao et al. 2018), loss terms.
     """
-    error_BTD = (reconstruction.combined_KBTD - values_BTD).abs().mean(dim=0)
-    visible = (error_BTD * visible_BTD).sum() / visible_BTD.sum().clamp(min=1)
-    hidden = (error_BTD * hidden_BTD).sum() / hidden_BTD.sum().clamp(min=1)
+    combined_BTD = (reconstruction.combined_KBTD - values_BTD).abs().mean(dim=0)
+    history_BTD = (reconstruction.history_KBTD - values_BTD).abs().mean(dim=0)
     forward, backward = reconstruction.combined_KBTD
-    return visible + imputation_weight * hidden + consistency_weight * (forward - backward).abs().mean()
+    return (
+        _mean_over(combined_BTD, visible_BTD)
+        + settings.imputation_weight * _mean_over(combined_BTD, hidden_BTD)
+        + settings.history_weight * _mean_over(history_BTD, visible_BTD)
+        + settings.consistency_weight * (forward - backward).abs().mean()
+    )
+
+
+def _mean_over(error_BTD: torch.Tensor, cells_BTD: torch.Tensor) -> torch.Tensor:
+    return (error_BTD * cells_BTD).sum() / cells_BTD.sum().clamp(min=1)
 
 
 def _train(
@@ -109,14 +117,7 @@ def _train(
             values, observed = train.values_NTD[stays], train.observed_NTD[stays]
             hidden = hide(observed, rate_D, masks)
             visible = observed - hidden
-            loss = reconstruction_loss(
-                imputer(Views.read(values, visible)),
-                values,
-                visible,
-                hidden,
-                settings.imputation_weight,
-                settings.consistency_weight,
-            )
+            loss = reconstruction_loss(imputer(Views.read(values, visible)), values, visible, hidden, settings)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(imputer.parameters(), settings.gradient_norm)

@@ -1,0 +1,81 @@
+import numpy as np
+import torch
+
+from imputune.data.scaling import Scaler, to_tensors
+
+NAN = np.nan
+
+
+def test_mean_and_deviation_by_hand() -> None:
+    """1, 2, 3, 6 have mean 3 and deviation sqrt(14 / 4), whatever stays and hours they stand in; NaN does not count."""
+    values_NTD = np.array([[[1, 10], [2, NAN]], [[NAN, 20], [3, NAN]], [[6, NAN], [NAN, NAN]]], dtype=np.float32)
+    scaler = Scaler.fit(values_NTD)
+    np.testing.assert_allclose(scaler.mean_D, [3, 15], rtol=1e-7)
+    np.testing.assert_allclose(scaler.deviation_D, [np.sqrt(3.5), 5], rtol=1e-7)
+    assert (scaler.mean_D.dtype, scaler.deviation_D.dtype) == (np.float32, np.float32)
+
+
+def test_standardise_by_hand() -> None:
+    """A value one deviation above the mean becomes 1, and NaN stays NaN."""
+    everything = np.full(2, np.inf, dtype=np.float32)
+    scaler = Scaler(-everything, everything, np.array([3, 15], np.float32), np.array([2, 5], np.float32))
+    standardised = scaler.standardise(np.array([[[5, 15], [NAN, 0]]], dtype=np.float32))
+    np.testing.assert_array_equal(standardised, [[[1, 0], [NAN, -3]]])
+    assert standardised.dtype == np.float32
+
+
+def test_restore_undoes_standardise() -> None:
+    """Standardised values go back to their own unit, NaN to NaN."""
+    values_NTD = np.array([[[36.6, 120], [NAN, 80]], [[39.1, NAN], [37.0, 100]]], dtype=np.float32)
+    scaler = Scaler.fit(values_NTD)
+    np.testing.assert_allclose(scaler.restore(scaler.standardise(values_NTD)), values_NTD, rtol=1e-6)
+
+
+def test_standardised_training_values_have_mean_0_and_deviation_1() -> None:
+    """Over the observed cells it was fitted on, a scaler gives mean 0 and deviation 1 for every variable."""
+    random = np.random.default_rng(0)
+    values_NTD = random.normal([5.0, -300.0, 0.01], [1.0, 70.0, 0.002], (40, 6, 3)).astype(np.float32)
+    values_NTD[random.random(values_NTD.shape) < 0.5] = NAN
+    standardised = Scaler.fit(values_NTD).standardise(values_NTD)
+    np.testing.assert_allclose(np.nanmean(standardised, axis=(0, 1)), 0, atol=1e-5)
+    np.testing.assert_allclose(np.nanstd(standardised, axis=(0, 1)), 1, rtol=1e-5)
+
+
+def test_constant_variable_is_only_centred() -> None:
+    """A variable that never varies in training keeps its unit: 0.21 becomes 0, and 1.21 becomes 1."""
+    scaler = Scaler.fit(np.full((50, 48, 1), 0.21, dtype=np.float32))
+    assert scaler.deviation_D.tolist() == [1]
+    np.testing.assert_allclose(
+        scaler.standardise(np.array([[[0.21], [1.21]]], dtype=np.float32)), [[[0], [1]]], atol=1e-6
+    )
+
+
+def test_tails_are_drawn_in_before_the_deviation_is_taken() -> None:
+    """One impossible value among a hundred and one, beyond the 1 % tail, neither swells the deviation nor stays."""
+    values_NTD = np.array([*np.tile([7.3, 7.5], 50), 735.0], dtype=np.float32).reshape(1, 101, 1)
+    scaler = Scaler.fit(values_NTD, tail_share=0.01)
+    np.testing.assert_allclose((scaler.lowest_D, scaler.highest_D), [[7.3], [7.5]], rtol=1e-6)
+    np.testing.assert_allclose(scaler.deviation_D, 0.1, rtol=1e-3)
+    np.testing.assert_allclose(scaler.standardise(np.array([[[735.0], [0.0]]], np.float32)), [[[1], [-1]]], atol=0.02)
+    assert Scaler.fit(values_NTD).deviation_D > 50
+
+
+def test_variable_that_varies_little_is_scaled() -> None:
+    """Being small is not being constant: 7.40 and 7.42 are one deviation each side of 7.41."""
+    values_NTD = np.array([[[7.40, 4e-4]], [[7.42, 2e-4]]], dtype=np.float32)
+    np.testing.assert_allclose(Scaler.fit(values_NTD).standardise(values_NTD), [[[-1, 1]], [[1, -1]]], rtol=1e-4)
+
+
+def test_never_observed_variable_makes_no_nan() -> None:
+    """A variable without one training value has mean 0 and deviation 1, and its later values are finite."""
+    scaler = Scaler.fit(np.array([[[1, NAN], [3, NAN]]], dtype=np.float32))
+    assert (scaler.mean_D.tolist(), scaler.deviation_D.tolist()) == ([2, 0], [1, 1])
+    assert scaler.standardise(np.array([[[2, 7]]], dtype=np.float32)).tolist() == [[[0, 7]]]
+
+
+def test_to_tensors_by_hand() -> None:
+    """Holes become value 0 and observed 0; a measured 0 stays observed."""
+    values, observed = to_tensors(np.array([[[0.0, NAN], [-1.5, 2.0]]], dtype=np.float32))
+    assert values.tolist() == [[[0, 0], [-1.5, 2]]]
+    assert observed.tolist() == [[[1, 0], [1, 1]]]
+    assert (values.dtype, observed.dtype) == (torch.float32, torch.float32)

@@ -1,0 +1,92 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from imputune.data.views import Views
+from imputune.models.classifier import Classifier
+from imputune.models.csai import Csai, CsaiSizes
+from imputune.models.heads import Mlp2
+
+Record = tuple[torch.Tensor, torch.Tensor]
+SIZES = CsaiSizes(variables=5, hours=12, hidden=6, channels=8, attention_heads=2, feedforward=10)
+
+
+def build(freeze_imputer: bool) -> Classifier:
+    """Build a small classifier, the same for both modes."""
+    torch.manual_seed(0)
+    return Classifier(Csai(SIZES), Mlp2(SIZES.hidden, hidden=16), freeze_imputer)
+
+
+def state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return a copy of all weights and buffers."""
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def train(classifier: Classifier, record: Record, weight_decay: float) -> None:
+    """Take three steps with an optimizer over all parameters, trainable or not."""
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=0.01, weight_decay=weight_decay)
+    died_N = torch.tensor([0.0, 1.0, 1.0, 0.0])
+    for _ in range(3):
+        optimizer.zero_grad()
+        binary_cross_entropy_with_logits(classifier(Views.read(*record)), died_N).backward()
+        optimizer.step()
+
+
+def test_frozen_moves_the_head_alone(make_record: Callable[..., Record]) -> None:
+    """Frozen, the imputer is bit-equal after training and every weight of the head has moved."""
+    classifier = build(freeze_imputer=True)
+    before = state(classifier)
+    train(classifier, make_record(4), weight_decay=0.1)
+    for name, after in classifier.state_dict().items():
+        assert torch.equal(after, before[name]) == name.startswith("imputer."), name
+
+
+def test_unfrozen_moves_both(make_record: Callable[..., Record]) -> None:
+    """Unfrozen, every weight of the imputer moves by its gradient as well; its buffers do not."""
+    classifier = build(freeze_imputer=False)
+    before = state(classifier)
+    buffers = {name for name, _ in classifier.named_buffers()}
+    train(classifier, make_record(4), weight_decay=0.0)
+    for name, after in classifier.state_dict().items():
+        assert torch.equal(after, before[name]) == (name in buffers), name
+
+
+@pytest.mark.parametrize("freeze_imputer", [True, False])
+def test_trainable_parameters(freeze_imputer: bool) -> None:
+    """Frozen, the head's weights alone are trainable; unfrozen, all are."""
+    for name, parameter in build(freeze_imputer).named_parameters():
+        assert parameter.requires_grad == (name.startswith("head.") or not freeze_imputer), name
+
+
+def test_unfreezing_an_imputer_that_was_frozen() -> None:
+    """A mode holds whatever the imputer was used for before."""
+    imputer = build(freeze_imputer=True).imputer
+    assert all(p.requires_grad for p in Classifier(imputer, Mlp2(SIZES.hidden), freeze_imputer=False).parameters())
+
+
+def test_both_modes_start_from_the_same_logits(make_record: Callable[..., Record]) -> None:
+    """Freezing changes what can move, not what is predicted."""
+    views = Views.read(*make_record(4))
+    assert torch.equal(build(freeze_imputer=True)(views), build(freeze_imputer=False)(views))
+
+
+@pytest.mark.parametrize("stays", [1, 4])
+def test_logits_are_the_heads_of_the_last_representation(make_record: Callable[..., Record], stays: int) -> None:
+    """The head reads the mean of both readings' final hidden states, (B, H), and gives (B,)."""
+    classifier, views = build(freeze_imputer=True), Views.read(*make_record(stays))
+    hidden_KBTH = classifier.imputer(views).hidden_KBTH
+    last_BH = (hidden_KBTH[0, :, -1] + hidden_KBTH[1, :, -1]) / 2
+    assert classifier.represent(views).shape == (stays, SIZES.hidden)
+    torch.testing.assert_close(classifier.represent(views), last_BH, rtol=0, atol=1e-7)
+    torch.testing.assert_close(classifier(views), classifier.head(last_BH), rtol=0, atol=1e-6)
+
+
+def test_row_alone_gives_what_it_gives_in_a_batch(make_record: Callable[..., Record]) -> None:
+    """A stay's logit does not depend on who shares its batch."""
+    classifier, (values, observed) = build(freeze_imputer=True).eval(), make_record(6)
+    logits = classifier(Views.read(values, observed))
+    alone = torch.cat([classifier(Views.read(values[[i]], observed[[i]])) for i in range(6)])
+    torch.testing.assert_close(alone, logits, rtol=0, atol=1e-5)

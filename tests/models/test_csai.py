@@ -1,0 +1,276 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from imputune.data.views import Views
+from imputune.models.csai import Csai, CsaiSizes, Reconstruction, sinusoidal_positions
+
+Record = tuple[torch.Tensor, torch.Tensor]
+MakeRecord = Callable[..., Record]
+GOLDEN = Path(__file__).parents[1] / "golden" / "csai.json"
+SIZES = CsaiSizes(variables=5, hours=12, hidden=7, channels=8, attention_heads=2, feedforward=16)
+OUTPUTS = ("combined_KBTD", "history_KBTD", "imputed_BTD", "hidden_KBTH", "last_BH")
+
+
+def build(sizes: CsaiSizes = SIZES, seed: int = 0) -> Csai:
+    """Build a seeded CSAI with median gaps that no record's gaps equal."""
+    torch.manual_seed(seed)
+    imputer = Csai(sizes)
+    imputer.median_gap_hours_D += 1.25 + 0.5 * torch.arange(sizes.variables)
+    return imputer
+
+
+def outputs(reconstruction: Reconstruction) -> dict[str, torch.Tensor]:
+    """Return all that a CSAI gives, by name."""
+    return {name: getattr(reconstruction, name) for name in OUTPUTS}
+
+
+def train(imputer: Csai, record: Record, steps: int) -> list[float]:
+    """Fit the combined estimates to the values of every cell, observed or not; return the loss of each step."""
+    views, optimizer, losses = Views.read(*record), torch.optim.Adam(imputer.parameters(), 0.01), []
+    for _ in range(steps):
+        loss = (imputer(views).combined_KBTD - record[0]).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize(("stays", "hours", "variables"), [(4, 12, 5), (1, 12, 5), (4, 1, 5), (4, 12, 1), (1, 1, 1)])
+def test_shapes(make_record: MakeRecord, stays: int, hours: int, variables: int) -> None:
+    """Every output has its documented shape and is finite, for one stay, one hour and one variable too."""
+    imputer = build(replace(SIZES, hours=hours, variables=variables))
+    shapes = {
+        "combined_KBTD": (2, stays, hours, variables),
+        "history_KBTD": (2, stays, hours, variables),
+        "imputed_BTD": (stays, hours, variables),
+        "hidden_KBTH": (2, stays, hours, SIZES.hidden),
+        "last_BH": (stays, SIZES.hidden),
+    }
+    for name, output in outputs(imputer(Views.read(*make_record(stays, hours, variables)))).items():
+        assert output.shape == shapes[name], name
+        assert torch.isfinite(output).all(), name
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("gradient", [True, False])
+def test_row_alone_gives_what_it_gives_in_any_batch(make_record: MakeRecord, training: bool, gradient: bool) -> None:
+    """A stay's outputs are the same alone, in a batch, and in a batch of extreme strangers, in every mode of torch."""
+    imputer = build().train(training)
+    (values, observed), (strange, seen) = make_record(6), make_record(9, seed=1, share=0.8)
+    with torch.set_grad_enabled(gradient):
+        batch = outputs(imputer(Views.read(values, observed)))
+        for i in range(6):
+            alone = outputs(imputer(Views.read(values[[i]], observed[[i]])))
+            company = torch.cat([100 * strange, values[[i]]]), torch.cat([seen, observed[[i]]])
+            mixed = outputs(imputer(Views.read(*company)))
+            for name in OUTPUTS:
+                stays = 1 if name.endswith(("KBTD", "KBTH")) else 0
+                row = batch[name].narrow(stays, i, 1)
+                torch.testing.assert_close(alone[name], row, rtol=0, atol=1e-5, msg=name)
+                torch.testing.assert_close(mixed[name].narrow(stays, 9, 1), row, rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("junk", [float("nan"), float("inf"), 1e6])
+def test_what_stands_under_observed_0_changes_nothing(make_record: MakeRecord, junk: float) -> None:
+    """NaN and any number in unobserved cells leave every output and gradient bit-equal."""
+    imputer, (values, observed) = build(), make_record(4)
+    results = []
+    for cells in (values, torch.where(observed > 0, values, junk)):
+        given = outputs(imputer(Views.read(cells, observed)))
+        loss = given["combined_KBTD"].square().mean() + given["last_BH"].square().mean()
+        results.append([*given.values(), *torch.autograd.grad(loss, list(imputer.parameters()))])
+    assert all(torch.equal(clean, spoilt) for clean, spoilt in zip(*results, strict=True))
+
+
+def test_observed_cells_pass_through(make_record: MakeRecord) -> None:
+    """Observed cells come out bit-equal, and each other cell is the mean of both readings' estimates."""
+    values, observed = make_record(4)
+    given = build()(Views.read(values, observed))
+    seen = observed > 0
+    assert torch.equal(given.imputed_BTD[seen], values[seen])
+    forward, backward = given.combined_KBTD
+    torch.testing.assert_close(given.imputed_BTD[~seen], ((forward + backward) / 2)[~seen], rtol=0, atol=1e-6)
+
+
+def test_values_to_come_do_not_reach_the_regressions_of_an_earlier_hour(make_record: MakeRecord) -> None:
+    """With the first state held at 0, the forward reading's estimates up to hour 5 do not know hours 6 and later."""
+    imputer, (values, observed) = build(), make_record(4)
+    for state in imputer.first_states:
+        torch.nn.init.zeros_(state.output.weight)
+    before = imputer(Views.read(values, observed)).combined_KBTD
+    values[:, 6:] += 10 * observed[:, 6:]
+    after = imputer(Views.read(values, observed)).combined_KBTD
+    assert torch.equal(before[0, :, :6], after[0, :, :6])
+    assert not torch.equal(before[0, :, 6:], after[0, :, 6:])
+    assert not torch.equal(before[1, :, :6], after[1, :, :6])
+
+
+def test_own_value_does_not_reach_its_history_regression(make_record: MakeRecord) -> None:
+    """With the first state held at 0, a cell's history regression does not read the cell itself."""
+    imputer, (values, observed) = build(), make_record(2, share=1.0)
+    for state in imputer.first_states:
+        torch.nn.init.zeros_(state.output.weight)
+    before = imputer(Views.read(values, observed)).history_KBTD
+    values[:, 5, 2] += 10
+    after = imputer(Views.read(values, observed)).history_KBTD
+    assert torch.equal(before[:, :, 5], after[:, :, 5])
+    assert not torch.equal(before[0, :, 6], after[0, :, 6])
+
+
+def test_backward_is_forward_of_the_flipped_record(make_record: MakeRecord) -> None:
+    """With both readings' weights swapped, every estimate of the flipped record is the flipped estimate."""
+    imputer, (values, observed) = build(), make_record(4)
+    swapped = build(seed=1)
+    first, second = "first_states.0.", "first_states.1."
+    state = imputer.state_dict()
+    for name in state:
+        if name.startswith(first):
+            other = second + name.removeprefix(first)
+            state[name], state[other] = state[other], state[name]
+        elif not name.startswith(second) and name != "median_gap_hours_D":
+            state[name] = state[name].flip(0)
+    swapped.load_state_dict(state)
+    given, flipped = imputer(Views.read(values, observed)), swapped(Views.read(values.flip(1), observed.flip(1)))
+    close = {"rtol": 0, "atol": 1e-6}
+    torch.testing.assert_close(flipped.imputed_BTD, given.imputed_BTD.flip(1), **close)
+    torch.testing.assert_close(flipped.combined_KBTD, given.combined_KBTD.flip(0, 2), **close)
+    torch.testing.assert_close(flipped.history_KBTD, given.history_KBTD.flip(0, 2), **close)
+    torch.testing.assert_close(flipped.hidden_KBTH, given.hidden_KBTH.flip(0), **close)
+    torch.testing.assert_close(flipped.last_BH, given.last_BH, **close)
+
+
+def test_each_weight_gets_gradient(make_record: MakeRecord) -> None:
+    """Each reading's every weight gets a finite gradient, somewhere not 0, but for what has no effect at all.
+
+    By construction these have none: the diagonal of the feature regression, and the attention's key bias, which
+    adds the same to every score of a softmax.
+    """
+    imputer = build()
+    given = imputer(Views.read(*make_record(6)))
+    (given.combined_KBTD.square().mean() + given.last_BH.square().mean()).backward()
+    for name, parameter in imputer.named_parameters():
+        assert torch.isfinite(parameter.grad).all(), name
+        by_reading = [parameter.grad] if name.startswith("first_states") else parameter.grad
+        assert all((gradient != 0).any() for gradient in by_reading), name
+    assert (imputer.feature.grad.diagonal(dim1=1, dim2=2) == 0).all()
+    for state in imputer.first_states:
+        query, key, value = state.attention.self_attn.in_proj_bias.grad.chunk(3)
+        assert key.abs().max() < 1e-3 * min(query.abs().max(), value.abs().max())
+
+
+def test_head_alone_trains_through_the_last_state(make_record: MakeRecord) -> None:
+    """The last hidden state by itself, as an unfrozen head uses it, sends gradient to each weight."""
+    imputer = build()
+    imputer(Views.read(*make_record(6))).last_BH.square().sum().backward()
+    for name, parameter in imputer.named_parameters():
+        assert torch.isfinite(parameter.grad).all(), name
+        assert (parameter.grad != 0).any(), name
+
+
+def test_overfits_eight_stays(make_record: MakeRecord) -> None:
+    """Eight stays of noise are learnt by heart: the error on all their cells, seen or not, falls below a sixth."""
+    _, observed = make_record(8)
+    truth, _ = make_record(8, seed=1, share=1.0)
+    losses = train(build(replace(SIZES, hidden=32, channels=16, feedforward=32)), (truth, observed), steps=200)
+    assert losses[0] > 0.7
+    assert losses[-1] < losses[0] / 6
+
+
+def test_same_seed_same_bits(make_record: MakeRecord) -> None:
+    """One seed gives bit-equal weights before and after training, another seed gives others."""
+    imputers = [build(seed=seed) for seed in (0, 0, 1)]
+    for imputer in imputers:
+        train(imputer, make_record(4), steps=3)
+    first, again, other = (imputer.state_dict() for imputer in imputers)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["history"], other["history"])
+
+
+def test_saved_and_loaded_into_a_new_object(make_record: MakeRecord, tmp_path: Path) -> None:
+    """Weights through safetensors give a differently seeded CSAI the same outputs, bit for bit."""
+    imputer, loaded, views = build(), Csai(SIZES), Views.read(*make_record(4))
+    train(imputer, make_record(4), steps=2)
+    save_file(imputer.state_dict(), tmp_path / "csai.safetensors")
+    assert not torch.equal(loaded(views).imputed_BTD, imputer(views).imputed_BTD)
+    loaded.load_state_dict(load_file(tmp_path / "csai.safetensors"))
+    expected = outputs(imputer(views))
+    for name, output in outputs(loaded(views)).items():
+        assert torch.equal(output, expected[name]), name
+
+
+def test_golden_numbers(request: pytest.FixtureRequest) -> None:
+    """A small seeded case gives the numbers on file; `pytest tests/models/test_csai.py --regenerate` rewrites them."""
+    imputer = build(CsaiSizes(variables=3, hours=4, hidden=2, channels=4, attention_heads=2, feedforward=3), seed=2012)
+    cells = torch.arange(24, dtype=torch.float32).reshape(2, 4, 3)
+    given = imputer(Views.read(torch.sin(cells), (cells % 5 < 3).float()))
+    numbers = {name: [round(x, 7) for x in output.flatten().tolist()] for name, output in outputs(given).items()}
+    if request.config.getoption("--regenerate"):
+        GOLDEN.write_text(json.dumps(numbers, indent=1) + "\n")
+    golden = json.loads(GOLDEN.read_text())
+    assert golden.keys() == numbers.keys()
+    for name, expected in golden.items():
+        assert numbers[name] == pytest.approx(expected, abs=1e-5), name
+
+
+def test_first_hour_by_the_formulas(make_record: MakeRecord) -> None:
+    """At each reading's first hour, both estimates are what the paper's equations give from the weights."""
+    imputer, views = build(), Views.read(*make_record(4))
+    given = imputer(views)
+    for k, hour in ((0, 0), (1, -1)):
+        x, observed, gap = (tensor[k, :, 0] for tensor in (views.values, views.observed, views.gap_hours))
+        h = imputer.first_states[k](views.last_observed[k], views.gap_hours[k] - imputer.median_gap_hours_D)
+        h = h * torch.exp(-torch.relu(gap @ imputer.hidden_decay[k] + imputer.hidden_decay_bias[k]))
+        history = h @ imputer.history[k] + imputer.history_bias[k]
+        others = imputer.feature[k] - torch.diag(imputer.feature[k].diagonal())
+        feature = (observed * x + (1 - observed) * history) @ others + imputer.feature_bias[k]
+        input_decay = torch.exp(-torch.relu(gap * imputer.input_decay[k] + imputer.input_decay_bias[k]))
+        weight = torch.cat([input_decay, observed], dim=-1) @ imputer.combine[k] + imputer.combine_bias[k]
+        combined = weight * feature + (1 - weight) * history
+        torch.testing.assert_close(given.history_KBTD[k, :, hour], history, rtol=0, atol=1e-6)
+        torch.testing.assert_close(given.combined_KBTD[k, :, hour], combined, rtol=0, atol=1e-5)
+
+
+def test_diagonal_of_the_feature_regression_has_no_effect(make_record: MakeRecord) -> None:
+    """A variable is not estimated from itself: any diagonal gives bit-equal outputs."""
+    imputer, views = build(), Views.read(*make_record(4))
+    before = outputs(imputer(views))
+    with torch.no_grad():
+        imputer.feature.diagonal(dim1=1, dim2=2).fill_(100.0)
+    for name, output in outputs(imputer(views)).items():
+        assert torch.equal(output, before[name]), name
+
+
+def test_median_gaps_reach_the_first_state(make_record: MakeRecord) -> None:
+    """The conditional decay reads the gap beyond the median, so other medians give other estimates."""
+    imputer, views = build(), Views.read(*make_record(4))
+    before = imputer(views).imputed_BTD
+    imputer.median_gap_hours_D += 3
+    assert not torch.equal(imputer(views).imputed_BTD, before)
+
+
+@pytest.mark.parametrize("nothing", ["variable", "stay", "record"])
+def test_nothing_observed_gives_no_nan(make_record: MakeRecord, nothing: str) -> None:
+    """A variable never observed, a stay with no observation, and a batch with none give finite numbers."""
+    imputer, (values, observed) = build(), make_record(4)
+    part = {"variable": (..., 2), "stay": (1,), "record": (...,)}[nothing]
+    observed[part] = 0
+    values[part] = float("nan")
+    given = imputer(Views.read(values, observed))
+    for name, output in outputs(given).items():
+        assert torch.isfinite(output).all(), name
+    torch.testing.assert_close(given.imputed_BTD[part], given.combined_KBTD.mean(dim=0)[part], rtol=0, atol=0)
+    (given.combined_KBTD.square().mean() + given.last_BH.square().mean()).backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in imputer.parameters())
+
+
+def test_positions_by_hand() -> None:
+    """Channel pairs are sine and cosine of the hour at frequencies 1 and 1 / 100."""
+    expected = [[0, 1, 0, 1], [0.8414710, 0.5403023, 0.0099998, 0.9999500], [0.9092974, -0.4161468, 0.0199987, 0.9998]]
+    torch.testing.assert_close(sinusoidal_positions(3, 4), torch.tensor(expected), rtol=0, atol=1e-6)
