@@ -92,6 +92,8 @@ class Finetune(_Section):
     hidden_share: Annotated[float, Field(ge=0, lt=1)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Weight
+    reconstruction_weight: Weight
+    average_decay: Annotated[float, Field(ge=0, lt=1)]
     gradient_norm: Rate
 
 

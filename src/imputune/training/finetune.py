@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from imputune.config import Head, Mode, Params, ScheduleName
 from imputune.data.cohort import Cohort
@@ -27,7 +28,7 @@ from imputune.training.outputs import (
     module_weights,
     scaler_weights,
 )
-from imputune.training.pretrain import csai_sizes
+from imputune.training.pretrain import csai_sizes, reconstruction_loss
 from imputune.training.recorder import Recorder
 from imputune.training.schedules import SCHEDULES
 
@@ -75,33 +76,19 @@ def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(params.seed, number, ORDER).initial_seed())
         best, history = _train(trainer, data, params, job.cell, recorder)
-    best.restore()
-    risks = {name: trainer.risk(part) for name, part in (("validation", data.validation), ("test", data.test))}
-    scores = {
-        f"{name}_{metric}": value
-        for name, part in (("validation", data.validation), ("test", data.test))
-        for metric, value in risk_scores(part.died_N.numpy(), risks[name]).items()
-    }
-    predictions = pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "stay_id": part.stay_ids_N,
-                    "partition": name,
-                    "died": part.died_N.numpy().astype(int),
-                    "risk": risks[name],
-                }
-            )
-            for name, part in (("validation", data.validation), ("test", data.test))
-        ]
-    )
+    scores: dict[str, float] = {}
+    predictions = []
+    for name, part in (("validation", data.validation), ("test", data.test)):
+        died, risk = part.died_N.numpy().astype(int), _risk(trainer, trainer.module, part)
+        scores |= {f"{name}_{metric}": value for metric, value in risk_scores(died, risk).items()}
+        predictions.append(pd.DataFrame({"stay_id": part.stay_ids_N, "partition": name, "died": died, "risk": risk}))
     weights = (
         scaler_weights(data.scaler)
         | module_weights("imputer", classifier.imputer)
         | module_weights("head", classifier.head)
     )
     seconds = time.perf_counter() - started
-    return TrainedFold(number, weights, scores, best.epoch, seconds, history, predictions=predictions)
+    return TrainedFold(number, weights, scores, best.epoch, seconds, history, predictions=pd.concat(predictions))
 
 
 def build_classifier(shape: tuple[int, ...], params: Params, cell: Cell, fold: int = 0) -> Classifier:
@@ -119,32 +106,44 @@ class _FrozenTrainer:
 
     def __init__(self, classifier: Classifier, data: FoldData) -> None:
         self.module: nn.Module = classifier.head
-        self.represented = {id(part): represent(classifier, part) for part in (data.train, data.validation, data.test)}
+        parts = (data.train, data.validation, data.test)
+        self.represented = {id(part): represent(classifier, part) for part in parts}
 
-    def train_logits(self, part: Partition, stays: torch.Tensor) -> torch.Tensor:
-        return self.module(self.represented[id(part)][stays])
+    def batch(self, part: Partition, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits of some stays, and no further loss."""
+        return self.module(self.represented[id(part)][stays]), torch.zeros(())
 
-    def risk(self, part: Partition) -> np.ndarray:
-        with torch.no_grad():
-            return torch.sigmoid(self.module.eval()(self.represented[id(part)])).numpy()
+    def logits(self, module: nn.Module, part: Partition) -> torch.Tensor:
+        """Return the logits of a part's stays, from the head or an average of it."""
+        return module(self.represented[id(part)])
 
 
 class _UnfrozenTrainer:
-    """Trains the head and the imputer under it; some observed cells are hidden in training, against overfitting."""
+    """Trains the head and the imputer under it.
+
+    Against overfitting, some observed cells are hidden from the imputer, and it goes on learning to fill them: its
+    reconstruction loss is added to the head's.
+    """
 
     def __init__(self, classifier: Classifier, data: FoldData, params: Params) -> None:
         self.module = classifier
+        self.params = params
         self.hidden_share = torch.tensor(params.finetune.hidden_share)
         self.masks = generator_for(params.seed, data.number, HIDING)
 
-    def train_logits(self, part: Partition, stays: torch.Tensor) -> torch.Tensor:
-        observed = part.observed_NTD[stays]
-        visible = observed - hide(observed, self.hidden_share, self.masks)
-        return self.module(Views.read(part.values_NTD[stays], visible))
+    def batch(self, part: Partition, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits of some stays, and the weighted reconstruction loss."""
+        values, observed = part.values_NTD[stays], part.observed_NTD[stays]
+        hidden = hide(observed, self.hidden_share, self.masks)
+        visible = observed - hidden
+        reconstruction = self.module.imputer(Views.read(values, visible))
+        loss = reconstruction_loss(reconstruction, values, visible, hidden, self.params.pretrain)
+        return self.module.head(reconstruction.last_BH), self.params.finetune.reconstruction_weight * loss
 
-    def risk(self, part: Partition) -> np.ndarray:
-        with torch.no_grad():
-            return torch.sigmoid(self.module.head.eval()(represent(self.module, part))).numpy()
+    def logits(self, module: nn.Module, part: Partition) -> torch.Tensor:
+        """Return the logits of a part's stays, from the classifier or an average of it."""
+        assert isinstance(module, Classifier)
+        return module.head(represent(module, part))
 
 
 def represent(classifier: Classifier, part: Partition) -> torch.Tensor:
@@ -158,28 +157,36 @@ def represent(classifier: Classifier, part: Partition) -> torch.Tensor:
         )
 
 
+def _risk(trainer: _FrozenTrainer | _UnfrozenTrainer, module: nn.Module, part: Partition) -> np.ndarray:
+    with torch.no_grad():
+        return torch.sigmoid(trainer.logits(module.eval(), part)).numpy()
+
+
 def _train(
     trainer: _FrozenTrainer | _UnfrozenTrainer, data: FoldData, params: Params, cell: Cell, recorder: Recorder
 ) -> tuple[BestState, list[dict[str, float]]]:
+    """Train until validation AUC stops rising; what is judged and kept is the running average of the weights."""
     settings, train = params.finetune, data.train
     order = generator_for(params.seed, data.number, ORDER)
     weights = [weight for weight in trainer.module.parameters() if weight.requires_grad]
     optimizer = torch.optim.Adam(weights, weight_decay=settings.weight_decay)
     schedule = SCHEDULES[cell.schedule](optimizer, params.schedules)
-    best, history = BestState(trainer.module), []
+    averaged = AveragedModel(trainer.module, multi_avg_fn=get_ema_multi_avg_fn(settings.average_decay))
+    best, history = BestState(averaged.module), []
     for epoch in range(params.budget_of(params.dataset).finetune_epochs):
         trainer.module.train()
         train_risk = np.empty(len(train), dtype=np.float32)
         for stays in shuffled(len(train), settings.batch_size, order):
-            logits = trainer.train_logits(train, stays)
-            loss = binary_cross_entropy_with_logits(logits, train.died_N[stays])
+            logits, reconstruction = trainer.batch(train, stays)
+            loss = binary_cross_entropy_with_logits(logits, train.died_N[stays]) + reconstruction
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, settings.gradient_norm)
             optimizer.step()
+            averaged.update_parameters(trainer.module)
             train_risk[stays.numpy()] = torch.sigmoid(logits.detach()).numpy()
         trained = risk_scores(train.died_N.numpy(), train_risk)
-        validated = risk_scores(data.validation.died_N.numpy(), trainer.risk(data.validation))
+        validated = risk_scores(data.validation.died_N.numpy(), _risk(trainer, averaged.module, data.validation))
         history.append(
             {
                 "train_loss": trained["log_loss"],
@@ -193,4 +200,6 @@ def _train(
         best.update(validated["auc"], epoch)
         if best.stale >= settings.patience:
             break
+    best.restore()
+    trainer.module.load_state_dict(averaged.module.state_dict())
     return best, history

@@ -1,0 +1,41 @@
+import torch
+from torch import nn
+
+from imputune.training.loop import BestState, generator_for, in_order, shuffled
+
+
+def test_shuffled_gives_every_stay_once_in_a_new_order():
+    """An epoch is a permutation, and the next epoch another."""
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.cat(list(shuffled(10, 4, generator))).tolist() for _ in range(2))
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second
+
+
+def test_in_order_keeps_the_order():
+    """Batches of 4 over 10 stays are 4, 4 and 2, as they stand."""
+    assert [batch.tolist() for batch in in_order(10, 4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_generators_of_folds_and_purposes_differ_and_repeat():
+    """Each seed, fold and purpose has draws of its own, the same every time."""
+    draws = {
+        (seed, fold, purpose): torch.rand(1, generator=generator_for(seed, fold, purpose)).item()
+        for seed in (1, 2)
+        for fold in range(5)
+        for purpose in range(13)
+    }
+    assert len(set(draws.values())) == len(draws)
+    assert draws[1, 3, 2] == torch.rand(1, generator=generator_for(1, 3, 2)).item()
+
+
+def test_best_state_keeps_the_best_epoch_not_the_last():
+    """After scores 1, 3, 2, 3 the weights of epoch 1 come back, and two epochs were stale."""
+    model = nn.Linear(1, 1, bias=False)
+    best = BestState(model)
+    for epoch, score in enumerate([1.0, 3.0, 2.0, 3.0]):
+        nn.init.constant_(model.weight, epoch)
+        best.update(score, epoch)
+    assert (best.epoch, best.score, best.stale) == (1, 3.0, 2)
+    best.restore()
+    assert model.weight.item() == 1

@@ -1,0 +1,67 @@
+import os
+import signal
+import time
+from dataclasses import dataclass
+
+import psutil
+import pytest
+
+from imputune.errors import UserError
+from imputune.training.parallel import run_folds
+from imputune.training.recorder import Recorder
+
+
+@dataclass(frozen=True)
+class Done:
+    """A fold's result."""
+
+    fold: int
+    scores: dict[str, float]
+
+
+def two_epochs(fold: int, recorder: Recorder) -> Done:
+    """Report two epochs and finish."""
+    for epoch in range(2):
+        recorder.epoch(fold, epoch, {"loss": fold + epoch / 10})
+    return Done(fold, {"auc": fold / 10})
+
+
+def fail_in_fold_1(fold: int, recorder: Recorder) -> Done:
+    """Fail in one fold while the other would take a minute."""
+    if fold == 1:
+        raise ValueError("fold 1 broke")
+    time.sleep(60)
+    return Done(fold, {})
+
+
+def killed_by_the_system(fold: int, recorder: Recorder) -> Done:
+    """End as a process that ran out of memory does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Done(fold, {})
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_results_come_in_order_and_every_event_is_heard(heard, workers):
+    """All epochs and final scores reach the recorder, whatever the number of workers."""
+    results = run_folds(two_epochs, [0, 1, 2], heard, workers)
+    assert [result.fold for result in results] == [0, 1, 2]
+    expected = [(fold, epoch, {"loss": fold + epoch / 10}) for fold in range(3) for epoch in range(2)]
+    assert sorted(heard.epochs, key=lambda event: event[:2]) == expected
+    assert sorted(heard.finished, key=lambda event: event[0]) == [(fold, {"auc": fold / 10}) for fold in range(3)]
+
+
+def test_error_in_one_fold_ends_the_others(heard):
+    """The fold's own error is raised, within seconds, and no worker stays."""
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="fold 1 broke"):
+        run_folds(fail_in_fold_1, [0, 1], heard, 2)
+    assert time.monotonic() - started < 30
+    spawned = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    assert not spawned
+    assert not heard.finished
+
+
+def test_killed_worker_is_a_clear_error(heard):
+    """A worker that the system kills is one line with the usual remedy, not a hang."""
+    with pytest.raises(UserError, match=r"lower workers in params\.yaml"):
+        run_folds(killed_by_the_system, [0], heard, 1)

@@ -1,0 +1,69 @@
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from imputune.models.csai import Reconstruction
+from imputune.training.pretrain import PretrainJob, pretrain_fold, reconstruction_loss
+
+
+def test_loss_by_hand(make_params):
+    """Visible error 1, hidden error 3, history error 2, difference between readings 2: each times its weight."""
+    combined = torch.tensor([[[[1.0], [4.0]]], [[[3.0], [6.0]]]])
+    history = torch.full((2, 1, 2, 1), 3.0)
+    reconstruction = Reconstruction(combined, history, torch.zeros(1, 2, 1), torch.zeros(2, 1, 2, 8))
+    values = torch.tensor([[[1.0], [2.0]]])
+    visible = torch.tensor([[[1.0], [0.0]]])
+    settings = make_params(
+        pretrain={"imputation_weight": 10.0, "history_weight": 100.0, "consistency_weight": 1000.0}
+    ).pretrain
+    loss = reconstruction_loss(reconstruction, values, visible, 1 - visible, settings)
+    assert loss.item() == 1 + 10 * 3 + 100 * 2 + 1000 * 2
+
+
+def test_same_seed_same_bits_and_every_epoch_reported(cohort, folds, make_params, heard):
+    """Two trainings agree in every weight and score; the recorder hears each epoch."""
+    job = PretrainJob(cohort, folds[1], make_params())
+    first, second = pretrain_fold(job, heard), pretrain_fold(job, heard)
+    for name, array in first.weights.items():
+        np.testing.assert_array_equal(array, second.weights[name], err_msg=name)
+    assert first.scores == second.scores
+    assert [(fold, epoch) for fold, epoch, _ in heard.epochs] == [(1, 0), (1, 1), (1, 2)] * 2
+
+
+def test_training_lowers_the_error_and_keeps_the_best_epoch(cohort, folds, make_params, heard):
+    """Validation error falls, and the reported score is its minimum."""
+    params = make_params(pretrain_epochs=30, pretrain={"batch_size": 16, "learning_rate": 0.01})
+    result = pretrain_fold(PretrainJob(cohort, folds[0], params), heard)
+    errors = [row["validation_mae"] for row in result.history]
+    assert errors[-1] < 0.7 * errors[0]
+    assert result.scores["validation_mae"] == min(errors)
+    assert result.best_epoch == int(np.argmin(errors))
+
+
+def test_test_stays_change_neither_weights_nor_choice(cohort, folds, make_params, heard):
+    """With other values in the test stays, every weight, curve and choice is the same; only test scores move."""
+    other = cohort.values_NTD.copy()
+    other[folds[0].test] *= -3
+    params = make_params()
+    ours = pretrain_fold(PretrainJob(cohort, folds[0], params), heard)
+    theirs = pretrain_fold(PretrainJob(replace(cohort, values_NTD=other), folds[0], params), heard)
+    for name, array in ours.weights.items():
+        np.testing.assert_array_equal(array, theirs.weights[name], err_msg=name)
+    assert (ours.history, ours.best_epoch) == (theirs.history, theirs.best_epoch)
+    assert ours.scores["test_mae_uniform"] != theirs.scores["test_mae_uniform"]
+
+
+def test_imputers_are_scored_on_the_same_cells(cohort, folds, make_params, heard):
+    """Each way of hiding scores CSAI and the simple imputers on equally many cells, overall and by variable."""
+    result = pretrain_fold(PretrainJob(cohort, folds[0], make_params()), heard)
+    for hiding in ("uniform", "non_uniform"):
+        rows = [row for row in result.imputation if row["hiding"] == hiding]
+        cells = {
+            imputer: {row["variable"]: row["cells"] for row in rows if row["imputer"] == imputer}
+            for imputer in ("csai", "mean", "locf", "linear")
+        }
+        assert cells["csai"]["all"] == sum(cells["csai"].values()) / 2 > 0
+        assert all(counted == cells["csai"] for counted in cells.values())
+        [mean] = [row for row in rows if (row["imputer"], row["variable"]) == ("mean", "all")]
+        assert mean["mre"] == 1
