@@ -235,6 +235,10 @@ def test_finetune_before_pretrain_and_on_other_variables(project, tmp_path, monk
     done = invoke(copy, ["finetune"], monkeypatch)
     assert done.exit_code == 2
     assert "was trained on other variables (1, the cohort has 35" in done.stderr
+    result.write_text(json.dumps(content | {"folds_hash": "of folds drawn since"}))
+    done = invoke(copy, ["finetune"], monkeypatch)
+    assert done.exit_code == 2
+    assert "was trained on other folds than synthetic now has" in done.stderr
     result.unlink()
     done = invoke(copy, ["finetune"], monkeypatch)
     assert done.exit_code == 2

@@ -76,3 +76,36 @@ def test_committed_files_hold_no_record_and_no_pickle():
     """data/ is ignored by git and owned by data.dvc; nothing under it is tracked."""
     assert "/data/" in (ROOT / ".gitignore").read_text().splitlines()
     assert yaml.safe_load((ROOT / "data.dvc").read_text())["outs"][0]["path"] == "data"
+
+
+def readme_commands() -> list[str]:
+    """Return the imputune command lines that README.md shows, in blocks and in tables."""
+    text = (ROOT / "README.md").read_text()
+    shown = re.findall(r"^\$ imputune (.*?)(?: {2,}#.*)?$", text, re.MULTILINE)
+    return shown + re.findall(r"\| `imputune ([^`]+)` \|", text)
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_every_readme_command_parses(command):
+    """What README.md tells a user to type is a command line imputune accepts."""
+    assert parses(command)
+
+
+def test_readme_shows_commands_and_make_targets_that_exist():
+    """README.md stays under 200 lines, runs by line 30, and names only targets that the Makefile has."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(readme_commands()) >= 6
+    assert len(lines) < 200
+    assert "$ make demo" in "\n".join(lines[:30])
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^\$ make ([a-z]+)", "\n".join(lines), re.MULTILINE)) <= targets
+
+
+def test_readme_results_are_those_of_compare():
+    """The tables in README.md are, line by line, those that compare wrote to results/physionet2012."""
+    tables = [
+        line for line in (ROOT / "results/physionet2012/comparison.md").read_text().splitlines() if line.startswith("|")
+    ]
+    assert len(tables) >= 8
+    readme = (ROOT / "README.md").read_text().splitlines()
+    assert not [line for line in tables if line not in readme]

@@ -2,20 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from imputune.config import Budget, Params, read_params
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
-from imputune.data.folds import Fold, draw_folds, read_folds, write_folds
+from imputune.data.folds import Fold, draw_folds, folds_hash, read_folds, write_folds
 from imputune.evaluation.figures import curves_figure
 from imputune.tracking.bundle import BundleAbout
 from imputune.tracking.registry import register_bundle
 from imputune.tracking.runs import TrackedRun, tracked_run
 from imputune.training.finetune import Cell, FinetuneJob, build_classifier, finetune_fold
-from imputune.training.outputs import TrainedFold, check_same_data, read_result, read_weights, write_stage
+from imputune.training.outputs import Origin, TrainedFold, read_result, read_weights, write_stage
 from imputune.training.parallel import run_folds
 from imputune.training.pretrain import PretrainJob, csai_sizes, pretrain_fold
 from imputune.training.recorder import Recorder
@@ -79,11 +79,11 @@ class Project:
 
 @dataclass(frozen=True, eq=False)
 class Divided:
-    """A cohort as read for a stage, with its hash and its folds."""
+    """A cohort as read for a stage, with its folds and their hashes."""
 
     cohort: Cohort
-    hash: str
     folds: list[Fold]
+    origin: Origin
 
 
 def run_folds_stage(project: Project) -> list[Fold]:
@@ -125,7 +125,7 @@ def run_finetune(project: Project, cell: Cell, watch: Watch) -> dict[str, Any]:
     data = _read_divided(project)
     remedy = f"run `imputune pretrain {project.dataset}` (or `dvc repro`) first"
     imputer = read_result(project.imputer_folder, remedy)
-    check_same_data(imputer, data.cohort, data.hash, project.imputer_folder, remedy)
+    data.origin.check(imputer, project.imputer_folder, remedy)
     params = project.params.model_copy(
         update={"csai": project.params.csai.model_copy(update=imputer["params"]["csai"])}
     )
@@ -158,16 +158,17 @@ def run_finetune(project: Project, cell: Cell, watch: Watch) -> dict[str, Any]:
 def _read_divided(project: Project) -> Divided:
     cohort = read_cohort(project.cohort_folder)
     digest = cohort_hash(project.cohort_folder)
-    return Divided(cohort, digest, read_folds(project.folds_file, cohort, digest))
+    folds = read_folds(project.folds_file, cohort, digest)
+    return Divided(
+        cohort, folds, Origin(project.dataset, digest, folds_hash(project.folds_file), cohort.variable_names)
+    )
 
 
 def _about(project: Project, data: Divided) -> dict[str, Any]:
-    return {
-        "dataset": project.dataset,
-        "cohort_hash": data.hash,
+    return asdict(data.origin) | {
+        "variables": list(data.origin.variables),
         "stays": len(data.cohort.died_N),
         "deaths": int(data.cohort.died_N.sum()),
-        "variables": list(data.cohort.variable_names),
         "seed": project.params.seed,
     }
 
@@ -180,8 +181,8 @@ def _settings(project: Project, *sections: str) -> dict[str, Any]:
 def _tracked(
     project: Project, data: Divided, command: str, about: Mapping[str, Any], tags: Mapping[str, str]
 ) -> AbstractContextManager[TrackedRun]:
-    params = {"cohort": {"dataset": project.dataset, "hash": data.hash}, "seed": project.params.seed}
-    all_tags = {"dataset": project.dataset, "cohort_hash": data.hash, **tags}
+    params = {"cohort": {"dataset": project.dataset, "hash": data.origin.cohort_hash}, "seed": project.params.seed}
+    all_tags = {"dataset": project.dataset, "cohort_hash": data.origin.cohort_hash, **tags}
     return tracked_run(
         project.root,
         EXPERIMENT,
@@ -220,7 +221,7 @@ def _register(
         head,
         tuple(result.fold for result in results),
     )
-    lineage = {"run_id": run.run_id, "cohort_hash": data.hash, **tags}
+    lineage = {"run_id": run.run_id, "cohort_hash": data.origin.cohort_hash, **tags}
     for score in results[0].scores:
         if score in ("validation_auc", "test_auc", "validation_mae"):
             lineage[f"{score}_by_fold"] = " ".join(f"{result.scores[score]:.4f}" for result in results)

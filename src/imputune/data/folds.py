@@ -1,5 +1,6 @@
 """Five stratified, patient-disjoint folds, drawn once and written to a file."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,11 @@ def write_folds(folds: list[Fold], cohort: Cohort, cohort_hash: str, path: Path)
         "folds": [{name: ids[getattr(fold, name)].tolist() for name in PARTS} for fold in folds],
     }
     replace_text(path, json.dumps(content) + "\n")
+
+
+def folds_hash(path: Path) -> str:
+    """Return the sha256 of a folds file that `read_folds` could read."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_folds(path: Path, cohort: Cohort, cohort_hash: str) -> list[Fold]:

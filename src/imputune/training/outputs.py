@@ -11,7 +11,6 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
-from imputune.data.cohort import Cohort
 from imputune.data.scaling import Scaler
 from imputune.errors import UserError
 from imputune.files import replacing_folder
@@ -106,14 +105,24 @@ def read_weights(folder: Path, fold: int) -> dict[str, torch.Tensor]:
     return load_file(folder / f"fold-{fold}.safetensors")
 
 
-def check_same_data(result: dict[str, Any], cohort: Cohort, cohort_hash: str, folder: Path, remedy: str) -> None:
-    """Raise UserError when a stage's output was trained on other variables or other data than the cohort."""
-    theirs, ours = result["variables"], list(cohort.variable_names)
-    if theirs != ours:
-        differing = sorted(set(theirs) ^ set(ours)) or ["their order"]
-        raise UserError(
-            f"the imputer in {folder} was trained on other variables ({len(theirs)}, the cohort has {len(ours)}; "
-            f"differing: {', '.join(differing[:5])}): {remedy}"
-        )
-    if result["cohort_hash"] != cohort_hash:
-        raise UserError(f"{folder} was trained on other data than data/{cohort.dataset} now holds: {remedy}")
+@dataclass(frozen=True)
+class Origin:
+    """What a stage was trained on: the data, how it was divided, and which variables in which order."""
+
+    dataset: str
+    cohort_hash: str
+    folds_hash: str
+    variables: tuple[str, ...]
+
+    def check(self, result: dict[str, Any], folder: Path, remedy: str) -> None:
+        """Raise UserError when the output in `folder` was trained on other variables, data or folds than these."""
+        theirs, ours = result["variables"], list(self.variables)
+        if theirs != ours:
+            differing = sorted(set(theirs) ^ set(ours)) or ["their order"]
+            raise UserError(
+                f"the imputer in {folder} was trained on other variables ({len(theirs)}, the cohort has {len(ours)}; "
+                f"differing: {', '.join(differing[:5])}): {remedy}"
+            )
+        for what, key in (("data", "cohort_hash"), ("folds", "folds_hash")):
+            if result[key] != getattr(self, key):
+                raise UserError(f"{folder} was trained on other {what} than {self.dataset} now has: {remedy}")
