@@ -1,5 +1,5 @@
 # Everything runs in the project's own .venv, made on first use; PYTHON chooses the interpreter (3.11 or 3.12).
-PYTHON ?= python3.11
+PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c "" 2>/dev/null && echo $$name && break; done)
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 BIN := $(ROOT).venv/bin
 READY := $(ROOT).venv/.ready

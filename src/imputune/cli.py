@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from imputune.config import Head, Mode, ScheduleName, find_root, read_params, use_dataset
-from imputune.console import print_table, screen, watched
+from imputune.console import print_table, screen, watched, watched_download
 from imputune.data.cohort import Cohort, describe, read_cohort, write_cohort
 from imputune.data.download import download_physionet2012
 from imputune.data.physionet2012 import extract_physionet2012
@@ -62,7 +62,8 @@ def extract_physionet2012_command(
     """Extract the PhysioNet/Computing in Cardiology Challenge 2012: 35 variables."""
     letters = [letter.strip() for letter in sets.split(",")]
     if download:
-        download_physionet2012(letters, raw)
+        with watched_download() as watch:
+            download_physionet2012(letters, raw, watch=watch)
     _store(extract_physionet2012(raw, letters), out)
 
 

@@ -5,9 +5,18 @@ from contextlib import contextmanager
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
+from imputune.data.download import Watch
 from imputune.training.recorder import Recorder
 
 PIPE_WIDTH = 120
@@ -43,6 +52,21 @@ def watched(recorder: Recorder, epochs: int) -> Iterator[Recorder]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
         yield _Watched(recorder, progress, epochs)
+
+
+@contextmanager
+def watched_download() -> Iterator[Watch]:
+    """Give a watcher that shows a bar for each file; silent where standard error is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def watch(name: str, came: int, size: int | None) -> None:
+            if name not in bars:
+                bars[name] = progress.add_task(name, total=size)
+            progress.update(bars[name], completed=came)
+
+        yield watch
 
 
 def print_table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:

@@ -52,6 +52,13 @@ def test_files_arrive_checked_and_whole(tmp_path: Path, base_url: str) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted([*CONTENT, "SHA256SUMS.txt"])
 
 
+def test_every_byte_is_watched(tmp_path: Path, base_url: str) -> None:
+    """The watcher hears of each file, at the end all of its bytes."""
+    heard: dict[str, tuple[int, int | None]] = {}
+    download_physionet2012(("a",), tmp_path, base_url, lambda name, came, size: heard.update({name: (came, size)}))
+    assert {name: heard[name] for name in CONTENT} == {name: (len(b), len(b)) for name, b in CONTENT.items()}
+
+
 def test_files_with_the_right_hash_are_kept(tmp_path: Path, base_url: str) -> None:
     """A second download fetches nothing; a spoilt file alone is fetched again."""
     download_physionet2012(("a",), tmp_path, base_url)

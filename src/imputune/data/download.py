@@ -4,7 +4,7 @@ import hashlib
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
@@ -17,7 +17,17 @@ _TIMEOUT_SECONDS = 60
 _CHUNK_BYTES = 1 << 20
 
 
-def download_physionet2012(sets: Sequence[str], folder: Path, base_url: str = BASE_URL) -> list[Path]:
+Watch = Callable[[str, int, int | None], None]
+"""Hears a file's name, the bytes that have come, and its size where the server tells it."""
+
+
+def unwatched(name: str, came: int, size: int | None) -> None:
+    """Pass over a report of progress."""
+
+
+def download_physionet2012(
+    sets: Sequence[str], folder: Path, base_url: str = BASE_URL, watch: Watch = unwatched
+) -> list[Path]:
     """Fetch the archives and outcomes of `sets` into `folder` and return the files fetched now.
 
     A file that is there already with the published sha256 is kept. A file appears under its name only when
@@ -29,10 +39,10 @@ def download_physionet2012(sets: Sequence[str], folder: Path, base_url: str = BA
     names = [name for letter in sets for name in (f"set-{letter}.tar.gz", f"Outcomes-{letter}.txt")]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        published = _published(_fetch(base_url + CHECKSUMS, folder / CHECKSUMS), names)
+        published = _published(_fetch(base_url + CHECKSUMS, folder / CHECKSUMS, watch), names)
         wanted = [name for name in names if _sha256(folder / name) != published[name]]
         for name in wanted:
-            _fetch(base_url + name, folder / name, published[name])
+            _fetch(base_url + name, folder / name, watch, published[name])
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
         raise UserError(
             f"cannot download from {base_url} ({getattr(error, 'reason', None) or error}); fetch "
@@ -43,14 +53,16 @@ def download_physionet2012(sets: Sequence[str], folder: Path, base_url: str = BA
     return [folder / name for name in wanted]
 
 
-def _fetch(url: str, path: Path, sha256: str | None = None) -> Path:
+def _fetch(url: str, path: Path, watch: Watch, sha256: str | None = None) -> Path:
     part = path.with_name(path.name + ".part")
     try:
         digest = hashlib.sha256()
         with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response, part.open("wb") as file:
+            size = int(response.headers["Content-Length"]) if response.headers["Content-Length"] else None
             while chunk := response.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 file.write(chunk)
+                watch(path.name, file.tell(), size)
         if sha256 is not None and digest.hexdigest() != sha256:
             raise UserError(f"{path.name} from {url} does not match its published sha256; download it again")
         part.replace(path)
