@@ -13,6 +13,7 @@ setup: $(READY)
 $(READY): $(ROOT)pyproject.toml
 	$(PYTHON) -m venv $(ROOT).venv
 	$(BIN)/python -m pip install --quiet --editable "$(ROOT)[dev]"
+	$(BIN)/python -c "from pathlib import Path; from imputune.tracking.store import open_store; open_store(Path('$(ROOT)'))"
 	touch $@
 
 demo: $(READY) ## the main job on generated records
@@ -28,6 +29,7 @@ lint: $(READY)
 	cd $(ROOT) && ruff check . && ruff format --check . && mypy
 
 ui: $(READY) ## http://127.0.0.1:5000 (PORT changes it)
+	@case "$(MLFLOW_TRACKING_URI)" in http*) echo "runs are on $(MLFLOW_TRACKING_URI): open it in a browser"; exit 1;; esac
 	cd $(ROOT) && MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --port $(or $(PORT),5000) \
 	  --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///$(ROOT)mlflow.db)
 

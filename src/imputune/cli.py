@@ -4,7 +4,7 @@ import json
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from typer.core import TyperGroup
@@ -50,6 +50,17 @@ Dataset = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder to write instead of data/<dataset>.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def _choice(what: str, known: tuple[str, ...]) -> Any:
+    """Return an option whose value must be one of `known`; another is a UserError with the near miss."""
+
+    def check(word: str) -> str:
+        if word not in known:
+            raise UserError(f"unknown {what} {word!r}{near_miss(word, known)}: choose from {', '.join(known)}")
+        return word
+
+    return typer.Option(help=f"One of: {', '.join(known)}.", callback=check)
 
 
 @extract.command("physionet2012")
@@ -124,19 +135,15 @@ def pretrain_command(dataset: Dataset = None) -> None:
 @app.command("finetune")
 def finetune_command(
     dataset: Dataset = None,
-    head: Annotated[str, typer.Option(help="One of: mlp2.")] = "mlp2",
-    mode: Annotated[str, typer.Option(help="frozen or unfrozen imputer.")] = "frozen",
-    schedule: Annotated[str, typer.Option(help="Learning-rate schedule: plateau.")] = "plateau",
+    head: Annotated[str, _choice("head", get_args(Head))] = "mlp2",
+    mode: Annotated[str, _choice("mode", get_args(Mode))] = "frozen",
+    schedule: Annotated[str, _choice("schedule", get_args(ScheduleName))] = "plateau",
 ) -> None:
     """Fine-tune a head on the pretrained imputer, on every fold."""
     from imputune.stages import Project, run_finetune
     from imputune.training.finetune import Cell
 
-    cell = Cell(
-        _one_of("head", head, get_args(Head)),
-        _one_of("mode", mode, get_args(Mode)),
-        _one_of("schedule", schedule, get_args(ScheduleName)),
-    )
+    cell = Cell(cast(Head, head), cast(Mode, mode), cast(ScheduleName, schedule))
     project = Project.open(find_root(Path.cwd()), dataset)
     result = run_finetune(project, cell, watched)
     lines = [
@@ -192,12 +199,6 @@ def _store(cohort: Cohort, out: Path | None) -> None:
 
 def _counted(exclusions: dict[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in exclusions.items())
-
-
-def _one_of(what: str, word: str, known: tuple[str, ...]) -> Any:
-    if word not in known:
-        raise UserError(f"unknown {what} {word!r}{near_miss(word, known)}: choose from {', '.join(known)}")
-    return word
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from imputune.errors import UserError, near_miss
+from imputune.files import replace_text
 
 Head = Literal["mlp2"]
 Mode = Literal["frozen", "unfrozen"]
@@ -171,14 +172,14 @@ def read_params(path: Path) -> Params:
 def use_dataset(path: Path, dataset: str) -> bool:
     """Set `dataset:` in params.yaml, leaving every other byte as it is; return whether it changed.
 
-    Raises UserError when the file has no plain line `dataset: <name>`.
+    Raises UserError when the file has no plain line `dataset: <name>`, or cannot be written.
     """
-    text = path.read_bytes()
-    changed, lines = re.subn(rb"^dataset: *[^\s#]+", f"dataset: {dataset}".encode(), text, count=1, flags=re.MULTILINE)
+    text = path.read_bytes().decode()
+    changed, lines = re.subn(r"^dataset: *[^\s#]+", f"dataset: {dataset}", text, count=1, flags=re.MULTILINE)
     if not lines:
         raise UserError(f"{path} has no line `dataset: <name>`: add `dataset: {dataset}`")
     if changed != text:
-        path.write_bytes(changed)
+        replace_text(path, changed)
     return changed != text
 
 
@@ -205,7 +206,7 @@ def _keys_at(place: list[str]) -> Iterator[str]:
         if field is None:
             continue
         annotation = field.annotation
-        if get_origin(annotation) in (dict, Union):
+        if get_origin(annotation) is dict:
             annotation = get_args(annotation)[-1]
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation

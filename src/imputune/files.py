@@ -1,5 +1,6 @@
 """Writing files so that a reader never meets half of one."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -51,4 +52,6 @@ def replace_text(path: Path, text: str) -> None:
 
 def _refused(path: Path, error: OSError) -> UserError:
     reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno == errno.ENOTEMPTY:
+        return UserError(f"cannot write {path}: another command wrote it at the same time; run this one again")
     return UserError(f"cannot write {path}: {reason}; free the disk or choose another folder")

@@ -1,8 +1,8 @@
 """The pipeline's stages: each reads what the one before left, trains or compares, tracks it, and writes its output."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,6 +21,7 @@ from imputune.training.pretrain import PretrainJob, csai_sizes, pretrain_fold
 from imputune.training.recorder import Recorder
 
 EXPERIMENT = "imputune"
+IMPUTER_SECTIONS = ("pretrain", "csai", "scaling", "masking")
 Watch = Callable[[Recorder, int], AbstractContextManager[Recorder]]
 """Wraps a recorder so that someone sees its progress, given the epochs at most of a fold."""
 
@@ -40,6 +41,11 @@ class Project:
             params = params.model_copy(update={"dataset": dataset})
         params.budget_of(params.dataset)
         return cls(root, params)
+
+    def with_imputer(self, settings: Mapping[str, Any]) -> "Project":
+        """Return this project with the settings an imputer was pretrained with, whatever params.yaml now says."""
+        sections = {name: type(getattr(self.params, name)).model_validate(settings[name]) for name in IMPUTER_SECTIONS}
+        return replace(self, params=self.params.model_copy(update=sections))
 
     @property
     def dataset(self) -> str:
@@ -87,10 +93,14 @@ class Divided:
 
 
 def run_folds_stage(project: Project) -> list[Fold]:
-    """Draw the folds of the project's cohort and write them; see `data.folds` for the errors."""
-    cohort = read_cohort(project.cohort_folder)
+    """Draw the folds of the project's cohort, write and track them; see `data.folds` for the errors."""
+    cohort, digest = read_cohort(project.cohort_folder), cohort_hash(project.cohort_folder)
     folds = draw_folds(cohort, project.params.folds.count, project.params.seed)
-    write_folds(folds, cohort, cohort_hash(project.cohort_folder), project.folds_file)
+    settings = {"folds": project.params.folds.model_dump()}
+    with track(project, digest, "folds", settings, {}, folds=()) as run:
+        write_folds(folds, cohort, digest, project.folds_file)
+        sizes = {part: float(len(getattr(folds[0], part))) for part in ("train", "validation", "test")}
+        run.log_metrics({f"{part}_stays_of_fold_0": size for part, size in sizes.items()})
     return folds
 
 
@@ -103,7 +113,7 @@ def run_pretrain(project: Project, watch: Watch) -> dict[str, Any]:
     params = project.params
     about = _about(project, data) | {
         "stage": "pretrain",
-        "params": _settings(project, "pretrain", "csai", "scaling", "masking"),
+        "params": _settings(project, *IMPUTER_SECTIONS),
     }
     with _tracked(project, data, "pretrain", about, {}) as run:
         jobs = [PretrainJob(data.cohort, fold, params) for fold in data.folds]
@@ -112,8 +122,9 @@ def run_pretrain(project: Project, watch: Watch) -> dict[str, Any]:
         _summarise(run, about, results)
         run.log_figure(_curves(results, "loss"), "figures/loss.png")
         run.log_figure(_curves(results, "mae"), "figures/validation_mae.png")
-        _register(run, project, data, results, f"imputune-csai-{project.dataset}", head=None, tags={})
+        run.log_dict({str(result.fold): result.imputation for result in results}, "imputation.json")
         write_stage(project.imputer_folder, about | {"run_id": run.run_id}, results)
+        _register(run, project, data, results, f"imputune-csai-{project.dataset}", head=None, tags={})
     return about | {"run_id": run.run_id, "results": results}
 
 
@@ -126,18 +137,16 @@ def run_finetune(project: Project, cell: Cell, watch: Watch) -> dict[str, Any]:
     remedy = f"run `imputune pretrain {project.dataset}` (or `dvc repro`) first"
     imputer = read_result(project.imputer_folder, remedy)
     data.origin.check(imputer, project.imputer_folder, remedy)
-    params = project.params.model_copy(
-        update={"csai": project.params.csai.model_copy(update=imputer["params"]["csai"])}
-    )
-    tags = {"head": cell.head, "mode": cell.mode, "input": "hidden", "schedule": cell.schedule}
+    project = project.with_imputer(imputer["params"])
+    params = project.params
+    tags = {"head": cell.head, "mode": cell.mode, "input": "last", "schedule": cell.schedule}
     classifier = build_classifier(data.cohort.values_NTD.shape, params, cell)
     counts = {
         "num_parameters": sum(weight.numel() for weight in classifier.head.parameters()),
         "trainable_parameters": sum(w.numel() for w in classifier.parameters() if w.requires_grad),
     }
-    settings = _settings(project, "finetune", "schedules") | {"csai": params.csai.model_dump()}
     about = _about(project, data) | {"stage": "finetune", "cell": tags, "imputer_run_id": imputer["run_id"]}
-    about |= counts | {"params": settings}
+    about |= counts | {"params": _settings(project, "finetune", "schedules", *IMPUTER_SECTIONS)}
     with _tracked(project, data, "finetune", about, tags | {"imputer_run": imputer["run_id"]}) as run:
         jobs = [
             FinetuneJob(data.cohort, fold, params, cell, read_weights(project.imputer_folder, fold.number))
@@ -149,16 +158,16 @@ def run_finetune(project: Project, cell: Cell, watch: Watch) -> dict[str, Any]:
         _summarise(run, about, results)
         run.log_figure(_curves(results, "loss"), "figures/loss.png")
         run.log_figure(_curves(results, "auc"), "figures/auc.png")
+        write_stage(project.cells_folder / cell.name, about | {"run_id": run.run_id}, results)
         name = f"imputune-mortality-{project.dataset}"
         _register(run, project, data, results, name, cell.head, tags)
-        write_stage(project.cells_folder / cell.name, about | {"run_id": run.run_id}, results)
     return about | {"run_id": run.run_id, "results": results}
 
 
 def _read_divided(project: Project) -> Divided:
     cohort = read_cohort(project.cohort_folder)
     digest = cohort_hash(project.cohort_folder)
-    folds = read_folds(project.folds_file, cohort, digest)
+    folds = read_folds(project.folds_file, cohort, digest, project.params.folds.count, project.params.seed)
     return Divided(
         cohort, folds, Origin(project.dataset, digest, folds_hash(project.folds_file), cohort.variable_names)
     )
@@ -178,19 +187,32 @@ def _settings(project: Project, *sections: str) -> dict[str, Any]:
     return chosen | {"budget": project.budget.model_dump(), "folds": project.params.folds.model_dump()}
 
 
-def _tracked(
-    project: Project, data: Divided, command: str, about: Mapping[str, Any], tags: Mapping[str, str]
+def track(
+    project: Project,
+    digest: str,
+    command: str,
+    settings: Mapping[str, Any],
+    tags: Mapping[str, str],
+    folds: Sequence[int],
 ) -> AbstractContextManager[TrackedRun]:
-    params = {"cohort": {"dataset": project.dataset, "hash": data.origin.cohort_hash}, "seed": project.params.seed}
-    all_tags = {"dataset": project.dataset, "cohort_hash": data.origin.cohort_hash, **tags}
+    """Track a command on the project's cohort, whose hash is `digest`; see `tracking.runs.tracked_run`."""
+    params = {"cohort": {"dataset": project.dataset, "hash": digest}, "seed": project.params.seed}
+    all_tags = {"dataset": project.dataset, "cohort_hash": digest, **tags}
     return tracked_run(
         project.root,
         EXPERIMENT,
         command,
-        params | dict(about["params"]),
+        params | dict(settings),
         {f"imputune.{key}": text for key, text in all_tags.items()},
-        [fold.number for fold in data.folds],
+        folds,
     )
+
+
+def _tracked(
+    project: Project, data: Divided, command: str, about: Mapping[str, Any], tags: Mapping[str, str]
+) -> AbstractContextManager[TrackedRun]:
+    numbers = [fold.number for fold in data.folds]
+    return track(project, data.origin.cohort_hash, command, about["params"], tags, numbers)
 
 
 def _summarise(run: TrackedRun, about: Mapping[str, Any], results: list[TrainedFold]) -> None:
@@ -223,6 +245,6 @@ def _register(
     )
     lineage = {"run_id": run.run_id, "cohort_hash": data.origin.cohort_hash, **tags}
     for score in results[0].scores:
-        if score in ("validation_auc", "test_auc", "validation_mae"):
+        if score in ("validation_auc", "test_auc", "validation_mae_non_uniform"):
             lineage[f"{score}_by_fold"] = " ".join(f"{result.scores[score]:.4f}" for result in results)
     register_bundle(run, name, about, results, {f"imputune.{key}": text for key, text in lineage.items()})

@@ -72,10 +72,11 @@ def folds_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def read_folds(path: Path, cohort: Cohort, cohort_hash: str) -> list[Fold]:
+def read_folds(path: Path, cohort: Cohort, cohort_hash: str, count: int, seed: int) -> list[Fold]:
     """Read folds back as positions into `cohort`.
 
-    Raises UserError when the file is missing or broken, or divides other data than this cohort.
+    Raises UserError when the file is missing or broken, divides other data than this cohort, or otherwise than
+    `draw_folds` does with this count and seed.
     """
     remedy = f"run `imputune folds {cohort.dataset}` (or `dvc repro`)"
     if not path.is_file():
@@ -89,4 +90,12 @@ def read_folds(path: Path, cohort: Cohort, cohort_hash: str) -> list[Fold]:
     if divided_hash != cohort_hash:
         raise UserError(f"{path} divides other data than data/{cohort.dataset} now holds: {remedy}")
     ids = cohort.stay_ids_N
-    return [Fold(k, *(np.searchsorted(ids, part) for part in fold)) for k, fold in enumerate(parts)]
+    folds = [Fold(k, *(np.searchsorted(ids, part) for part in fold)) for k, fold in enumerate(parts)]
+    drawn = draw_folds(cohort, count, seed)
+    if len(folds) != len(drawn) or not all(map(_same, folds, drawn)):
+        raise UserError(f"{path} was drawn with another seed or folds.count than params.yaml now has: {remedy}")
+    return folds
+
+
+def _same(fold: Fold, other: Fold) -> bool:
+    return all(np.array_equal(getattr(fold, part), getattr(other, part)) for part in PARTS)

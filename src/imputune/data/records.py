@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -61,10 +62,12 @@ def read_record_set(raw: Path, letter: str) -> RecordSet:
     Raises UserError when something is missing, or the archive is truncated or none.
     """
     name = f"set-{letter}"
-    is_set = raw.name.removesuffix(".tar.gz").startswith("set-")
-    home = raw.parent if is_set else raw
     if not raw.exists():
         raise UserError(f"{raw} does not exist; point --raw at the folder with {name}.tar.gz or {name}/")
+    one_set = re.fullmatch(r"set-(\w)(\.tar\.gz)?", raw.name)
+    if one_set and one_set[1] != letter:
+        raise UserError(f"{raw} is set {one_set[1]}, not the wanted set {letter}; add --sets {one_set[1]}")
+    home = raw.parent if one_set else raw
     outcomes_path = home / f"Outcomes-{letter}.txt"
     archive, folder = home / f"{name}.tar.gz", home / name
     if not archive.is_file() and not folder.is_dir():

@@ -76,32 +76,35 @@ def make_row(
 
 @dataclass(frozen=True)
 class ImputerRow:
-    """One imputer under one way of hiding cells: held-out test error, mean and sample deviation over folds."""
+    """One imputer under one way of hiding cells of one partition: error, mean and sample deviation over folds."""
 
     imputer: str
     hiding: str
+    partition: str
     mae_mean: float
     mae_std: float
     mre_mean: float
     mre_std: float
     mae_by_variable: dict[str, float]
+    mre_by_variable: dict[str, float]
 
 
 def imputer_rows(folds: Sequence[Sequence[Mapping[str, Any]]]) -> list[ImputerRow]:
     """Aggregate the imputation scores of each fold (see `metrics.imputation_scores`), in their order."""
-    names = dict.fromkeys((row["imputer"], row["hiding"]) for row in folds[0])
+    grouped: dict[tuple[str, str, str], dict[str, list[Mapping[str, Any]]]] = {}
+    for fold in folds:
+        for row in fold:
+            group = grouped.setdefault((row["imputer"], row["hiding"], row["partition"]), {})
+            group.setdefault(row["variable"], []).append(row)
     rows = []
-    for imputer, hiding in names:
-        ours = [[r for r in fold if (r["imputer"], r["hiding"]) == (imputer, hiding)] for fold in folds]
-        overall = [next(r for r in fold if r["variable"] == "all") for fold in ours]
-        by_variable: dict[str, list[float]] = {}
-        for fold in ours:
-            for row in fold:
-                if row["variable"] != "all":
-                    by_variable.setdefault(row["variable"], []).append(row["mae"])
-        mae, mre = ([float(row[name]) for row in overall] for name in ("mae", "mre"))
-        means = {variable: statistics.fmean(values) for variable, values in by_variable.items()}
-        rows.append(ImputerRow(imputer, hiding, *_mean_and_deviation(mae), *_mean_and_deviation(mre), means))
+    for key, by_variable in grouped.items():
+        overall = by_variable.pop("all")
+        spreads = [_mean_and_deviation([float(row[measure]) for row in overall]) for measure in ("mae", "mre")]
+        mae, mre = (
+            {name: statistics.fmean(float(row[measure]) for row in rows) for name, rows in by_variable.items()}
+            for measure in ("mae", "mre")
+        )
+        rows.append(ImputerRow(*key, *spreads[0], *spreads[1], mae, mre))
     return rows
 
 
@@ -131,8 +134,8 @@ class Comparison:
             }
             for row in self.rows
         }
-        imputers = {f"{row.imputer}-{row.hiding}": round(row.mae_mean, 6) for row in self.imputers}
-        return {"cells": cells, "imputer_test_mae": imputers}
+        imputers = {f"{row.imputer}-{row.hiding}-{row.partition}": round(row.mae_mean, 6) for row in self.imputers}
+        return {"cells": cells, "imputer_mae": imputers}
 
 
 CELL_HEADER = ("head", "mode", "input", "schedule", "params", "val AUC", "test AUC", "paper", "seconds")
@@ -166,10 +169,11 @@ def _more_lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def imputer_lines(rows: Sequence[ImputerRow]) -> list[tuple[str, ...]]:
-    """Return the imputers as text, one tuple per row, in the order of IMPUTER_HEADER."""
+    """Return the imputers' test scores as text, one tuple per row, in the order of IMPUTER_HEADER."""
     return [
         (row.imputer, row.hiding, _spread(row.mae_mean, row.mae_std), _spread(row.mre_mean, row.mre_std))
         for row in rows
+        if row.partition == "test"
     ]
 
 

@@ -58,11 +58,6 @@ def finished_runs(root: Path, experiment: str, command: str, dataset: str) -> li
     return [_record(run, folds[run.info.run_id]) for run in parents]
 
 
-def run_exists(root: Path, run_id: str) -> bool:
-    """Say whether the store holds this run and it is not deleted; UserError when the store fails."""
-    return store.active_run(store.open_store(root), run_id) is not None
-
-
 def _all_runs(uri: str, condition: str) -> Iterator[Run]:
     client = MlflowClient(uri)
     with store.failures(uri):

@@ -45,7 +45,7 @@ SERIES = Schema(
     ]
 )
 REGISTERED_TAG = "imputune.registered"
-SERVING = ("filelock", "mlflow", "numpy", "pandas", "safetensors", "scikit-learn", "torch")
+SERVING = ("mlflow", "numpy", "pandas", "safetensors", "torch")
 
 
 def register_bundle(

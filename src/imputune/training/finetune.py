@@ -20,7 +20,7 @@ from imputune.evaluation.metrics import risk_scores
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
 from imputune.models.heads import HEADS
-from imputune.training.loop import BestState, generator_for, in_order, shuffled
+from imputune.training.loop import BestState, check_converging, generator_for, in_order, shuffled
 from imputune.training.outputs import (
     TrainedFold,
     load_module,
@@ -32,7 +32,7 @@ from imputune.training.pretrain import csai_sizes, reconstruction_loss
 from imputune.training.recorder import Recorder
 from imputune.training.schedules import SCHEDULES
 
-WEIGHTS, ORDER, HIDING = range(10, 13)
+WEIGHTS, ORDER, HIDING, DROPOUT = range(10, 14)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     frozen = job.cell.mode == "frozen"
     trainer = _FrozenTrainer(classifier, data) if frozen else _UnfrozenTrainer(classifier, data, params)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator_for(params.seed, number, ORDER).initial_seed())
+        torch.manual_seed(generator_for(params.seed, number, DROPOUT).initial_seed())
         best, history = _train(trainer, data, params, job.cell, recorder)
     scores: dict[str, float] = {}
     predictions = []
@@ -175,6 +175,7 @@ def _train(
     best, history = BestState(averaged.module), []
     for epoch in range(params.budget_of(params.dataset).finetune_epochs):
         trainer.module.train()
+        losses = []
         train_risk = np.empty(len(train), dtype=np.float32)
         for stays in shuffled(len(train), settings.batch_size, order):
             logits, reconstruction = trainer.batch(train, stays)
@@ -185,11 +186,16 @@ def _train(
             optimizer.step()
             averaged.update_parameters(trainer.module)
             train_risk[stays.numpy()] = torch.sigmoid(logits.detach()).numpy()
+            losses.append(loss.item())
+        check_converging(
+            float(np.mean(losses)), data.number, epoch, "lower the schedule's learning_rate in params.yaml"
+        )
         trained = risk_scores(train.died_N.numpy(), train_risk)
         validated = risk_scores(data.validation.died_N.numpy(), _risk(trainer, averaged.module, data.validation))
         history.append(
             {
                 "train_loss": trained["log_loss"],
+                "train_total_loss": float(np.mean(losses)),
                 "train_auc": trained["auc"],
                 "validation_loss": validated["log_loss"],
                 "validation_auc": validated["auc"],

@@ -1,11 +1,14 @@
 """What every training loop here needs: batches, the best state, and seeds."""
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+
+from imputune.errors import UserError
 
 
 def shuffled(stays: int, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
@@ -24,6 +27,12 @@ def generator_for(seed: int, *purpose: int) -> torch.Generator:
     for number in purpose:
         mixed = (mixed * 1_000_003 + number + 1) % (2**63)
     return torch.Generator().manual_seed(mixed)
+
+
+def check_converging(loss: float, fold: int, epoch: int, remedy: str) -> None:
+    """Raise UserError when an epoch's training loss is no longer a finite number."""
+    if not math.isfinite(loss):
+        raise UserError(f"training of fold {fold} diverged in epoch {epoch} (its loss is {loss}): {remedy}")
 
 
 @dataclass
@@ -48,5 +57,7 @@ class BestState:
             self.stale += 1
 
     def restore(self) -> None:
-        """Load the best epoch's weights into the model."""
+        """Load the best epoch's weights into the model; RuntimeError where no epoch was ever kept."""
+        if not self._state:
+            raise RuntimeError("no epoch was kept: update was never called with a score that is a number")
         self.model.load_state_dict(self._state)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
@@ -15,6 +16,7 @@ from imputune.data.scaling import Scaler
 from imputune.errors import UserError
 from imputune.files import replacing_folder
 
+FORMAT = 1  # of result.json; raised when a reader of older files would misread them
 RESULT, PREDICTIONS = "result.json", "predictions.csv"
 
 
@@ -35,6 +37,11 @@ class TrainedFold:
     history: list[dict[str, float]]
     imputation: list[dict[str, Any]] = field(default_factory=list)
     predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def final_metrics(self) -> dict[str, float]:
+        """What a recorder hears of the fold at its end: scores, best epoch and seconds."""
+        return self.scores | {"best_epoch": float(self.best_epoch), "seconds": self.seconds}
 
 
 def scaler_weights(scaler: Scaler) -> dict[str, np.ndarray]:
@@ -64,19 +71,23 @@ def write_stage(folder: Path, about: dict[str, Any], folds: list[TrainedFold]) -
     `about` holds what the folds share (dataset, variables, params, run_id, ...). Raises UserError when the disk is
     full or the folder cannot be written; an earlier output then stays.
     """
-    content = about | {
-        "folds": [
-            {
-                "fold": result.fold,
-                "scores": result.scores,
-                "best_epoch": result.best_epoch,
-                "seconds": result.seconds,
-                "history": result.history,
-                "imputation": result.imputation,
-            }
-            for result in folds
-        ]
-    }
+    content = (
+        {"format": FORMAT}
+        | about
+        | {
+            "folds": [
+                {
+                    "fold": result.fold,
+                    "scores": result.scores,
+                    "best_epoch": result.best_epoch,
+                    "seconds": result.seconds,
+                    "history": result.history,
+                    "imputation": result.imputation,
+                }
+                for result in folds
+            ]
+        }
+    )
     with replacing_folder(folder) as new:
         write_weights(new, folds)
         if any(len(result.predictions) for result in folds):
@@ -86,11 +97,19 @@ def write_stage(folder: Path, about: dict[str, Any], folds: list[TrainedFold]) -
 
 
 def read_result(folder: Path, remedy: str) -> dict[str, Any]:
-    """Read a stage's result.json; raises UserError with the remedy when the stage has not run."""
+    """Read a stage's result.json.
+
+    Raises UserError with the remedy when the stage has not run, or the file is broken or of another version.
+    """
     path = folder / RESULT
     if not path.is_file():
         raise UserError(f"{folder} has no result of a finished run: {remedy}")
-    content: dict[str, Any] = json.loads(path.read_text())
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(f"{path} is broken: {remedy}") from None
+    if content.get("format") != FORMAT:
+        raise UserError(f"{path} is of another version of imputune: {remedy}")
     return content
 
 
@@ -101,8 +120,12 @@ def write_weights(folder: Path, folds: list[TrainedFold]) -> None:
 
 
 def read_weights(folder: Path, fold: int) -> dict[str, torch.Tensor]:
-    """Read one fold's weights, as tensors on the CPU."""
-    return load_file(folder / f"fold-{fold}.safetensors")
+    """Read one fold's weights, as tensors on the CPU; raises UserError when the file is missing or broken."""
+    path = folder / f"fold-{fold}.safetensors"
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read ({error}): restore it, or train again") from error
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,15 @@ POLL_SECONDS = 0.2
 
 
 class Finished(Protocol):
-    """What a fold's work returns: at least its number and its final scores."""
+    """What a fold's work returns: at least its number and its final metrics."""
 
     @property
     def fold(self) -> int:
         """The fold's number."""
 
     @property
-    def scores(self) -> dict[str, float]:
-        """Its final scores."""
+    def final_metrics(self) -> dict[str, float]:
+        """Its final metrics."""
 
 
 Job = TypeVar("Job")
@@ -84,7 +84,7 @@ def run_folds(
             for future in done:
                 result = future.result()
                 _forward(events, recorder)
-                recorder.fold_finished(result.fold, result.scores)
+                recorder.fold_finished(result.fold, result.final_metrics)
         return [future.result() for future in futures]
     except BrokenProcessPool:
         raise UserError(

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,11 +16,13 @@ from imputune.data.views import Views
 from imputune.evaluation.metrics import imputation_scores
 from imputune.models.csai import Csai, CsaiSizes, Reconstruction
 from imputune.models.interpolation import BASELINES
-from imputune.training.loop import BestState, generator_for, in_order, shuffled
+from imputune.training.loop import BestState, check_converging, generator_for, in_order, shuffled
 from imputune.training.outputs import TrainedFold, module_weights, scaler_weights
 from imputune.training.recorder import Recorder
 
 WEIGHTS, ORDER, TRAIN_MASKS, VALIDATION_MASKS, TEST_MASKS = range(5)
+PartName = Literal["validation", "test"]
+PARTS: tuple[PartName, ...] = ("validation", "test")
 HIDINGS: tuple[Hiding, ...] = ("non_uniform", "uniform")
 
 
@@ -39,7 +41,7 @@ def csai_sizes(params: Params, variables: int, hours: int) -> CsaiSizes:
 
 
 def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
-    """Train CSAI on a fold's training stays and score it on held-out cells of its test stays.
+    """Train CSAI on a fold's training stays and score it on held-out cells of its validation and test stays.
 
     Hidden cells are drawn afresh each epoch in training, once for validation and test. The kept epoch has the
     lowest validation error on hidden cells; test stays are read once, at the end.
@@ -55,11 +57,16 @@ def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
     best, history = _train(imputer, data, params, recorder)
     best.restore()
     imputation = [
-        row for hiding in HIDINGS for row in _score_test(imputer, data, params, hiding, job.cohort.variable_names)
+        row
+        for part in PARTS
+        for hiding in HIDINGS
+        for row in _score(imputer, data, part, params, hiding, job.cohort.variable_names)
     ]
-    overall = {(row["imputer"], row["hiding"]): row for row in imputation if row["variable"] == "all"}
-    scores = {"validation_mae": -best.score} | {
-        f"test_{measure}_{hiding}": overall["csai", hiding][measure] for hiding in HIDINGS for measure in ("mae", "mre")
+    scores = {
+        f"{row['partition']}_{measure}_{row['hiding']}": row[measure]
+        for row in imputation
+        if (row["imputer"], row["variable"]) == ("csai", "all")
+        for measure in ("mae", "mre")
     }
     weights = scaler_weights(data.scaler) | module_weights("imputer", imputer)
     seconds = time.perf_counter() - started
@@ -106,8 +113,7 @@ def _train(
     order = generator_for(params.seed, data.number, ORDER)
     masks = generator_for(params.seed, data.number, TRAIN_MASKS)
     rate_D = _rates(train, params, params.masking.hiding)
-    validation_masks = generator_for(params.seed, data.number, VALIDATION_MASKS)
-    validation_hidden = hide(data.validation.observed_NTD, rate_D, validation_masks)
+    validation_hidden = _fixed_mask(data, "validation", params, params.masking.hiding)
     optimizer = torch.optim.Adam(imputer.parameters(), settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     best, history = BestState(imputer), []
@@ -124,13 +130,27 @@ def _train(
             optimizer.step()
             losses.append(loss.item())
         schedule.step()
-        estimate = impute(imputer, data.validation, data.validation.observed_NTD - validation_hidden)
-        error = (estimate - data.validation.values_NTD).abs() * validation_hidden
-        mae = (error.sum() / validation_hidden.sum().clamp(min=1)).item()
+        train_loss = float(np.mean(losses))
+        check_converging(train_loss, data.number, epoch, "lower pretrain.learning_rate in params.yaml")
+        validation_loss, mae = _validate(imputer, data.validation, validation_hidden, settings)
         best.update(-mae, epoch)
-        history.append({"train_loss": float(np.mean(losses)), "validation_mae": mae})
+        history.append({"train_loss": train_loss, "validation_loss": validation_loss, "validation_mae": mae})
         recorder.epoch(data.number, epoch, history[-1])
     return best, history
+
+
+def _validate(imputer: Csai, part: Partition, hidden_NTD: torch.Tensor, settings: Pretrain) -> tuple[float, float]:
+    """Return the loss on a part's stays, and the mean absolute error of the imputation on their hidden cells."""
+    loss = error = 0.0
+    with torch.no_grad():
+        for stays in in_order(len(part)):
+            values, hidden = part.values_NTD[stays], hidden_NTD[stays]
+            visible = part.observed_NTD[stays] - hidden
+            reconstruction = imputer(Views.read(values, visible))
+            batch_loss = reconstruction_loss(reconstruction, values, visible, hidden, settings)
+            loss += batch_loss.item() * len(stays) / len(part)
+            error += ((reconstruction.imputed_BTD - values).abs() * hidden).sum().item()
+    return loss, error / max(hidden_NTD.sum().item(), 1)
 
 
 def impute(imputer: Csai, part: Partition, visible_NTD: torch.Tensor) -> torch.Tensor:
@@ -150,18 +170,25 @@ def _rates(train: Partition, params: Params, hiding: Hiding) -> torch.Tensor:
     return torch.from_numpy(rate_D).float()
 
 
-def _score_test(
-    imputer: Csai, data: FoldData, params: Params, hiding: Hiding, variables: tuple[str, ...]
+def _fixed_mask(data: FoldData, name: PartName, params: Params, hiding: Hiding) -> torch.Tensor:
+    """Return the cells of a validation or test part that are hidden in every epoch, (N, T, D)."""
+    purpose = VALIDATION_MASKS if name == "validation" else TEST_MASKS
+    masks = generator_for(params.seed, data.number, purpose)
+    return hide(getattr(data, name).observed_NTD, _rates(data.train, params, hiding), masks)
+
+
+def _score(
+    imputer: Csai, data: FoldData, name: PartName, params: Params, hiding: Hiding, variables: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    test = data.test
-    masks = generator_for(params.seed, data.number, TEST_MASKS)
-    hidden = hide(test.observed_NTD, _rates(data.train, params, hiding), masks)
-    visible = test.observed_NTD - hidden
-    holed = np.where(visible.numpy() > 0, test.values_NTD.numpy(), np.nan)
-    estimates = {"csai": impute(imputer, test, visible).numpy()}
-    estimates |= {name: fill(holed) for name, fill in BASELINES.items()}
+    """Score CSAI and the simple imputers on the hidden cells of a part; see `imputation_scores` for the rows."""
+    part: Partition = getattr(data, name)
+    hidden = _fixed_mask(data, name, params, hiding)
+    visible = part.observed_NTD - hidden
+    holed = np.where(visible.numpy() > 0, part.values_NTD.numpy(), np.nan)
+    estimates = {"csai": impute(imputer, part, visible).numpy()}
+    estimates |= {baseline: fill(holed) for baseline, fill in BASELINES.items()}
     return [
-        {"imputer": name, "hiding": hiding} | row
-        for name, estimate in estimates.items()
-        for row in imputation_scores(estimate, test.values_NTD.numpy(), hidden.numpy(), variables)
+        {"imputer": imputer_name, "hiding": hiding, "partition": name} | row
+        for imputer_name, estimate in estimates.items()
+        for row in imputation_scores(estimate, part.values_NTD.numpy(), hidden.numpy(), variables)
     ]

@@ -19,13 +19,3 @@ class Recorder(Protocol):
 
     def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
         """Take the final scores of a fold, once, after its last epoch; NaN means undefined."""
-
-
-class SilentRecorder:
-    """A recorder that keeps nothing, for training without tracking."""
-
-    def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Drop the point."""
-
-    def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
-        """Drop the scores."""
