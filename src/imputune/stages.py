@@ -145,13 +145,13 @@ def run_finetune(project: Project, cell: Cell, watch: Watch) -> dict[str, Any]:
         "num_parameters": sum(weight.numel() for weight in classifier.head.parameters()),
         "trainable_parameters": sum(w.numel() for w in classifier.parameters() if w.requires_grad),
     }
+    jobs = [
+        FinetuneJob(data.cohort, fold, params, cell, read_weights(project.imputer_folder, fold.number))
+        for fold in data.folds
+    ]
     about = _about(project, data) | {"stage": "finetune", "cell": tags, "imputer_run_id": imputer["run_id"]}
     about |= counts | {"params": _settings(project, "finetune", "schedules", *IMPUTER_SECTIONS)}
     with _tracked(project, data, "finetune", about, tags | {"imputer_run": imputer["run_id"]}) as run:
-        jobs = [
-            FinetuneJob(data.cohort, fold, params, cell, read_weights(project.imputer_folder, fold.number))
-            for fold in data.folds
-        ]
         with watch(run, project.budget.finetune_epochs) as recorder:
             results = run_folds(finetune_fold, jobs, recorder, params.workers)
         run.log_metrics(counts)
