@@ -29,7 +29,8 @@ class Budget(_Section):
     """Epochs at most, for one dataset."""
 
     pretrain_epochs: Positive
-    finetune_epochs: Positive
+    frozen_epochs: Positive
+    unfrozen_epochs: Positive
 
 
 class Synthetic(_Section):
@@ -94,6 +95,7 @@ class Finetune(_Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Weight
     reconstruction_weight: Weight
+    unfrozen_rate_share: Annotated[float, Field(gt=0, le=1)]
     average_decay: Annotated[float, Field(ge=0, lt=1)]
     gradient_norm: Rate
 

@@ -152,7 +152,8 @@ def run_finetune(project: Project, cell: Cell, watch: Watch) -> dict[str, Any]:
     about = _about(project, data) | {"stage": "finetune", "cell": tags, "imputer_run_id": imputer["run_id"]}
     about |= counts | {"params": _settings(project, "finetune", "schedules", *IMPUTER_SECTIONS)}
     with _tracked(project, data, "finetune", about, tags | {"imputer_run": imputer["run_id"]}) as run:
-        with watch(run, project.budget.finetune_epochs) as recorder:
+        epochs = project.budget.frozen_epochs if cell.mode == "frozen" else project.budget.unfrozen_epochs
+        with watch(run, epochs) as recorder:
             results = run_folds(finetune_fold, jobs, recorder, params.workers)
         run.log_metrics(counts)
         _summarise(run, about, results)

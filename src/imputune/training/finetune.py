@@ -1,6 +1,7 @@
 """Fine-tuning: a head learns in-hospital death on a pretrained imputer, frozen or unfrozen, one fold at a time."""
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from imputune.config import Head, Mode, Params, ScheduleName
 from imputune.data.cohort import Cohort
@@ -64,18 +65,24 @@ def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     """Train a fold's head, and its imputer too when unfrozen; score the kept epoch once on the test stays.
 
     The kept epoch has the highest validation AUC. A frozen imputer reads each stay once, and the head trains on the
-    representations it gave.
+    representations it gave. Unfrozen training starts from that head, at a share of the schedule's rates: a head that
+    knows nothing yet would spoil what the imputer has learned (Kumar et al. 2022, arXiv 2202.10054).
     """
     started = time.perf_counter()
     params, number = job.params, job.fold.number
     data = divide(job.cohort, job.fold, load_scaler(job.pretrained))
     classifier = build_classifier(job.cohort.values_NTD.shape, params, job.cell, number)
     load_module("imputer", classifier.imputer, job.pretrained)
-    frozen = job.cell.mode == "frozen"
-    trainer = _FrozenTrainer(classifier, data) if frozen else _UnfrozenTrainer(classifier, data, params)
+    trainer: _FrozenTrainer | _UnfrozenTrainer = _FrozenTrainer(classifier, data)
+    budget = params.budget_of(params.dataset)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(params.seed, number, DROPOUT).initial_seed())
-        best, history = _train(trainer, data, params, job.cell, recorder)
+        if job.cell.mode == "frozen":
+            best, history = _train(trainer, data, params, job.cell, budget.frozen_epochs, 1.0, recorder.epoch)
+        else:
+            _train(trainer, data, params, job.cell, budget.frozen_epochs, 1.0, _unheard)
+            trainer, share = _UnfrozenTrainer(classifier, data, params), params.finetune.unfrozen_rate_share
+            best, history = _train(trainer, data, params, job.cell, budget.unfrozen_epochs, share, recorder.epoch)
     scores: dict[str, float] = {}
     predictions = []
     for name, part in (("validation", data.validation), ("test", data.test)):
@@ -162,18 +169,37 @@ def _risk(trainer: _FrozenTrainer | _UnfrozenTrainer, module: nn.Module, part: P
         return torch.sigmoid(trainer.logits(module.eval(), part)).numpy()
 
 
+def _unheard(fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
+    """Pass over an epoch of the head's training that comes before unfrozen training."""
+
+
+def _average(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | int], torch.Tensor]:
+    """Return the running average of weights with a decay that rises to `decay` over the first steps."""
+
+    def average(averaged: torch.Tensor, current: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
+        return torch.lerp(averaged, current, 1 - min(decay, (1 + int(steps)) / (10 + int(steps))))
+
+    return average
+
+
 def _train(
-    trainer: _FrozenTrainer | _UnfrozenTrainer, data: FoldData, params: Params, cell: Cell, recorder: Recorder
+    trainer: _FrozenTrainer | _UnfrozenTrainer,
+    data: FoldData,
+    params: Params,
+    cell: Cell,
+    epochs: int,
+    rate_share: float,
+    report: Callable[[int, int, Mapping[str, float]], None],
 ) -> tuple[BestState, list[dict[str, float]]]:
     """Train until validation AUC stops rising; what is judged and kept is the running average of the weights."""
     settings, train = params.finetune, data.train
     order = generator_for(params.seed, data.number, ORDER)
     weights = [weight for weight in trainer.module.parameters() if weight.requires_grad]
     optimizer = torch.optim.Adam(weights, weight_decay=settings.weight_decay)
-    schedule = SCHEDULES[cell.schedule](optimizer, params.schedules)
-    averaged = AveragedModel(trainer.module, multi_avg_fn=get_ema_multi_avg_fn(settings.average_decay))
+    schedule = SCHEDULES[cell.schedule](optimizer, params.schedules, rate_share)
+    averaged = AveragedModel(trainer.module, avg_fn=_average(settings.average_decay))
     best, history = BestState(averaged.module), []
-    for epoch in range(params.budget_of(params.dataset).finetune_epochs):
+    for epoch in range(epochs):
         trainer.module.train()
         losses = []
         train_risk = np.empty(len(train), dtype=np.float32)
@@ -201,7 +227,7 @@ def _train(
                 "validation_auc": validated["auc"],
             }
         )
-        recorder.epoch(data.number, epoch, history[-1])
+        report(data.number, epoch, history[-1])
         schedule.epoch_ended(validated["log_loss"])
         best.update(validated["auc"], epoch)
         if best.stale >= settings.patience:

@@ -6,15 +6,15 @@ from imputune.config import ScheduleName, Schedules
 
 
 class PlateauSchedule:
-    """Adam whose learning rate falls when validation loss stops improving.
+    """Adam whose learning rate, begun at a share of the schedule's, falls when validation loss stops improving.
 
     Source: paper, section V.B (ReduceLROnPlateau: 1e-3, factor 0.2, patience 15, at least 1e-5).
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, schedules: Schedules) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, schedules: Schedules, rate_share: float) -> None:
         plateau = schedules.plateau
         for group in optimizer.param_groups:
-            group["lr"] = plateau.learning_rate
+            group["lr"] = plateau.learning_rate * rate_share
         self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer,
             mode="min",
