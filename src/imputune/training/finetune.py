@@ -213,11 +213,11 @@ def _train(
             averaged.update_parameters(trainer.module)
             train_risk[stays.numpy()] = torch.sigmoid(logits.detach()).numpy()
             losses.append(loss.item())
-        check_converging(
-            float(np.mean(losses)), data.number, epoch, "lower the schedule's learning_rate in params.yaml"
-        )
+        validation_risk = _risk(trainer, averaged.module, data.validation)
+        remedy = "lower the schedule's learning_rate in params.yaml"
+        check_converging((*losses, *validation_risk), data.number, epoch, remedy)
         trained = risk_scores(train.died_N.numpy(), train_risk)
-        validated = risk_scores(data.validation.died_N.numpy(), _risk(trainer, averaged.module, data.validation))
+        validated = risk_scores(data.validation.died_N.numpy(), validation_risk)
         history.append(
             {
                 "train_loss": trained["log_loss"],

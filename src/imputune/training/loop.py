@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -29,10 +29,10 @@ def generator_for(seed: int, *purpose: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed)
 
 
-def check_converging(loss: float, fold: int, epoch: int, remedy: str) -> None:
-    """Raise UserError when an epoch's training loss is no longer a finite number."""
-    if not math.isfinite(loss):
-        raise UserError(f"training of fold {fold} diverged in epoch {epoch} (its loss is {loss}): {remedy}")
+def check_converging(numbers: Iterable[float], fold: int, epoch: int, remedy: str) -> None:
+    """Raise UserError when an epoch's losses or risks are not all finite numbers."""
+    if not all(map(math.isfinite, numbers)):
+        raise UserError(f"training of fold {fold} diverged in epoch {epoch}: {remedy}")
 
 
 @dataclass

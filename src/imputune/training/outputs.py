@@ -116,7 +116,9 @@ def read_result(folder: Path, remedy: str) -> dict[str, Any]:
 def write_weights(folder: Path, folds: list[TrainedFold]) -> None:
     """Write a safetensors file for each fold."""
     for result in folds:
-        save_file(result.weights, folder / f"fold-{result.fold}.safetensors")
+        # safetensors writes an array's memory as it lies, whatever its strides.
+        arrays = {name: np.ascontiguousarray(array) for name, array in result.weights.items()}
+        save_file(arrays, folder / f"fold-{result.fold}.safetensors")
 
 
 def read_weights(folder: Path, fold: int) -> dict[str, torch.Tensor]:

@@ -130,11 +130,12 @@ def _train(
             optimizer.step()
             losses.append(loss.item())
         schedule.step()
-        train_loss = float(np.mean(losses))
-        check_converging(train_loss, data.number, epoch, "lower pretrain.learning_rate in params.yaml")
         validation_loss, mae = _validate(imputer, data.validation, validation_hidden, settings)
+        check_converging((*losses, mae), data.number, epoch, "lower pretrain.learning_rate in params.yaml")
         best.update(-mae, epoch)
-        history.append({"train_loss": train_loss, "validation_loss": validation_loss, "validation_mae": mae})
+        history.append(
+            {"train_loss": float(np.mean(losses)), "validation_loss": validation_loss, "validation_mae": mae}
+        )
         recorder.epoch(data.number, epoch, history[-1])
     return best, history
 
