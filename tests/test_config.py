@@ -41,7 +41,7 @@ def test_the_projects_own_file_reads() -> None:
     params = read_params(PARAMS)
     assert (params.folds.count, params.csai.hidden) == (5, 108)
     assert (params.masking.hiding, params.masking.share, params.masking.factor) == ("non_uniform", 0.1, 0.5)
-    assert params.budget_of("physionet2012").finetune_epochs <= 200
+    assert params.budget_of("physionet2012").frozen_epochs <= 200
     assert params.budget_of(params.dataset).pretrain_epochs > 0
     assert (params.grid.head, params.grid.mode) == (("mlp2",), ("frozen", "unfrozen"))
 
@@ -73,7 +73,7 @@ def test_params_are_frozen() -> None:
         (
             lambda p: p["budget"]["synthetic"].update(pretrain_epoch=3),
             "params.yaml: unknown key 'budget.synthetic.pretrain_epoch' (did you mean 'pretrain_epochs'?): "
-            "known here are pretrain_epochs, finetune_epochs",
+            "known here are pretrain_epochs, frozen_epochs, unfrozen_epochs",
         ),
         (lambda p: p["folds"].update(zzz=3), "params.yaml: unknown key 'folds.zzz': known here are count"),
     ],
@@ -202,6 +202,16 @@ def test_use_dataset_changes_one_line_and_keeps_comments(tmp_path: Path) -> None
     assert path.read_text() == expected
     assert use_dataset(path, "physionet2012") is False
     assert path.read_text() == expected
+
+
+@pytest.mark.parametrize("text", ["seed: 1\n", "# dataset: old\nnested:\n  dataset: mine\n", "dataset:\nseed: 1\n"])
+def test_use_dataset_without_a_line_to_change(tmp_path: Path, text: str) -> None:
+    """Where no line names the dataset the file stays as it is, and the error says which line to add."""
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"has no line `dataset: <name>`: add `dataset: physionet2012`$"):
+        use_dataset(path, "physionet2012")
+    assert path.read_text() == text
 
 
 def test_use_dataset_on_the_projects_own_file(tmp_path: Path) -> None:

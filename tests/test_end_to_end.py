@@ -4,25 +4,39 @@ import pickle
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
+from itertools import product
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from dvc.repo import Repo
 from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
 from typer.testing import CliRunner
 
 from imputune.cli import app
-from imputune.data.synthetic import write_synthetic_records
+from imputune.data.cohort import write_cohort
+from imputune.data.synthetic import extract_synthetic, write_synthetic_records
 from imputune.tracking.history import finished_runs
 
 ROOT = Path(__file__).parent.parent
 STAYS = 60
 COMMAND = [sys.executable, "-m", "imputune.cli"]
+
+
+@pytest.fixture(autouse=True)
+def _no_outer_tracking(monkeypatch):
+    """Hide an outer server, mlflow run or dvc from each test, and each test's own from the next."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "DVC_STAGE"):
+        monkeypatch.setenv(name, "")  # so that what the test itself sets, as mlflow.set_tracking_uri does, is undone
+        monkeypatch.delenv(name)
 
 
 def run(project: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -41,8 +55,6 @@ def clean_environment() -> dict[str, str]:
 def invoke(project: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, environment: dict[str, str] | None = None):
     """Run an imputune command inside a project folder, in this process."""
     monkeypatch.chdir(project)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "DVC_STAGE"):
-        monkeypatch.delenv(name, raising=False)
     for name, text in (environment or {}).items():
         monkeypatch.setenv(name, text)
     return CliRunner().invoke(app, words)
@@ -56,15 +68,27 @@ def project(tmp_path_factory) -> Path:
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     text = (ROOT / "params.yaml").read_text()
-    text = re.sub(r"synthetic: \{.*\}", "synthetic: { pretrain_epochs: 2, finetune_epochs: 3 }", text)
+    text = re.sub(r"synthetic: \{.*\}", "synthetic: { pretrain_epochs: 2, frozen_epochs: 3, unfrozen_epochs: 3 }", text)
     text = re.sub(r"stays: 1000", f"stays: {STAYS}", text)
     text = re.sub(r"hidden: 108", "hidden: 8", text)
     (folder / "params.yaml").write_text(text)
-    assert run(folder, *COMMAND, "extract", "synthetic").returncode == 0
-    assert run(folder, "dvc", "init", "--no-scm", "--quiet").returncode == 0
+    write_cohort(extract_synthetic(STAYS, 2012), folder / "data/synthetic")
+    Repo.init(str(folder), no_scm=True).close()
     done = run(folder, "dvc", "repro")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+def copy_of(project: Path, folder: Path, without: tuple[str, ...] = ()) -> Path:
+    """Copy the project with a store of its own: new runs of `imputune` go there, the old ones stay readable."""
+    copy = folder / "copy"
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns(".dvc", "mlruns", *without))
+    if (copy / "mlflow.db").exists():
+        with closing(sqlite3.connect(copy / "mlflow.db")) as store, store:
+            store.execute(
+                "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)", (str(project), str(copy))
+            )
+    return copy
 
 
 def test_repro_leaves_tables_and_tracked_runs(project):
@@ -75,16 +99,19 @@ def test_repro_leaves_tables_and_tracked_runs(project):
         ("unfrozen", "tracked run", 5),
     ]
     assert results["stays"] == STAYS
-    assert {row["imputer"] for row in results["imputers"]} == {"csai", "mean", "locf", "linear"}
+    assert {(row["imputer"], row["hiding"], row["partition"]) for row in results["imputers"]} == set(
+        product(("csai", "mean", "locf", "linear"), ("uniform", "non_uniform"), ("validation", "test"))
+    )
     markdown = (project / "results/synthetic/comparison.md").read_text()
-    assert "| mlp2 | unfrozen | hidden | plateau |" in markdown
+    assert "| mlp2 | unfrozen | last | plateau |" in markdown
 
 
-def test_second_repro_does_nothing(project):
+def test_second_repro_does_nothing(project, monkeypatch):
     """With nothing changed no stage runs again."""
-    done = run(project, "dvc", "repro")
-    assert done.returncode == 0
-    assert "Running stage" not in done.stdout + done.stderr
+    monkeypatch.chdir(project)
+    with Repo() as repo:
+        assert repo.reproduce() == []
+        assert len(repo.index.stages) == 5
 
 
 def test_runs_carry_what_made_them(project):
@@ -129,6 +156,19 @@ def test_registered_bundle_predicts_what_training_predicted_and_unpickles_nothin
         np.testing.assert_allclose(single.loc[expected.index], expected, atol=1e-6)
 
 
+def test_the_python_block_of_the_readme_runs(project, monkeypatch, capsys):
+    """What README.md shows, run in the project's folder, prints a stay's risk and its deviation."""
+    monkeypatch.chdir(project)
+    [block] = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    exec(compile(block, "README.md", "exec"), {})
+    header, line = capsys.readouterr().out.splitlines()
+    values = dict(zip(header.split(), map(float, line.split()[1:]), strict=True))
+    assert values.pop("RecordID") == 1
+    assert 0 < values.pop("risk") < 1
+    [deviation] = values.values()
+    assert 0 < deviation < 0.5
+
+
 def test_imputer_bundle_keeps_observed_values(project, tmp_path):
     """The registered imputer returns every hour of every variable, observed values as they were."""
     mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
@@ -144,12 +184,14 @@ def test_imputer_bundle_keeps_observed_values(project, tmp_path):
 
 def test_no_stay_id_enters_a_run(project):
     """No file of any run or registered model names a stay of the cohort, while the stage outputs do."""
-    ids = [str(900001 + stay).encode() for stay in range(STAYS)]
+    ids = {str(900001 + stay).encode() for stay in range(STAYS)}
+
+    numbers = re.compile(rb"(?<![\d.])\d{6}(?!\d)")  # of six digits, not those of a fraction
 
     def naming(folder: Path) -> list[str]:
         files = [path for path in folder.rglob("*") if path.is_file()]
         assert files
-        return [path.name for path in files if any(number in path.read_bytes() for number in ids)]
+        return [path.name for path in files if ids.intersection(numbers.findall(path.read_bytes()))]
 
     assert naming(project / "artifacts")
     assert not [name for name in naming(project / "mlruns") if name != "synthetic.py"]
@@ -157,22 +199,95 @@ def test_no_stay_id_enters_a_run(project):
 
 def test_compare_reads_stage_outputs_where_runs_are_gone(project, tmp_path, monkeypatch):
     """Without its tracking store the comparison has the same scores, and says where they are from."""
-    copy = tmp_path / "copy"
-    shutil.copytree(project, copy, ignore=shutil.ignore_patterns("mlruns", "mlflow.db", ".dvc"))
+    copy = copy_of(project, tmp_path, without=("mlflow.db",))
     done = invoke(copy, ["compare", "--json"], monkeypatch)
     assert done.exit_code == 0, done.stderr
     ours = json.loads(done.stdout)
     theirs = json.loads((project / "results/synthetic/results.json").read_text())
     assert {row["source"] for row in ours["rows"]} == {"stage outputs"}
     assert [row["test_auc_mean"] for row in ours["rows"]] == [row["test_auc_mean"] for row in theirs["rows"]]
-    assert any("is gone from the tracking store" in note for note in ours["notes"])
+    assert [note.partition(": its run ")[0] for note in ours["notes"]] == [
+        "mlp2-frozen-plateau",
+        "mlp2-unfrozen-plateau",
+    ]
+    assert all(note.endswith(" is gone or unfinished, read from artifacts") for note in ours["notes"])
+
+
+def fake_run(copy: Path, like: str, changed: dict[str, str], auc: float) -> str:
+    """Add a finished run newer than all others, with five folds, tagged as the run `like` but for what changed."""
+    client = MlflowClient(f"sqlite:///{copy}/mlflow.db")
+    model = client.get_run(like)
+    scores = dict.fromkeys(("validation_auc", "test_auc", "test_auprc", "test_brier"), auc)
+    whole = {name: model.data.metrics[name] for name in ("num_parameters", "trainable_parameters", "seconds")}
+    tags = {key: text for key, text in model.data.tags.items() if key.startswith("imputune.")} | changed
+    later = int(time.time() * 1000) + 3_600_000
+
+    def finished(tags: dict[str, str], metrics: dict[str, float]) -> str:
+        run = client.create_run(model.info.experiment_id, start_time=later, tags=tags)
+        points = [Metric(name, value, later, 0) for name, value in metrics.items()]
+        client.log_batch(run.info.run_id, metrics=points)
+        client.set_terminated(run.info.run_id, "FINISHED")
+        return run.info.run_id
+
+    parent = finished(tags, whole)
+    for fold in range(5):
+        finished(tags | {"imputune.fold": str(fold), "mlflow.parentRunId": parent}, scores)
+    return parent
+
+
+def test_compare_shows_the_run_that_artifacts_name(project, tmp_path, monkeypatch):
+    """A newer run of the same cell, with other parameters, does not replace the one whose output stands there.
+
+    Without that output the newest run of the same imputer counts, and is named; another imputer's never does.
+    """
+    copy = copy_of(project, tmp_path)
+    cell = copy / "artifacts/synthetic/finetune/mlp2-frozen-plateau"
+    made = json.loads((cell / "result.json").read_text())
+    newer = fake_run(copy, made["run_id"], {}, auc=0.99)
+    fake_run(copy, made["run_id"], {"imputune.imputer_run": "0" * 32}, auc=1.0)
+
+    def frozen() -> tuple[dict, list[str]]:
+        done = invoke(copy, ["compare", "--json"], monkeypatch)
+        assert done.exit_code == 0, done.stderr
+        told = json.loads(done.stdout)
+        [row] = [row for row in told["rows"] if row["mode"] == "frozen"]
+        return row, told["notes"]
+
+    row, notes = frozen()
+    assert (row["run_id"], row["source"], notes) == (made["run_id"], "tracked run", [])
+    assert row["test_auc_mean"] == pytest.approx(np.mean([fold["scores"]["test_auc"] for fold in made["folds"]]))
+    shutil.rmtree(cell)
+    row, notes = frozen()
+    assert (row["run_id"], row["test_auc_mean"]) == (newer, pytest.approx(0.99))
+    assert notes == [
+        f"mlp2-frozen-last-plateau: not in artifacts, read from its newest run {newer}",
+        "1 finished runs of other data, folds or another imputer were left out",
+    ]
+
+
+def test_mlflow_run_makes_one_run_with_the_results(project, tmp_path):
+    """README.md's `mlflow run` ends FINISHED; the run it names has the cell's parameters, folds, scores and output."""
+    copy = copy_of(project, tmp_path, without=("mlflow.db",))
+    done = run(copy, "mlflow", "run", ".", "-e", "finetune", "-P", "head=mlp2", "--env-manager", "local")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    [run_id] = re.findall(r"Run \(ID '(\w+)'\) succeeded", said)
+    [found] = finished_runs(copy, "imputune", "finetune", "synthetic")
+    assert (found.run_id, found.status) == (run_id, "FINISHED")
+    assert found.params["head"] == "mlp2"
+    assert found.params["csai.hidden"] == "8"
+    assert found.tags["mlflow.project.entryPoint"] == "finetune"
+    assert [fold.fold for fold in found.folds] == [0, 1, 2, 3, 4]
+    result = json.loads((copy / "artifacts/synthetic/finetune/mlp2-frozen-plateau/result.json").read_text())
+    assert result["run_id"] == run_id
+    for fold, scored in zip(found.folds, result["folds"], strict=True):
+        assert fold.metrics["test_auc"] == pytest.approx(scored["scores"]["test_auc"], nan_ok=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_leaves_a_marked_run_and_the_earlier_output(project, tmp_path, number):
     """Ctrl-C in the middle of training ends with 130, a KILLED run, no worker and the earlier artifacts untouched."""
-    copy = tmp_path / "copy"
-    shutil.copytree(project, copy, ignore=shutil.ignore_patterns("mlruns", "mlflow.db", ".dvc"))
+    copy = copy_of(project, tmp_path)
     text = (copy / "params.yaml").read_text()
     (copy / "params.yaml").write_text(text.replace("pretrain_epochs: 2", "pretrain_epochs: 100000"))
     before = (copy / "artifacts/synthetic/csai/result.json").read_bytes()
@@ -186,23 +301,28 @@ def test_interrupt_leaves_a_marked_run_and_the_earlier_output(project, tmp_path,
     )
     client = MlflowClient(f"sqlite:///{copy}/mlflow.db")
     deadline = time.monotonic() + 120
-    while not ((copy / "mlflow.db").is_file() and children(client)):
+    while not (started := running(client)):
         assert time.monotonic() < deadline
-        time.sleep(0.5)
+        time.sleep(0.2)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in errors
     assert "Traceback" not in errors
-    assert {each.info.status for each in children(client)} == {"KILLED"}
+    assert not running(client)
+    [parent] = {each.data.tags["mlflow.parentRunId"] for each in started}
+    ended = [parent, *(each.info.run_id for each in started)]
+    assert {client.get_run(each).info.status for each in ended} == {"KILLED"}
     assert (copy / "artifacts/synthetic/csai/result.json").read_bytes() == before
     assert not list((copy / "artifacts/synthetic").glob(".*"))
 
 
-def children(client: MlflowClient) -> list:
-    """Return the fold runs in the store."""
+def running(client: MlflowClient) -> list[Run]:
+    """Return the fold runs that have not ended."""
     experiment = client.get_experiment_by_name("imputune")
-    return client.search_runs([experiment.experiment_id], "tags.`imputune.fold` != ''") if experiment else []
+    return client.search_runs(
+        [experiment.experiment_id], "tags.`imputune.fold` != '' and attributes.status = 'RUNNING'"
+    )
 
 
 @pytest.mark.parametrize(
@@ -227,8 +347,7 @@ def test_bad_input_is_one_line_and_exit_code_2(project, words, environment, mess
 
 def test_finetune_before_pretrain_and_on_other_variables(project, tmp_path, monkeypatch):
     """Fine-tuning names the missing step, and the variables that an imputer was not trained on."""
-    copy = tmp_path / "copy"
-    shutil.copytree(project, copy, ignore=shutil.ignore_patterns("mlruns", "mlflow.db", ".dvc"))
+    copy = copy_of(project, tmp_path)
     result = copy / "artifacts/synthetic/csai/result.json"
     content = json.loads(result.read_text())
     result.write_text(json.dumps(content | {"variables": ["HR"]}))
@@ -243,3 +362,28 @@ def test_finetune_before_pretrain_and_on_other_variables(project, tmp_path, monk
     done = invoke(copy, ["finetune"], monkeypatch)
     assert done.exit_code == 2
     assert "run `imputune pretrain synthetic` (or `dvc repro`) first" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "remedy"),
+    [
+        ("csai/result.json", ["finetune"], "run `imputune pretrain synthetic` (or `dvc repro`) first"),
+        ("csai/result.json", ["compare"], "run `imputune pretrain synthetic` (or `dvc repro`) first"),
+        ("finetune/mlp2-frozen-plateau/result.json", ["compare"], "or fine-tune that cell again"),
+        ("folds.json", ["finetune"], "run `imputune folds synthetic` (or `dvc repro`)"),
+        ("csai/fold-3.safetensors", ["finetune"], "restore it, or train again"),
+    ],
+)
+def test_output_cut_in_half_is_one_line_and_exit_code_2(project, tmp_path, file, words, remedy, monkeypatch):
+    """A result, a folds file or weights of which half is missing is named with the remedy, and nothing is written."""
+    copy = copy_of(project, tmp_path)
+    path = copy / "artifacts/synthetic" / file
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    before = (copy / "results/synthetic/comparison.md").read_bytes()
+    done = invoke(copy, words, monkeypatch)
+    assert done.exit_code == 2
+    assert str(path) in done.stderr or str(path.parent) in done.stderr
+    assert done.stderr.endswith(f"{remedy}\n")
+    assert done.stderr.count("\n") == 1
+    assert (copy / "results/synthetic/comparison.md").read_bytes() == before
+    assert not list(copy.rglob("*.new"))

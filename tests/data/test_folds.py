@@ -79,7 +79,7 @@ def test_read_returns_what_was_written(make_cohort: MakeCohort, tmp_path: Path) 
     cohort, path = make_cohort(40, 9), tmp_path / "artifacts" / "folds.json"
     folds = draw_folds(cohort, 5, seed=3)
     write_folds(folds, cohort, "abc", path)
-    read = read_folds(path, cohort, "abc")
+    read = read_folds(path, cohort, "abc", 5, 3)
     assert [fold.number for fold in read] == [0, 1, 2, 3, 4]
     for written, back in zip(folds, read, strict=True):
         for part in PARTS:
@@ -101,10 +101,45 @@ def test_folds_of_other_data_are_refused(make_cohort: MakeCohort, tmp_path: Path
     cohort, path = make_cohort(40, 9), tmp_path / "folds.json"
     write_folds(draw_folds(cohort, 5, seed=3), cohort, "abc", path)
     with pytest.raises(UserError, match=r"divides other data than data/synthetic .* run `imputune folds synthetic`"):
-        read_folds(path, cohort, "abd")
+        read_folds(path, cohort, "abd", 5, 3)
 
 
 def test_missing_folds_name_the_command(make_cohort: MakeCohort, tmp_path: Path) -> None:
     """No file is one line that names the command to draw folds."""
     with pytest.raises(UserError, match=r"no folds for synthetic .* is missing\): run `imputune folds synthetic`"):
-        read_folds(tmp_path / "folds.json", make_cohort(40, 9), "abc")
+        read_folds(tmp_path / "folds.json", make_cohort(40, 9), "abc", 5, 3)
+
+
+@pytest.mark.parametrize(("count", "seed"), [(5, 4), (4, 3)])
+def test_folds_drawn_otherwise_are_refused(make_cohort: MakeCohort, tmp_path: Path, count: int, seed: int) -> None:
+    """Folds of another seed or count than params.yaml now has are one line with the command to draw them anew."""
+    cohort, path = make_cohort(40, 9), tmp_path / "folds.json"
+    write_folds(draw_folds(cohort, 5, seed=3), cohort, "abc", path)
+    with pytest.raises(
+        UserError, match=r"another seed or folds\.count than params\.yaml .* run `imputune folds synthetic`"
+    ):
+        read_folds(path, cohort, "abc", count, seed)
+
+
+def test_one_stay_moved_between_parts_is_refused(make_cohort: MakeCohort, tmp_path: Path) -> None:
+    """A file in which a test stay was put among the training stays is not taken for the drawn folds."""
+    cohort, path = make_cohort(40, 9), tmp_path / "folds.json"
+    write_folds(draw_folds(cohort, 5, seed=3), cohort, "abc", path)
+    content = json.loads(path.read_text())
+    fold = content["folds"][0]
+    fold["train"] = sorted([*fold["train"], fold["test"].pop()])
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="was drawn with another seed"):
+        read_folds(path, cohort, "abc", 5, 3)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"cohort_hash": "abc"}', '{"cohort_hash": "abc", "folds": [{"train": [100]}]}', "half"]
+)
+def test_a_broken_folds_file_is_refused(make_cohort: MakeCohort, tmp_path: Path, text: str) -> None:
+    """An empty file, one cut in half, and JSON without the folds' keys are one line with the command."""
+    cohort, path = make_cohort(40, 9), tmp_path / "folds.json"
+    write_folds(draw_folds(cohort, 5, seed=3), cohort, "abc", path)
+    path.write_text(path.read_text()[: path.stat().st_size // 2] if text == "half" else text)
+    with pytest.raises(UserError, match=r"folds\.json is broken: run `imputune folds synthetic`"):
+        read_folds(path, cohort, "abc", 5, 3)

@@ -233,6 +233,16 @@ def test_missing_inputs_are_named(raw: Path, tmp_path: Path) -> None:
     assert "holds no .txt record" in message(raw, ("b",))
 
 
+def test_one_set_named_in_raw_must_be_the_wanted_set(raw: Path) -> None:
+    """An archive or folder of set b with --sets a is an error, though set a stands beside it."""
+    write_set(raw, {"5": HEAD.format(id=5) + "00:10,HR,61\n"}, OUTCOMES.splitlines()[0] + "\n5,1,1,1,1,1\n", letter="b")
+    (raw / "set-b.tar.gz").write_bytes(pack(raw).read_bytes())
+    for name in ("set-b", "set-b.tar.gz"):
+        assert message(raw / name) == f"{raw / name} is set b, not the wanted set a; add --sets b"
+        assert "not the wanted set a" in message(raw / name, ("a", "b"))
+    assert extract_physionet2012(raw / "set-b", ("b",)).stay_ids_N.tolist() == [5]
+
+
 def test_a_spoilt_archive_is_named(raw: Path) -> None:
     """A truncated archive, no archive, and a gzip of no tar are errors, not a shorter cohort."""
     archive = pack(raw)

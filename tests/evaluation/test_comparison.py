@@ -28,16 +28,19 @@ def row(dataset: str = "physionet2012", folds: list[dict[str, float]] = FOLDS) -
     return make_row(dataset, CELL, COUNTS, 1234.5, folds, "run7", "tracked run")
 
 
-def score(imputer: str, variable: str, mae: float, mre: float, hiding: str = "uniform") -> dict[str, str | float]:
+def score(
+    imputer: str, variable: str, mae: float, mre: float, hiding: str = "uniform", partition: str = "test"
+) -> dict[str, str | float]:
     """Return one row of an imputer's scores."""
-    return {"imputer": imputer, "hiding": hiding, "variable": variable, "cells": 9, "mae": mae, "mre": mre}
+    group = {"imputer": imputer, "hiding": hiding, "partition": partition}
+    return group | {"variable": variable, "cells": 9, "mae": mae, "mre": mre}
 
 
 IMPUTATION = [
     [score("csai", "all", 0.2, 0.4), score("csai", "HR", 0.1, 0.2), score("mean", "all", 0.7, 1.0)],
     [
         score("csai", "all", 0.4, 0.6),
-        score("csai", "HR", 0.3, 0.2),
+        score("csai", "HR", 0.3, 0.4),
         score("csai", "pH", 0.9, 1),
         score("mean", "all", 0.7, 1.0),
     ],
@@ -89,17 +92,28 @@ def test_the_papers_figure_stands_beside_its_own_dataset_alone() -> None:
 def test_imputer_rows_by_hand() -> None:
     """Errors are averaged over folds in the order met; a variable is averaged over the folds that scored it."""
     csai, mean = imputer_rows(IMPUTATION)
-    assert (csai.imputer, csai.hiding, mean.imputer) == ("csai", "uniform", "mean")
+    assert (csai.imputer, csai.hiding, csai.partition, mean.imputer) == ("csai", "uniform", "test", "mean")
     assert (csai.mae_mean, csai.mae_std) == (pytest.approx(0.3), pytest.approx(0.02**0.5))
     assert (csai.mre_mean, csai.mre_std) == (pytest.approx(0.5), pytest.approx(0.02**0.5))
     assert csai.mae_by_variable == {"HR": pytest.approx(0.2), "pH": 0.9}
-    assert (mean.mae_mean, mean.mae_std, mean.mae_by_variable) == (0.7, 0, {})
+    assert csai.mre_by_variable == {"HR": pytest.approx(0.3), "pH": 1}
+    assert (mean.mae_mean, mean.mae_std, mean.mae_by_variable, mean.mre_by_variable) == (0.7, 0, {}, {})
 
 
 def test_imputer_rows_keep_ways_of_hiding_apart() -> None:
     """One imputer scored under two ways of hiding makes two rows."""
     fold = [score("csai", "all", 0.2, 0.4), score("csai", "all", 0.3, 0.5, "non_uniform")]
     assert [(made.hiding, made.mae_mean) for made in imputer_rows([fold])] == [("uniform", 0.2), ("non_uniform", 0.3)]
+
+
+def test_validation_scores_are_rows_of_their_own_and_no_test_scores() -> None:
+    """An imputer scored on validation too makes a second row; tables headed test leave it out, metrics name it."""
+    fold = [score("csai", "all", 0.2, 0.4), score("csai", "all", 0.9, 0.5, partition="validation")]
+    rows = imputer_rows([fold])
+    assert [(made.partition, made.mae_mean) for made in rows] == [("test", 0.2), ("validation", 0.9)]
+    assert imputer_lines(rows) == [("csai", "uniform", "0.200 ± 0.000", "0.400 ± 0.000")]
+    compared = Comparison("physionet2012", 3997, 554, "abc", (row(),), tuple(rows), ())
+    assert compared.metrics()["imputer_mae"] == {"csai-uniform-test": 0.2, "csai-uniform-validation": 0.9}
 
 
 def test_lines_by_hand() -> None:
@@ -154,7 +168,7 @@ def test_metrics_leave_out_times_and_run_ids() -> None:
                 "test_brier_std": 0.01,
             }
         },
-        "imputer_test_mae": {"csai-uniform": 0.3, "mean-uniform": 0.7},
+        "imputer_mae": {"csai-uniform-test": 0.3, "mean-uniform-test": 0.7},
     }
 
 

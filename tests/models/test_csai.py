@@ -58,6 +58,13 @@ def test_shapes(make_record: MakeRecord, stays: int, hours: int, variables: int)
         assert torch.isfinite(output).all(), name
 
 
+@pytest.mark.parametrize(("hours", "variables"), [(11, 5), (13, 5), (1, 5), (12, 4), (12, 1)])
+def test_other_hours_or_variables_are_refused(make_record: MakeRecord, hours: int, variables: int) -> None:
+    """A record of another shape than the imputer was built for is an error that says both, also where it broadcasts."""
+    with pytest.raises(ValueError, match=rf"\(hours, variables\) \(12, 5\), got \({hours}, {variables}\)"):
+        build()(Views.read(*make_record(4, hours, variables)))
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("gradient", [True, False])
 def test_row_alone_gives_what_it_gives_in_any_batch(make_record: MakeRecord, training: bool, gradient: bool) -> None:

@@ -66,8 +66,10 @@ def make_params() -> Callable[..., Params]:
     csai = params.csai.model_copy(update={"hidden": 8, "channels": 8, "attention_heads": 2, "feedforward": 8})
 
     def make(pretrain_epochs: int = 3, finetune_epochs: int = 6, **sections: dict[str, object]) -> Params:
-        budget = {"synthetic": Budget(pretrain_epochs=pretrain_epochs, finetune_epochs=finetune_epochs)}
+        epochs = Budget(pretrain_epochs=pretrain_epochs, frozen_epochs=finetune_epochs, unfrozen_epochs=finetune_epochs)
         changed = {name: getattr(params, name).model_copy(update=keys) for name, keys in sections.items()}
-        return params.model_copy(update={"dataset": "synthetic", "budget": budget, "csai": csai, **changed})
+        return params.model_copy(
+            update={"dataset": "synthetic", "budget": {"synthetic": epochs}, "csai": csai, **changed}
+        )
 
     return make

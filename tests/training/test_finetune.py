@@ -1,9 +1,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from imputune.errors import UserError
 from imputune.training.finetune import Cell, FinetuneJob, finetune_fold
 from imputune.training.pretrain import PretrainJob, pretrain_fold
 from imputune.training.schedules import PlateauSchedule
@@ -72,13 +74,39 @@ def test_stops_when_validation_stops_improving(cohort, folds, make_params, pretr
 
 def test_learning_rate_falls_on_a_plateau(make_params):
     """The plateau schedule starts at its rate, and cuts it by its factor, never under its minimum."""
-    plateau = {"learning_rate": 1e-3, "factor": 0.2, "patience": 1, "min_learning_rate": 1e-4}
+    plateau = {"learning_rate": 2e-3, "factor": 0.2, "patience": 1, "min_learning_rate": 1e-4}
     schedules = make_params().schedules
     schedules = schedules.model_copy(update={"plateau": schedules.plateau.model_copy(update=plateau)})
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = PlateauSchedule(optimizer, schedules)
+    schedule = PlateauSchedule(optimizer, schedules, rate_share=0.5)
     rates = []
     for _ in range(6):
         rates.append(optimizer.param_groups[0]["lr"])
         schedule.epoch_ended(validation_loss=1.0)
     assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 2e-4, 2e-4, 1e-4])
+
+
+@pytest.mark.parametrize("mode", ["frozen", "unfrozen"])
+def test_same_seed_same_bits(cohort, folds, make_params, pretrained, heard, mode):
+    """Two fine-tunings agree in every weight, curve, score and risk, whatever was drawn in between."""
+    job = FinetuneJob(cohort, folds[0], make_params(), CELLS[mode], pretrained)
+    first = finetune_fold(job, heard)
+    torch.rand(3)
+    second = finetune_fold(job, heard)
+    for name, array in first.weights.items():
+        np.testing.assert_array_equal(array, second.weights[name], err_msg=name)
+    assert (first.history, first.scores) == (second.history, second.scores)
+    pd.testing.assert_frame_equal(first.predictions, second.predictions, check_exact=True)
+
+
+@pytest.mark.parametrize("mode", ["frozen", "unfrozen"])
+@pytest.mark.parametrize("batch_size", [16, 64])
+def test_divergence_is_a_user_error_that_names_the_fold(
+    cohort, folds, make_params, pretrained, heard, mode, batch_size
+):
+    """Training whose loss is no number any more stops with the fold, the epoch and the setting to lower."""
+    params = make_params(finetune={"batch_size": batch_size})
+    plateau = params.schedules.plateau.model_copy(update={"learning_rate": 1e30})
+    params = params.model_copy(update={"schedules": params.schedules.model_copy(update={"plateau": plateau})})
+    with pytest.raises(UserError, match=r"fold 0 diverged in epoch [01]: lower the schedule's learning_rate in params"):
+        finetune_fold(FinetuneJob(cohort, folds[0], params, CELLS[mode], pretrained), heard)

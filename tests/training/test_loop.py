@@ -1,7 +1,11 @@
+import math
+
+import pytest
 import torch
 from torch import nn
 
-from imputune.training.loop import BestState, generator_for, in_order, shuffled
+from imputune.errors import UserError
+from imputune.training.loop import BestState, check_converging, generator_for, in_order, shuffled
 
 
 def test_shuffled_gives_every_stay_once_in_a_new_order():
@@ -39,3 +43,21 @@ def test_best_state_keeps_the_best_epoch_not_the_last():
     assert (best.epoch, best.score, best.stale) == (1, 3.0, 2)
     best.restore()
     assert model.weight.item() == 1
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_no_finite_number_is_a_user_error(loss):
+    """Fold, epoch and remedy stand in one line; finite numbers, however large, pass."""
+    check_converging([0.0, 1e300], 3, 7, "lower it")
+    with pytest.raises(UserError) as caught:
+        check_converging([1.0, loss], 3, 7, "lower it")
+    assert str(caught.value) == "training of fold 3 diverged in epoch 7: lower it"
+
+
+def test_restoring_without_a_kept_epoch_is_an_error():
+    """A score that is never a number keeps no epoch, and there is nothing to restore."""
+    best = BestState(nn.Linear(1, 1))
+    best.update(math.nan, 0)
+    assert (best.epoch, best.stale) == (-1, 1)
+    with pytest.raises(RuntimeError, match="no epoch was kept"):
+        best.restore()
