@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from imputune.data.views import Views
-from imputune.models.csai import Csai, CsaiSizes, Reconstruction, sinusoidal_positions
+from imputune.models.csai import Csai, CsaiSizes, Reconstruction, encode, sinusoidal_positions
 
 Record = tuple[torch.Tensor, torch.Tensor]
 MakeRecord = Callable[..., Record]
@@ -275,6 +275,27 @@ def test_nothing_observed_gives_no_nan(make_record: MakeRecord, nothing: str) ->
     torch.testing.assert_close(given.imputed_BTD[part], given.combined_KBTD.mean(dim=0)[part], rtol=0, atol=0)
     (given.combined_KBTD.square().mean() + given.last_BH.square().mean()).backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in imputer.parameters())
+
+
+@pytest.mark.parametrize(("stays", "tokens", "channels", "heads"), [(3, 24, 8, 2), (1, 1, 4, 4), (2, 5, 6, 1)])
+def test_encoder_equals_the_layer(stays: int, tokens: int, channels: int, heads: int) -> None:
+    """Our path through the encoder layer gives what the layer itself gives, gradients of all its weights included."""
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(
+        channels, heads, 16, dropout=0.0, activation="gelu", batch_first=True, dtype=torch.float64
+    )
+    torch.nn.init.normal_(layer.self_attn.in_proj_bias)
+    torch.nn.init.normal_(layer.self_attn.out_proj.bias)
+    cells, weighting = torch.randn(2, stays, tokens, channels, dtype=torch.float64).unbind(0)
+    weights = list(layer.parameters())
+    ours, theirs = encode(layer, cells), layer(cells)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    for mine, torchs in zip(
+        torch.autograd.grad((ours * weighting).sum(), weights),
+        torch.autograd.grad((theirs * weighting).sum(), weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, torchs, rtol=1e-8, atol=1e-8)
 
 
 def test_positions_by_hand() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.functional import gelu, linear, pad, scaled_dot_product_attention
 
 from imputune.data.views import Views
 from imputune.models.recurrence import Steps, Trace, Weights, recur
@@ -93,32 +94,33 @@ class Csai(nn.Module):
     def _steps(self, views: Views) -> Steps:
         """Compute for all hours at once whatever does not wait for the hidden state."""
         values, observed, gap = (
-            view.permute(2, 0, 1, 3).contiguous() for view in (views.values, views.observed, views.gap_hours)
+            view.transpose(1, 2).contiguous() for view in (views.values, views.observed, views.gap_hours)
         )
-        hidden_decay = torch.exp(-torch.relu(gap @ self.hidden_decay + self.hidden_decay_bias[:, None]))
-        input_decay = torch.exp(-torch.relu(gap * self.input_decay[:, None] + self.input_decay_bias[:, None]))
-        weight = torch.cat([input_decay, observed], dim=-1) @ self.combine + self.combine_bias[:, None]
-        gates = observed @ self.gru_observed + self.gru_input_bias[:, None]
-        return Steps(values, 1 - observed, hidden_decay, weight, gates)
+        gap_decay = torch.relu(gap * self.input_decay[:, None, None] + self.input_decay_bias[:, None, None])
+        rate = torch.relu(_affine([gap], self.hidden_decay, self.hidden_decay_bias))
+        weight = _affine([torch.exp(-gap_decay), observed], self.combine, self.combine_bias)
+        return Steps(values, observed, rate, weight)
 
     def _weights(self) -> Weights:
         H = self.sizes.hidden
         reset_update, new = self.gru_hidden.split([2 * H, H], dim=-1)
         reset_update_bias, new_bias = self.gru_hidden_bias.split([2 * H, H], dim=-1)
+        input_bias = self.gru_input_bias + pad(reset_update_bias, (0, H))
         off_diagonal = 1 - torch.eye(self.sizes.variables, dtype=self.feature.dtype, device=self.feature.device)
         return Weights(
-            torch.cat([self.history, new, reset_update], dim=-1),
-            torch.cat([self.history_bias, new_bias, reset_update_bias], dim=-1),
-            self.feature * off_diagonal,
-            self.feature_bias,
-            self.gru_values,
+            hidden_KHO=torch.cat([self.history, new, reset_update], dim=-1),
+            history_bias_KD=self.history_bias,
+            new_bias_KH=new_bias,
+            feature_KDD=self.feature * off_diagonal,
+            feature_bias_KD=self.feature_bias,
+            input_KIG=torch.cat([self.gru_values, self.gru_observed, input_bias[:, None]], dim=1),
         )
 
     def _reconstruct(self, views: Views, trace: Trace) -> Reconstruction:
-        combined, history = (_forward_order(t) for t in (trace.combined_TKBD, trace.history_TKBD))
+        combined, history = (_forward_order(t) for t in (trace.combined_KTBD, trace.history_KTBD))
         observed_BTD = views.observed[0]
         imputed_BTD = torch.where(observed_BTD > 0, views.values[0], combined.mean(dim=0))
-        return Reconstruction(combined, history, imputed_BTD, trace.hidden_TKBH.permute(1, 2, 0, 3))
+        return Reconstruction(combined, history, imputed_BTD, trace.hidden_KTBH.transpose(1, 2))
 
 
 class FirstState(nn.Module):
@@ -153,9 +155,26 @@ class FirstState(nn.Module):
         """Return the first hidden state (B, H)."""
         slope_BTD = torch.sign(gap_excess_BTD) * torch.abs(self.decay(gap_excess_BTD))
         decay_BTD = 0.5 * (1 - torch.tanh(slope_BTD))
-        tokens = [self.project(t) + self.positions_TC for t in (last_observed_BTD, decay_BTD)]
-        attended_BSC = self.attention(torch.cat(tokens, dim=1))
-        return self.output(torch.einsum("bsc,s->bc", attended_BSC, self.contract))
+        projected_BSC = self.project(torch.cat([last_observed_BTD, decay_BTD], dim=1))
+        encoded_BSC = encode(self.attention, projected_BSC + self.positions_TC.repeat(2, 1))
+        return self.output(torch.matmul(self.contract, encoded_BSC))
+
+
+def encode(layer: nn.TransformerEncoderLayer, tokens_BSC: torch.Tensor) -> torch.Tensor:
+    """Return what `layer(tokens_BSC)` gives, a fifth faster: its own attention copies its tokens to another layout.
+
+    Shapes: tokens (B, S, C) in and out. The layer normalises last, uses GELU, and has no dropout.
+    """
+    B, S, C = tokens_BSC.shape
+    attention = layer.self_attn
+    tokens_NC = tokens_BSC.reshape(B * S, C)
+    projected_NE = linear(tokens_NC, attention.in_proj_weight, attention.in_proj_bias)
+    query, key, value = (
+        part.view(B, S, attention.num_heads, -1).transpose(1, 2) for part in projected_NE.chunk(3, dim=-1)
+    )
+    attended_NC = scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(B * S, C)
+    tokens_NC = layer.norm1(tokens_NC + attention.out_proj(attended_NC))
+    return layer.norm2(tokens_NC + layer.linear2(gelu(layer.linear1(tokens_NC)))).view(B, S, C)
 
 
 def sinusoidal_positions(hours: int, channels: int) -> torch.Tensor:
@@ -168,10 +187,16 @@ def sinusoidal_positions(hours: int, channels: int) -> torch.Tensor:
     return code_TC
 
 
-def _forward_order(cells_TKBD: torch.Tensor) -> torch.Tensor:
-    """Turn (T, K, B, D) in each reading's order into (K, B, T, D) in forward order."""
-    cells_KBTD = cells_TKBD.permute(1, 2, 0, 3)
-    return torch.stack([cells_KBTD[0], cells_KBTD[1].flip(1)])
+def _affine(inputs_KTBI: list[torch.Tensor], weight_KIO: torch.Tensor, bias_KO: torch.Tensor) -> torch.Tensor:
+    """Map the concatenated inputs of all hours at once, the bias as one more input; (K, T, B, O) out."""
+    K, T, B, _ = inputs_KTBI[0].shape
+    extended_KTBI = torch.cat([*inputs_KTBI, weight_KIO.new_ones(()).expand(K, T, B, 1)], dim=-1)
+    return torch.bmm(extended_KTBI.flatten(1, 2), torch.cat([weight_KIO, bias_KO[:, None]], dim=1)).view(K, T, B, -1)
+
+
+def _forward_order(cells_KTBD: torch.Tensor) -> torch.Tensor:
+    """Turn (K, T, B, D) in each reading's order into (K, B, T, D) in forward order."""
+    return torch.stack([cells_KTBD[0], cells_KTBD[1].flip(0)]).transpose(1, 2)
 
 
 def _uniform(*shape: int, fan_in: int) -> nn.Parameter:

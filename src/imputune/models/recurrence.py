@@ -1,64 +1,68 @@
 """CSAI's recurrence over the hours, both readings at once, with a hand-written backward pass.
 
-Letters: T hours, K the two readings, B stays, D variables, H hidden. Time comes first, so that an hour is one slice.
+Letters: K the two readings, T hours, B stays, D variables, H hidden. All hours of a reading lie together, so that a
+weight's gradient is one product over hours and stays without a copy.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
 
 class Steps(NamedTuple):
     """What the recurrence reads at each hour, all of it known before the first step.
 
-    values_TKBD: standardised, 0 where not observed. missing_TKBD: 1 - observed. decay_TKBH: the temporal decay of
-    the hidden state. weight_TKBD: share of the feature regression in the combination. gates_TKBG: the observed
-    mask's part of the GRU input, bias included, gates in the order reset, update, new (G = 3H).
+    values_KTBD: standardised, 0 where not observed. observed_KTBD: 0/1. rate_KTBH: how fast the hidden state decays,
+    at least 0; the decay is exp(-rate). weight_KTBD: share of the feature regression in the combination.
     """
 
-    values_TKBD: torch.Tensor
-    missing_TKBD: torch.Tensor
-    decay_TKBH: torch.Tensor
-    weight_TKBD: torch.Tensor
-    gates_TKBG: torch.Tensor
+    values_KTBD: torch.Tensor
+    observed_KTBD: torch.Tensor
+    rate_KTBH: torch.Tensor
+    weight_KTBD: torch.Tensor
 
 
 class Weights(NamedTuple):
     """The recurrence's weights, one matrix per reading, applied from the right (x @ W).
 
-    hidden_KHO (K, H, D + 3H) and hidden_bias_KO: from the decayed hidden state to the history regression (D), then
-    the GRU's new, reset and update gates (H each). feature_KDD, feature_bias_KD: the feature regression, its
-    diagonal zero. input_KDG: from the completed values to the gates reset, update, new.
+    hidden_KHO (K, H, D + 3H): from the decayed hidden state to the history regression (D), then the GRU's new, reset
+    and update gates (H each). history_bias_KD, new_bias_KH: the biases of its first two parts. feature_KDD,
+    feature_bias_KD: the feature regression, its diagonal zero. input_KIG (K, 2D + 1, 3H): from [completed values,
+    observed, 1] to the gates reset, update, new; its last row holds every other bias of the gates.
     """
 
     hidden_KHO: torch.Tensor
-    hidden_bias_KO: torch.Tensor
+    history_bias_KD: torch.Tensor
+    new_bias_KH: torch.Tensor
     feature_KDD: torch.Tensor
     feature_bias_KD: torch.Tensor
-    input_KDG: torch.Tensor
+    input_KIG: torch.Tensor
 
 
 class Trace(NamedTuple):
-    """What the recurrence leaves: three estimates of every cell (T, K, B, D) and the hidden states (T, K, B, H)."""
+    """What the recurrence leaves: two estimates of every cell (K, T, B, D) and the hidden states (K, T, B, H)."""
 
-    history_TKBD: torch.Tensor
-    feature_TKBD: torch.Tensor
-    combined_TKBD: torch.Tensor
-    hidden_TKBH: torch.Tensor
+    history_KTBD: torch.Tensor
+    combined_KTBD: torch.Tensor
+    hidden_KTBH: torch.Tensor
 
 
 def recur(steps: Steps, weights: Weights, first_KBH: torch.Tensor) -> Trace:
     """Run the recurrence over all hours of both readings.
 
-    With h the hidden state before hour t, x the values, o the observed mask, and g, w, u the hour's decay,
-    combination weight and mask gates, one hour is
+    With h the hidden state before hour t, x the values, o the observed mask, and g = exp(-rate) and w
+    the hour's decay and combination weight, one hour is
 
         d = g * h                                 decayed hidden state
-        p = d W_h + b_h                           = [history, new, reset, update]
+        p = d W_h + b_h                           = [history, new, reset, update]; b_h = 0 for the last two
         f = (x + (1 - o) history) W_f + b_f       feature regression, zero diagonal
         c = (1 - w) history + w f                 learned combination
-        q = (x + (1 - o) c) W_x + u               = [reset, update, new]
+        q = [x + (1 - o) c, o, 1] W_i             = [reset, update, new]
         r = sigmoid(q_r + p_r);  z = sigmoid(q_z + p_z);  n = tanh(q_n + r p_n)
         h' = (1 - z) n + z d
 
@@ -66,15 +70,16 @@ def recur(steps: Steps, weights: Weights, first_KBH: torch.Tensor) -> Trace:
 
         G_n* = G_h' (1 - z)(1 - n^2);  G_z* = G_h' (d - n) z (1 - z);  G_r* = G_n* p_n r (1 - r)
         G_q = [G_r*, G_z*, G_n*]
-        G_c += (1 - o) (G_q W_x');  G_f += w G_c;  G_history += (1 - w) G_c + (1 - o) (G_f W_f')
+        G_c += (1 - o) (G_q W_x');  G_f = w G_c;  G_history += (1 - w) G_c + (1 - o) (G_f W_f')
         G_p = [G_history, r G_n*, G_r*, G_z*]
-        G_d = z G_h' + G_p W_h';  G_h = g G_d
+        G_d = z G_h' + G_p W_h';  G_rate = -d G_d;  G_h = g G_d
 
-    where * marks a gate before its squashing and ' on a matrix its transpose. Only this chain runs hour by hour;
-    every weight's gradient is one product over all hours after it, and so are those of the inputs.
+    where * marks a gate before its squashing, ' on a matrix its transpose, and W_x the rows of W_i for the completed
+    values. Only this chain runs hour by hour; every weight's gradient is one product over all hours after it, and so
+    are those of the inputs.
 
     Shapes: see `Steps`, `Weights` and `Trace`; first_KBH (K, B, H) is the state before the first hour. All share one
-    floating dtype.
+    floating dtype. The observed mask gets no gradient.
 
     Source: CSAI (arXiv 2312.16713) and BRITS (Cao et al. 2018), equations of the recurrent component.
     """
@@ -84,111 +89,115 @@ def recur(steps: Steps, weights: Weights, first_KBH: torch.Tensor) -> Trace:
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        steps, weights, first_KBH = Steps(*tensors[:5]), Weights(*tensors[5:10]), tensors[10]
-        T, K, B, D = steps.values_TKBD.shape
+        steps, weights, first_KBH = Steps(*tensors[:4]), Weights(*tensors[4:10]), tensors[10]
+        K, T, B, D = steps.values_KTBD.shape
         H = first_KBH.shape[-1]
-        new = first_KBH.new_empty
-        decayed, hidden = new(T, K, B, H), new(T, K, B, H)
-        projected, squashed = new(T, K, B, D + 3 * H), new(T, K, B, 3 * H)
-        feature, combined = new(T, K, B, D), new(T, K, B, D)
-        hidden_bias_K1O, feature_bias_K1D = weights.hidden_bias_KO[:, None], weights.feature_bias_KD[:, None]
-        h = first_KBH
-        for t in range(T):
-            x, missing = steps.values_TKBD[t], steps.missing_TKBD[t]
-            d = torch.mul(h, steps.decay_TKBH[t], out=decayed[t])
-            p = torch.baddbmm(hidden_bias_K1O, d, weights.hidden_KHO, out=projected[t])
-            history = p[..., :D]
-            filled = torch.addcmul(x, missing, history)
-            f = torch.baddbmm(feature_bias_K1D, filled, weights.feature_KDD, out=feature[t])
-            c = torch.lerp(history, f, steps.weight_TKBD[t], out=combined[t])
-            complete = torch.addcmul(x, missing, c)
-            q = torch.baddbmm(steps.gates_TKBG[t], complete, weights.input_KDG)
-            reset_update = squashed[t, ..., : 2 * H]
-            torch.add(q[..., : 2 * H], p[..., D + H :], out=reset_update).sigmoid_()
-            n = squashed[t, ..., 2 * H :]
-            torch.addcmul(q[..., 2 * H :], reset_update[..., :H], p[..., D : D + H], out=n).tanh_()
-            h = torch.lerp(n, d, reset_update[..., H:], out=hidden[t])
-        history = projected[..., :D].clone()
-        ctx.save_for_backward(
-            *tensors, decayed, projected[..., D : D + H], squashed, history, feature, combined, hidden
+        new_empty = first_KBH.new_empty
+        history, feature, combined = (new_empty(K, T, B, D) for _ in range(3))
+        decayed, new_projected, new, hidden = (new_empty(K, T, B, H) for _ in range(4))
+        reset_update, inputs = new_empty(K, T, B, 2 * H), new_empty(K, T, B, 2 * D + 1)
+        inputs[..., D:-1] = steps.observed_KTBD
+        inputs[..., -1] = 1
+        history_bias, new_bias, feature_bias = (
+            bias[:, None] for bias in (weights.history_bias_KD, weights.new_bias_KH, weights.feature_bias_KD)
         )
+        p = new_empty(K, B, D + 3 * H)
+        p_history, p_new, p_reset_update = p.split([D, H, 2 * H], dim=-1)
+        h = first_KBH
+        for hour in _by_hour(
+            *(steps.values_KTBD, 1 - steps.observed_KTBD, steps.rate_KTBH, steps.weight_KTBD),
+            *(inputs, inputs[..., :D], history, feature, combined, decayed, new_projected),
+            *(reset_update, *reset_update.split(H, dim=-1), new, hidden),
+        ):
+            x, missing, rate, w = hour[:4]
+            i, completed, x_history, f, c, d, p_n, rz, r, z, n, h_next = hour[4:]
+            torch.mul(h, rate.neg().exp_(), out=d)
+            torch.bmm(d, weights.hidden_KHO, out=p)
+            torch.add(p_history, history_bias, out=x_history)
+            torch.add(p_new, new_bias, out=p_n)
+            f.copy_(torch.baddbmm(feature_bias, torch.addcmul(x, missing, x_history), weights.feature_KDD))
+            torch.lerp(x_history, f, w, out=c)
+            torch.addcmul(x, missing, c, out=completed)
+            q = torch.bmm(i, weights.input_KIG)
+            torch.add(q[..., : 2 * H], p_reset_update, out=rz).sigmoid_()
+            torch.addcmul(q[..., 2 * H :], r, p_n, out=n).tanh_()
+            h = torch.lerp(n, d, z, out=h_next)
+        ctx.save_for_backward(*tensors, history, feature, inputs, decayed, new_projected, reset_update, new)
         ctx.set_materialize_grads(False)
-        return history, feature, combined, hidden
+        return history, combined, hidden
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outside: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         saved = ctx.saved_tensors
-        steps, weights, first_KBH = Steps(*saved[:5]), Weights(*saved[5:10]), saved[10]
-        decayed, new_projected, squashed, history, feature, combined, hidden = saved[11:]
-        outside_history, outside_feature, outside_combined, outside_hidden = outside
-        T, K, B, D = steps.values_TKBD.shape
+        steps, weights, first_KBH = Steps(*saved[:4]), Weights(*saved[4:10]), saved[10]
+        history, feature, inputs, decayed, new_projected, reset_update, new = saved[11:]
+        K, T, B, D = steps.values_KTBD.shape
         H = first_KBH.shape[-1]
-        r, z, n = squashed.split(H, dim=-1)
-
-        reset_slope = new_projected * r * (1 - r)
-        update_slope = (decayed - n) * z * (1 - z)
-        new_slope = (1 - z) * (1 - n * n)
-        weight_rest = 1 - steps.weight_TKBD
-        hidden_KOH = weights.hidden_KHO.transpose(1, 2).contiguous()
-        feature_KDD = weights.feature_KDD.transpose(1, 2).contiguous()
-        input_KGD = weights.input_KDG.transpose(1, 2).contiguous()
-
-        # One buffer [history, r * new*, reset*, update*, new*] holds G_p (its first D + 3H) and G_q (its last 3H).
-        grads = first_KBH.new_empty(T, K, B, D + 4 * H)
-        G_p, G_q = grads[..., : D + 3 * H], grads[..., D + H :]
-        G_feature, G_combined = torch.empty_like(combined), torch.empty_like(combined)
-        G_decayed = torch.empty_like(hidden)
+        outside_history, outside_combined, outside_hidden = (
+            [None] * T if grad is None else grad.unbind(1) for grad in outside
+        )
+        hidden_KOH, feature_KDD, input_KGD = (
+            matrix.transpose(1, 2).contiguous()
+            for matrix in (weights.hidden_KHO, weights.feature_KDD, weights.input_KIG[:, :D])
+        )
+        missing_KTBD = 1 - steps.observed_KTBD
+        reset, update = reset_update.split(H, dim=-1)
+        # One buffer [history, r new*, reset*, update*, new*] holds G_p (its first D + 3H) and G_q (its last 3H).
+        gates = first_KBH.new_empty(K, T, B, D + 4 * H)
+        G_p, G_q = gates[..., : D + 3 * H], gates[..., D + H :]
+        G_combined, G_feature, G_rate = torch.empty_like(history), torch.empty_like(history), torch.empty_like(decayed)
+        by_hour = _by_hour(
+            *(missing_KTBD, steps.rate_KTBH, steps.weight_KTBD, decayed, new_projected, reset, update, new),
+            *(*gates.split([D, H, H, H, H], dim=-1), G_p, G_q, G_combined, G_feature, G_rate),
+        )
         G_h = torch.zeros_like(first_KBH)
-        for t in reversed(range(T)):
-            missing = steps.missing_TKBD[t]
-            if outside_hidden is not None:
-                G_h = G_h + outside_hidden[t]
-            g_history, g_gated, g_reset, g_update, g_new = grads[t].split([D, H, H, H, H], dim=-1)
-            torch.mul(G_h, new_slope[t], out=g_new)
-            torch.mul(G_h, update_slope[t], out=g_update)
-            torch.mul(g_new, reset_slope[t], out=g_reset)
-            torch.mul(g_new, r[t], out=g_gated)
+        for t, hour in reversed(list(enumerate(by_hour))):
+            missing, rate, w, d, p_n, r, z, n = hour[:8]
+            g_history, g_gated, g_reset, g_update, g_new, g_p, g_q, g_c, g_f, g_rate = hour[8:]
+            if (given := outside_hidden[t]) is not None:
+                G_h = G_h + given
+            kept = G_h * z
+            tanh_backward(G_h - kept, n, grad_input=g_new)
+            sigmoid_backward((d - n).mul_(G_h), z, grad_input=g_update)
+            sigmoid_backward(g_new * p_n, r, grad_input=g_reset)
+            torch.mul(g_new, r, out=g_gated)
 
-            g_complete = torch.bmm(G_q[t], input_KGD)
-            g_combined = torch.mul(missing, g_complete, out=G_combined[t])
-            if outside_combined is not None:
-                g_combined += outside_combined[t]
-            g_feature = torch.mul(g_combined, steps.weight_TKBD[t], out=G_feature[t])
-            if outside_feature is not None:
-                g_feature += outside_feature[t]
-            g_filled = torch.bmm(g_feature, feature_KDD)
-            torch.mul(g_combined, weight_rest[t], out=g_history)
-            g_history.addcmul_(missing, g_filled)
-            if outside_history is not None:
-                g_history += outside_history[t]
+            torch.mul(missing, torch.bmm(g_q, input_KGD), out=g_c)
+            if (given := outside_combined[t]) is not None:
+                g_c += given
+            torch.mul(g_c, w, out=g_f)
+            torch.addcmul(g_c - g_f, missing, torch.bmm(g_f, feature_KDD), out=g_history)
+            if (given := outside_history[t]) is not None:
+                g_history += given
 
-            torch.baddbmm(G_h * z[t], G_p[t], hidden_KOH, out=G_decayed[t])
-            G_h = G_decayed[t] * steps.decay_TKBH[t]
+            g_d = kept.baddbmm_(g_p, hidden_KOH)
+            torch.mul(g_d, d, out=g_rate).neg_()
+            G_h = g_d.mul_(rate.neg().exp_())
 
-        before = torch.cat([first_KBH[None], hidden[:-1]])
-        filled = torch.addcmul(steps.values_TKBD, steps.missing_TKBD, history)
-        complete = torch.addcmul(steps.values_TKBD, steps.missing_TKBD, combined)
         G_values = None
         if ctx.needs_input_grad[0]:
-            G_values = G_q @ input_KGD + G_feature @ feature_KDD
+            G_values = G_q @ input_KGD[:, None] + G_feature @ feature_KDD[:, None]
         return (
             G_values,
             None,
-            G_decayed * before,
-            G_combined * (feature - history),
-            G_q.contiguous(),
+            G_rate,
+            G_combined.mul_(feature - history),
             _over_hours(decayed, G_p),
-            G_p.sum(dim=(0, 2)),
-            _over_hours(filled, G_feature),
-            G_feature.sum(dim=(0, 2)),
-            _over_hours(complete, G_q),
+            gates[..., :D].sum(dim=(1, 2)),
+            gates[..., D : D + H].sum(dim=(1, 2)),
+            _over_hours(torch.addcmul(steps.values_KTBD, missing_KTBD, history), G_feature),
+            G_feature.sum(dim=(1, 2)),
+            _over_hours(inputs, G_q),
             G_h,
         )
 
 
-def _over_hours(left_TKBI: torch.Tensor, right_TKBJ: torch.Tensor) -> torch.Tensor:
+def _by_hour(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Go through the hours of tensors (K, T, ...) together."""
+    return zip(*(tensor.unbind(1) for tensor in tensors), strict=True)
+
+
+def _over_hours(left_KTBI: torch.Tensor, right_KTBJ: torch.Tensor) -> torch.Tensor:
     """Sum left' @ right over hours and stays, one product per reading; (K, I, J) out."""
-    left_KIN = left_TKBI.permute(1, 3, 0, 2).flatten(2)
-    right_KNJ = right_TKBJ.transpose(0, 1).flatten(1, 2)
-    return torch.bmm(left_KIN, right_KNJ)
+    return torch.bmm(left_KTBI.flatten(1, 2).transpose(1, 2), right_KTBJ.flatten(1, 2))
