@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn.functional import gelu, linear, pad, scaled_dot_product_attention
+from torch.nn.functional import gelu, pad
 
 from imputune.data.views import Views
+from imputune.models.attention import attend
 from imputune.models.recurrence import Steps, Trace, Weights, recur
 
 
@@ -155,26 +156,32 @@ class FirstState(nn.Module):
         """Return the first hidden state (B, H)."""
         slope_BTD = torch.sign(gap_excess_BTD) * torch.abs(self.decay(gap_excess_BTD))
         decay_BTD = 0.5 * (1 - torch.tanh(slope_BTD))
-        projected_BSC = self.project(torch.cat([last_observed_BTD, decay_BTD], dim=1))
-        encoded_BSC = encode(self.attention, projected_BSC + self.positions_TC.repeat(2, 1))
+        encoded_BSC = self._encode(torch.cat([last_observed_BTD, decay_BTD], dim=1))
         return self.output(torch.matmul(self.contract, encoded_BSC))
 
+    def _encode(self, tokens_BSD: torch.Tensor) -> torch.Tensor:
+        """Return `attention(project(tokens) + positions)`, (B, S, C), with the projection taken into the attention.
 
-def encode(layer: nn.TransformerEncoderLayer, tokens_BSC: torch.Tensor) -> torch.Tensor:
-    """Return what `layer(tokens_BSC)` gives, a fifth faster: its own attention copies its tokens to another layout.
-
-    Shapes: tokens (B, S, C) in and out. The layer normalises last, uses GELU, and has no dropout.
-    """
-    B, S, C = tokens_BSC.shape
-    attention = layer.self_attn
-    tokens_NC = tokens_BSC.reshape(B * S, C)
-    projected_NE = linear(tokens_NC, attention.in_proj_weight, attention.in_proj_bias)
-    query, key, value = (
-        part.view(B, S, attention.num_heads, -1).transpose(1, 2) for part in projected_NE.chunk(3, dim=-1)
-    )
-    attended_NC = scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(B * S, C)
-    tokens_NC = layer.norm1(tokens_NC + attention.out_proj(attended_NC))
-    return layer.norm2(tokens_NC + layer.linear2(gelu(layer.linear1(tokens_NC)))).view(B, S, C)
+        The maps to queries, keys and values start from D variables where the layer's own start from C channels, and
+        its copies between batch-first and its inner layout fall away.
+        """
+        layer, attention = self.attention, self.attention.self_attn
+        (B, S, D), A, C = tokens_BSD.shape, attention.num_heads, attention.embed_dim
+        place_SC = self.positions_TC.repeat(2, 1) + self.project.bias
+        scale_E1 = attention.in_proj_bias.new_tensor([(C // A) ** -0.5, 1.0, 1.0]).repeat_interleave(C)[:, None]
+        maps = scale_E1 * attention.in_proj_weight
+        places = maps @ place_SC.t() + scale_E1 * attention.in_proj_bias[:, None]
+        attended_BCS = attend(
+            tokens_BSD, (maps @ self.project.weight).view(3, A, C // A, D), places.view(3, A, C // A, S)
+        )
+        residual_BSC = torch.baddbmm(
+            place_SC + attention.out_proj.bias, tokens_BSD, self.project.weight.t().expand(B, -1, -1)
+        )
+        mixed_BSC = torch.baddbmm(
+            residual_BSC, attended_BCS.transpose(1, 2), attention.out_proj.weight.t().expand(B, -1, -1)
+        )
+        normed_BSC = layer.norm1(mixed_BSC)
+        return layer.norm2(normed_BSC + layer.linear2(gelu(layer.linear1(normed_BSC))))
 
 
 def sinusoidal_positions(hours: int, channels: int) -> torch.Tensor:
