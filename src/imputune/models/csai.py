@@ -168,11 +168,14 @@ class FirstState(nn.Module):
         layer, attention = self.attention, self.attention.self_attn
         (B, S, D), A, C = tokens_BSD.shape, attention.num_heads, attention.embed_dim
         place_SC = self.positions_TC.repeat(2, 1) + self.project.bias
-        scale_E1 = attention.in_proj_bias.new_tensor([(C // A) ** -0.5, 1.0, 1.0]).repeat_interleave(C)[:, None]
-        maps = scale_E1 * attention.in_proj_weight
-        places = maps @ place_SC.t() + scale_E1 * attention.in_proj_bias[:, None]
+        map_EC, bias_E = (
+            torch.cat([each[:C] * (C // A) ** -0.5, each[C:]])  # of the scores, whose factor stands in the queries
+            for each in (attention.in_proj_weight, attention.in_proj_bias)
+        )
         attended_BCS = attend(
-            tokens_BSD, (maps @ self.project.weight).view(3, A, C // A, D), places.view(3, A, C // A, S)
+            tokens_BSD,
+            (map_EC @ self.project.weight).view(3, A, C // A, D),
+            torch.addmm(bias_E[:, None], map_EC, place_SC.t()).view(3, A, C // A, S),
         )
         residual_BSC = torch.baddbmm(
             place_SC + attention.out_proj.bias, tokens_BSD, self.project.weight.t().expand(B, -1, -1)
