@@ -3,7 +3,9 @@
 Letters: B stays, T hours, D variables, K the two readings (0 forward, 1 backward).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,6 +17,8 @@ class Views:
 
     values: standardised, 0 where not observed. observed: 0/1. gap_hours: see `gap_hours`. last_observed: the
     latest value observed before this hour, 0 if there is none.
+
+    Memory is laid out hour by hour, (K, T, B, D), as a recurrence reads it: `.transpose(1, 2)` is contiguous.
     """
 
     values: torch.Tensor
@@ -26,11 +30,10 @@ class Views:
     def read(cls, values_BTD: torch.Tensor, observed_BTD: torch.Tensor) -> "Views":
         """Build both readings; whatever stands in `values_BTD` under observed = 0 has no effect.
 
-        Shapes: values_BTD standardised (B, T, D), observed_BTD 0/1 (B, T, D).
+        Shapes: values_BTD standardised (B, T, D), observed_BTD 0/1 (B, T, D), of one dtype. Differentiable in values.
         """
-        seen_BTD = torch.where(observed_BTD > 0, values_BTD, torch.zeros_like(values_BTD))
-        values = torch.stack([seen_BTD, seen_BTD.flip(1)])
-        observed = torch.stack([observed_BTD, observed_BTD.flip(1)])
+        values = _both_readings(torch.where(observed_BTD.bool(), values_BTD, 0.0))
+        observed = _both_readings(observed_BTD)
         return cls(values, observed, gap_hours(observed), last_observed(values, observed))
 
 
@@ -43,45 +46,54 @@ def gap_hours(observed: torch.Tensor) -> torch.Tensor:
         observed  0  1  0  0  1  0
         gap       1  1  2  3  1  2
 
-    Shapes: observed 0/1 (..., T, D); the same shape and dtype out, in hours.
+    Shapes: observed 0/1 (..., T, D); the same shape, dtype and memory layout out, in hours. No gradient.
 
     Source: BRITS (Cao et al. 2018), section 3, as its authors' code applies it.
     """
-    hours = observed.shape[-2]
-    hour_T1 = torch.arange(hours, device=observed.device).unsqueeze(-1)
-    anchor = torch.where(observed > 0, hour_T1, torch.zeros_like(hour_T1))
-    return (hour_T1 + 1 - anchor.cummax(dim=-2).values).to(observed.dtype)
+    gap = 1 - observed.detach()
+    hours = gap.unbind(-2)
+    one = torch.ones_like(hours[0])
+    hours[0].copy_(one)
+    for before, now in pairwise(hours):
+        torch.addcmul(one, now, before, out=now)
+    return gap
 
 
 def last_observed(values: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
     """Return the latest value observed strictly before each hour, 0 where there is none.
 
-    Shapes: values and observed 0/1 (..., T, D); the same shape out. Differentiable in values.
+    Shapes: values, finite everywhere, and observed 0/1 (..., B, T, D), of one dtype; the same shape out, its memory
+    (..., T, B, D). Differentiable in values.
     """
-    hours = observed.shape[-2]
-    hour_T1 = torch.arange(1, hours + 1, device=observed.device).unsqueeze(-1)
-    latest = torch.where(observed > 0, hour_T1, torch.zeros_like(hour_T1)).cummax(dim=-2).values
-    nothing = torch.zeros_like(values[..., :1, :])
-    before = torch.cat([torch.zeros_like(latest[..., :1, :]), latest[..., :-1, :]], dim=-2)
-    return torch.cat([nothing, values], dim=-2).gather(-2, before)
+    latest = [torch.zeros_like(values[..., 0, :])]
+    for value, seen in zip(values.unbind(-2)[:-1], observed.unbind(-2)[:-1], strict=True):
+        latest.append(torch.lerp(latest[-1], value, seen))  # a choice, exact at weights 0 and 1; `where` is slower
+    return _hour_by_hour(latest)
 
 
 def median_gap_hours(observed_NTD: np.ndarray) -> np.ndarray:
     """Return each variable's median time between consecutive observations, over training stays.
 
     Shapes: observed_NTD boolean (N, T, D); float32 (D,) out, in hours. A variable never observed twice in one stay
-    gets T, the longest time a record could show.
+    gets T, the longest time a record could show. Memory beside the input is that of a few variables.
 
     Source: CSAI (arXiv 2312.16713), conditional decay.
     """
-    hours = observed_NTD.shape[1]
-    hour_T1 = np.arange(hours)[:, None]
-    latest_NTD = np.maximum.accumulate(np.where(observed_NTD, hour_T1, -1), axis=1)
-    before_NTD = np.concatenate([np.full_like(latest_NTD[:, :1], -1), latest_NTD[:, :-1]], axis=1)
-    repeated_NTD = observed_NTD & (before_NTD >= 0)
-    gap_NTD = hour_T1 - before_NTD
-    medians = [
-        float(np.median(gap_NTD[:, :, d][repeated_NTD[:, :, d]])) if repeated_NTD[:, :, d].any() else float(hours)
-        for d in range(observed_NTD.shape[2])
-    ]
-    return np.array(medians, dtype=np.float32)
+    _, hours, variables = observed_NTD.shape
+    median_D = np.full(variables, hours, dtype=np.float32)
+    for d in range(variables):
+        place = np.flatnonzero(observed_NTD[:, :, d])  # stay * hours + hour
+        gaps = np.diff(place)[np.diff(place // hours) == 0]
+        if gaps.size:
+            median_D[d] = np.median(gaps)
+    return median_D
+
+
+def _both_readings(cells_BTD: torch.Tensor) -> torch.Tensor:
+    forward = cells_BTD.unbind(1)
+    return _hour_by_hour(forward + forward[::-1]).unflatten(1, (2, -1)).transpose(0, 1)
+
+
+def _hour_by_hour(hours: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Join cells (..., B, D) of successive hours to (..., B, T, D) whose memory is (..., T, B, D)."""
+    return torch.stack(tuple(hours), dim=-3).transpose(-3, -2)
