@@ -134,6 +134,7 @@ def test_wrong_type_names_key_and_value(tmp_path: Path, edit: Edit, message: str
         (lambda p: p["finetune"].update(patience=0), "finetune.patience = 0: input should be greater than 0"),
         (lambda p: p["pretrain"].update(batch_size=-1), "pretrain.batch_size = -1: input should be greater than 0"),
         (lambda p: p.update(workers=0), "workers = 0: input should be greater than 0"),
+        (lambda p: p.update(device="gpu"), "device = 'gpu': input should be 'auto', 'cpu' or 'cuda'"),
         (
             lambda p: p["masking"].update(hiding="uniformly"),
             "masking.hiding = 'uniformly': input should be 'non_uniform' or",

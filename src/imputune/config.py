@@ -14,6 +14,7 @@ from imputune.files import replace_text
 Head = Literal["mlp2"]
 Mode = Literal["frozen", "unfrozen"]
 ScheduleName = Literal["plateau"]
+DeviceName = Literal["auto", "cpu", "cuda"]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -129,6 +130,7 @@ class Params(_Section):
     dataset: str
     seed: Seed
     workers: Positive
+    device: DeviceName
     budget: dict[str, Budget]
     synthetic: Synthetic
     folds: Folds

@@ -14,6 +14,7 @@ from imputune.evaluation.figures import curves_figure
 from imputune.tracking.bundle import BundleAbout
 from imputune.tracking.registry import register_bundle
 from imputune.tracking.runs import TrackedRun, tracked_run
+from imputune.training.device import choose_device
 from imputune.training.finetune import Cell, FinetuneJob, build_classifier, finetune_fold
 from imputune.training.outputs import Origin, TrainedFold, read_result, read_weights, write_stage
 from imputune.training.parallel import run_folds
@@ -213,7 +214,8 @@ def _tracked(
     project: Project, data: Divided, command: str, about: Mapping[str, Any], tags: Mapping[str, str]
 ) -> AbstractContextManager[TrackedRun]:
     numbers = [fold.number for fold in data.folds]
-    return track(project, data.origin.cohort_hash, command, about["params"], tags, numbers)
+    device = {"device": choose_device(project.params.device).type}
+    return track(project, data.origin.cohort_hash, command, about["params"], {**tags, **device}, numbers)
 
 
 def _summarise(run: TrackedRun, about: Mapping[str, Any], results: list[TrainedFold]) -> None:

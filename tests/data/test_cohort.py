@@ -1,6 +1,9 @@
 import errno
 import json
+import os
 from dataclasses import replace
+from hashlib import sha256
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
@@ -170,5 +173,73 @@ def test_read_never_unpickles(cohort: Cohort, tmp_path: Path) -> None:
     """An array of objects, which only pickle could load, is refused."""
     write_cohort(cohort, tmp_path / "out")
     np.save(tmp_path / "out" / "values.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="allow_pickle=False"):
+    with pytest.raises(UserError, match="Python objects"):
         read_cohort(tmp_path / "out")
+
+
+def test_values_are_mapped_and_read_only(cohort: Cohort, tmp_path: Path) -> None:
+    """Reading leaves the values in their file, which no assignment can change."""
+    write_cohort(cohort, tmp_path / "out")
+    read = read_cohort(tmp_path / "out")
+    assert isinstance(read.values_NTD, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        read.values_NTD[0] = 0
+
+
+def test_released_values_can_be_read_again(cohort: Cohort, tmp_path: Path) -> None:
+    """Giving memory back loses nothing, of mapped values, of a part of them, and of values in memory."""
+    write_cohort(cohort, tmp_path / "out")
+    read = read_cohort(tmp_path / "out")
+    for each in (read, replace(read, values_NTD=read.values_NTD[:1]), cohort):
+        before_NTD = each.values_NTD.copy()
+        each.release()
+        np.testing.assert_array_equal(each.values_NTD, before_NTD)
+
+
+def test_pickling_leaves_mapped_values_in_their_file(cohort: Cohort, tmp_path: Path) -> None:
+    """A cohort read from a folder comes out of a pickle, smaller than its values, with the same ones mapped."""
+    many = replace(cohort, values_NTD=np.repeat(cohort.values_NTD, 200, axis=2), variables=cohort.variables * 200)
+    write_cohort(many, tmp_path / "out")
+    pickled = ForkingPickler.dumps(read_cohort(tmp_path / "out"))
+    assert len(pickled) < many.values_NTD.nbytes / 4
+    again = ForkingPickler.loads(pickled)
+    assert isinstance(again.values_NTD, np.memmap)
+    np.testing.assert_array_equal(again.values_NTD, many.values_NTD)
+    assert again.died_N.tolist() == [0, 1]
+
+
+def test_pickling_keeps_values_that_are_no_whole_file(cohort: Cohort, tmp_path: Path) -> None:
+    """Values in memory, and a part or a change of mapped ones, go through a pickle as they are."""
+    write_cohort(cohort, tmp_path / "out")
+    read = read_cohort(tmp_path / "out")
+    for values_NTD in (cohort.values_NTD, read.values_NTD[:1], read.values_NTD + 1):
+        again = ForkingPickler.loads(ForkingPickler.dumps(replace(read, values_NTD=values_NTD)))
+        np.testing.assert_array_equal(again.values_NTD, values_NTD)
+
+
+@pytest.mark.parametrize("rewritten", [True, False])
+def test_values_changed_since_reading_are_refused(cohort: Cohort, tmp_path: Path, rewritten: bool) -> None:
+    """A worker that would map another file than the command read, or none, stops with one line."""
+    write_cohort(cohort, tmp_path / "out")
+    pickled = ForkingPickler.dumps(read_cohort(tmp_path / "out"))
+    values = tmp_path / "out" / "values.npy"
+    if rewritten:
+        os.utime(values, ns=(0, 0))
+    else:
+        values.unlink()
+    with pytest.raises(UserError, match=r"values.npy has changed since the command began: start the command again"):
+        ForkingPickler.loads(pickled)
+
+
+def test_hash_does_not_depend_on_how_much_is_read_at_once(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hash is that of names, sizes and whole files, read in one piece or seven bytes at a time."""
+    write_cohort(cohort, tmp_path / "out")
+    digest = sha256()
+    for name in ("source.json", "stays.csv", "values.npy", "variables.csv"):
+        content = (tmp_path / "out" / name).read_bytes()
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    assert cohort_hash(tmp_path / "out") == digest.hexdigest()
+    monkeypatch.setattr("imputune.data.cohort.HASHED_AT_ONCE", 7)
+    assert cohort_hash(tmp_path / "out") == digest.hexdigest()

@@ -17,7 +17,7 @@ FOLD = Fold(2, np.array([0, 3, 4, 6, 8, 9]), np.array([1, 5]), np.array([2, 7]))
 
 def fitted(data: FoldData) -> dict[str, np.ndarray]:
     """All that is fitted on a fold: scaler, median gaps and the rates of hiding."""
-    observed_NTD = data.train.observed_NTD.numpy() > 0
+    observed_NTD = data.train.observed_NTD.numpy()
     return {
         "lowest": data.scaler.lowest_D,
         "highest": data.scaler.highest_D,
@@ -50,7 +50,20 @@ def test_parts_by_value(make_cohort: MakeCohort) -> None:
         expected = (cohort.values_NTD[stays] - np.nanmean(training_NTD, (0, 1))) / np.nanstd(training_NTD, (0, 1))
         np.testing.assert_allclose(part.values_NTD, np.nan_to_num(expected), atol=1e-5)
         np.testing.assert_array_equal(part.observed_NTD, ~np.isnan(cohort.values_NTD[stays]))
-        assert {part.values_NTD.dtype, part.observed_NTD.dtype, part.died_N.dtype} == {torch.float32}
+        assert (part.values_NTD.dtype, part.observed_NTD.dtype) == (torch.float32, torch.bool)
+        assert part.died_N.dtype == torch.float32
+
+
+def test_batch_by_value(make_cohort: MakeCohort) -> None:
+    """A batch holds the stays asked for, in that order, observed as 0 and 1; dividing leaves the cohort as it was."""
+    cohort = make_cohort(10, 4)
+    before_NTD = cohort.values_NTD.copy()
+    part = fit_and_divide(cohort, FOLD, 0.0).train
+    values, observed = part.batch(torch.tensor([4, 0]))
+    assert torch.equal(values, part.values_NTD[[4, 0]])
+    assert observed.dtype == torch.float32
+    np.testing.assert_array_equal(observed, ~np.isnan(cohort.values_NTD[[8, 0]]))
+    np.testing.assert_array_equal(cohort.values_NTD, before_NTD)
 
 
 def test_scaler_given_is_kept(make_cohort: MakeCohort) -> None:

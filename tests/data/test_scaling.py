@@ -24,6 +24,20 @@ def test_standardise_by_hand() -> None:
     assert standardised.dtype == np.float32
 
 
+def test_standardise_in_place_gives_the_same_bits() -> None:
+    """In place or not, the same numbers come out; `standardise` leaves its argument as it was."""
+    random = np.random.default_rng(0)
+    values_NTD = random.normal([5.0, -300.0], [1.0, 70.0], (40, 6, 2)).astype(np.float32)
+    values_NTD[random.random(values_NTD.shape) < 0.5] = NAN
+    before_NTD = values_NTD.copy()
+    scaler = Scaler.fit(values_NTD, tail_share=0.05)
+    standardised_NTD = scaler.standardise(values_NTD)
+    np.testing.assert_array_equal(values_NTD, before_NTD)
+    scaler.standardise_in_place(values_NTD)
+    np.testing.assert_array_equal(values_NTD, standardised_NTD)
+    assert np.nanmax(values_NTD) < np.nanmax(before_NTD)
+
+
 def test_restore_undoes_standardise() -> None:
     """Standardised values go back to their own unit, NaN to NaN."""
     values_NTD = np.array([[[36.6, 120], [NAN, 80]], [[39.1, NAN], [37.0, 100]]], dtype=np.float32)

@@ -69,7 +69,7 @@ def make_params() -> Callable[..., Params]:
         epochs = Budget(pretrain_epochs=pretrain_epochs, frozen_epochs=finetune_epochs, unfrozen_epochs=finetune_epochs)
         changed = {name: getattr(params, name).model_copy(update=keys) for name, keys in sections.items()}
         return params.model_copy(
-            update={"dataset": "synthetic", "budget": {"synthetic": epochs}, "csai": csai, **changed}
+            update={"dataset": "synthetic", "device": "cpu", "budget": {"synthetic": epochs}, "csai": csai, **changed}
         )
 
     return make

@@ -5,7 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
+from imputune.data.views import Views
 from imputune.errors import UserError
+from imputune.evaluation.metrics import risk_scores
+from imputune.training import finetune
 from imputune.training.finetune import Cell, FinetuneJob, finetune_fold
 from imputune.training.pretrain import PretrainJob, pretrain_fold
 from imputune.training.schedules import PlateauSchedule
@@ -63,6 +66,43 @@ def test_test_stays_change_neither_weights_nor_choice(cohort, folds, make_params
         np.testing.assert_array_equal(array, theirs.weights[name], err_msg=name)
     assert (ours.history, ours.best_epoch) == (theirs.history, theirs.best_epoch)
     assert ours.scores["test_auc"] != theirs.scores["test_auc"]
+
+
+def test_cached_representation_gives_what_recomputing_it_gives(
+    cohort, folds, make_params, pretrained, heard, monkeypatch
+):
+    """Reading each stay once and training on what came out predicts as reading it anew for every batch does."""
+
+    class Recomputing(finetune._FrozenTrainer):
+        def __init__(self, classifier, *rest):
+            super().__init__(classifier, *rest)
+            self.classifier, self.represented = classifier, None
+
+        def read(self, part, stays):
+            with torch.no_grad():
+                return self.classifier.represent(Views.read(*part.batch(stays)))
+
+        def batch(self, part, stays):
+            return self.module(self.read(part, stays)), torch.zeros(())
+
+        def logits(self, module, part):
+            return module(self.read(part, torch.arange(len(part))))
+
+    job = FinetuneJob(cohort, folds[0], make_params(finetune={"batch_size": 16}), CELLS["frozen"], pretrained)
+    cached = finetune_fold(job, heard)
+    monkeypatch.setattr(finetune, "_FrozenTrainer", Recomputing)
+    recomputed = finetune_fold(job, heard)
+    assert (cached.best_epoch, len(cached.history)) == (recomputed.best_epoch, len(recomputed.history))
+    assert cached.predictions["risk"].std() > 1e-3
+    np.testing.assert_allclose(cached.predictions["risk"], recomputed.predictions["risk"], rtol=0, atol=1e-6)
+
+
+def test_scores_of_an_epoch_are_those_of_risk_scores():
+    """The AUC and log loss of curves equal the final scores', ties and risks of exactly 0 and 1 included."""
+    died = np.array([0, 1, 1, 0, 1, 0], dtype=np.float32)
+    risk = np.array([0.0, 1.0, 0.25, 0.25, 0.0, 1.0], dtype=np.float32)
+    quick, full = finetune._curve_scores(died, risk), risk_scores(died, risk)
+    assert quick == pytest.approx({name: full[name] for name in ("auc", "log_loss")}, rel=1e-6)
 
 
 def test_stops_when_validation_stops_improving(cohort, folds, make_params, pretrained, heard):

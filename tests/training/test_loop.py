@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from imputune.errors import UserError
-from imputune.training.loop import BestState, check_converging, generator_for, in_order, shuffled
+from imputune.training.loop import BestState, RunningAverage, check_converging, generator_for, in_order, shuffled
 
 
 def test_shuffled_gives_every_stay_once_in_a_new_order():
@@ -31,6 +31,20 @@ def test_generators_of_folds_and_purposes_differ_and_repeat():
     }
     assert len(set(draws.values())) == len(draws)
     assert draws[1, 3, 2] == torch.rand(1, generator=generator_for(1, 3, 2)).item()
+
+
+def test_running_average_by_hand():
+    """The first weights are taken whole; then 2/11 and 3/12 of the average are kept, but never more than the decay."""
+    model = nn.Linear(1, 1)
+    average = RunningAverage(model, decay=0.2)
+    averages = []
+    for weight in (1.0, 2.0, 3.0):
+        nn.init.constant_(model.weight, weight)
+        average.update()
+        averages.append(average.module.weight.item())
+    second = 2 / 11 * 1 + 9 / 11 * 2
+    assert averages == pytest.approx([1.0, second, 0.2 * second + 0.8 * 3])
+    assert model.weight.item() == 3
 
 
 def test_best_state_keeps_the_best_epoch_not_the_last():

@@ -78,7 +78,7 @@ def test_written_fold_loaded_into_a_new_classifier_gives_the_same_risks(
     assert set(written["fold"]) == {1}
     for name, part in (("validation", data.validation), ("test", data.test)):
         with torch.no_grad():
-            risk = torch.sigmoid(classifier(Views.read(part.values_NTD, part.observed_NTD))).numpy()
+            risk = torch.sigmoid(classifier(Views.read(*part.batch(torch.arange(len(part)))))).numpy()
         rows = written[written["partition"] == name]
         assert rows["stay_id"].tolist() == part.stay_ids_N.tolist()
         np.testing.assert_allclose(risk, rows["risk"], rtol=0, atol=1e-7)

@@ -1,14 +1,19 @@
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
+from imputune.data.partitions import fit_and_divide
 from imputune.errors import UserError
-from imputune.models.csai import Reconstruction
+from imputune.models.csai import Csai, Reconstruction
+from imputune.training import pretrain
+from imputune.training.loop import in_order
 from imputune.training.parallel import run_folds
-from imputune.training.pretrain import PretrainJob, pretrain_fold, reconstruction_loss
+from imputune.training.pretrain import Pretraining, PretrainJob, csai_sizes, pretrain_fold
+from imputune.training.reconstruction import reconstruction_loss
 
 
 def test_loss_by_hand(make_params):
@@ -23,6 +28,18 @@ def test_loss_by_hand(make_params):
     ).pretrain
     loss = reconstruction_loss(reconstruction, values, visible, 1 - visible, settings)
     assert loss.item() == 1 + 10 * 3 + 100 * 2 + 1000 * 2
+
+
+def test_train_epoch_takes_a_step_on_every_batch(cohort, folds, make_params):
+    """54 training stays in batches of 16 are four losses; each epoch draws anew, and the rate ends at 0."""
+    params = make_params(pretrain_epochs=2, pretrain={"batch_size": 16})
+    training = Pretraining(Csai(csai_sizes(params, 4, 6)), fit_and_divide(cohort, folds[0], 0.001), params)
+    before = [weight.detach().clone() for weight in training.weights]
+    losses = [training.train_epoch() for _ in range(2)]
+    assert [len(epoch) for epoch in losses] == [4, 4]
+    assert losses[0] != losses[1]
+    assert not any(torch.equal(*pair) for pair in zip(before, training.weights, strict=True))
+    assert training.optimizer.param_groups[0]["lr"] == 0
 
 
 def test_same_seed_same_bits_and_every_epoch_reported(cohort, folds, make_params, heard):
@@ -84,6 +101,18 @@ def test_number_of_workers_changes_nothing(cohort, folds, make_params, heard):
             np.testing.assert_array_equal(array, other.weights[name], err_msg=name)
         assert (one.fold, one.history, one.scores) == (other.fold, other.history, other.scores)
     assert not np.array_equal(alone[0].weights["imputer.history"], alone[1].weights["imputer.history"])
+
+
+def test_hidden_cells_do_not_depend_on_how_many_stays_are_drawn_at_once(cohort, folds, make_params, monkeypatch):
+    """A part's fixed mask is one stream of draws, and never hides what was not observed."""
+    data = fit_and_divide(cohort, folds[0], 0.001)
+    masks = []
+    for at_once in (256, 7):
+        monkeypatch.setattr(pretrain, "in_order", partial(in_order, batch_size=at_once))
+        masks.append(pretrain._fixed_mask(data, "test", make_params(masking={"share": 0.4}), "uniform"))
+    assert torch.equal(*masks)
+    assert 0.3 < masks[0].sum() / data.test.observed_NTD.sum() < 0.5
+    assert not (masks[0] & ~data.test.observed_NTD).any()
 
 
 @pytest.mark.parametrize(("batch_size", "epochs"), [(16, 3), (64, 3), (64, 1)])

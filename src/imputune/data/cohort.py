@@ -5,6 +5,7 @@ Shape letters: N stays, T hours, D variables.
 
 import hashlib
 import json
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from imputune.files import replacing_folder
 HOURS = 48
 DESCRIPTORS = ("age_years", "gender", "height_cm", "icu_type", "weight_kg")
 FILES = ("source.json", "stays.csv", "values.npy", "variables.csv")
+HASHED_AT_ONCE = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,25 @@ class Variable:
     unit: str
 
 
+@dataclass(frozen=True)
+class ValuesFile:
+    """A values.npy as it was when a cohort was read."""
+
+    path: Path
+    modified_ns: int
+
+    @classmethod
+    def at(cls, path: Path) -> "ValuesFile":
+        """Remember a file as it is."""
+        return cls(path.resolve(), path.stat().st_mtime_ns)
+
+    def map(self) -> npt.NDArray[np.float32]:
+        """Map the file's array into memory, read-only; raises UserError when the file has changed since."""
+        if not self.path.exists() or self.path.stat().st_mtime_ns != self.modified_ns:
+            raise UserError(f"{self.path} has changed since the command began: start the command again")
+        return np.load(self.path, mmap_mode="r", allow_pickle=False)
+
+
 @dataclass(frozen=True, eq=False)
 class Cohort:
     """ICU stays in hourly bins, with in-hospital death.
@@ -37,6 +58,9 @@ class Cohort:
     `variables`, NaN where nothing was observed in the hour; `descriptors` one row per stay in the same order
     (age_years, gender 0 female and 1 male, height_cm, icu_type, weight_kg), NaN where unknown.
     `source` says where the cohort came from and what was left out, and holds no path, time or date.
+
+    A cohort that was read from a folder has its values mapped from `values_file`, read-only: pages come into memory as
+    they are used, and a worker process is handed the file's place instead of its content.
     """
 
     dataset: str
@@ -46,6 +70,7 @@ class Cohort:
     variables: tuple[Variable, ...]
     descriptors: pd.DataFrame
     source: dict[str, Any]
+    values_file: ValuesFile | None = None
 
     @property
     def observed_NTD(self) -> npt.NDArray[np.bool_]:
@@ -56,6 +81,25 @@ class Cohort:
     def variable_names(self) -> tuple[str, ...]:
         """The D names, in the order of the last axis of `values_NTD`."""
         return tuple(variable.name for variable in self.variables)
+
+    def release(self) -> None:
+        """Give the memory of mapped values back to the system, which reads them again when they are used."""
+        if whole_file := self._whole_file():
+            whole_file.madvise(mmap.MADV_DONTNEED)
+
+    def _whole_file(self) -> mmap.mmap | None:
+        """Return the map of `values_file` where `values_NTD` is just that, no part of it and no other array."""
+        values = self.values_NTD if self.values_file is not None else None
+        return values.base if isinstance(values, np.memmap) and isinstance(values.base, mmap.mmap) else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_out = {"values_NTD"} if self._whole_file() else set()
+        return {name: content for name, content in vars(self).items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if "values_NTD" not in state:
+            vars(self)["values_NTD"] = state["values_file"].map()
 
 
 def write_cohort(cohort: Cohort, folder: Path) -> None:
@@ -114,11 +158,12 @@ def cohort_hash(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in FILES:
         try:
-            content = (folder / name).read_bytes()
+            with (folder / name).open("rb") as file:
+                digest.update(f"{name} {(folder / name).stat().st_size}\n".encode())
+                while content := file.read(HASHED_AT_ONCE):
+                    digest.update(content)
         except OSError as error:
             raise UserError(f"{folder} is no cohort: cannot read {name}; run `imputune extract` to make it") from error
-        digest.update(f"{name} {len(content)}\n".encode())
-        digest.update(content)
     return digest.hexdigest()
 
 
@@ -138,14 +183,16 @@ def _read_files(folder: Path) -> Cohort:
     source = json.loads((folder / "source.json").read_text(encoding="utf-8"))
     stays = pd.read_csv(folder / "stays.csv")
     variables = pd.read_csv(folder / "variables.csv", dtype=str, keep_default_na=False)
+    values_file = ValuesFile.at(folder / "values.npy")
     return Cohort(
         dataset=source.pop("dataset"),
         stay_ids_N=stays["stay_id"].to_numpy(np.int64),
         died_N=stays["died"].to_numpy(np.int8),
-        values_NTD=np.load(folder / "values.npy", allow_pickle=False),
+        values_NTD=values_file.map(),
         variables=tuple(Variable(name, unit) for name, unit in zip(variables["name"], variables["unit"], strict=True)),
         descriptors=stays[list(DESCRIPTORS)].astype(np.float64),
         source=source,
+        values_file=values_file,
     )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
-from imputune.data.scaling import Scaler, to_tensors
+from imputune.data.scaling import Scaler
 from imputune.data.views import median_gap_hours
 
 
@@ -15,7 +15,8 @@ from imputune.data.views import median_gap_hours
 class Partition:
     """Stays of one part of a fold.
 
-    Shapes: values_NTD standardised, 0 where not observed; observed_NTD 0/1; died_N 0/1; all float32. stay_ids_N int64.
+    Shapes: values_NTD float32, standardised, 0 where not observed; observed_NTD bool; died_N float32, 0/1; stay_ids_N
+    int64.
     """
 
     values_NTD: torch.Tensor
@@ -25,6 +26,13 @@ class Partition:
 
     def __len__(self) -> int:
         return len(self.stay_ids_N)
+
+    def batch(self, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the values and the observed mask of some stays, as models read them.
+
+        Shapes: stays int64 (B,), positions in this part; two float32 tensors (B, T, D) out, observed as 0/1.
+        """
+        return self.values_NTD[stays], self.observed_NTD[stays].float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +56,15 @@ def divide(cohort: Cohort, fold: Fold, scaler: Scaler) -> FoldData:
     """Standardise a cohort by a scaler fitted earlier on the fold's training stays, and split it."""
 
     def part(stays: np.ndarray) -> Partition:
-        values_NTD, observed_NTD = to_tensors(scaler.standardise(cohort.values_NTD[stays]))
+        values_NTD = cohort.values_NTD[stays]
+        missing_NTD = np.isnan(values_NTD)
+        scaler.standardise_in_place(values_NTD)
+        values_NTD[missing_NTD] = 0
+        observed_NTD = np.logical_not(missing_NTD, out=missing_NTD)
         died_N = torch.from_numpy(cohort.died_N[stays].astype(np.float32))
-        return Partition(values_NTD, observed_NTD, died_N, cohort.stay_ids_N[stays])
+        return Partition(torch.from_numpy(values_NTD), torch.from_numpy(observed_NTD), died_N, cohort.stay_ids_N[stays])
 
-    gaps_D = median_gap_hours(~np.isnan(cohort.values_NTD[fold.train]))
-    return FoldData(fold.number, scaler, gaps_D, part(fold.train), part(fold.validation), part(fold.test))
+    train, validation, test = (part(stays) for stays in (fold.train, fold.validation, fold.test))
+    cohort.release()
+    gaps_D = median_gap_hours(train.observed_NTD.numpy())
+    return FoldData(fold.number, scaler, gaps_D, train, validation, test)

@@ -36,8 +36,15 @@ class Scaler:
 
     def standardise(self, values_NTD: np.ndarray) -> np.ndarray:
         """Return (values within the range - mean) / deviation as float32 (N, T, D); NaN stays NaN."""
-        within_NTD = np.clip(values_NTD, self.lowest_D, self.highest_D)
-        return ((within_NTD - self.mean_D) / self.deviation_D).astype(np.float32)
+        standardised_NTD = values_NTD.astype(np.float32)
+        self.standardise_in_place(standardised_NTD)
+        return standardised_NTD
+
+    def standardise_in_place(self, values_NTD: np.ndarray) -> None:
+        """Turn float32 values (N, T, D) into what `standardise` returns, without a second array of that size."""
+        np.clip(values_NTD, self.lowest_D, self.highest_D, out=values_NTD)
+        values_NTD -= self.mean_D
+        values_NTD /= self.deviation_D
 
     def restore(self, standardised_NTD: np.ndarray) -> np.ndarray:
         """Return standardised values in physical units again, float32 (N, T, D)."""

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.optim.swa_utils import AveragedModel
 
 from imputune.config import Head, Mode, Params, ScheduleName
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
-from imputune.data.masking import hide
 from imputune.data.partitions import FoldData, Partition, divide
 from imputune.data.views import Views
 from imputune.evaluation.metrics import risk_scores
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
 from imputune.models.heads import HEADS
-from imputune.training.loop import BestState, check_converging, generator_for, in_order, shuffled
+from imputune.training.device import choose_device
+from imputune.training.loop import BestState, RunningAverage, check_converging, generator_for, in_order, shuffled
 from imputune.training.outputs import (
     TrainedFold,
     load_module,
@@ -29,7 +29,8 @@ from imputune.training.outputs import (
     module_weights,
     scaler_weights,
 )
-from imputune.training.pretrain import csai_sizes, reconstruction_loss
+from imputune.training.pretrain import csai_sizes
+from imputune.training.reconstruction import hide_cells, learner
 from imputune.training.recorder import Recorder
 from imputune.training.schedules import SCHEDULES
 
@@ -73,15 +74,16 @@ def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     data = divide(job.cohort, job.fold, load_scaler(job.pretrained))
     classifier = build_classifier(job.cohort.values_NTD.shape, params, job.cell, number)
     load_module("imputer", classifier.imputer, job.pretrained)
-    trainer: _FrozenTrainer | _UnfrozenTrainer = _FrozenTrainer(classifier, data)
+    device = choose_device(params.device)
+    trainer: _FrozenTrainer | _UnfrozenTrainer = _FrozenTrainer(classifier.to(device), data, device)
     budget = params.budget_of(params.dataset)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(generator_for(params.seed, number, DROPOUT).initial_seed())
         if job.cell.mode == "frozen":
             best, history = _train(trainer, data, params, job.cell, budget.frozen_epochs, 1.0, recorder.epoch)
         else:
             _train(trainer, data, params, job.cell, budget.frozen_epochs, 1.0, _unheard)
-            trainer, share = _UnfrozenTrainer(classifier, data, params), params.finetune.unfrozen_rate_share
+            trainer, share = _UnfrozenTrainer(classifier, data, params, device), params.finetune.unfrozen_rate_share
             best, history = _train(trainer, data, params, job.cell, budget.unfrozen_epochs, share, recorder.epoch)
     scores: dict[str, float] = {}
     predictions = []
@@ -111,14 +113,15 @@ def build_classifier(shape: tuple[int, ...], params: Params, cell: Cell, fold: i
 class _FrozenTrainer:
     """Trains the head alone, on representations computed once."""
 
-    def __init__(self, classifier: Classifier, data: FoldData) -> None:
+    def __init__(self, classifier: Classifier, data: FoldData, device: torch.device) -> None:
         self.module: nn.Module = classifier.head
+        self.device = device
         parts = (data.train, data.validation, data.test)
         self.represented = {id(part): represent(classifier, part) for part in parts}
 
     def batch(self, part: Partition, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits of some stays, and no further loss."""
-        return self.module(self.represented[id(part)][stays]), torch.zeros(())
+        return self.module(self.represented[id(part)][stays.to(self.device)]), torch.zeros((), device=self.device)
 
     def logits(self, module: nn.Module, part: Partition) -> torch.Tensor:
         """Return the logits of a part's stays, from the head or an average of it."""
@@ -132,20 +135,18 @@ class _UnfrozenTrainer:
     reconstruction loss is added to the head's.
     """
 
-    def __init__(self, classifier: Classifier, data: FoldData, params: Params) -> None:
+    def __init__(self, classifier: Classifier, data: FoldData, params: Params, device: torch.device) -> None:
         self.module = classifier
-        self.params = params
+        self.device = device
+        self.settings = params.finetune
         self.hidden_share = torch.tensor(params.finetune.hidden_share)
         self.masks = generator_for(params.seed, data.number, HIDING)
+        self.learner = learner(classifier.imputer, data.train, params.finetune.batch_size, params.pretrain)
 
     def batch(self, part: Partition, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits of some stays, and the weighted reconstruction loss."""
-        values, observed = part.values_NTD[stays], part.observed_NTD[stays]
-        hidden = hide(observed, self.hidden_share, self.masks)
-        visible = observed - hidden
-        reconstruction = self.module.imputer(Views.read(values, visible))
-        loss = reconstruction_loss(reconstruction, values, visible, hidden, self.params.pretrain)
-        return self.module.head(reconstruction.last_BH), self.params.finetune.reconstruction_weight * loss
+        loss, last_BH = self.learner(*hide_cells(part, stays, self.hidden_share, self.masks, self.device))
+        return self.module.head(last_BH), self.settings.reconstruction_weight * loss
 
     def logits(self, module: nn.Module, part: Partition) -> torch.Tensor:
         """Return the logits of a part's stays, from the classifier or an average of it."""
@@ -155,31 +156,26 @@ class _UnfrozenTrainer:
 
 def represent(classifier: Classifier, part: Partition) -> torch.Tensor:
     """Return what the head reads of every stay of a part, (N, H), without gradient."""
+    device = classifier.imputer.median_gap_hours_D.device
     with torch.no_grad():
-        return torch.cat(
-            [
-                classifier.represent(Views.read(part.values_NTD[stays], part.observed_NTD[stays]))
-                for stays in in_order(len(part))
-            ]
-        )
+        batches = ((cells.to(device) for cells in part.batch(stays)) for stays in in_order(len(part)))
+        return torch.cat([classifier.represent(Views.read(*cells)) for cells in batches])
 
 
 def _risk(trainer: _FrozenTrainer | _UnfrozenTrainer, module: nn.Module, part: Partition) -> np.ndarray:
     with torch.no_grad():
-        return torch.sigmoid(trainer.logits(module.eval(), part)).numpy()
+        return torch.sigmoid(trainer.logits(module.eval(), part)).cpu().numpy()
+
+
+def _curve_scores(died_N: np.ndarray, risk_N: np.ndarray) -> dict[str, float]:
+    """Return auc and log_loss as `risk_scores` does (log_loss to 1e-6), in a quarter of its time: epochs are short."""
+    smallest = np.finfo(np.float32).eps
+    given_N = np.where(died_N > 0, risk_N, 1 - risk_N).clip(smallest, 1 - smallest)
+    return {"auc": float(roc_auc_score(died_N, risk_N)), "log_loss": float(-np.log(given_N).mean(dtype=np.float64))}
 
 
 def _unheard(fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
     """Pass over an epoch of the head's training that comes before unfrozen training."""
-
-
-def _average(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | int], torch.Tensor]:
-    """Return the running average of weights with a decay that rises to `decay` over the first steps."""
-
-    def average(averaged: torch.Tensor, current: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
-        return torch.lerp(averaged, current, 1 - min(decay, (1 + int(steps)) / (10 + int(steps))))
-
-    return average
 
 
 def _train(
@@ -195,9 +191,10 @@ def _train(
     settings, train = params.finetune, data.train
     order = generator_for(params.seed, data.number, ORDER)
     weights = [weight for weight in trainer.module.parameters() if weight.requires_grad]
-    optimizer = torch.optim.Adam(weights, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.Adam(weights, weight_decay=settings.weight_decay, fused=True)
     schedule = SCHEDULES[cell.schedule](optimizer, params.schedules, rate_share)
-    averaged = AveragedModel(trainer.module, avg_fn=_average(settings.average_decay))
+    averaged = RunningAverage(trainer.module, settings.average_decay)
+    died_N = train.died_N.to(trainer.device)
     best, history = BestState(averaged.module), []
     for epoch in range(epochs):
         trainer.module.train()
@@ -205,19 +202,19 @@ def _train(
         train_risk = np.empty(len(train), dtype=np.float32)
         for stays in shuffled(len(train), settings.batch_size, order):
             logits, reconstruction = trainer.batch(train, stays)
-            loss = binary_cross_entropy_with_logits(logits, train.died_N[stays]) + reconstruction
+            loss = binary_cross_entropy_with_logits(logits, died_N[stays.to(trainer.device)]) + reconstruction
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, settings.gradient_norm)
             optimizer.step()
-            averaged.update_parameters(trainer.module)
-            train_risk[stays.numpy()] = torch.sigmoid(logits.detach()).numpy()
+            averaged.update()
+            train_risk[stays.numpy()] = torch.sigmoid(logits.detach()).cpu().numpy()
             losses.append(loss.item())
         validation_risk = _risk(trainer, averaged.module, data.validation)
         remedy = "lower the schedule's learning_rate in params.yaml"
         check_converging((*losses, *validation_risk), data.number, epoch, remedy)
-        trained = risk_scores(train.died_N.numpy(), train_risk)
-        validated = risk_scores(data.validation.died_N.numpy(), validation_risk)
+        trained = _curve_scores(train.died_N.numpy(), train_risk)
+        validated = _curve_scores(data.validation.died_N.numpy(), validation_risk)
         history.append(
             {
                 "train_loss": trained["log_loss"],

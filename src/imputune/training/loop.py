@@ -35,6 +35,27 @@ def check_converging(numbers: Iterable[float], fold: int, epoch: int, remedy: st
         raise UserError(f"training of fold {fold} diverged in epoch {epoch}: {remedy}")
 
 
+class RunningAverage:
+    """A copy of a model whose weights are a running average of the model's, with a decay that rises to `decay`.
+
+    The first `update` takes the weights as they are; the one after s others keeps min(decay, (1 + s) / (10 + s)) of
+    the average. Buffers stay as they were copied.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(model)
+        self.decay = decay
+        self.updates = 0
+        self._averaged = [weight.detach() for weight in self.module.parameters()]
+        self._current = [weight.detach() for weight in model.parameters()]
+
+    def update(self) -> None:
+        """Take in the model's present weights."""
+        kept = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.updates else 0.0
+        torch._foreach_lerp_(self._averaged, self._current, 1 - kept)
+        self.updates += 1
+
+
 @dataclass
 class BestState:
     """The weights of the epoch with the highest score so far.

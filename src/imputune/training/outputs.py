@@ -51,7 +51,7 @@ def scaler_weights(scaler: Scaler) -> dict[str, np.ndarray]:
 
 def module_weights(prefix: str, module: torch.nn.Module) -> dict[str, np.ndarray]:
     """Return a module's weights and buffers as arrays, names prefixed."""
-    return {f"{prefix}.{name}": tensor.numpy().copy() for name, tensor in module.state_dict().items()}
+    return {f"{prefix}.{name}": tensor.cpu().numpy().copy() for name, tensor in module.state_dict().items()}
 
 
 def load_scaler(weights: dict[str, torch.Tensor]) -> Scaler:

@@ -1,11 +1,14 @@
 """Pretraining: CSAI learns to fill cells hidden from it, one fold at a time."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from imputune.config import Params, Pretrain
 from imputune.data.cohort import Cohort
@@ -14,10 +17,12 @@ from imputune.data.masking import Hiding, hide, hiding_rates
 from imputune.data.partitions import FoldData, Partition, fit_and_divide
 from imputune.data.views import Views
 from imputune.evaluation.metrics import imputation_scores
-from imputune.models.csai import Csai, CsaiSizes, Reconstruction
+from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.interpolation import BASELINES
+from imputune.training.device import choose_device
 from imputune.training.loop import BestState, check_converging, generator_for, in_order, shuffled
 from imputune.training.outputs import TrainedFold, module_weights, scaler_weights
+from imputune.training.reconstruction import hide_cells, learner, reconstruction_loss
 from imputune.training.recorder import Recorder
 
 WEIGHTS, ORDER, TRAIN_MASKS, VALIDATION_MASKS, TEST_MASKS = range(5)
@@ -73,64 +78,50 @@ def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
     return TrainedFold(number, weights, scores, best.epoch, seconds, history, imputation)
 
 
-def reconstruction_loss(
-    reconstruction: Reconstruction,
-    values_BTD: torch.Tensor,
-    visible_BTD: torch.Tensor,
-    hidden_BTD: torch.Tensor,
-    settings: Pretrain,
-) -> torch.Tensor:
-    """Return CSAI's training loss, a scalar.
+class Pretraining:
+    """CSAI learning on a fold's training stays, an epoch at a time, on the device that params.yaml names.
 
-    The mean absolute error of each reading's combined estimate on visible cells, plus `imputation_weight` times that
-    on hidden cells, `history_weight` times the visible error of the history regression alone (which teaches the hidden
-    state to foretell the next hour), and `consistency_weight` times the mean difference between the two readings.
-
-    Shapes: values, visible (0/1) and hidden (0/1) are (B, T, D), standardised.
-
-    Source: CSAI (arXiv 2312.16713) and BRITS (Cao et al. 2018), loss terms.
+    The learning rate falls along a cosine over the dataset's budget of epochs.
     """
-    combined_BTD = (reconstruction.combined_KBTD - values_BTD).abs().mean(dim=0)
-    history_BTD = (reconstruction.history_KBTD - values_BTD).abs().mean(dim=0)
-    forward, backward = reconstruction.combined_KBTD
-    return (
-        _mean_over(combined_BTD, visible_BTD)
-        + settings.imputation_weight * _mean_over(combined_BTD, hidden_BTD)
-        + settings.history_weight * _mean_over(history_BTD, visible_BTD)
-        + settings.consistency_weight * (forward - backward).abs().mean()
-    )
 
+    def __init__(self, imputer: Csai, data: FoldData, params: Params) -> None:
+        self.settings, self.train = params.pretrain, data.train
+        self.device = choose_device(params.device)
+        self.order = generator_for(params.seed, data.number, ORDER)
+        self.masks = generator_for(params.seed, data.number, TRAIN_MASKS)
+        self.rate_D = _rates(data.train, params, params.masking.hiding)
+        self.learner = learner(imputer.to(self.device), data.train, self.settings.batch_size, self.settings)
+        self.weights = list(imputer.parameters())
+        self.optimizer = torch.optim.Adam(self.weights, self.settings.learning_rate, fused=True)
+        epochs = params.budget_of(params.dataset).pretrain_epochs
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, epochs)
 
-def _mean_over(error_BTD: torch.Tensor, cells_BTD: torch.Tensor) -> torch.Tensor:
-    return (error_BTD * cells_BTD).sum() / cells_BTD.sum().clamp(min=1)
+    def train_epoch(self) -> list[float]:
+        """Take a step on every batch of the training stays, in a new order and with other cells hidden.
+
+        Returns the losses of the batches.
+        """
+        losses = []
+        for stays in shuffled(len(self.train), self.settings.batch_size, self.order):
+            loss, _ = self.learner(*hide_cells(self.train, stays, self.rate_D, self.masks, self.device))
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_norm)
+            self.optimizer.step()
+            losses.append(loss.item())
+        self.schedule.step()
+        return losses
 
 
 def _train(
     imputer: Csai, data: FoldData, params: Params, recorder: Recorder
 ) -> tuple[BestState, list[dict[str, float]]]:
-    settings, train = params.pretrain, data.train
-    epochs = params.budget_of(params.dataset).pretrain_epochs
-    order = generator_for(params.seed, data.number, ORDER)
-    masks = generator_for(params.seed, data.number, TRAIN_MASKS)
-    rate_D = _rates(train, params, params.masking.hiding)
     validation_hidden = _fixed_mask(data, "validation", params, params.masking.hiding)
-    optimizer = torch.optim.Adam(imputer.parameters(), settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    training = Pretraining(imputer, data, params)
     best, history = BestState(imputer), []
-    for epoch in range(epochs):
-        losses = []
-        for stays in shuffled(len(train), settings.batch_size, order):
-            values, observed = train.values_NTD[stays], train.observed_NTD[stays]
-            hidden = hide(observed, rate_D, masks)
-            visible = observed - hidden
-            loss = reconstruction_loss(imputer(Views.read(values, visible)), values, visible, hidden, settings)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(imputer.parameters(), settings.gradient_norm)
-            optimizer.step()
-            losses.append(loss.item())
-        schedule.step()
-        validation_loss, mae = _validate(imputer, data.validation, validation_hidden, settings)
+    for epoch in range(params.budget_of(params.dataset).pretrain_epochs):
+        losses = training.train_epoch()
+        validation_loss, mae = _validate(imputer, data.validation, validation_hidden, params.pretrain)
         check_converging((*losses, mae), data.number, epoch, "lower pretrain.learning_rate in params.yaml")
         best.update(-mae, epoch)
         history.append(
@@ -143,10 +134,12 @@ def _train(
 def _validate(imputer: Csai, part: Partition, hidden_NTD: torch.Tensor, settings: Pretrain) -> tuple[float, float]:
     """Return the loss on a part's stays, and the mean absolute error of the imputation on their hidden cells."""
     loss = error = 0.0
+    device = imputer.median_gap_hours_D.device
     with torch.no_grad():
         for stays in in_order(len(part)):
-            values, hidden = part.values_NTD[stays], hidden_NTD[stays]
-            visible = part.observed_NTD[stays] - hidden
+            values, observed = (cells.to(device) for cells in part.batch(stays))
+            hidden = hidden_NTD[stays].to(values)
+            visible = observed - hidden
             reconstruction = imputer(Views.read(values, visible))
             batch_loss = reconstruction_loss(reconstruction, values, visible, hidden, settings)
             loss += batch_loss.item() * len(stays) / len(part)
@@ -155,27 +148,31 @@ def _validate(imputer: Csai, part: Partition, hidden_NTD: torch.Tensor, settings
 
 
 def impute(imputer: Csai, part: Partition, visible_NTD: torch.Tensor) -> torch.Tensor:
-    """Return a part's values (N, T, D), standardised, imputed from the visible cells alone."""
+    """Return a part's values (N, T, D), standardised, imputed from the visible cells alone (boolean or 0/1)."""
+    imputed_NTD = torch.empty_like(part.values_NTD)
     with torch.no_grad():
-        return torch.cat(
-            [
-                imputer(Views.read(part.values_NTD[stays], visible_NTD[stays])).imputed_BTD
-                for stays in in_order(len(part))
-            ]
-        )
+        for stays in in_order(len(part)):
+            values = part.values_NTD[stays].to(imputer.median_gap_hours_D)
+            imputed_NTD[stays] = imputer(Views.read(values, visible_NTD[stays].to(values))).imputed_BTD.cpu()
+    return imputed_NTD
 
 
 def _rates(train: Partition, params: Params, hiding: Hiding) -> torch.Tensor:
     masking = params.masking
-    rate_D = hiding_rates(train.observed_NTD.numpy() > 0, hiding, masking.share, masking.factor)
+    rate_D = hiding_rates(train.observed_NTD.numpy(), hiding, masking.share, masking.factor)
     return torch.from_numpy(rate_D).float()
 
 
 def _fixed_mask(data: FoldData, name: PartName, params: Params, hiding: Hiding) -> torch.Tensor:
-    """Return the cells of a validation or test part that are hidden in every epoch, (N, T, D)."""
+    """Return the cells of a validation or test part that are hidden in every epoch, boolean (N, T, D)."""
     purpose = VALIDATION_MASKS if name == "validation" else TEST_MASKS
     masks = generator_for(params.seed, data.number, purpose)
-    return hide(getattr(data, name).observed_NTD, _rates(data.train, params, hiding), masks)
+    rate_D = _rates(data.train, params, hiding)
+    observed_NTD = getattr(data, name).observed_NTD
+    hidden_NTD = torch.empty_like(observed_NTD)
+    for stays in in_order(len(observed_NTD)):
+        hidden_NTD[stays] = hide(observed_NTD[stays].float(), rate_D, masks).bool()
+    return hidden_NTD
 
 
 def _score(
@@ -184,12 +181,21 @@ def _score(
     """Score CSAI and the simple imputers on the hidden cells of a part; see `imputation_scores` for the rows."""
     part: Partition = getattr(data, name)
     hidden = _fixed_mask(data, name, params, hiding)
-    visible = part.observed_NTD - hidden
-    holed = np.where(visible.numpy() > 0, part.values_NTD.numpy(), np.nan)
-    estimates = {"csai": impute(imputer, part, visible).numpy()}
-    estimates |= {baseline: fill(holed) for baseline, fill in BASELINES.items()}
+    visible = part.observed_NTD & ~hidden
+    # Functions, not arrays: one estimate at a time stands in memory.
+    estimates: dict[str, Callable[[], np.ndarray]] = {"csai": lambda: impute(imputer, part, visible).numpy()}
+    estimates |= {name: partial(_fill, part, visible, baseline) for name, baseline in BASELINES.items()}
     return [
         {"imputer": imputer_name, "hiding": hiding, "partition": name} | row
         for imputer_name, estimate in estimates.items()
-        for row in imputation_scores(estimate, part.values_NTD.numpy(), hidden.numpy(), variables)
+        for row in imputation_scores(estimate(), part.values_NTD.numpy(), hidden.numpy(), variables)
     ]
+
+
+def _fill(part: Partition, visible_NTD: torch.Tensor, baseline: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return what a simple imputer makes of a part's visible cells, (N, T, D)."""
+    filled_NTD = np.empty(part.values_NTD.shape, dtype=np.float32)
+    for stays in in_order(len(part)):
+        holed_BTD = torch.where(visible_NTD[stays], part.values_NTD[stays], torch.nan)
+        filled_NTD[stays.numpy()] = baseline(holed_BTD.numpy())
+    return filled_NTD
