@@ -6,7 +6,7 @@ READY := $(ROOT).venv/.ready
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup demo test lint ui clean
+.PHONY: setup demo test lint benchmark ui clean
 
 setup: $(READY)
 
@@ -27,6 +27,10 @@ test: lint
 
 lint: $(READY)
 	cd $(ROOT) && ruff check . && ruff format --check . && mypy
+
+benchmark: $(READY) ## CSAI side by side with PyPOTS's, which it installs; 10 minutes
+	$(BIN)/python -m pip install --quiet --editable "$(ROOT)[benchmark]"
+	cd $(ROOT) && python -m benchmarks.csai_speed
 
 ui: $(READY) ## http://127.0.0.1:5000 (PORT changes it)
 	@case "$(MLFLOW_TRACKING_URI)" in http*) echo "runs are on $(MLFLOW_TRACKING_URI): open it in a browser"; exit 1;; esac

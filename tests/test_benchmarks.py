@@ -1,0 +1,94 @@
+import json
+import math
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RATIOS = ("ratio_epoch_vs_pypots", "mae_ours", "mae_pypots")
+
+
+def run(module: str, *words: str, first_on_path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a benchmark from the project's folder as a user does, with another folder before installed packages."""
+    path = [str(first_on_path or ""), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
+    return subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{module}", *words],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
+        capture_output=True,
+        text=True,
+    )
+
+
+def fake_pypots(folder: Path, content: str) -> Path:
+    """Write a package named pypots that holds one line, and return the folder it stands in."""
+    (folder / "pypots").mkdir()
+    (folder / "pypots" / "__init__.py").write_text(content + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        ("raise ImportError('nothing here')", "PyPOTS cannot be imported (nothing here)"),
+        ("print('banner')\n__version__ = '1.4'", "PyPOTS is 1.4, this measures against 1.5"),
+    ],
+)
+def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(tmp_path, content, cause):
+    """Exit code 2, nothing on standard output, and the command to type."""
+    done = run("csai_speed", "--json", first_on_path=fake_pypots(tmp_path, content))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {cause}: install it with pip install -e '.[benchmark]'\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "message"),
+    [
+        ("csai_speed", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
+        ("csai_speed", ["--epochs", "ten"], "argument --epochs: invalid int value: 'ten'; --help lists the options"),
+        ("csai_speed", ["--epoch-count", "3"], "unrecognized arguments: --epoch-count 3; --help lists the options"),
+        ("csai_speed", ["--cohort", "no/such"], "no/such is no cohort: no such folder; run `imputune extract "),
+        ("csai_speed", ["--cohort", "x", "--stays", "9"], "argument --stays: not allowed with argument --cohort; "),
+        (
+            "csai_scaling",
+            ["--stays", "99"],
+            "--stays must be 100 or more, so that folds can be drawn; got 99",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(module, words, message):
+    """A wrong option, number or folder ends a benchmark with exit code 2, before it measures anything."""
+    done = run(module, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"error: {message}")
+
+
+@pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[benchmark]'")
+def test_speed_prints_one_json_object_with_finite_numbers():
+    """A very small run gives every ratio and error; the two-fold ratio is null only where a single core is free."""
+    done = run("csai_speed", "--json", "--stays", "200", "--epochs", "2")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    expected = (*RATIOS, "ratio_two_folds_vs_one") if len(os.sched_getaffinity(0)) > 1 else RATIOS
+    assert all(math.isfinite(found[name]) and found[name] > 0 for name in expected)
+    assert "ratio_two_folds_vs_one" in found
+    assert found["training_stays"] == 120
+    assert found["steps_per_epoch"] == 2
+    seconds = found["seconds_epoch_ours"], found["seconds_epoch_pypots"]
+    assert found["ratio_epoch_vs_pypots"] == pytest.approx(seconds[1]["median"] / seconds[0]["median"])
+
+
+@pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[benchmark]'")
+def test_too_few_stays_for_pypots_is_one_line():
+    """A variable that no training stay observes twice is named, where PyPOTS itself would reach NaN."""
+    done = run("csai_speed", "--stays", "45", "--epochs", "2")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == (
+        "error: no training stay observes TroponinI twice, which makes PyPOTS's loss NaN: "
+        "take more stays, with --stays or another --cohort"
+    )
