@@ -5,7 +5,15 @@ import torch
 from torch import nn
 
 from imputune.errors import UserError
-from imputune.training.loop import BestState, RunningAverage, check_converging, generator_for, in_order, shuffled
+from imputune.training.loop import (
+    BestState,
+    FlatWeights,
+    RunningAverage,
+    check_converging,
+    generator_for,
+    in_order,
+    shuffled,
+)
 
 
 def test_shuffled_gives_every_stay_once_in_a_new_order():
@@ -33,10 +41,49 @@ def test_generators_of_folds_and_purposes_differ_and_repeat():
     assert draws[1, 3, 2] == torch.rand(1, generator=generator_for(1, 3, 2)).item()
 
 
+def two_layers() -> nn.Sequential:
+    """Two linear layers, the bias of the first frozen."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    model[0].bias.requires_grad_(False)
+    return model
+
+
+def test_steps_on_flat_weights_are_steps_on_each_weight():
+    """Five clipped Adam steps on the vector leave each weight where steps on the weights do, and the frozen one."""
+    flat_model, model = two_layers(), two_layers()
+    weights = FlatWeights(flat_model)
+    trainable = [weight for weight in model.parameters() if weight.requires_grad]
+    flat_step, step = (torch.optim.Adam(each, lr=0.1) for each in ([weights.vector], trainable))
+    inputs = torch.randn(5, 7, 3, generator=torch.Generator().manual_seed(1))
+    for number, batch in enumerate(inputs):
+        weights.clear_gradient()
+        flat_model(batch).square().sum().backward()
+        weights.clip_gradient(norm=10.0 ** (number - 2))
+        flat_step.step()
+        step.zero_grad()
+        model(batch).square().sum().backward()
+        nn.utils.clip_grad_norm_(trainable, 10.0 ** (number - 2))
+        step.step()
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(flat_model.state_dict()[name], weight, rtol=1e-5, atol=1e-6, msg=name)
+    assert not torch.equal(model[1].bias, two_layers()[1].bias)
+    assert torch.equal(flat_model[0].bias, two_layers()[0].bias)
+
+
+def test_loading_weights_reaches_the_vector():
+    """Weights loaded into the module are those of its vector, so that a restored epoch is what training goes on from."""
+    model, other = two_layers(), two_layers()
+    weights = FlatWeights(model)
+    nn.init.constant_(other[1].bias, 7.0)
+    model.load_state_dict(other.state_dict())
+    assert weights.vector[-2:].tolist() == [7.0, 7.0]
+
+
 def test_running_average_by_hand():
     """The first weights are taken whole; then 2/11 and 3/12 of the average are kept, but never more than the decay."""
     model = nn.Linear(1, 1)
-    average = RunningAverage(model, decay=0.2)
+    average = RunningAverage(model, FlatWeights(model), decay=0.2)
     averages = []
     for weight in (1.0, 2.0, 3.0):
         nn.init.constant_(model.weight, weight)

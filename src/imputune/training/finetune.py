@@ -21,7 +21,15 @@ from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
 from imputune.models.heads import HEADS
 from imputune.training.device import choose_device
-from imputune.training.loop import BestState, RunningAverage, check_converging, generator_for, in_order, shuffled
+from imputune.training.loop import (
+    BestState,
+    FlatWeights,
+    RunningAverage,
+    check_converging,
+    generator_for,
+    in_order,
+    shuffled,
+)
 from imputune.training.outputs import (
     TrainedFold,
     load_module,
@@ -115,13 +123,15 @@ class _FrozenTrainer:
 
     def __init__(self, classifier: Classifier, data: FoldData, device: torch.device) -> None:
         self.module: nn.Module = classifier.head
+        self.weights = FlatWeights(self.module)
         self.device = device
         parts = (data.train, data.validation, data.test)
         self.represented = {id(part): represent(classifier, part) for part in parts}
 
-    def batch(self, part: Partition, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits of some stays, and no further loss."""
-        return self.module(self.represented[id(part)][stays.to(self.device)]), torch.zeros((), device=self.device)
+    def loss(self, part: Partition, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the head's loss on some stays, and their logits."""
+        logits = self.module(self.represented[id(part)][stays.to(self.device)])
+        return binary_cross_entropy_with_logits(logits, part.died_N[stays].to(self.device)), logits
 
     def logits(self, module: nn.Module, part: Partition) -> torch.Tensor:
         """Return the logits of a part's stays, from the head or an average of it."""
@@ -137,16 +147,19 @@ class _UnfrozenTrainer:
 
     def __init__(self, classifier: Classifier, data: FoldData, params: Params, device: torch.device) -> None:
         self.module = classifier
+        self.weights = FlatWeights(classifier)
         self.device = device
         self.settings = params.finetune
         self.hidden_share = torch.tensor(params.finetune.hidden_share)
         self.masks = generator_for(params.seed, data.number, HIDING)
         self.learner = learner(classifier.imputer, data.train, params.finetune.batch_size, params.pretrain)
 
-    def batch(self, part: Partition, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits of some stays, and the weighted reconstruction loss."""
-        loss, last_BH = self.learner(*hide_cells(part, stays, self.hidden_share, self.masks, self.device))
-        return self.module.head(last_BH), self.settings.reconstruction_weight * loss
+    def loss(self, part: Partition, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss on some stays, the head's and the weighted reconstruction's, and their logits."""
+        reconstruction, last_BH = self.learner(*hide_cells(part, stays, self.hidden_share, self.masks, self.device))
+        logits = self.module.head(last_BH)
+        loss = binary_cross_entropy_with_logits(logits, part.died_N[stays].to(self.device))
+        return loss + self.settings.reconstruction_weight * reconstruction, logits
 
     def logits(self, module: nn.Module, part: Partition) -> torch.Tensor:
         """Return the logits of a part's stays, from the classifier or an average of it."""
@@ -190,30 +203,29 @@ def _train(
     """Train until validation AUC stops rising; what is judged and kept is the running average of the weights."""
     settings, train = params.finetune, data.train
     order = generator_for(params.seed, data.number, ORDER)
-    weights = [weight for weight in trainer.module.parameters() if weight.requires_grad]
-    optimizer = torch.optim.Adam(weights, weight_decay=settings.weight_decay, fused=True)
+    weights = trainer.weights
+    optimizer = torch.optim.Adam([weights.vector], weight_decay=settings.weight_decay, fused=True)
     schedule = SCHEDULES[cell.schedule](optimizer, params.schedules, rate_share)
-    averaged = RunningAverage(trainer.module, settings.average_decay)
-    died_N = train.died_N.to(trainer.device)
+    averaged = RunningAverage(trainer.module, weights, settings.average_decay)
     best, history = BestState(averaged.module), []
     for epoch in range(epochs):
         trainer.module.train()
-        losses = []
-        train_risk = np.empty(len(train), dtype=np.float32)
-        for stays in shuffled(len(train), settings.batch_size, order):
-            logits, reconstruction = trainer.batch(train, stays)
-            loss = binary_cross_entropy_with_logits(logits, died_N[stays.to(trainer.device)]) + reconstruction
-            optimizer.zero_grad()
+        losses, logits, batches = [], [], list(shuffled(len(train), settings.batch_size, order))
+        for stays in batches:
+            loss, logits_B = trainer.loss(train, stays)
+            weights.clear_gradient()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(weights, settings.gradient_norm)
+            weights.clip_gradient(settings.gradient_norm)
             optimizer.step()
             averaged.update()
-            train_risk[stays.numpy()] = torch.sigmoid(logits.detach()).cpu().numpy()
+            logits.append(logits_B.detach())
             losses.append(loss.item())
+        train_risk = torch.sigmoid(torch.cat(logits)).cpu().numpy()
+        train_died = train.died_N[torch.cat(batches)].numpy()
         validation_risk = _risk(trainer, averaged.module, data.validation)
         remedy = "lower the schedule's learning_rate in params.yaml"
         check_converging((*losses, *validation_risk), data.number, epoch, remedy)
-        trained = _curve_scores(train.died_N.numpy(), train_risk)
+        trained = _curve_scores(train_died, train_risk)
         validated = _curve_scores(data.validation.died_N.numpy(), validation_risk)
         history.append(
             {

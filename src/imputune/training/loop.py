@@ -35,24 +35,49 @@ def check_converging(numbers: Iterable[float], fold: int, epoch: int, remedy: st
         raise UserError(f"training of fold {fold} diverged in epoch {epoch}: {remedy}")
 
 
-class RunningAverage:
-    """A copy of a model whose weights are a running average of the model's, with a decay that rises to `decay`.
+class FlatWeights:
+    """A module's trainable weights as views of one vector, their gradients of another.
 
-    The first `update` takes the weights as they are; the one after s others keeps min(decay, (1 + s) / (10 + s)) of
-    the average. Buffers stay as they were copied.
+    A step on the vector takes a few operations, however many weights there are; in training a small head, most of an
+    epoch would go to operations on a few numbers each. Gradients are added up until `clear_gradient`.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.module = copy.deepcopy(model)
+    def __init__(self, module: nn.Module) -> None:
+        weights = [weight for weight in module.parameters() if weight.requires_grad]
+        self.vector = nn.Parameter(torch.cat([weight.detach().flatten() for weight in weights]))
+        self.gradient = self.vector.grad = torch.zeros_like(self.vector)
+        sizes = [weight.numel() for weight in weights]
+        parts = zip(weights, self.vector.detach().split(sizes), self.gradient.split(sizes), strict=True)
+        for weight, values, gradient in parts:
+            weight.data, weight.grad = values.view_as(weight), gradient.view_as(weight)
+
+    def clear_gradient(self) -> None:
+        """Set every gradient to 0."""
+        self.gradient.zero_()
+
+    def clip_gradient(self, norm: float) -> None:
+        """Scale the gradients down to a joint norm of at most `norm`; see torch.nn.utils.clip_grad_norm_."""
+        self.gradient.mul_((norm / (torch.linalg.vector_norm(self.gradient) + 1e-6)).clamp_(max=1))
+
+
+class RunningAverage:
+    """A copy of a module whose trainable weights are a running average of the module's.
+
+    The first `update` takes the weights as they are; the one after s others keeps min(decay, (1 + s) / (10 + s)) of
+    the average. All else stays as it was copied.
+    """
+
+    def __init__(self, module: nn.Module, weights: FlatWeights, decay: float) -> None:
+        self.module = copy.deepcopy(module)
         self.decay = decay
         self.updates = 0
-        self._averaged = [weight.detach() for weight in self.module.parameters()]
-        self._current = [weight.detach() for weight in model.parameters()]
+        self._average = FlatWeights(self.module).vector.detach()
+        self._present = weights.vector.detach()
 
     def update(self) -> None:
-        """Take in the model's present weights."""
+        """Take in the module's present weights."""
         kept = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.updates else 0.0
-        torch._foreach_lerp_(self._averaged, self._current, 1 - kept)
+        self._average.lerp_(self._present, 1 - kept)
         self.updates += 1
 
 

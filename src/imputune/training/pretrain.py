@@ -184,7 +184,7 @@ def _score(
     visible = part.observed_NTD & ~hidden
     # Functions, not arrays: one estimate at a time stands in memory.
     estimates: dict[str, Callable[[], np.ndarray]] = {"csai": lambda: impute(imputer, part, visible).numpy()}
-    estimates |= {name: partial(_fill, part, visible, baseline) for name, baseline in BASELINES.items()}
+    estimates |= {baseline: partial(_fill, part, visible, fill) for baseline, fill in BASELINES.items()}
     return [
         {"imputer": imputer_name, "hiding": hiding, "partition": name} | row
         for imputer_name, estimate in estimates.items()
@@ -192,10 +192,10 @@ def _score(
     ]
 
 
-def _fill(part: Partition, visible_NTD: torch.Tensor, baseline: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _fill(part: Partition, visible_NTD: torch.Tensor, fill: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return what a simple imputer makes of a part's visible cells, (N, T, D)."""
     filled_NTD = np.empty(part.values_NTD.shape, dtype=np.float32)
     for stays in in_order(len(part)):
         holed_BTD = torch.where(visible_NTD[stays], part.values_NTD[stays], torch.nan)
-        filled_NTD[stays.numpy()] = baseline(holed_BTD.numpy())
+        filled_NTD[stays.numpy()] = fill(holed_BTD.numpy())
     return filled_NTD
