@@ -99,10 +99,13 @@ def test_cached_representation_gives_what_recomputing_it_gives(
     np.testing.assert_allclose(cached.predictions["risk"], recomputed.predictions["risk"], rtol=0, atol=1e-6)
 
 
-def test_scores_of_an_epoch_are_those_of_risk_scores():
+@pytest.mark.parametrize("ties", [True, False])
+def test_scores_of_an_epoch_are_those_of_risk_scores(ties):
     """The AUC and log loss of curves equal the final scores', ties and risks of exactly 0 and 1 included."""
-    died = np.array([0, 1, 1, 0, 1, 0], dtype=np.float32)
-    risk = np.array([0.0, 1.0, 0.25, 0.25, 0.0, 1.0], dtype=np.float32)
+    random = np.random.default_rng(0)
+    died = (random.random(300) < 0.2).astype(np.float32)
+    risk = np.clip(random.normal(0.4 + 0.2 * died, 0.3), 0, 1).astype(np.float32)
+    risk = risk.round(1) if ties else risk
     quick, full = finetune._curve_scores(died, risk), risk_scores(died, risk)
     assert quick == pytest.approx({name: full[name] for name in ("auc", "log_loss")}, rel=1e-6)
 

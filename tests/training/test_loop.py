@@ -72,7 +72,7 @@ def test_steps_on_flat_weights_are_steps_on_each_weight():
 
 
 def test_loading_weights_reaches_the_vector():
-    """Weights loaded into the module are those of its vector, so that a restored epoch is what training goes on from."""
+    """Weights loaded into the module are those of its vector: training goes on from a restored epoch."""
     model, other = two_layers(), two_layers()
     weights = FlatWeights(model)
     nn.init.constant_(other[1].bias, 7.0)

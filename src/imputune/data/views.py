@@ -32,7 +32,7 @@ class Views:
 
         Shapes: values_BTD standardised (B, T, D), observed_BTD 0/1 (B, T, D), of one dtype. Differentiable in values.
         """
-        values = _both_readings(torch.where(observed_BTD.bool(), values_BTD, 0.0))
+        values = _both_readings(values_BTD.masked_fill(observed_BTD == 0, 0.0))
         observed = _both_readings(observed_BTD)
         return cls(values, observed, gap_hours(observed), last_observed(values, observed))
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -130,8 +129,8 @@ class _FrozenTrainer:
 
     def loss(self, part: Partition, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the head's loss on some stays, and their logits."""
-        logits = self.module(self.represented[id(part)][stays.to(self.device)])
-        return binary_cross_entropy_with_logits(logits, part.died_N[stays].to(self.device)), logits
+        logits = self.module(self.represented[id(part)].index_select(0, stays.to(self.device)))
+        return binary_cross_entropy_with_logits(logits, part.died_N.index_select(0, stays).to(self.device)), logits
 
     def logits(self, module: nn.Module, part: Partition) -> torch.Tensor:
         """Return the logits of a part's stays, from the head or an average of it."""
@@ -181,10 +180,15 @@ def _risk(trainer: _FrozenTrainer | _UnfrozenTrainer, module: nn.Module, part: P
 
 
 def _curve_scores(died_N: np.ndarray, risk_N: np.ndarray) -> dict[str, float]:
-    """Return auc and log_loss as `risk_scores` does (log_loss to 1e-6), in a quarter of its time: epochs are short."""
+    """Return auc and log_loss as `risk_scores` does (to 1e-6), in a tenth of its time: a head's epochs are short."""
+    died = died_N > 0
+    _, place_N, count_R = np.unique(risk_N, return_inverse=True, return_counts=True)
+    rank_R = np.cumsum(count_R) - (count_R - 1) / 2  # of each risk, from 1, the middle one where several are equal
+    deaths, survivors = died.sum(), (~died).sum()
+    pairs = rank_R[place_N[died]].sum() - deaths * (deaths + 1) / 2  # in which the one who died has the higher risk
     smallest = np.finfo(np.float32).eps
-    given_N = np.where(died_N > 0, risk_N, 1 - risk_N).clip(smallest, 1 - smallest)
-    return {"auc": float(roc_auc_score(died_N, risk_N)), "log_loss": float(-np.log(given_N).mean(dtype=np.float64))}
+    given_N = np.where(died, risk_N, 1 - risk_N).clip(smallest, 1 - smallest)
+    return {"auc": float(pairs / (deaths * survivors)), "log_loss": float(-np.log(given_N).mean(dtype=np.float64))}
 
 
 def _unheard(fold: int, epoch: int, metrics: Mapping[str, float]) -> None:

@@ -57,7 +57,9 @@ class FlatWeights:
 
     def clip_gradient(self, norm: float) -> None:
         """Scale the gradients down to a joint norm of at most `norm`; see torch.nn.utils.clip_grad_norm_."""
-        self.gradient.mul_((norm / (torch.linalg.vector_norm(self.gradient) + 1e-6)).clamp_(max=1))
+        length = torch.linalg.vector_norm(self.gradient).item()
+        if length > norm:
+            self.gradient.mul_(norm / (length + 1e-6))
 
 
 class RunningAverage:
