@@ -4,6 +4,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+import yaml
 
 PACKAGE = Path(__file__).parents[1] / "src" / "imputune"
 # From the ground up. A file imports from its own floor and those below.
@@ -20,6 +21,9 @@ FLOORS = (
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 # Packages that one room alone may import, or (None) no room at all.
 RESERVED = {"mlflow": "tracking", "dvc": None}
+ROOMS = ("data", "models", "evaluation", "training")
+# What changes no result: who is told of it, and on which device it is computed.
+NO_RESULT = {("training", "device"), ("training", "recorder")}
 
 
 def problems(package: Path) -> list[str]:
@@ -165,3 +169,19 @@ def test_circle_is_found(house: Path, file: str, line: str) -> None:
     path.write_text(path.read_text() + line + "\n")
     (problem,) = problems(house)
     assert problem.startswith("imports go in a circle: ")
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_stages_depend_on_the_files_they_run(stage: str) -> None:
+    """dvc.yaml names every file that a training stage reaches by imports, so that a change in any runs it again."""
+    modules = {path.relative_to(PACKAGE).with_suffix("").parts: path for path in PACKAGE.rglob("*.py")}
+    reached, ahead = set(), {("training", stage)}
+    while ahead:
+        module = ahead.pop()
+        reached.add(module)
+        names = (name[1:] for name in imports(modules[module], (PACKAGE.name, *module)) if name[0] == PACKAGE.name)
+        ahead |= {target for name in names if (target := target_module(name, modules))[0] in ROOMS} - reached
+    named = yaml.safe_load((PACKAGE.parents[1] / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    paths = {"src/imputune/" + "/".join(module) + ".py" for module in reached - NO_RESULT if module[-1] != "__init__"}
+    assert {path for path in paths if path not in named and str(Path(path).parent) not in named} == set()
+    assert len(paths) > 8

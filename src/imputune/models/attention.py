@@ -4,6 +4,7 @@ Letters: B stays, S tokens of a stay, D variables, A heads, d channels of a head
 are those to its query, key and value.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,9 +29,10 @@ def attend(tokens_BSD: torch.Tensor, maps_3AdD: torch.Tensor, places_3AdS: torch
         G_V = G_O P';  G_Z = P * (V'G_O - delta);  G_Q = K G_Z;  G_K = Q G_Z'
 
     P is made for a few heads and stays at a time, and made again in the backward pass: writing all of it to memory and
-    reading it back would take longer. Its logarithmic sums, its sums and delta go through the products as one more
-    channel: -log(sum) beside Q and 1 beside K, 1 beside V and -delta beside G_O. Scores are shifted by their largest,
-    as ever, only where the lengths of Q and K leave a chance that an exponential is too large or too small.
+    reading it back would take longer. Logarithms of its sums, the sums and delta go through the products as one more
+    channel: -log(sum) beside Q and 1 beside K, 1 beside V and -delta beside G_O. Scores are shifted by their largest
+    only where the lengths of Q and K leave a chance that an exponential is too large or too small; on a GPU always,
+    because to ask would be to wait for it.
 
     Shapes: tokens (B, S, D), maps (3, A, d, D), places (3, A, d, S), the same for every stay; (B, C, S) out. A factor
     such as 1 / sqrt(d) belongs into the query's map and place. All share one floating dtype.
@@ -53,9 +55,8 @@ class _Attention(torch.autograd.Function):
             for each, place in zip(maps, places.flatten(1, 2), strict=True)
         )
         attended = tokens_BSD.new_empty(B * A, d, S)
-        weights = tokens_BSD.new_empty(MATRICES_AT_ONCE, S, S)
-        lengths = [matrix[:, :d].square().sum(dim=1).amax() for matrix in (queries, keys)]
-        shifted = tokens_BSD.is_cuda or not lengths[0] * lengths[1] < SAFE_SCORE**2
+        weights = tokens_BSD.new_empty(_at_once(queries), S, S)
+        shifted = _may_overflow(queries[:, :d], keys[:, :d])
         for q, k, v, o in _blocks(queries, keys, values, attended):
             if shifted:
                 torch.neg(torch.bmm(k.transpose(1, 2), q).amax(dim=1), out=q[:, d])
@@ -75,13 +76,14 @@ class _Attention(torch.autograd.Function):
         given = pad(G_BCS.reshape(BA, d, S), (0, 0, 0, 1))
         torch.neg((given[:, :d] * attended).sum(dim=1), out=given[:, d])
         grads = queries.new_empty(3, BA, d + 1, S)
-        weights, scores = queries.new_empty(2, MATRICES_AT_ONCE, S, S)
+        weights, scores = queries.new_empty(2, _at_once(queries), S, S)
         for q, k, v, g, g_q, g_k, g_v in _blocks(queries, keys, values, given, *grads):
-            P = torch.bmm(q.transpose(1, 2), k, out=weights[: len(q)]).exp_()
-            G_Z = torch.bmm(g.transpose(1, 2), v, out=scores[: len(q)]).mul_(P)
-            torch.bmm(g, P, out=g_v)
-            torch.bmm(q, G_Z, out=g_k)
-            torch.bmm(k, G_Z.transpose(1, 2), out=g_q)
+            # Transposed, a row for each query: so two of the three products that follow need no transposing.
+            P_t = torch.bmm(q.transpose(1, 2), k, out=weights[: len(q)]).exp_()
+            G_Z_t = torch.bmm(g.transpose(1, 2), v, out=scores[: len(q)]).mul_(P_t)
+            torch.bmm(g, P_t, out=g_v)
+            torch.bmm(q, G_Z_t, out=g_k)
+            torch.bmm(k, G_Z_t.transpose(1, 2), out=g_q)
         grads = grads.view(3, B, -1, S)
         G_tokens = None
         if ctx.needs_input_grad[0]:
@@ -91,6 +93,19 @@ class _Attention(torch.autograd.Function):
         return G_tokens, G_maps.unflatten(1, (A, -1))[:, :, :d], grads.sum(dim=1).unflatten(1, (A, -1))[:, :, :d]
 
 
+def _may_overflow(queries: torch.Tensor, keys: torch.Tensor) -> bool:
+    """Say whether the exponential of some score might leave single precision's range."""
+    if queries.is_cuda:
+        return True
+    squares = (matrices.square().sum(dim=1).amax() for matrices in (queries, keys))
+    return not math.prod(squares) < SAFE_SCORE**2
+
+
+def _at_once(matrices: torch.Tensor) -> int:
+    """Return how many matrices to take at a time: on a GPU all of them."""
+    return len(matrices) if matrices.is_cuda else MATRICES_AT_ONCE
+
+
 def _blocks(*matrices: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """Go through batches of matrices together, a few at a time."""
-    return zip(*(each.split(MATRICES_AT_ONCE) for each in matrices), strict=True)
+    return zip(*(each.split(_at_once(each)) for each in matrices), strict=True)

@@ -1,6 +1,7 @@
 """CSAI: bidirectional recurrence with temporal decay, its first state from self-attention over the record.
 
-Letters: B stays, T hours, D variables, H hidden, C attention channels, K the two readings (0 forward, 1 backward).
+Letters: B stays, T hours, D variables, H hidden, K the two readings (0 forward, 1 backward); in attention, S tokens of
+a stay, C channels, A heads, E = 3 * C channels of queries, keys and values together.
 """
 
 import math
@@ -80,6 +81,11 @@ class Csai(nn.Module):
         self.gru_hidden = _uniform(K, H, 3 * H, fan_in=H)
         self.gru_hidden_bias = _uniform(K, 3 * H, fan_in=H)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.median_gap_hours_D.device
+
     def forward(self, views: Views) -> Reconstruction:
         """Impute a batch; see the class for shapes. Raises ValueError for another number of hours or variables."""
         expected = (self.sizes.hours, self.sizes.variables)
@@ -93,7 +99,7 @@ class Csai(nn.Module):
         return torch.stack([state(views.last_observed[k], gap_excess[k]) for k, state in enumerate(self.first_states)])
 
     def _steps(self, views: Views) -> Steps:
-        """Compute for all hours at once whatever does not wait for the hidden state."""
+        """Compute for all hours at once what does not wait for the hidden state."""
         values, observed, gap = (
             view.transpose(1, 2).contiguous() for view in (views.values, views.observed, views.gap_hours)
         )

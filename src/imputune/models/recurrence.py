@@ -104,19 +104,20 @@ class _Recurrence(torch.autograd.Function):
         p = new_empty(K, B, D + 3 * H)
         p_history, p_new, p_reset_update = p.split([D, H, 2 * H], dim=-1)
         h = first_KBH
+        # i is [completed values, o, 1] and rz is [r, z]; what the backward pass needs is written where it stays.
         for hour in _by_hour(
             *(steps.values_KTBD, 1 - steps.observed_KTBD, steps.rate_KTBH, steps.weight_KTBD),
             *(inputs, inputs[..., :D], history, feature, combined, decayed, new_projected),
             *(reset_update, *reset_update.split(H, dim=-1), new, hidden),
         ):
             x, missing, rate, w = hour[:4]
-            i, completed, x_history, f, c, d, p_n, rz, r, z, n, h_next = hour[4:]
-            torch.mul(h, rate.neg().exp_(), out=d)
+            i, completed, history_t, f, c, d, p_n, rz, r, z, n, h_next = hour[4:]
+            torch.mul(h, rate.neg().exp_(), out=d)  # the exponential here, not for all hours: it stays in the cache
             torch.bmm(d, weights.hidden_KHO, out=p)
-            torch.add(p_history, history_bias, out=x_history)
+            torch.add(p_history, history_bias, out=history_t)
             torch.add(p_new, new_bias, out=p_n)
-            f.copy_(torch.baddbmm(feature_bias, torch.addcmul(x, missing, x_history), weights.feature_KDD))
-            torch.lerp(x_history, f, w, out=c)
+            f.copy_(torch.baddbmm(feature_bias, torch.addcmul(x, missing, history_t), weights.feature_KDD))
+            torch.lerp(history_t, f, w, out=c)
             torch.addcmul(x, missing, c, out=completed)
             q = torch.bmm(i, weights.input_KIG)
             torch.add(q[..., : 2 * H], p_reset_update, out=rz).sigmoid_()
