@@ -1,11 +1,23 @@
-"""How CSAI's cost grows: seconds of a training step, seconds of masks and gaps, memory of training on 50,000 stays.
+"""How CSAI's cost grows: seconds of training steps, of masks and gaps, of a frozen head's epochs; memory of training.
 
     python -m benchmarks.csai_scaling [--json] [--stays N]
 
 Each row of the first table doubles one of stays, hours and variables and leaves the others; the records are random.
+The second table compares the ends of each range. A step is linear in the stays of its batch, and made of parts that
+are not in the rest:
+
+    hours        the self-attention before the recurrence compares every hour of a stay with every other: hours squared
+    variables    the feature regression, the weight of observations and the combining weight are matrices of variables
+                 by variables: variables squared
+
+The other parts are linear, and what a step costs whatever its size makes the smaller ones dearer than their share.
+
+Memory is the peak of one worker process on a fold of `--stays` records, of which it trains on a few batches alone:
+reading and dividing the cohort, those steps, and scoring the validation stays once, as the end of pretraining does.
+An epoch's remaining steps and the scores of other hidings, imputers and stays use the same buffers again; they are
+left out, for their time.
 """
 
-import json
 import multiprocessing
 import resource
 import time
@@ -19,24 +31,33 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import Parser, run, spread, timed
-from benchmarks.csai_speed import new_imputer, settings
-from imputune.config import Params
+from benchmarks import Parser, report, run, spread, timed
+from benchmarks.csai_speed import STAYS, Stopwatch, settings
+from imputune.config import Budget, Params
 from imputune.console import print_table
 from imputune.data.cohort import DESCRIPTORS, Cohort, Variable, read_cohort, write_cohort
 from imputune.data.folds import Fold, draw_folds
 from imputune.data.masking import hide
 from imputune.data.partitions import Partition, fit_and_divide
+from imputune.data.synthetic import extract_synthetic
 from imputune.data.views import Views
 from imputune.errors import UserError
-from imputune.training.pretrain import Pretraining
+from imputune.evaluation.metrics import imputation_scores
+from imputune.training.finetune import Cell, FinetuneJob, finetune_fold
+from imputune.training.outputs import module_weights, scaler_weights
+from imputune.training.parallel import settle
+from imputune.training.pretrain import Pretraining, impute, new_imputer
 
 BASE = {"stays": 64, "hours": 48, "variables": 35}  # of a batch
 DOUBLINGS = {"stays": (64, 128, 256), "hours": (24, 48, 96), "variables": (35, 70, 140)}
+NOT_LINEAR = {"stays": "nothing", "hours": "self-attention", "variables": "matrices of variables by variables"}
 STEPS, REPETITIONS = 4, 5
 PREPARED_STAYS = 4000
+HEAD_EPOCHS = 200
 LARGE_STAYS, LARGE_VARIABLES = 50_000, 89
 BATCHES = 20  # of the training whose memory is measured: enough for every buffer to have been used
+HIDDEN_HOURS = slice(None, None, 10)  # of the validation stays scored there
+COVERED = f"one worker: reading, dividing, {BATCHES} training steps, scoring the validation stays once"
 OBSERVED_SHARE = 0.2
 GIB = 2**30
 Result = TypeVar("Result")
@@ -66,7 +87,7 @@ def step_seconds(stays: int, hours: int, variables: int) -> dict[str, float]:
     fold = Fold(0, every, every[-1:] + 1, every[-1:] + 2)
     params = _with_batch(settings(cohort, REPETITIONS + 1), stays)
     data = fit_and_divide(cohort, fold, params.scaling.tail_share)
-    training = Pretraining(new_imputer(cohort, data, params), data, params)
+    training = Pretraining(new_imputer(data, params), data, params)
     return spread([timed(training.train_epoch) / STEPS for _ in range(REPETITIONS + 1)][1:])
 
 
@@ -88,25 +109,71 @@ def preparation_seconds(stays: int) -> dict[str, float]:
     return spread([timed(prepare) for _ in range(REPETITIONS + 1)][1:])
 
 
+def head_seconds(stays: int, epochs: int) -> dict[str, float]:
+    """Return the seconds of so many epochs of a frozen mlp2, in fine-tuning a fold of the generated cohort.
+
+    One epoch more is trained: the first one heard of marks when every representation was there, and the time from it
+    to the last one is that of `epochs` epochs. The imputer is untrained, which changes no cost.
+    """
+    cohort = extract_synthetic(stays)
+    params = settings(cohort, 1)
+    budget = {params.dataset: Budget(pretrain_epochs=1, frozen_epochs=epochs + 1, unfrozen_epochs=1)}
+    patient = params.finetune.model_copy(update={"patience": epochs + 2})
+    params = params.model_copy(update={"budget": budget, "finetune": patient})
+    fold = draw_folds(cohort, params.folds.count, params.seed)[0]
+    data = fit_and_divide(cohort, fold, params.scaling.tail_share)
+    arrays = scaler_weights(data.scaler) | module_weights("imputer", new_imputer(data, params))
+    pretrained = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    watch = Stopwatch()
+    started = time.perf_counter()
+    finetune_fold(FinetuneJob(cohort, fold, params, Cell("mlp2", "frozen", "plateau"), pretrained), watch)
+    return {
+        "stays": stays,
+        "epochs": len(watch.heard) - 1,
+        "seconds_until_first_epoch": watch.heard[0] - started,
+        "seconds_epochs": watch.seconds,
+    }
+
+
 def write_large(folder: Path, stays: int) -> None:
     """Write a random cohort; in a process of its own, whose memory is not that of training."""
     write_cohort(random_cohort(stays, BASE["hours"], LARGE_VARIABLES), folder)
 
 
 def train_large(folder: Path) -> dict[str, float]:
-    """Train on the first batches of a cohort's fold, and return this process's peak memory in GiB and the seconds."""
-    torch.set_num_threads(1)
+    """Train on the first batches of a cohort's fold and score its validation stays once.
+
+    Returns this process's peak memory in GiB before and after scoring, and the seconds before training.
+    """
+    settle()
     started = time.perf_counter()
     cohort = read_cohort(folder)
     params = settings(cohort, 1)
     fold = draw_folds(cohort, params.folds.count, params.seed)[0]
     data = fit_and_divide(cohort, fold, params.scaling.tail_share)
     prepared = time.perf_counter()
-    training = Pretraining(new_imputer(cohort, data, params), data, params)
+    imputer = new_imputer(data, params)
+    training = Pretraining(imputer, data, params)
     training.train = _first(data.train, BATCHES * params.pretrain.batch_size)
     training.train_epoch()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
-    return {"peak_gib": peak, "seconds_before_training": prepared - started, "training_stays": len(data.train)}
+    trained_gib = _peak_gib()
+    part = data.validation
+    hidden_NTD = torch.zeros_like(part.observed_NTD)
+    hidden_NTD[:, HIDDEN_HOURS] = part.observed_NTD[:, HIDDEN_HOURS]
+    imputed_NTD = impute(imputer, part, part.observed_NTD & ~hidden_NTD).numpy()
+    imputation_scores(imputed_NTD, part.values_NTD.numpy(), hidden_NTD.numpy(), cohort.variable_names)
+    return {
+        "peak_gib": _peak_gib(),
+        "peak_gib_before_scoring": trained_gib,
+        "seconds_before_training": prepared - started,
+        "training_stays": len(data.train),
+        "validation_stays": len(part),
+    }
+
+
+def _peak_gib() -> float:
+    """Return this process's peak memory so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
 def _first(part: Partition, stays: int) -> Partition:
@@ -122,7 +189,7 @@ def in_new_process(work: Callable[..., Result], *arguments: object) -> Result:
 
 def measure(large_stays: int) -> dict[str, Any]:
     """Return every measurement, ready for JSON."""
-    torch.set_num_threads(1)
+    settle()
     with TemporaryDirectory() as folder:
         large = Path(folder) / "random"
         in_new_process(write_large, large, large_stays)
@@ -134,13 +201,33 @@ def measure(large_stays: int) -> dict[str, Any]:
     ]
     return {
         "steps": steps,
+        "growth": {name: _growth(name, [step for step in steps if step["doubled"] == name]) for name in DOUBLINGS},
         "seconds_preparation": preparation_seconds(PREPARED_STAYS),
-        "memory": {"stays": large_stays, "hours": BASE["hours"], "variables": LARGE_VARIABLES, **memory},
+        "frozen_head": head_seconds(STAYS, HEAD_EPOCHS),
+        "memory": {
+            "covers": COVERED,
+            "stays": large_stays,
+            "hours": BASE["hours"],
+            "variables": LARGE_VARIABLES,
+            **memory,
+        },
+    }
+
+
+def _growth(name: str, steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how much dearer a step is at the end of a range than at its start, and what of it is not linear."""
+    first, last = steps[0], steps[-1]
+    return {
+        "first": first[name],
+        "last": last[name],
+        "times_size": last[name] / first[name],
+        "times_seconds": last["seconds"]["median"] / first["seconds"]["median"],
+        "not_linear": NOT_LINEAR[name],
     }
 
 
 def show(found: dict[str, Any]) -> None:
-    """Print the measurements as a table and two lines."""
+    """Print the measurements as two tables and three lines."""
     lines: list[tuple[str, ...]] = []
     before: dict[str, float] = {}
     for step in found["steps"]:
@@ -149,30 +236,45 @@ def show(found: dict[str, Any]) -> None:
         before[step["doubled"]] = seconds
         lines.append((*(str(step[name]) for name in BASE), f"{seconds:.3f}", times))
     print_table("One training step on one core", (*BASE, "seconds", "times the row above"), lines)
+    print_table(
+        "The ends of each range",
+        ("", "from", "to", "size times", "seconds times", "not linear in it"),
+        [
+            (
+                name,
+                str(of["first"]),
+                str(of["last"]),
+                f"{of['times_size']:g}",
+                f"{of['times_seconds']:.2f}",
+                of["not_linear"],
+            )
+            for name, of in found["growth"].items()
+        ],
+    )
     print(
         f"Masks, gaps and last observations of {PREPARED_STAYS:,} stays, both readings: "
         f"{found['seconds_preparation']['median']:.2f} s"
     )
-    memory = found["memory"]
+    head, memory = found["frozen_head"], found["memory"]
+    print(
+        f"{head['epochs']} epochs of a frozen mlp2, a fold of {head['stays']:,} stays: {head['seconds_epochs']:.1f} s; "
+        f"before them, representations and a first epoch: {head['seconds_until_first_epoch']:.1f} s"
+    )
     print(
         f"Training on {memory['stays']:,} stays x {memory['hours']} hours x {memory['variables']} variables: "
-        f"{memory['peak_gib']:.2f} GiB at the peak, {memory['seconds_before_training']:.0f} s before the first step"
+        f"{memory['peak_gib']:.2f} GiB at the peak ({memory['peak_gib_before_scoring']:.2f} before scoring), "
+        f"{memory['seconds_before_training']:.0f} s before the first step; {memory['covers']}"
     )
 
 
 def main() -> None:
     """Run the command line; raises UserError for bad input."""
-    parser = Parser(prog="python -m benchmarks.csai_scaling", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser = Parser("benchmarks.csai_scaling", (__doc__ or "").splitlines()[0])
     parser.add_argument("--stays", type=int, default=LARGE_STAYS, help="whose memory is measured (%(default)s)")
     given = parser.parse_args()
     if given.stays < 100:
         raise UserError(f"--stays must be 100 or more, so that folds can be drawn; got {given.stays}")
-    found = measure(given.stays)
-    if given.json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(found)
+    report(measure(given.stays), show, given.json)
 
 
 if __name__ == "__main__":

@@ -1,38 +1,55 @@
 """CSAI side by side with PyPOTS 1.5's: an epoch on one core, the error on hidden cells, and two folds on two cores.
 
-    python -m benchmarks.csai_speed [--json] [--cohort FOLDER | --stays N] [--epochs N]
+    python -m benchmarks.csai_speed [--json] [--cohort FOLDER | --stays N] [--epochs N] [--device NAME]
 
 Both train on fold 0's training stays with the same widths, batch size and number of steps; their epochs alternate in
 one process on one thread, so that a busy machine slows both. The first epoch of each is warm-up: it trains, but is not
 timed. Afterwards both impute the same hidden cells of the same validation stays from the same visible cells.
+
+In all else each trains as its users get it, so the errors compare two programs, not one model twice:
+
+                     imputune                                       PyPOTS
+    learning rate    params.yaml's, along a cosine to 0             its default, constant
+    hidden cells     drawn anew each epoch, scored                  drawn once, not scored
+    loss             also scores the history regression             combined estimates and consistency alone
+    gradients        clipped                                        as they come
+    dropout          none                                           0.1 in the self-attention
+    self-attention   across the hours of each stay                  across the stays of a batch
+
+--device cuda takes both to a GPU; it has not been run on one.
 """
 
-import json
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
-from benchmarks import Parser, run, spread, timed
-from benchmarks.pypots_csai import FEEDFORWARD, HEADS, MEASURED, PypotsCsai, check_pypots
-from imputune.config import Budget, Params, read_params
+from benchmarks import Parser, report, run, spread, timed
+from benchmarks.pypots_csai import (
+    FEEDFORWARD,
+    HEADS,
+    MEASURED,
+    PypotsCsai,
+    check_pypots,
+    default_learning_rate,
+)
+from imputune.config import Budget, DeviceName, Params, read_params
 from imputune.console import print_table
 from imputune.data.cohort import Cohort, read_cohort
 from imputune.data.folds import Fold, draw_folds
-from imputune.data.partitions import FoldData, Partition, fit_and_divide
+from imputune.data.partitions import Partition, fit_and_divide
 from imputune.data.synthetic import extract_synthetic
-from imputune.data.views import Views
 from imputune.errors import UserError
 from imputune.models.csai import Csai
-from imputune.training.loop import in_order
-from imputune.training.parallel import run_folds
-from imputune.training.pretrain import Pretraining, PretrainJob, csai_sizes, pretrain_fold
+from imputune.training.device import choose_device
+from imputune.training.parallel import run_folds, settle
+from imputune.training.pretrain import Pretraining, PretrainJob, impute, new_imputer, pretrain_fold
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 STAYS = 3997  # of the generated cohort: 2,398 train, as in the challenge's set a
@@ -59,33 +76,24 @@ class Stopwatch:
         return self.heard[-1] - self.heard[0]
 
 
-def settings(cohort: Cohort, epochs: int) -> Params:
-    """Return params.yaml with so many epochs of pretraining on the CPU, and the two widths that PyPOTS fixes."""
+def settings(cohort: Cohort, epochs: int, device: DeviceName = "cpu") -> Params:
+    """Return params.yaml with so many epochs of pretraining on a device, and the two widths that PyPOTS fixes."""
     params = read_params(PARAMS)
     csai = params.csai.model_copy(update={"attention_heads": HEADS, "feedforward": FEEDFORWARD})
     budget = {cohort.dataset: Budget(pretrain_epochs=epochs, frozen_epochs=1, unfrozen_epochs=1)}
-    return params.model_copy(update={"dataset": cohort.dataset, "device": "cpu", "csai": csai, "budget": budget})
+    return params.model_copy(update={"dataset": cohort.dataset, "device": device, "csai": csai, "budget": budget})
 
 
-def new_imputer(cohort: Cohort, data: FoldData, params: Params) -> Csai:
-    """Return an untrained imputer for a fold."""
-    _, hours, variables = cohort.values_NTD.shape
-    imputer = Csai(csai_sizes(params, variables, hours))
-    imputer.median_gap_hours_D.copy_(torch.from_numpy(data.median_gap_hours_D))
-    return imputer
-
-
-def side_by_side(cohort: Cohort, fold: Fold, epochs: int) -> dict[str, Any]:
+def side_by_side(cohort: Cohort, fold: Fold, params: Params) -> dict[str, Any]:
     """Train both in turn, an epoch each, and score both on cells that PyPOTS hides of the validation stays."""
-    params = settings(cohort, epochs)
     data = fit_and_divide(cohort, fold, params.scaling.tail_share)
     torch.manual_seed(params.seed)
     np.random.seed(params.seed)  # whose global state PyPOTS draws the cells from that it hides
-    imputer = new_imputer(cohort, data, params)
+    imputer = new_imputer(data, params)
     ours = Pretraining(imputer, data, params)
     theirs = PypotsCsai(_holed(data.train), params, cohort.variable_names)
     seconds_ours, seconds_pypots = [], []
-    for _ in range(epochs):
+    for _ in range(params.budget_of(params.dataset).pretrain_epochs):
         seconds_ours.append(timed(ours.train_epoch))
         seconds_pypots.append(timed(theirs.train_epoch))
     ratios = [b / a for a, b in zip(seconds_ours[1:], seconds_pypots[1:], strict=True)]
@@ -101,15 +109,10 @@ def side_by_side(cohort: Cohort, fold: Fold, epochs: int) -> dict[str, Any]:
 
 
 def _held_out_error(imputer: Csai, theirs: PypotsCsai, part: Partition) -> dict[str, float | int]:
-    """Score both on the cells that PyPOTS hides; ours reads what is left, with 0 in their place."""
+    """Score both on the cells that PyPOTS hides; ours reads what is left."""
     prediction = theirs.predict(_holed(part))
     hidden = torch.from_numpy(prediction.hidden_NTD)
-    visible = part.observed_NTD.float() - hidden
-    values = torch.from_numpy(prediction.truth_NTD) * visible
-    with torch.no_grad():
-        imputed = torch.cat(
-            [imputer(Views.read(values[stays], visible[stays])).imputed_BTD for stays in in_order(len(part))]
-        )
+    imputed = impute(imputer, part, part.observed_NTD.float() - hidden)
     cells = prediction.hidden_NTD > 0
     return {
         "mae_ours": float(np.abs(imputed.numpy() - prediction.truth_NTD)[cells].mean()),
@@ -123,7 +126,7 @@ def _holed(part: Partition) -> np.ndarray:
     return torch.where(part.observed_NTD, part.values_NTD, torch.nan).numpy()
 
 
-def two_folds(cohort: Cohort, folds: list[Fold], epochs: int) -> dict[str, Any]:
+def two_folds(cohort: Cohort, folds: list[Fold], params: Params) -> dict[str, Any]:
     """Compare two folds in two worker processes with one fold in one, as pretraining runs them.
 
     Ratios are of throughput, (2 / seconds of two) / (1 / seconds of one): for the time between the first epoch and the
@@ -132,8 +135,9 @@ def two_folds(cohort: Cohort, folds: list[Fold], epochs: int) -> dict[str, Any]:
     """
     if len(os.sched_getaffinity(0)) < 2:
         return {"ratio_two_folds_vs_one": None}
-    params = settings(cohort, min(epochs, FOLD_EPOCHS))
-    jobs = [PretrainJob(cohort, fold, params) for fold in folds[:2]]
+    epochs = min(params.budget_of(params.dataset).pretrain_epochs, FOLD_EPOCHS)
+    shorter = settings(cohort, epochs, params.device)
+    jobs = [PretrainJob(cohort, fold, shorter) for fold in folds[:2]]
     pairs = [(_race(jobs[:1]), _race(jobs)) for _ in range(REPETITIONS)]
     training, whole = ([2 * one[i] / two[i] for one, two in pairs] for i in range(2))
     return {
@@ -152,11 +156,11 @@ def _race(jobs: list[PretrainJob]) -> tuple[float, float]:
     return watch.seconds, whole
 
 
-def measure(cohort: Cohort, epochs: int) -> dict[str, Any]:
+def measure(cohort: Cohort, epochs: int, device: DeviceName) -> dict[str, Any]:
     """Return every measurement of a cohort, ready for JSON."""
-    torch.set_num_threads(1)
+    settle()
     stays, hours, variables = cohort.values_NTD.shape
-    params = settings(cohort, epochs)
+    params = settings(cohort, epochs, device)
     folds = draw_folds(cohort, params.folds.count, params.seed)
     setting = {
         "dataset": cohort.dataset,
@@ -167,10 +171,13 @@ def measure(cohort: Cohort, epochs: int) -> dict[str, Any]:
         "hidden": params.csai.hidden,
         "channels": params.csai.channels,
         "epochs": epochs,
+        "learning_rate_ours": params.pretrain.learning_rate,
+        "learning_rate_pypots": default_learning_rate(),
+        "device": choose_device(device).type,
         "pypots": MEASURED,
         "torch": torch.__version__,
     }
-    return side_by_side(cohort, folds[0], epochs) | two_folds(cohort, folds, epochs) | {"setting": setting}
+    return side_by_side(cohort, folds[0], params) | two_folds(cohort, folds, params) | {"setting": setting}
 
 
 def show(found: dict[str, Any]) -> None:
@@ -179,10 +186,12 @@ def show(found: dict[str, Any]) -> None:
     print(
         f"{found['training_stays']:,} training stays of {setting['dataset']}, {setting['hours']} hours, "
         f"{setting['variables']} variables; {found['steps_per_epoch']} steps of {setting['batch_size']} an epoch; "
-        f"MAE on {found['hidden_cells']:,} hidden validation cells after {setting['epochs']} epochs.\n"
+        f"MAE on {found['hidden_cells']:,} hidden validation cells after {setting['epochs']} epochs, "
+        f"at learning rates of {setting['learning_rate_ours']} falling to 0 (imputune) and "
+        f"{setting['learning_rate_pypots']} (PyPOTS).\n"
     )
     print_table(
-        "One epoch on one core",
+        "One epoch on " + ("one core" if setting["device"] == "cpu" else "the GPU"),
         ("", "seconds", "lowest", "highest", "MAE in deviations"),
         [
             ("imputune", *_cells(found["seconds_epoch_ours"]), f"{found['mae_ours']:.4f}"),
@@ -211,22 +220,21 @@ def _cells(numbers: dict[str, float]) -> tuple[str, ...]:
 
 def main() -> None:
     """Run the command line; raises UserError for bad input."""
-    parser = Parser(prog="python -m benchmarks.csai_speed", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser = Parser("benchmarks.csai_speed", (__doc__ or "").splitlines()[0])
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--cohort", type=Path, help="folder of an extracted cohort; without it, one is generated")
     source.add_argument("--stays", type=int, default=STAYS, help="of the generated cohort (%(default)s)")
     parser.add_argument("--epochs", type=int, default=10, help="of each, the first not timed (%(default)s)")
+    where = "of both (%(default)s); on a GPU nothing has been measured yet"
+    parser.add_argument("--device", choices=get_args(DeviceName), default="cpu", help=where)
     given = parser.parse_args()
     if given.epochs < 2:
         raise UserError(f"--epochs must be 2 or more, the first is not timed; got {given.epochs}")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch finds no GPU here; leave the option out, or give --device auto")
     extracted = read_cohort(given.cohort) if given.cohort else None
     check_pypots()
-    found = measure(extracted or extract_synthetic(given.stays), given.epochs)
-    if given.json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(found)
+    report(measure(extracted or extract_synthetic(given.stays), given.epochs, given.device), show, given.json)
 
 
 if __name__ == "__main__":

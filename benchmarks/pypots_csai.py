@@ -1,4 +1,4 @@
-"""PyPOTS 1.5's CSAI as its users train it: its own data set, loop and prediction, in one process on the CPU."""
+"""PyPOTS 1.5's CSAI as its users train it: its own data set, loop, learning rate and prediction, in one process."""
 
 import importlib
 import os
@@ -11,6 +11,7 @@ import torch
 
 from imputune.config import Params
 from imputune.errors import UserError
+from imputune.training.device import choose_device
 
 MEASURED = "1.5"
 INSTALL = "pip install -e '.[benchmark]'"
@@ -40,8 +41,15 @@ def check_pypots() -> None:
         raise UserError(f"PyPOTS is {version}, this measures against {MEASURED}: install it with {INSTALL}")
 
 
+def default_learning_rate() -> float:
+    """Return the learning rate that PyPOTS's user gets without asking for one."""
+    from pypots.optim import Adam
+
+    return float(Adam().lr)
+
+
 class PypotsCsai:
-    """PyPOTS's CSAI with imputune's widths, batch size, rates of hiding and learning rate, ready to train.
+    """PyPOTS's CSAI with imputune's widths, batch size, rates of hiding and device, ready to train.
 
     The weights of the losses are passed on, but PyPOTS 1.5 reads neither: both reconstruction losses count 1, the
     consistency loss 0.1. Cells are hidden once, here, for all epochs. Shapes: holed_NTD float32, standardised, NaN
@@ -51,7 +59,6 @@ class PypotsCsai:
     def __init__(self, holed_NTD: np.ndarray, params: Params, variables: tuple[str, ...]) -> None:
         from pypots.imputation import CSAI
         from pypots.imputation.csai.data import DatasetForCSAI
-        from pypots.optim import Adam
         from pypots.utils.logging import logger_creator
 
         logger_creator.set_level("error")
@@ -74,8 +81,7 @@ class PypotsCsai:
             increase_factor=masking.factor,
             batch_size=settings.batch_size,
             epochs=1,
-            optimizer=Adam(lr=settings.learning_rate),
-            device="cpu",
+            device=choose_device(params.device).type,
         )
         # As its fit() does before its first epoch.
         train = DatasetForCSAI({"X": holed_NTD}, False, False, "hdf5", masking.share, masking.factor)

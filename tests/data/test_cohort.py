@@ -14,6 +14,18 @@ from imputune.data.cohort import Cohort, Variable, cohort_hash, describe, read_c
 from imputune.errors import UserError
 
 
+def resident_bytes(path: Path) -> int:
+    """How much of a mapped file this process has in memory."""
+    sizes = []
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *rest = line.split(maxsplit=1)
+        if not name.endswith(":"):
+            inside = line.endswith(f" {path}")
+        elif inside and name == "Rss:":
+            sizes.append(int(rest[0].removesuffix("kB")) * 1024)
+    return sum(sizes)
+
+
 @pytest.fixture
 def cohort() -> Cohort:
     """Two stays, two variables, three observed cells, one death."""
@@ -196,6 +208,19 @@ def test_released_values_can_be_read_again(cohort: Cohort, tmp_path: Path) -> No
         np.testing.assert_array_equal(each.values_NTD, before_NTD)
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="this system does not say what is mapped")
+def test_release_gives_memory_back(cohort: Cohort, tmp_path: Path) -> None:
+    """Pages of the values that were read are in memory before a release, and no longer after it."""
+    many = replace(cohort, values_NTD=np.repeat(cohort.values_NTD, 2000, axis=2), variables=cohort.variables * 2000)
+    write_cohort(many, tmp_path / "out")
+    read = read_cohort(tmp_path / "out")
+    np.testing.assert_array_equal(read.values_NTD, many.values_NTD)
+    path = (tmp_path / "out" / "values.npy").resolve()
+    assert resident_bytes(path) >= many.values_NTD.nbytes
+    read.release()
+    assert resident_bytes(path) == 0
+
+
 def test_pickling_leaves_mapped_values_in_their_file(cohort: Cohort, tmp_path: Path) -> None:
     """A cohort read from a folder comes out of a pickle, smaller than its values, with the same ones mapped."""
     many = replace(cohort, values_NTD=np.repeat(cohort.values_NTD, 200, axis=2), variables=cohort.variables * 200)
@@ -209,10 +234,11 @@ def test_pickling_leaves_mapped_values_in_their_file(cohort: Cohort, tmp_path: P
 
 
 def test_pickling_keeps_values_that_are_no_whole_file(cohort: Cohort, tmp_path: Path) -> None:
-    """Values in memory, and a part or a change of mapped ones, go through a pickle as they are."""
+    """Values in memory, a part or a change of mapped ones, and another file's, go through a pickle as they are."""
     write_cohort(cohort, tmp_path / "out")
-    read = read_cohort(tmp_path / "out")
-    for values_NTD in (cohort.values_NTD, read.values_NTD[:1], read.values_NTD + 1):
+    write_cohort(replace(cohort, values_NTD=cohort.values_NTD * 2), tmp_path / "other")
+    read, other = read_cohort(tmp_path / "out"), read_cohort(tmp_path / "other")
+    for values_NTD in (cohort.values_NTD, read.values_NTD[:1], read.values_NTD + 1, other.values_NTD):
         again = ForkingPickler.loads(ForkingPickler.dumps(replace(read, values_NTD=values_NTD)))
         np.testing.assert_array_equal(again.values_NTD, values_NTD)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from imputune.evaluation.metrics import imputation_scores, risk_scores
+from imputune.evaluation.metrics import curve_scores, imputation_scores, risk_scores
 
 
 def test_imputation_scores_by_hand() -> None:
@@ -50,3 +50,22 @@ def test_risk_scores_of_perfect_and_constant_risks() -> None:
     perfect, constant = risk_scores(died_N, np.array([0.1, 0.2, 0.9, 0.3])), risk_scores(died_N, np.full(4, 0.25))
     assert (perfect["auc"], perfect["auprc"]) == (1, 1)
     assert (constant["auc"], constant["auprc"], constant["brier"]) == (0.5, 0.25, pytest.approx(0.1875))
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_curve_scores_are_those_of_risk_scores(ties: bool) -> None:
+    """AUC and log loss of an epoch equal the final scores', ties and risks of exactly 0 and 1 included."""
+    random = np.random.default_rng(0)
+    died = (random.random(300) < 0.2).astype(np.float32)
+    risk = np.clip(random.normal(0.4 + 0.2 * died, 0.3), 0, 1).astype(np.float32)
+    risk = risk.round(1) if ties else risk
+    quick, full = curve_scores(died, risk), risk_scores(died, risk)
+    assert quick == pytest.approx({name: full[name] for name in ("auc", "log_loss")}, rel=1e-6)
+
+
+@pytest.mark.parametrize("died", [0, 1])
+def test_curve_scores_without_a_death_or_a_survivor(died: int) -> None:
+    """Where there is no pair to order, auc is NaN, and log_loss what it always is."""
+    scores = curve_scores(np.full(2, died, np.float32), np.array([0.25, 0.25], np.float32))
+    assert np.isnan(scores["auc"])
+    assert scores["log_loss"] == pytest.approx(-np.log(0.25 if died else 0.75))

@@ -8,7 +8,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from imputune.data.views import Views
 from imputune.errors import UserError
-from imputune.evaluation.metrics import risk_scores
 from imputune.training import finetune
 from imputune.training.finetune import Cell, FinetuneJob, finetune_fold
 from imputune.training.pretrain import PretrainJob, pretrain_fold
@@ -97,17 +96,6 @@ def test_cached_representation_gives_what_recomputing_it_gives(
     assert (cached.best_epoch, len(cached.history)) == (recomputed.best_epoch, len(recomputed.history))
     assert cached.predictions["risk"].std() > 1e-3
     np.testing.assert_allclose(cached.predictions["risk"], recomputed.predictions["risk"], rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("ties", [True, False])
-def test_scores_of_an_epoch_are_those_of_risk_scores(ties):
-    """The AUC and log loss of curves equal the final scores', ties and risks of exactly 0 and 1 included."""
-    random = np.random.default_rng(0)
-    died = (random.random(300) < 0.2).astype(np.float32)
-    risk = np.clip(random.normal(0.4 + 0.2 * died, 0.3), 0, 1).astype(np.float32)
-    risk = risk.round(1) if ties else risk
-    quick, full = finetune._curve_scores(died, risk), risk_scores(died, risk)
-    assert quick == pytest.approx({name: full[name] for name in ("auc", "log_loss")}, rel=1e-6)
 
 
 def test_stops_when_validation_stops_improving(cohort, folds, make_params, pretrained, heard):

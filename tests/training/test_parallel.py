@@ -4,8 +4,11 @@ import signal
 import time
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from imputune.data.cohort import DESCRIPTORS, Cohort, Variable, read_cohort, write_cohort
 from imputune.errors import UserError
 from imputune.training.parallel import run_folds
 from imputune.training.recorder import Recorder
@@ -40,6 +43,11 @@ def killed_by_the_system(fold: int, recorder: Recorder) -> Done:
     return Done(fold, {})
 
 
+def count_stays(cohort: Cohort, recorder: Recorder) -> Done:
+    """Read the cohort."""
+    return Done(0, {"stays": len(cohort.values_NTD)})
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_come_in_order_and_every_event_is_heard(heard, workers):
     """All epochs and final scores reach the recorder, whatever the number of workers."""
@@ -64,3 +72,20 @@ def test_killed_worker_is_a_clear_error(heard):
     """A worker that the system kills is one line with the usual remedy, not a hang."""
     with pytest.raises(UserError, match=r"lower workers in params\.yaml"):
         run_folds(killed_by_the_system, [0], heard, 1)
+
+
+def test_values_changed_since_reading_are_named(heard, tmp_path):
+    """A worker whose cohort's file is another than the command read stops with that as its error."""
+    values_NTD = np.zeros((2, 48, 1), dtype=np.float32)
+    descriptors = pd.DataFrame(np.zeros((2, len(DESCRIPTORS))), columns=DESCRIPTORS)
+    variables, source = (Variable("HR", "beats/min"),), {"exclusions": {}}
+    died_N = np.zeros(2, dtype=np.int8)
+    write_cohort(
+        Cohort("synthetic", np.arange(2), died_N, values_NTD, variables, descriptors, source), tmp_path / "out"
+    )
+    read = read_cohort(tmp_path / "out")
+    [done] = run_folds(count_stays, [read], heard, 1)
+    assert done.final_metrics == {"stays": 2}
+    os.utime(tmp_path / "out" / "values.npy", ns=(0, 0))
+    with pytest.raises(UserError, match=r"values\.npy has changed since the command began: start the command again"):
+        run_folds(count_stays, [read], heard, 1)

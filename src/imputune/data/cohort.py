@@ -89,8 +89,10 @@ class Cohort:
 
     def _whole_file(self) -> mmap.mmap | None:
         """Return the map of `values_file` where `values_NTD` is just that, no part of it and no other array."""
-        values = self.values_NTD if self.values_file is not None else None
-        return values.base if isinstance(values, np.memmap) and isinstance(values.base, mmap.mmap) else None
+        values, file = self.values_NTD, self.values_file
+        if file is None or not isinstance(values, np.memmap) or not isinstance(values.base, mmap.mmap):
+            return None
+        return values.base if values.filename is not None and Path(values.filename) == file.path else None
 
     def __getstate__(self) -> dict[str, Any]:
         left_out = {"values_NTD"} if self._whole_file() else set()

@@ -7,7 +7,7 @@ import torch
 
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
-from imputune.data.scaling import Scaler
+from imputune.data.scaling import Scaler, standardised_tensors
 from imputune.data.views import median_gap_hours
 
 
@@ -56,13 +56,9 @@ def divide(cohort: Cohort, fold: Fold, scaler: Scaler) -> FoldData:
     """Standardise a cohort by a scaler fitted earlier on the fold's training stays, and split it."""
 
     def part(stays: np.ndarray) -> Partition:
-        values_NTD = cohort.values_NTD[stays]
-        missing_NTD = np.isnan(values_NTD)
-        scaler.standardise_in_place(values_NTD)
-        values_NTD[missing_NTD] = 0
-        observed_NTD = np.logical_not(missing_NTD, out=missing_NTD)
+        values_NTD, observed_NTD = standardised_tensors(cohort.values_NTD[stays], scaler)
         died_N = torch.from_numpy(cohort.died_N[stays].astype(np.float32))
-        return Partition(torch.from_numpy(values_NTD), torch.from_numpy(observed_NTD), died_N, cohort.stay_ids_N[stays])
+        return Partition(values_NTD, observed_NTD, died_N, cohort.stay_ids_N[stays])
 
     train, validation, test = (part(stays) for stays in (fold.train, fold.validation, fold.test))
     cohort.release()

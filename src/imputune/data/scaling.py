@@ -34,14 +34,8 @@ class Scaler:
         ]
         return cls(*np.array(fitted, dtype=np.float32).T)
 
-    def standardise(self, values_NTD: np.ndarray) -> np.ndarray:
-        """Return (values within the range - mean) / deviation as float32 (N, T, D); NaN stays NaN."""
-        standardised_NTD = values_NTD.astype(np.float32)
-        self.standardise_in_place(standardised_NTD)
-        return standardised_NTD
-
     def standardise_in_place(self, values_NTD: np.ndarray) -> None:
-        """Turn float32 values (N, T, D) into what `standardise` returns, without a second array of that size."""
+        """Turn float32 values (N, T, D) into (values within the range - mean) / deviation; NaN stays NaN."""
         np.clip(values_NTD, self.lowest_D, self.highest_D, out=values_NTD)
         values_NTD -= self.mean_D
         values_NTD /= self.deviation_D
@@ -66,11 +60,13 @@ def _fit_variable(cells: np.ndarray, tail_share: float) -> tuple[float, float, f
     return lowest, highest, mean, deviation
 
 
-def to_tensors(standardised_NTD: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split a NaN-holed array into what models read: values with 0 in the holes, and observed as 0/1.
+def standardised_tensors(values_NTD: np.ndarray, scaler: Scaler) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what models read: the values standardised, with 0 in the holes, and where they were observed.
 
-    Shapes: (N, T, D) in; two float32 tensors (N, T, D) out.
+    Shapes: values_NTD float32 (N, T, D) in physical units, NaN = not observed; it becomes the memory of the first
+    tensor, so that no second array of that size is needed. Two tensors (N, T, D) out, float32 and bool.
     """
-    observed = ~np.isnan(standardised_NTD)
-    values = np.where(observed, standardised_NTD, 0.0).astype(np.float32)
-    return torch.from_numpy(values), torch.from_numpy(observed.astype(np.float32))
+    observed_NTD = ~np.isnan(values_NTD)
+    scaler.standardise_in_place(values_NTD)
+    np.copyto(values_NTD, 0, where=~observed_NTD)
+    return torch.from_numpy(values_NTD), torch.from_numpy(observed_NTD)

@@ -14,12 +14,14 @@ def imputation_scores(
     Shapes: estimate and truth standardised (N, T, D), held_out 0/1 or boolean. A row has variable ("all" first),
     cells, mae (in training standard deviations) and mre (sum of errors over sum of magnitudes).
     """
-    held_NTD = held_out_NTD.astype(bool)
-    error_D = np.abs(estimate_NTD - truth_NTD, where=held_NTD, out=np.zeros(truth_NTD.shape)).sum(axis=(0, 1))
-    size_D = np.abs(truth_NTD, where=held_NTD, out=np.zeros(truth_NTD.shape)).sum(axis=(0, 1))
-    cells_D = held_NTD.sum(axis=(0, 1))
-    groups = [("all", error_D.sum(), size_D.sum(), cells_D.sum())]
-    groups += [row for row in zip(variables, error_D, size_D, cells_D, strict=True) if row[3]]
+    by_variable = []
+    for number, name in enumerate(variables):
+        held_NT = held_out_NTD[..., number].astype(bool)
+        truth_M, estimate_M = truth_NTD[..., number][held_NT], estimate_NTD[..., number][held_NT]
+        error, size = (np.abs(each_M).sum(dtype=np.float64) for each_M in (estimate_M - truth_M, truth_M))
+        by_variable.append((name, error, size, len(truth_M)))
+    totals = (sum(column) for column in list(zip(*by_variable, strict=True))[1:])
+    groups = [("all", *totals), *(row for row in by_variable if row[3])]
     return [
         {
             "variable": name,
@@ -42,3 +44,19 @@ def risk_scores(died_N: np.ndarray, risk_N: np.ndarray) -> dict[str, float]:
         "brier": float(brier_score_loss(died_N, risk_N)),
         "log_loss": float(log_loss(died_N, risk_N, labels=[0, 1])),
     }
+
+
+def curve_scores(died_N: np.ndarray, risk_N: np.ndarray) -> dict[str, float]:
+    """Return auc and log_loss as `risk_scores` does (to 1e-6), in a tenth of its time: a head's epochs are short.
+
+    Shapes: died_N 0/1 and risk_N in [0, 1], float32, both (N,). Without a death or without a survivor auc is NaN.
+    """
+    died = died_N > 0
+    _, place_N, count_R = np.unique(risk_N, return_inverse=True, return_counts=True)
+    rank_R = np.cumsum(count_R) - (count_R - 1) / 2  # of each risk, from 1, the middle one where several are equal
+    deaths, survivors = died.sum(), (~died).sum()
+    ordered = rank_R[place_N[died]].sum() - deaths * (deaths + 1) / 2  # pairs where the one who died has more risk
+    auc = ordered / (deaths * survivors) if deaths and survivors else np.nan
+    smallest = np.finfo(np.float32).eps
+    given_N = np.where(died, risk_N, 1 - risk_N).clip(smallest, 1 - smallest)
+    return {"auc": float(auc), "log_loss": float(-np.log(given_N).mean(dtype=np.float64))}

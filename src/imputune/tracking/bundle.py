@@ -11,7 +11,7 @@ import torch
 
 from imputune.data.cohort import Variable
 from imputune.data.physionet2012 import bin_long_table
-from imputune.data.scaling import to_tensors
+from imputune.data.scaling import standardised_tensors
 from imputune.data.views import Views
 from imputune.errors import UserError
 from imputune.models.classifier import Classifier
@@ -88,7 +88,8 @@ class Bundle:
         )
 
     def _views(self, weights: dict[str, torch.Tensor], values_NTD: np.ndarray) -> Views:
-        return Views.read(*to_tensors(load_scaler(weights).standardise(values_NTD)))
+        standardised_NTD, observed_NTD = standardised_tensors(values_NTD.copy(), load_scaler(weights))
+        return Views.read(standardised_NTD, observed_NTD.float())
 
 
 def write_about(about: BundleAbout, folder: Path) -> None:

@@ -31,6 +31,12 @@ def graphed(module: nn.Module, samples: tuple[torch.Tensor, ...]) -> Callable[..
     arguments by shape, must be on the GPU; the passes must do the same on every call, waiting for no number from the
     GPU and copying none to it. Arguments of other shapes, such as an epoch's last batch, run as they are.
 
+    What a replay returns lies in the graph's own memory, and the next call overwrites it: clone what must outlive a
+    step. So do the gradients of the weights, which autograd sets as `.grad` where there is none: clear them with
+    `zero_grad(set_to_none=True)`, or the next replay would overwrite the sum it is added to. A `.grad` that stands
+    already, as those of `FlatWeights`, is added to where it is, and may be set to 0 in place. Weights change in place
+    alone: the graph reads them where they were when it was captured, so `FlatWeights` comes first.
+
     Source: torch.cuda.make_graphed_callables, which replaces the module's `forward` by the replay.
     """
     as_it_is = module.forward

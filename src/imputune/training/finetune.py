@@ -15,7 +15,7 @@ from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
 from imputune.data.partitions import FoldData, Partition, divide
 from imputune.data.views import Views
-from imputune.evaluation.metrics import risk_scores
+from imputune.evaluation.metrics import curve_scores, risk_scores
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
 from imputune.models.heads import HEADS
@@ -125,16 +125,18 @@ class _FrozenTrainer:
         self.weights = FlatWeights(self.module)
         self.device = device
         parts = (data.train, data.validation, data.test)
-        self.represented = {id(part): represent(classifier, part) for part in parts}
+        self.represented = {part: represent(classifier, part) for part in parts}
+        self.died = {part: part.died_N.to(device) for part in parts}
 
     def loss(self, part: Partition, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the head's loss on some stays, and their logits."""
-        logits = self.module(self.represented[id(part)].index_select(0, stays.to(self.device)))
-        return binary_cross_entropy_with_logits(logits, part.died_N.index_select(0, stays).to(self.device)), logits
+        stays = stays.to(self.device)
+        logits = self.module(self.represented[part].index_select(0, stays))
+        return binary_cross_entropy_with_logits(logits, self.died[part].index_select(0, stays)), logits
 
     def logits(self, module: nn.Module, part: Partition) -> torch.Tensor:
         """Return the logits of a part's stays, from the head or an average of it."""
-        return module(self.represented[id(part)])
+        return module(self.represented[part])
 
 
 class _UnfrozenTrainer:
@@ -146,7 +148,7 @@ class _UnfrozenTrainer:
 
     def __init__(self, classifier: Classifier, data: FoldData, params: Params, device: torch.device) -> None:
         self.module = classifier
-        self.weights = FlatWeights(classifier)
+        self.weights = FlatWeights(classifier)  # before `learner`, whose graphs keep the places of the weights
         self.device = device
         self.settings = params.finetune
         self.hidden_share = torch.tensor(params.finetune.hidden_share)
@@ -168,7 +170,7 @@ class _UnfrozenTrainer:
 
 def represent(classifier: Classifier, part: Partition) -> torch.Tensor:
     """Return what the head reads of every stay of a part, (N, H), without gradient."""
-    device = classifier.imputer.median_gap_hours_D.device
+    device = classifier.imputer.device
     with torch.no_grad():
         batches = ((cells.to(device) for cells in part.batch(stays)) for stays in in_order(len(part)))
         return torch.cat([classifier.represent(Views.read(*cells)) for cells in batches])
@@ -177,18 +179,6 @@ def represent(classifier: Classifier, part: Partition) -> torch.Tensor:
 def _risk(trainer: _FrozenTrainer | _UnfrozenTrainer, module: nn.Module, part: Partition) -> np.ndarray:
     with torch.no_grad():
         return torch.sigmoid(trainer.logits(module.eval(), part)).cpu().numpy()
-
-
-def _curve_scores(died_N: np.ndarray, risk_N: np.ndarray) -> dict[str, float]:
-    """Return auc and log_loss as `risk_scores` does (to 1e-6), in a tenth of its time: a head's epochs are short."""
-    died = died_N > 0
-    _, place_N, count_R = np.unique(risk_N, return_inverse=True, return_counts=True)
-    rank_R = np.cumsum(count_R) - (count_R - 1) / 2  # of each risk, from 1, the middle one where several are equal
-    deaths, survivors = died.sum(), (~died).sum()
-    pairs = rank_R[place_N[died]].sum() - deaths * (deaths + 1) / 2  # in which the one who died has the higher risk
-    smallest = np.finfo(np.float32).eps
-    given_N = np.where(died, risk_N, 1 - risk_N).clip(smallest, 1 - smallest)
-    return {"auc": float(pairs / (deaths * survivors)), "log_loss": float(-np.log(given_N).mean(dtype=np.float64))}
 
 
 def _unheard(fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -214,7 +204,7 @@ def _train(
     best, history = BestState(averaged.module), []
     for epoch in range(epochs):
         trainer.module.train()
-        losses, logits, batches = [], [], list(shuffled(len(train), settings.batch_size, order))
+        step_losses, logits, batches = [], [], list(shuffled(len(train), settings.batch_size, order))
         for stays in batches:
             loss, logits_B = trainer.loss(train, stays)
             weights.clear_gradient()
@@ -223,14 +213,15 @@ def _train(
             optimizer.step()
             averaged.update()
             logits.append(logits_B.detach())
-            losses.append(loss.item())
+            step_losses.append(loss.detach())
+        losses = torch.stack(step_losses).tolist()
         train_risk = torch.sigmoid(torch.cat(logits)).cpu().numpy()
         train_died = train.died_N[torch.cat(batches)].numpy()
         validation_risk = _risk(trainer, averaged.module, data.validation)
         remedy = "lower the schedule's learning_rate in params.yaml"
         check_converging((*losses, *validation_risk), data.number, epoch, remedy)
-        trained = _curve_scores(train_died, train_risk)
-        validated = _curve_scores(data.validation.died_N.numpy(), validation_risk)
+        trained = curve_scores(train_died, train_risk)
+        validated = curve_scores(data.validation.died_N.numpy(), validation_risk)
         history.append(
             {
                 "train_loss": trained["log_loss"],

@@ -1,6 +1,7 @@
 """Folds side by side, a process each, one thread each; results do not depend on how many run at once."""
 
 import multiprocessing
+import pickle
 import queue
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -50,15 +51,25 @@ class _Forwarder:
 _forwarder: _Forwarder
 
 
+def settle() -> None:
+    """Make PyTorch work in this process as in a worker: on one thread, and with numbers under 1e-38 taken for 0.
+
+    Weights that nothing pulls at decay to such numbers, and operations on them take many times longer.
+    """
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+
+
 def _start_worker(events: "Queue[Event]") -> None:
     global _forwarder
     _forwarder = _Forwarder(events)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    settle()
 
 
-def _work_in_worker(work: Callable[[Job, Recorder], Result], job: Job) -> Result:
-    return work(job, _forwarder)
+def _work_in_worker(work: Callable[[Job, Recorder], Result], pickled_job: bytes) -> Result:
+    """Load the job here, where an error is the fold's own; in the pool's queue it would break the worker."""
+    return work(pickle.loads(pickled_job), _forwarder)  # noqa: S301 (what this command's own process has written)
 
 
 def run_folds(
@@ -76,7 +87,8 @@ def run_folds(
     events: Queue[Event] = context.Queue()
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (events,))
     try:
-        futures = [pool.submit(_work_in_worker, work, job) for job in jobs]
+        # Plain pickles hold the tensors' numbers; those of multiprocessing hold two open files for each tensor.
+        futures = [pool.submit(_work_in_worker, work, pickle.dumps(job)) for job in jobs]
         pending: set[Future[Result]] = set(futures)
         while pending:
             _forward(events, recorder)

@@ -45,6 +45,16 @@ def csai_sizes(params: Params, variables: int, hours: int) -> CsaiSizes:
     return CsaiSizes(variables=variables, hours=hours, **params.csai.model_dump())
 
 
+def new_imputer(data: FoldData, params: Params) -> Csai:
+    """Return a fold's imputer as pretraining begins with it, on the CPU: its weights newly drawn, its median gaps."""
+    _, hours, variables = data.train.values_NTD.shape
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator_for(params.seed, data.number, WEIGHTS).initial_seed())
+        imputer = Csai(csai_sizes(params, variables, hours))
+    imputer.median_gap_hours_D.copy_(torch.from_numpy(data.median_gap_hours_D))
+    return imputer
+
+
 def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
     """Train CSAI on a fold's training stays and score it on held-out cells of its validation and test stays.
 
@@ -54,11 +64,7 @@ def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
     started = time.perf_counter()
     params, number = job.params, job.fold.number
     data = fit_and_divide(job.cohort, job.fold, params.scaling.tail_share)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator_for(params.seed, number, WEIGHTS).initial_seed())
-        _, hours, variables = job.cohort.values_NTD.shape
-        imputer = Csai(csai_sizes(params, variables, hours))
-    imputer.median_gap_hours_D.copy_(torch.from_numpy(data.median_gap_hours_D))
+    imputer = new_imputer(data, params)
     best, history = _train(imputer, data, params, recorder)
     best.restore()
     imputation = [
@@ -108,9 +114,9 @@ class Pretraining:
             loss.backward()
             nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_norm)
             self.optimizer.step()
-            losses.append(loss.item())
+            losses.append(loss.detach().clone())  # of its own: the next replay of a graph overwrites what it returned
         self.schedule.step()
-        return losses
+        return torch.stack(losses).tolist()
 
 
 def _train(
@@ -134,7 +140,7 @@ def _train(
 def _validate(imputer: Csai, part: Partition, hidden_NTD: torch.Tensor, settings: Pretrain) -> tuple[float, float]:
     """Return the loss on a part's stays, and the mean absolute error of the imputation on their hidden cells."""
     loss = error = 0.0
-    device = imputer.median_gap_hours_D.device
+    device = imputer.device
     with torch.no_grad():
         for stays in in_order(len(part)):
             values, observed = (cells.to(device) for cells in part.batch(stays))
@@ -152,7 +158,7 @@ def impute(imputer: Csai, part: Partition, visible_NTD: torch.Tensor) -> torch.T
     imputed_NTD = torch.empty_like(part.values_NTD)
     with torch.no_grad():
         for stays in in_order(len(part)):
-            values = part.values_NTD[stays].to(imputer.median_gap_hours_D)
+            values = part.values_NTD[stays].to(imputer.device)
             imputed_NTD[stays] = imputer(Views.read(values, visible_NTD[stays].to(values))).imputed_BTD.cpu()
     return imputed_NTD
 

@@ -52,7 +52,7 @@ def learner(
 
     On a GPU, where the imputer then must be already, batches of the full size replay a graph.
     """
-    module, device = _Learner(imputer, settings), imputer.median_gap_hours_D.device
+    module, device = _Learner(imputer, settings), imputer.device
     if device.type == "cpu":
         return module
     shape = (min(batch_size, len(train)), *train.values_NTD.shape[1:])
