@@ -28,7 +28,7 @@ test: lint
 lint: $(READY)
 	cd $(ROOT) && ruff check . && ruff format --check . && mypy
 
-benchmark: $(READY) ## CSAI side by side with PyPOTS's, which it installs; 10 minutes
+benchmark: $(READY) ## CSAI side by side with PyPOTS's, which it installs; 7 minutes
 	$(BIN)/python -m pip install --quiet --editable "$(ROOT)[benchmark]"
 	cd $(ROOT) && python -m benchmarks.csai_speed
 
