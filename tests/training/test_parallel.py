@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from imputune.data.cohort import DESCRIPTORS, Cohort, Variable, read_cohort, write_cohort
 from imputune.errors import UserError
@@ -48,6 +49,12 @@ def count_stays(cohort: Cohort, recorder: Recorder) -> Done:
     return Done(0, {"stays": len(cohort.values_NTD)})
 
 
+def multiply_small_numbers(exponent: int, recorder: Recorder) -> Done:
+    """Multiply two numbers whose product single precision holds as a denormal alone."""
+    product = torch.full((64,), 10.0**exponent) * 1e-9
+    return Done(0, {"largest": product.max().item(), "threads": torch.get_num_threads()})
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_come_in_order_and_every_event_is_heard(heard, workers):
     """All epochs and final scores reach the recorder, whatever the number of workers."""
@@ -72,6 +79,13 @@ def test_killed_worker_is_a_clear_error(heard):
     """A worker that the system kills is one line with the usual remedy, not a hang."""
     with pytest.raises(UserError, match=r"lower workers in params\.yaml"):
         run_folds(killed_by_the_system, [0], heard, 1)
+
+
+def test_workers_are_settled(heard):
+    """A worker has one thread, and takes a product under 1e-38 for 0, one above it for what it is."""
+    for exponent, largest in ((-30, 0.0), (-20, 1e-29)):
+        [done] = run_folds(multiply_small_numbers, [exponent], heard, 1)
+        assert done.final_metrics == {"largest": pytest.approx(largest, rel=1e-5, abs=0), "threads": 1}
 
 
 def test_values_changed_since_reading_are_named(heard, tmp_path):
