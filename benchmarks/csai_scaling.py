@@ -33,6 +33,7 @@ import torch
 
 from benchmarks import Parser, report, run, spread, timed
 from benchmarks.csai_speed import STAYS, Stopwatch, settings
+from imputune.cells import make_cell
 from imputune.config import Budget, Params
 from imputune.console import print_table
 from imputune.data.cohort import DESCRIPTORS, Cohort, Variable, read_cohort, write_cohort
@@ -43,7 +44,7 @@ from imputune.data.synthetic import extract_synthetic
 from imputune.data.views import Views
 from imputune.errors import UserError
 from imputune.evaluation.metrics import imputation_scores
-from imputune.training.finetune import Cell, FinetuneJob, finetune_fold
+from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.outputs import module_weights, scaler_weights
 from imputune.training.parallel import settle
 from imputune.training.pretrain import Pretraining, impute, new_imputer
@@ -126,7 +127,8 @@ def head_seconds(stays: int, epochs: int) -> dict[str, float]:
     pretrained = {name: torch.from_numpy(array) for name, array in arrays.items()}
     watch = Stopwatch()
     started = time.perf_counter()
-    finetune_fold(FinetuneJob(cohort, fold, params, Cell("mlp2", "frozen", "plateau"), pretrained), watch)
+    with TemporaryDirectory() as journals:
+        finetune_fold(FinetuneJob(cohort, fold, params, make_cell("mlp2"), pretrained, Path(journals)), watch)
     return {
         "stays": stays,
         "epochs": len(watch.heard) - 1,

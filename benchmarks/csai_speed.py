@@ -50,6 +50,7 @@ from imputune.models.csai import Csai
 from imputune.training.device import choose_device
 from imputune.training.parallel import run_folds, settle
 from imputune.training.pretrain import Pretraining, PretrainJob, impute, new_imputer, pretrain_fold
+from imputune.training.recorder import Trial
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 STAYS = 3997  # of the generated cohort: 2,398 train, as in the challenge's set a
@@ -66,6 +67,9 @@ class Stopwatch:
     def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Note the time."""
         self.heard.append(time.perf_counter())
+
+    def trial_finished(self, fold: int, trial: Trial) -> None:
+        """Ignore trials: nothing is searched."""
 
     def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
         """Ignore final scores: the training is over."""

@@ -3,19 +3,24 @@
 import json
 import signal
 from pathlib import Path
+from statistics import fmean
 from types import FrameType
-from typing import Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from imputune.config import Head, Mode, ScheduleName, find_root, read_params, use_dataset
+from imputune.cells import PARTS, PROTOCOL, WORDS, choose_cells, grid_cells, make_cell
+from imputune.config import find_root, read_params, use_dataset
 from imputune.console import print_table, screen, watched, watched_download
 from imputune.data.cohort import Cohort, describe, read_cohort, write_cohort
 from imputune.data.download import download_physionet2012
 from imputune.data.physionet2012 import extract_physionet2012
 from imputune.data.synthetic import extract_synthetic
-from imputune.errors import UserError, near_miss
+from imputune.errors import UserError
+
+if TYPE_CHECKING:
+    from imputune.grid import CellResult
 
 INTERRUPTED = 130
 
@@ -52,15 +57,8 @@ Out = Annotated[Path | None, typer.Option(help="Folder to write instead of data/
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
-def _choice(what: str, known: tuple[str, ...]) -> Any:
-    """Return an option whose value must be one of `known`; another is a UserError with the near miss."""
-
-    def check(word: str) -> str:
-        if word not in known:
-            raise UserError(f"unknown {what} {word!r}{near_miss(word, known)}: choose from {', '.join(known)}")
-        return word
-
-    return typer.Option(help=f"One of: {', '.join(known)}.", callback=check)
+Words = Annotated[str, typer.Option(help="Words separated by commas; else any.")]
+NEURAL = tuple(cell for cell in PROTOCOL if cell.is_neural)
 
 
 @extract.command("physionet2012")
@@ -112,7 +110,8 @@ def describe_command(
 @app.command("folds")
 def folds_command(dataset: Dataset = None) -> None:
     """Divide a cohort into folds."""
-    from imputune.stages import Project, run_folds_stage
+    from imputune.project import Project
+    from imputune.stages import run_folds_stage
 
     project = Project.open(find_root(Path.cwd()), dataset)
     folds = run_folds_stage(project)
@@ -124,7 +123,8 @@ def folds_command(dataset: Dataset = None) -> None:
 def pretrain_command(dataset: Dataset = None) -> None:
     """Pretrain CSAI on every fold, and score it on held-out cells beside simple imputers."""
     from imputune.evaluation.comparison import IMPUTER_HEADER, imputer_lines, imputer_rows
-    from imputune.stages import Project, run_pretrain
+    from imputune.project import Project
+    from imputune.stages import run_pretrain
 
     project = Project.open(find_root(Path.cwd()), dataset)
     result = run_pretrain(project, watched)
@@ -135,30 +135,77 @@ def pretrain_command(dataset: Dataset = None) -> None:
 @app.command("finetune")
 def finetune_command(
     dataset: Dataset = None,
-    head: Annotated[str, _choice("head", get_args(Head))] = "mlp2",
-    mode: Annotated[str, _choice("mode", get_args(Mode))] = "frozen",
-    schedule: Annotated[str, _choice("schedule", get_args(ScheduleName))] = "plateau",
+    head: Annotated[str, typer.Option(help=f"One of: {', '.join(WORDS['head'])}.")] = "mlp2",
+    mode: Annotated[str, typer.Option(help="frozen, or unfrozen: the imputer is trained too (networks alone).")] = "",
+    input: Annotated[str, typer.Option(help=f"What the head reads: {', '.join(WORDS['input'])}; else its usual.")] = "",
+    schedule: Annotated[str, typer.Option(help=f"One of: {', '.join(WORDS['schedule'])}; else plateau, or none.")] = "",
 ) -> None:
-    """Fine-tune a head on the pretrained imputer, on every fold."""
-    from imputune.stages import Project, run_finetune
-    from imputune.training.finetune import Cell
+    """Fine-tune a head on the pretrained imputer, on every fold, anew; interrupted, it goes on with the folds left."""
+    from imputune.grid import Request, run_grid
+    from imputune.project import Project
 
-    cell = Cell(cast(Head, head), cast(Mode, mode), cast(ScheduleName, schedule))
+    cell = make_cell(head, mode, input, schedule)
     project = Project.open(find_root(Path.cwd()), dataset)
-    result = run_finetune(project, cell, watched)
+    [made] = run_grid(project, Request([cell], again=True), screen.print, as_one=False)
+    _print_folds(project.dataset, made)
+
+
+@app.command("grid")
+def grid_command(
+    dataset: Dataset = None,
+    head: Words = "",
+    mode: Words = "",
+    input: Words = "",
+    schedule: Words = "",
+    fold: Annotated[str, typer.Option(help="Numbers of folds, separated by commas; else all.")] = "",
+    all_cells: Annotated[bool, typer.Option("--all", help="Every cell of the paper's protocol.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Train also what is done already.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="Name the cells and end.")] = False,
+) -> None:
+    """Fine-tune many cells over the cores: those params.yaml names, those chosen here, or all; skip what is done.
+
+    Killed at any moment, the same command goes on where it stopped.
+    """
+    from imputune.grid import Request, run_grid
+    from imputune.project import Project
+
+    project = Project.open(find_root(Path.cwd()), dataset)
+    wanted = {part: _words(text) for part, text in zip(PARTS, (head, mode, input, schedule), strict=True)}
+    if all_cells and any(wanted.values()):
+        raise UserError("--all takes every cell: leave out --head, --mode, --input and --schedule, or --all")
+    cells = choose_cells(wanted) if all_cells or any(wanted.values()) else grid_cells(project.params.grid)
+    if show:
+        typer.echo("\n".join(cell.name for cell in cells))
+        return
+    results = run_grid(project, Request(cells, _numbers(fold), again), screen.print)
     lines = [
-        (
-            str(fold.fold),
-            *(f"{fold.scores[name]:.3f}" for name in ("validation_auc", "test_auc")),
-            str(fold.best_epoch),
-        )
-        for fold in result["results"]
+        (made.cell.name, f"{len(made.results)}", *_means(made), f"{sum(r.seconds for r in made.results.values()):,.0f}")
+        for made in results
     ]
-    print_table(
-        f"{cell.name} on {project.dataset}, run {result['run_id']}",
-        ("fold", "validation AUC", "test AUC", "best epoch"),
-        lines,
-    )
+    header = ("cell", "folds", "validation AUC", "test AUC", "seconds")
+    print_table(f"Cells of {project.dataset}", header, lines)
+
+
+@app.command("overfit")
+def overfit_command(
+    dataset: Dataset = None,
+    head: Annotated[str, typer.Option(help="mlp2, mlp5, lstm or gru.")] = "mlp2",
+    mode: Annotated[str, typer.Option(help="frozen or unfrozen.")] = "",
+    input: Annotated[str, typer.Option(help="What the head reads; else its usual.")] = "",
+    schedule: Annotated[str, typer.Option(help="optuna, cyclic or plateau; else plateau.")] = "",
+    fold: Annotated[str, typer.Option(help="Numbers of folds, separated by commas; else all.")] = "",
+    epochs: Annotated[int, typer.Option(help="How many, all of them trained.", min=1)] = 200,
+) -> None:
+    """Train a cell without early stopping, to show when it overfits (the paper's Fig. 4); compare draws the curves."""
+    from imputune.grid import Request, run_grid
+    from imputune.project import Project
+
+    cell = make_cell(head, mode, input, schedule)
+    if not cell.is_neural:
+        raise UserError(f"{head} has no epochs: choose from {', '.join(dict.fromkeys(c.head for c in NEURAL))}")
+    project = Project.open(find_root(Path.cwd()), dataset).with_epochs(epochs)
+    [made] = run_grid(project, Request([cell], _numbers(fold), True, False), screen.print, as_one=False)
+    _print_folds(project.dataset, made)
 
 
 @app.command("compare")
@@ -166,7 +213,7 @@ def compare_command(dataset: Dataset = None, as_json: AsJson = False) -> None:
     """Build the tables of a dataset from its tracked runs, and write them to results/<dataset>."""
     from imputune.compare import run_compare
     from imputune.evaluation.comparison import CELL_HEADER, IMPUTER_HEADER, cell_lines, imputer_lines
-    from imputune.stages import Project
+    from imputune.project import Project
 
     comparison = run_compare(Project.open(find_root(Path.cwd()), dataset))
     if as_json:
@@ -181,6 +228,34 @@ def compare_command(dataset: Dataset = None, as_json: AsJson = False) -> None:
     )
     for note in comparison.notes:
         screen.print(f"note: {note}")
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(text: str) -> list[int] | None:
+    """Return the numbers of folds in a list separated by commas, None for an empty one."""
+    words = _words(text)
+    if not all(word.isdecimal() for word in words):
+        raise UserError(f"--fold takes numbers separated by commas, such as 0,1: got {text!r}")
+    return sorted({int(word) for word in words}) or None
+
+
+def _means(made: "CellResult") -> tuple[str, str]:
+    """Return the mean validation and test AUC of a cell's folds as text."""
+    names = ("validation_auc", "test_auc")
+    validation, test = (fmean(result.scores[name] for result in made.results.values()) for name in names)
+    return f"{validation:.3f}", f"{test:.3f}"
+
+
+def _print_folds(dataset: str, made: "CellResult") -> None:
+    lines = [
+        (str(fold), f"{r.scores['validation_auc']:.3f}", f"{r.scores['test_auc']:.3f}", str(r.best_epoch))
+        for fold, r in made.results.items()
+    ]
+    title = f"{made.cell.name} on {dataset}, run {made.run_id}"
+    print_table(title, ("fold", "validation AUC", "test AUC", "best epoch"), lines)
 
 
 def _store(cohort: Cohort, out: Path | None) -> None:

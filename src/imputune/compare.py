@@ -9,7 +9,7 @@ from imputune.data.cohort import cohort_hash
 from imputune.errors import UserError
 from imputune.evaluation.comparison import Comparison, Row, imputer_rows, make_row, to_markdown
 from imputune.files import replace_text
-from imputune.stages import EXPERIMENT, Project, track
+from imputune.project import EXPERIMENT, Project, track
 from imputune.tracking.history import RunRecord, finished_runs
 from imputune.training.outputs import RESULT, read_result
 

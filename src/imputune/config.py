@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -11,9 +11,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from imputune.errors import UserError, near_miss
 from imputune.files import replace_text
 
-Head = Literal["mlp2"]
 Mode = Literal["frozen", "unfrozen"]
-ScheduleName = Literal["plateau"]
+MlpHead = Literal["mlp2", "mlp5"]
+RecurrentHead = Literal["lstm", "gru"]
+ShallowHead = Literal["xgboost", "svm"]
+Head = Literal[MlpHead, RecurrentHead, ShallowHead]
+MlpInput = Literal["hidden"]
+RecurrentInput = Literal["imputed", "raw"]
+ShallowInput = Literal["imputed", "hidden", "summary"]
+Input = Literal[MlpInput, RecurrentInput, ShallowInput]
+NeuralSchedule = Literal["optuna", "cyclic", "plateau"]
+ShallowSchedule = Literal["none"]
+ScheduleName = Literal[NeuralSchedule, ShallowSchedule]
+SearchScope = Literal["first_fold", "each_fold"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
@@ -110,18 +120,108 @@ class Plateau(_Section):
     min_learning_rate: Rate
 
 
+class Cyclic(_Section):
+    """CyclicLR in mode exp_range, stepped with every batch (paper, section V.B)."""
+
+    lowest_rate: Rate
+    highest_rate: Rate
+    half_cycle_epochs: Positive
+    gamma: Annotated[float, Field(gt=0, le=1)]
+
+    @model_validator(mode="after")
+    def _rates_ascend(self) -> Self:
+        return _ascending(self)
+
+
+class Optuna(_Section):
+    """Search of a constant learning rate (paper, section V.B); see `imputune.training.search`."""
+
+    trials: Positive
+    startup_trials: Positive
+    lowest_rate: Rate
+    highest_rate: Rate
+    reduction_factor: Annotated[int, Field(ge=2)]
+    frozen_trial_epochs: Positive
+    unfrozen_trial_epochs: Positive
+    frozen_scope: SearchScope
+    unfrozen_scope: SearchScope
+
+    @model_validator(mode="after")
+    def _rates_ascend(self) -> Self:
+        return _ascending(self)
+
+    def trial_epochs(self, mode: Mode) -> int:
+        """Return the most epochs that a trial of a mode trains for."""
+        return self.frozen_trial_epochs if mode == "frozen" else self.unfrozen_trial_epochs
+
+    def scope(self, mode: Mode) -> SearchScope:
+        """Return which folds search a learning rate of their own."""
+        return self.frozen_scope if mode == "frozen" else self.unfrozen_scope
+
+
 class Schedules(_Section):
     """Learning-rate schedules by name."""
 
+    optuna: Optuna
+    cyclic: Cyclic
     plateau: Plateau
 
 
-class Grid(_Section):
-    """The cells that `dvc repro` fine-tunes."""
+class Xgboost(_Section):
+    """Gradient boosting; see `imputune.models.shallow.Xgboost`."""
 
-    head: tuple[Head, ...] = Field(strict=False, min_length=1)
-    mode: tuple[Mode, ...] = Field(strict=False, min_length=1)
-    schedule: tuple[ScheduleName, ...] = Field(strict=False, min_length=1)
+    trees: Positive
+    patience: Positive
+    learning_rate: Rate
+    max_depth: Positive
+    stay_share: Annotated[float, Field(gt=0, le=1)]
+    feature_share: Annotated[float, Field(gt=0, le=1)]
+
+
+class Svm(_Section):
+    """Support vector machine; see `imputune.models.shallow.Svm`."""
+
+    costs: tuple[Rate, ...] = Field(strict=False, min_length=1)
+
+
+class Shallow(_Section):
+    """Heads that are no networks."""
+
+    xgboost: Xgboost
+    svm: Svm
+
+
+class MlpCells(_Section):
+    """Cells of the perceptrons: every combination."""
+
+    head: tuple[MlpHead, ...] = Field(strict=False)
+    mode: tuple[Mode, ...] = Field(strict=False)
+    input: tuple[MlpInput, ...] = Field(strict=False)
+    schedule: tuple[NeuralSchedule, ...] = Field(strict=False)
+
+
+class RecurrentCells(_Section):
+    """Cells of the recurrent heads: every combination."""
+
+    head: tuple[RecurrentHead, ...] = Field(strict=False)
+    mode: tuple[Mode, ...] = Field(strict=False)
+    input: tuple[RecurrentInput, ...] = Field(strict=False)
+    schedule: tuple[NeuralSchedule, ...] = Field(strict=False)
+
+
+class ShallowCells(_Section):
+    """Cells of the heads that are no networks: every combination."""
+
+    head: tuple[ShallowHead, ...] = Field(strict=False)
+    input: tuple[ShallowInput, ...] = Field(strict=False)
+
+
+class Grid(_Section):
+    """The cells that `dvc repro` and `imputune grid` fine-tune."""
+
+    mlp: MlpCells
+    recurrent: RecurrentCells
+    shallow: ShallowCells
 
 
 class Params(_Section):
@@ -140,6 +240,7 @@ class Params(_Section):
     pretrain: Pretrain
     finetune: Finetune
     schedules: Schedules
+    shallow: Shallow
     grid: Grid
 
     def budget_of(self, dataset: str) -> Budget:
@@ -215,6 +316,12 @@ def _keys_at(place: list[str]) -> Iterator[str]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
     yield from model.model_fields
+
+
+def _ascending(rates: Any) -> Any:
+    if rates.lowest_rate >= rates.highest_rate:
+        raise ValueError(f"lowest_rate must be below highest_rate, {rates.highest_rate}")
+    return rates
 
 
 def find_root(start: Path) -> Path:

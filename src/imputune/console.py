@@ -17,7 +17,7 @@ from rich.progress import (
 from rich.table import Table
 
 from imputune.data.download import Watch
-from imputune.training.recorder import Recorder
+from imputune.training.recorder import Recorder, Trial
 
 PIPE_WIDTH = 120
 screen = Console(stderr=True)
@@ -39,6 +39,9 @@ class _Watched:
             self.bars[fold] = self.progress.add_task(f"fold {fold}", total=self.epochs)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if "validation" in name)
         self.progress.update(self.bars[fold], completed=epoch + 1, description=f"fold {fold}  {shown}")
+
+    def trial_finished(self, fold: int, trial: Trial) -> None:
+        self.inner.trial_finished(fold, trial)
 
     def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
         self.inner.fold_finished(fold, metrics)

@@ -34,16 +34,35 @@ def imputation_scores(
 
 
 def risk_scores(died_N: np.ndarray, risk_N: np.ndarray) -> dict[str, float]:
-    """Score predicted risks of death: auc, auprc, brier, log_loss.
+    """Score predicted risks of death: auc, auprc, brier, log_loss, calibration_error.
 
-    Shapes: died_N 0/1 and risk_N in [0, 1], both (N,). Needs at least one death and one survivor.
+    The calibration error is the mean distance between the risk and the share of deaths over ten groups of stays of
+    equal size, ordered by risk (expected calibration error). Shapes: died_N 0/1 and risk_N in [0, 1], both (N,). Needs
+    at least one death and one survivor.
     """
     return {
         "auc": float(roc_auc_score(died_N, risk_N)),
         "auprc": float(average_precision_score(died_N, risk_N)),
         "brier": float(brier_score_loss(died_N, risk_N)),
         "log_loss": float(log_loss(died_N, risk_N, labels=[0, 1])),
+        "calibration_error": sum(
+            abs(group["risk"] - group["died"]) * group["stays"] for group in reliability(died_N, risk_N)
+        )
+        / len(died_N),
     }
+
+
+def reliability(died_N: np.ndarray, risk_N: np.ndarray, groups: int = 10) -> list[dict[str, float]]:
+    """Return the points of a calibration curve: stays ordered by risk, in groups of equal size (to one stay).
+
+    Shapes: died_N 0/1 and risk_N in [0, 1], both (N,). A group has its mean risk, the share that died, and its number
+    of stays; there are fewer groups where there are fewer stays.
+    """
+    order_N = np.argsort(risk_N, kind="stable")
+    return [
+        {"risk": float(risk_N[each].mean()), "died": float(died_N[each].mean()), "stays": len(each)}
+        for each in np.array_split(order_N, min(groups, len(order_N)))
+    ]
 
 
 def curve_scores(died_N: np.ndarray, risk_N: np.ndarray) -> dict[str, float]:

@@ -24,12 +24,13 @@ ABOUT = "bundle.json"
 
 @dataclass(frozen=True)
 class BundleAbout:
-    """What a bundle is made of; `head` is None for a bundle of imputers."""
+    """What a bundle is made of; `head` and `input`, what the head reads, are None for a bundle of imputers."""
 
     dataset: str
     variables: tuple[Variable, ...]
     sizes: CsaiSizes
     head: str | None
+    input: str | None
     folds: tuple[int, ...]
 
 
@@ -108,9 +109,9 @@ def read_bundle(folder: Path) -> Bundle:
         imputer = Csai(about.sizes)
         load_module("imputer", imputer, weights)
         model: Classifier | Csai = imputer
-        if about.head is not None:
-            head = HEADS[about.head](about.sizes.hidden)
+        if about.head is not None and about.input is not None:
+            head = HEADS[about.head](about.sizes.hidden, about.sizes.variables, 0.0)
             load_module("head", head, weights)
-            model = Classifier(imputer, head, freeze_imputer=True)
+            model = Classifier(imputer, head, freeze_imputer=True, reads=about.input)
         models.append((weights, model.eval()))
     return Bundle(about, tuple(models))

@@ -11,6 +11,7 @@ from mlflow.entities import Run
 
 from imputune.tracking import store
 from imputune.tracking.runs import COMMAND_TAG, DATASET_TAG, EXPERIMENT_TAG, FOLD_TAG, PARENT_TAG
+from imputune.tracking.trials import TRIAL_TAG
 
 PAGE_RUNS = 1000
 
@@ -49,6 +50,8 @@ def finished_runs(root: Path, experiment: str, command: str, dataset: str) -> li
     parents: list[Run] = []
     for run in _all_runs(store.open_store(root), " and ".join(conditions)):
         tags = run.data.tags
+        if TRIAL_TAG in tags:
+            continue
         if FOLD_TAG in tags:
             fold = int(tags[FOLD_TAG])
             # Newest first: of a run that was adopted twice, the later folds count.

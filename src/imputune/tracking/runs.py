@@ -19,6 +19,8 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from imputune.errors import UserError
 from imputune.tracking import store
 from imputune.tracking.provenance import flattened, source_tags
+from imputune.tracking.trials import log_trial
+from imputune.training.recorder import Trial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,6 +81,12 @@ class TrackedRun:
         with store.failures(self.tracking_uri):
             self._client.set_terminated(state.run_id, "FINISHED")
         state.finished = True
+
+    def trial_finished(self, fold: int, trial: Trial) -> None:
+        """Store a trial of a fold's search as a run nested in the fold's; see `trials.log_trial`."""
+        state = self._state(fold)
+        with store.failures(self.tracking_uri):
+            log_trial(self._client, self._experiment_id, trial, self._fold_tags | {PARENT_TAG: state.run_id})
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Store metrics of the whole command, at once."""
@@ -164,6 +172,7 @@ def tracked_run(
     params: Mapping[str, Any],
     tags: Mapping[str, str],
     folds: Sequence[int],
+    parent: str | None = None,
 ) -> Iterator[TrackedRun]:
     """Track the block as one run of `command`, ended as FINISHED, KILLED (KeyboardInterrupt) or FAILED.
 
@@ -171,7 +180,8 @@ def tracked_run(
     Elsewhere, under `dvc repro` too, a run is created in `experiment`; where dvc itself was started by
     `mlflow run`, that run becomes its parent. MLFLOW_RUN_ID is taken out of the environment in every case.
     `folds` are the folds that may report. `tags` go to the run and its folds, with command and experiment
-    beside them; finished_runs looks for those and `imputune.dataset`.
+    beside them; finished_runs looks for those and `imputune.dataset`. With `parent`, another run of this process, a run
+    is created under that.
 
     Raises UserError when the store fails or does not hold the run to adopt; passes on what the block raises.
     """
@@ -184,7 +194,7 @@ def tracked_run(
             started = _adopted(client, outer)
         else:
             os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
-            started = _created(client, experiment, command, parent=outer)
+            started = _created(client, experiment, command, parent=parent or outer)
         run = TrackedRun(client, started, own_tags, folds)
     try:
         if caught:

@@ -2,109 +2,80 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import cast
 
 import numpy as np
-import pandas as pd
 import torch
-from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from imputune.config import Head, Mode, Params, ScheduleName
+from imputune.cells import Cell
+from imputune.config import NeuralSchedule, Params
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
-from imputune.data.partitions import FoldData, Partition, divide
-from imputune.data.views import Views
-from imputune.evaluation.metrics import curve_scores, risk_scores
+from imputune.data.partitions import FoldData, divide
+from imputune.evaluation.metrics import curve_scores
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
 from imputune.models.heads import HEADS
 from imputune.training.device import choose_device
-from imputune.training.loop import (
-    BestState,
-    FlatWeights,
-    RunningAverage,
-    check_converging,
-    generator_for,
-    in_order,
-    shuffled,
-)
-from imputune.training.outputs import (
-    TrainedFold,
-    load_module,
-    load_scaler,
-    module_weights,
-    scaler_weights,
-)
+from imputune.training.loop import BestState, RunningAverage, check_converging, generator_for, shuffled
+from imputune.training.outputs import TrainedFold, load_module, load_scaler, module_weights, scaler_weights
 from imputune.training.pretrain import csai_sizes
-from imputune.training.reconstruction import hide_cells, learner
-from imputune.training.recorder import Recorder
-from imputune.training.schedules import SCHEDULES
+from imputune.training.recorder import Curve, Recorder, Trial, Unheard
+from imputune.training.schedules import make_schedule
+from imputune.training.scoring import score
+from imputune.training.search import search_rate
+from imputune.training.trainers import FrozenTrainer, Represented, Trainer, UnfrozenTrainer, represent
 
-WEIGHTS, ORDER, HIDING, DROPOUT = range(10, 14)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of the comparison: what is fine-tuned, and how."""
-
-    head: Head
-    mode: Mode
-    schedule: ScheduleName
-
-    @property
-    def name(self) -> str:
-        """The cell's name in artifacts and run names."""
-        return f"{self.head}-{self.mode}-{self.schedule}"
+WEIGHTS, ORDER, _, DROPOUT, SEARCH = range(10, 15)  # purposes of generators; 12 hides cells, see `trainers`
+Report = Callable[[int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True, eq=False)
 class FinetuneJob:
-    """One fold of a cell, with the weights its imputer was pretrained to."""
+    """One fold of a cell, with the weights its imputer was pretrained to.
+
+    journals: folder for the trials of searches, so that one that was killed goes on. learning_rate: for schedule
+    optuna, the rate found on another fold; None searches. frozen: for an unfrozen cell, its frozen cell's result on
+    this fold, whose head it starts from; None trains that head first. early_stopping: False trains every epoch of the
+    budget, whatever validation says.
+    """
 
     cohort: Cohort
     fold: Fold
     params: Params
     cell: Cell
     pretrained: dict[str, torch.Tensor]
+    journals: Path
+    learning_rate: float | None = None
+    frozen: TrainedFold | None = None
+    early_stopping: bool = True
+
+    @property
+    def epochs(self) -> int:
+        """The most epochs that params.yaml allows."""
+        budget = self.params.budget_of(self.params.dataset)
+        return budget.frozen_epochs if self.cell.mode == "frozen" else budget.unfrozen_epochs
 
 
 def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     """Train a fold's head, and its imputer too when unfrozen; score the kept epoch once on the test stays.
 
-    The kept epoch has the highest validation AUC. A frozen imputer reads each stay once, and the head trains on the
-    representations it gave. Unfrozen training starts from that head, at a share of the schedule's rates: a head that
-    knows nothing yet would spoil what the imputer has learned (Kumar et al. 2022, arXiv 2202.10054).
+    The kept epoch has the highest validation AUC. A frozen imputer reads each stay once, and the head trains on what
+    it gave. Unfrozen training starts from the head of the frozen cell, at a share of the schedule's rates: a head that
+    knows nothing yet would spoil what the imputer has learned (Kumar et al. 2022, arXiv 2202.10054). `seconds` count
+    that head's training too.
     """
     started = time.perf_counter()
-    params, number = job.params, job.fold.number
     data = divide(job.cohort, job.fold, load_scaler(job.pretrained))
-    classifier = build_classifier(job.cohort.values_NTD.shape, params, job.cell, number)
-    load_module("imputer", classifier.imputer, job.pretrained)
-    device = choose_device(params.device)
-    trainer: _FrozenTrainer | _UnfrozenTrainer = _FrozenTrainer(classifier.to(device), data, device)
-    budget = params.budget_of(params.dataset)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(generator_for(params.seed, number, DROPOUT).initial_seed())
-        if job.cell.mode == "frozen":
-            best, history = _train(trainer, data, params, job.cell, budget.frozen_epochs, 1.0, recorder.epoch)
-        else:
-            _train(trainer, data, params, job.cell, budget.frozen_epochs, 1.0, _unheard)
-            trainer, share = _UnfrozenTrainer(classifier, data, params, device), params.finetune.unfrozen_rate_share
-            best, history = _train(trainer, data, params, job.cell, budget.unfrozen_epochs, share, recorder.epoch)
-    scores: dict[str, float] = {}
-    predictions = []
-    for name, part in (("validation", data.validation), ("test", data.test)):
-        died, risk = part.died_N.numpy().astype(int), _risk(trainer, trainer.module, part)
-        scores |= {f"{name}_{metric}": value for metric, value in risk_scores(died, risk).items()}
-        predictions.append(pd.DataFrame({"stay_id": part.stay_ids_N, "partition": name, "died": died, "risk": risk}))
-    weights = (
-        scaler_weights(data.scaler)
-        | module_weights("imputer", classifier.imputer)
-        | module_weights("head", classifier.head)
-    )
-    seconds = time.perf_counter() - started
-    return TrainedFold(number, weights, scores, best.epoch, seconds, history, predictions=pd.concat(predictions))
+    earlier = job.frozen.seconds if job.frozen else 0.0
+    if job.cell.mode == "unfrozen" and job.frozen is None:
+        head_job = replace(job, cell=job.cell.frozen, learning_rate=None)
+        job = replace(job, frozen=_train(head_job, data, Unheard()))
+    trained = _train(job, data, recorder)
+    return replace(trained, seconds=earlier + time.perf_counter() - started)
 
 
 def build_classifier(shape: tuple[int, ...], params: Params, cell: Cell, fold: int = 0) -> Classifier:
@@ -113,93 +84,118 @@ def build_classifier(shape: tuple[int, ...], params: Params, cell: Cell, fold: i
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(params.seed, fold, WEIGHTS).initial_seed())
         imputer = Csai(csai_sizes(params, variables, hours))
-        head = HEADS[cell.head](params.csai.hidden, dropout=params.finetune.dropout)
-    return Classifier(imputer, head, freeze_imputer=cell.mode == "frozen")
+        head = HEADS[cell.head](params.csai.hidden, variables, params.finetune.dropout)
+    return Classifier(imputer, head, freeze_imputer=cell.mode == "frozen", reads=cell.input)
 
 
-class _FrozenTrainer:
-    """Trains the head alone, on representations computed once."""
+def _train(job: FinetuneJob, data: FoldData, recorder: Recorder) -> TrainedFold:
+    """Train a cell on a fold, after the search of its learning rate where it needs one, and score it."""
+    started = time.perf_counter()
+    attempts = _Attempts(job, data)
+    rate, trials = job.learning_rate, list[Trial]()
+    if job.cell.schedule == "optuna" and rate is None:
+        rate, trials = _search(attempts, recorder)
+    best, history = attempts.train(rate, job.epochs, partial(recorder.epoch, data.number))
+    classifier, trainer = attempts.classifier, attempts.trainer
+    scores, predictions = score(data, trainer.risk)
+    weights = (
+        scaler_weights(data.scaler)
+        | module_weights("imputer", classifier.imputer)
+        | module_weights("head", classifier.head)
+    )
+    seconds = time.perf_counter() - started
+    return TrainedFold(
+        data.number,
+        weights,
+        scores,
+        best.epoch,
+        seconds,
+        history,
+        predictions=predictions,
+        learning_rate=rate,
+        trials=trials,
+    )
 
-    def __init__(self, classifier: Classifier, data: FoldData, device: torch.device) -> None:
-        self.module: nn.Module = classifier.head
-        self.weights = FlatWeights(self.module)
-        self.device = device
-        parts = (data.train, data.validation, data.test)
-        self.represented = {part: represent(classifier, part) for part in parts}
-        self.died = {part: part.died_N.to(device) for part in parts}
 
-    def loss(self, part: Partition, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the head's loss on some stays, and their logits."""
-        stays = stays.to(self.device)
-        logits = self.module(self.represented[part].index_select(0, stays))
-        return binary_cross_entropy_with_logits(logits, self.died[part].index_select(0, stays)), logits
+def _search(attempts: "_Attempts", recorder: Recorder) -> tuple[float, list[Trial]]:
+    job, fold = attempts.job, attempts.data.number
+    trials: list[Trial] = []
 
-    def logits(self, module: nn.Module, part: Partition) -> torch.Tensor:
-        """Return the logits of a part's stays, from the head or an average of it."""
-        return module(self.represented[part])
+    def heard(trial: Trial) -> None:
+        trials.append(trial)
+        recorder.trial_finished(fold, trial)
+
+    settings = job.params.schedules.optuna
+    epochs = min(settings.trial_epochs(job.cell.mode), job.epochs)
+    name = f"{job.cell.name}-fold-{fold}"
+    job.journals.mkdir(parents=True, exist_ok=True)
+    rate = search_rate(
+        lambda rate, report: attempts.train(rate, epochs, report),
+        settings,
+        epochs,
+        generator_for(job.params.seed, fold, SEARCH).initial_seed(),
+        name,
+        job.journals / f"{name}.journal",
+        heard,
+    )
+    return rate, trials
 
 
-class _UnfrozenTrainer:
-    """Trains the head and the imputer under it.
+class _Attempts:
+    """Trains one fold of a cell any number of times, each time from the same start.
 
-    Against overfitting, some observed cells are hidden from the imputer, and it goes on learning to fill them: its
-    reconstruction loss is added to the head's.
+    `classifier` and `trainer` are the last attempt's.
     """
 
-    def __init__(self, classifier: Classifier, data: FoldData, params: Params, device: torch.device) -> None:
-        self.module = classifier
-        self.weights = FlatWeights(classifier)  # before `learner`, whose graphs keep the places of the weights
-        self.device = device
-        self.settings = params.finetune
-        self.hidden_share = torch.tensor(params.finetune.hidden_share)
-        self.masks = generator_for(params.seed, data.number, HIDING)
-        self.learner = learner(classifier.imputer, data.train, params.finetune.batch_size, params.pretrain)
+    classifier: Classifier
+    trainer: Trainer
 
-    def loss(self, part: Partition, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss on some stays, the head's and the weighted reconstruction's, and their logits."""
-        reconstruction, last_BH = self.learner(*hide_cells(part, stays, self.hidden_share, self.masks, self.device))
-        logits = self.module.head(last_BH)
-        loss = binary_cross_entropy_with_logits(logits, part.died_N[stays].to(self.device))
-        return loss + self.settings.reconstruction_weight * reconstruction, logits
+    def __init__(self, job: FinetuneJob, data: FoldData) -> None:
+        self.job, self.data = job, data
+        self.device = choose_device(job.params.device)
+        self.represented: Represented | None = None
+        if job.cell.mode == "frozen":
+            classifier = self._new_classifier()
+            self.represented = {part: represent(classifier, part) for part in (data.train, data.validation, data.test)}
 
-    def logits(self, module: nn.Module, part: Partition) -> torch.Tensor:
-        """Return the logits of a part's stays, from the classifier or an average of it."""
-        assert isinstance(module, Classifier)
-        return module.head(represent(module, part))
+    def train(self, rate: float | None, epochs: int, report: Report) -> tuple[BestState, Curve]:
+        """Train for at most so many epochs; `rate` is that of schedule optuna."""
+        params, fold = self.job.params, self.data.number
+        self.classifier = self._new_classifier()
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(generator_for(params.seed, fold, DROPOUT).initial_seed())
+            if self.represented is None:
+                self.trainer = UnfrozenTrainer(self.classifier, self.data, params)
+            else:
+                self.trainer = FrozenTrainer(self.classifier, self.data, self.represented)
+            return _run_epochs(self.job, self.data, self.trainer, rate, epochs, report)
 
-
-def represent(classifier: Classifier, part: Partition) -> torch.Tensor:
-    """Return what the head reads of every stay of a part, (N, H), without gradient."""
-    device = classifier.imputer.device
-    with torch.no_grad():
-        batches = ((cells.to(device) for cells in part.batch(stays)) for stays in in_order(len(part)))
-        return torch.cat([classifier.represent(Views.read(*cells)) for cells in batches])
-
-
-def _risk(trainer: _FrozenTrainer | _UnfrozenTrainer, module: nn.Module, part: Partition) -> np.ndarray:
-    with torch.no_grad():
-        return torch.sigmoid(trainer.logits(module.eval(), part)).cpu().numpy()
+    def _new_classifier(self) -> Classifier:
+        job = self.job
+        classifier = build_classifier(job.cohort.values_NTD.shape, job.params, job.cell, self.data.number)
+        load_module("imputer", classifier.imputer, job.pretrained)
+        if job.frozen is not None:
+            start = {name: torch.from_numpy(array) for name, array in job.frozen.weights.items()}
+            load_module("head", classifier.head, start)
+        return classifier.to(self.device)
 
 
-def _unheard(fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
-    """Pass over an epoch of the head's training that comes before unfrozen training."""
-
-
-def _train(
-    trainer: _FrozenTrainer | _UnfrozenTrainer,
-    data: FoldData,
-    params: Params,
-    cell: Cell,
-    epochs: int,
-    rate_share: float,
-    report: Callable[[int, int, Mapping[str, float]], None],
-) -> tuple[BestState, list[dict[str, float]]]:
+def _run_epochs(
+    job: FinetuneJob, data: FoldData, trainer: Trainer, rate: float | None, epochs: int, report: Report
+) -> tuple[BestState, Curve]:
     """Train until validation AUC stops rising; what is judged and kept is the running average of the weights."""
-    settings, train = params.finetune, data.train
-    order = generator_for(params.seed, data.number, ORDER)
+    settings, train = job.params.finetune, data.train
+    order = generator_for(job.params.seed, data.number, ORDER)
     weights = trainer.weights
     optimizer = torch.optim.Adam([weights.vector], weight_decay=settings.weight_decay, fused=True)
-    schedule = SCHEDULES[cell.schedule](optimizer, params.schedules, rate_share)
+    schedule = make_schedule(
+        cast(NeuralSchedule, job.cell.schedule),
+        optimizer,
+        job.params.schedules,
+        1.0 if job.cell.mode == "frozen" else settings.unfrozen_rate_share,
+        -(-len(train) // settings.batch_size),
+        rate,
+    )
     averaged = RunningAverage(trainer.module, weights, settings.average_decay)
     best, history = BestState(averaged.module), []
     for epoch in range(epochs):
@@ -211,14 +207,15 @@ def _train(
             loss.backward()
             weights.clip_gradient(settings.gradient_norm)
             optimizer.step()
+            schedule.step_ended()
             averaged.update()
             logits.append(logits_B.detach())
             step_losses.append(loss.detach())
         losses = torch.stack(step_losses).tolist()
         train_risk = torch.sigmoid(torch.cat(logits)).cpu().numpy()
         train_died = train.died_N[torch.cat(batches)].numpy()
-        validation_risk = _risk(trainer, averaged.module, data.validation)
-        remedy = "lower the schedule's learning_rate in params.yaml"
+        validation_risk = trainer.risk(data.validation, averaged.module)
+        remedy = f"lower the rates of schedules.{job.cell.schedule} in params.yaml"
         check_converging((*losses, *validation_risk), data.number, epoch, remedy)
         trained = curve_scores(train_died, train_risk)
         validated = curve_scores(data.validation.died_N.numpy(), validation_risk)
@@ -231,10 +228,10 @@ def _train(
                 "validation_auc": validated["auc"],
             }
         )
-        report(data.number, epoch, history[-1])
+        report(epoch, history[-1])
         schedule.epoch_ended(validated["log_loss"])
         best.update(validated["auc"], epoch)
-        if best.stale >= settings.patience:
+        if job.early_stopping and best.stale >= settings.patience:
             break
     best.restore()
     trainer.module.load_state_dict(averaged.module.state_dict())

@@ -1,7 +1,7 @@
 """What a stage leaves in its artifacts folder: a weights file per fold, and result.json with all else."""
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from imputune.data.scaling import Scaler
 from imputune.errors import UserError
 from imputune.files import replacing_folder
+from imputune.training.recorder import Trial
 
-FORMAT = 1  # of result.json; raised when a reader of older files would misread them
+FORMAT = 2  # of result.json; raised when a reader of older files would misread them
 RESULT, PREDICTIONS = "result.json", "predictions.csv"
 
 
@@ -24,9 +25,10 @@ RESULT, PREDICTIONS = "result.json", "predictions.csv"
 class TrainedFold:
     """What training one fold returns.
 
-    weights: arrays under the prefixes `scaler.`, `imputer.` and, after fine-tuning, `head.`. scores: final scores
-    by name. history: one row of curves per epoch. imputation: scores on held-out test cells (pretraining).
-    predictions: stay_id, partition, died, risk of validation and test stays (fine-tuning).
+    weights: arrays under the prefixes `scaler.`, `imputer.` and, after fine-tuning, `head.`; empty where a head is no
+    network. scores: final scores by name. history: one row of curves per epoch. imputation: scores on held-out test
+    cells (pretraining). predictions: stay_id, partition, died, risk of validation and test stays (fine-tuning).
+    learning_rate and trials: what a search found, and tried.
     """
 
     fold: int
@@ -37,6 +39,8 @@ class TrainedFold:
     history: list[dict[str, float]]
     imputation: list[dict[str, Any]] = field(default_factory=list)
     predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    learning_rate: float | None = None
+    trials: list[Trial] = field(default_factory=list)
 
     @property
     def final_metrics(self) -> dict[str, float]:
@@ -71,28 +75,11 @@ def write_stage(folder: Path, about: dict[str, Any], folds: list[TrainedFold]) -
     `about` holds what the folds share (dataset, variables, params, run_id, ...). Raises UserError when the disk is
     full or the folder cannot be written; an earlier output then stays.
     """
-    content = (
-        {"format": FORMAT}
-        | about
-        | {
-            "folds": [
-                {
-                    "fold": result.fold,
-                    "scores": result.scores,
-                    "best_epoch": result.best_epoch,
-                    "seconds": result.seconds,
-                    "history": result.history,
-                    "imputation": result.imputation,
-                }
-                for result in folds
-            ]
-        }
-    )
+    content = {"format": FORMAT} | about | {"folds": [_told(result) for result in folds]}
     with replacing_folder(folder) as new:
         write_weights(new, folds)
         if any(len(result.predictions) for result in folds):
-            table = pd.concat([result.predictions.assign(fold=result.fold) for result in folds])
-            table.to_csv(new / PREDICTIONS, index=False)
+            _write_predictions(new, folds)
         (new / RESULT).write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -113,17 +100,47 @@ def read_result(folder: Path, remedy: str) -> dict[str, Any]:
     return content
 
 
+def read_fold(folder: Path, fold: int, remedy: str) -> TrainedFold:
+    """Read one fold of a stage's outputs back; raises UserError as `read_result` and `read_weights` do."""
+    [told] = [each for each in read_result(folder, remedy)["folds"] if each["fold"] == fold]
+    weights = read_weights(folder, fold) if _weights_file(folder, fold).exists() else {}
+    predictions = pd.DataFrame()
+    if (folder / PREDICTIONS).is_file():
+        table = pd.read_csv(folder / PREDICTIONS)
+        predictions = table[table["fold"] == fold].drop(columns="fold")
+    trials = [Trial(**trial) for trial in told.pop("trials")]
+    arrays = {name: tensor.numpy() for name, tensor in weights.items()}
+    return TrainedFold(weights=arrays, predictions=predictions, trials=trials, **told)
+
+
+def _told(result: TrainedFold) -> dict[str, Any]:
+    """Return what result.json says of a fold: all but its weights and predictions."""
+    names = [each.name for each in fields(TrainedFold) if each.name not in ("weights", "predictions", "trials")]
+    return {name: getattr(result, name) for name in names} | {"trials": [asdict(trial) for trial in result.trials]}
+
+
+def _write_predictions(folder: Path, folds: list[TrainedFold]) -> None:
+    table = pd.concat([result.predictions.assign(fold=result.fold) for result in folds])
+    table.to_csv(folder / PREDICTIONS, index=False)
+
+
+def _weights_file(folder: Path, fold: int) -> Path:
+    return folder / f"fold-{fold}.safetensors"
+
+
 def write_weights(folder: Path, folds: list[TrainedFold]) -> None:
-    """Write a safetensors file for each fold."""
+    """Write a safetensors file for each fold that has weights."""
     for result in folds:
+        if not result.weights:
+            continue
         # safetensors writes an array's memory as it lies, whatever its strides.
         arrays = {name: np.ascontiguousarray(array) for name, array in result.weights.items()}
-        save_file(arrays, folder / f"fold-{result.fold}.safetensors")
+        save_file(arrays, _weights_file(folder, result.fold))
 
 
 def read_weights(folder: Path, fold: int) -> dict[str, torch.Tensor]:
     """Read one fold's weights, as tensors on the CPU; raises UserError when the file is missing or broken."""
-    path = folder / f"fold-{fold}.safetensors"
+    path = _weights_file(folder, fold)
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

@@ -1,19 +1,23 @@
 """Folds side by side, a process each, one thread each; results do not depend on how many run at once."""
 
 import multiprocessing
+import os
 import pickle
-import queue
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.queues import Queue
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Lock
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
 from imputune.errors import UserError
-from imputune.training.recorder import Recorder
+from imputune.training.recorder import Recorder, Trial
 
 POLL_SECONDS = 0.2
 
@@ -32,20 +36,43 @@ class Finished(Protocol):
 
 Job = TypeVar("Job")
 Result = TypeVar("Result", bound=Finished)
-Event = tuple[int, int, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Task(Generic[Result]):
+    """One fold's work: `work(job, recorder)` in a worker, its reports to `recorder` and its result to `done` in here.
+
+    `work` must be a module-level function.
+    """
+
+    work: Callable[[Any, Recorder], Result]
+    job: Any
+    recorder: Recorder
+    done: Callable[[Result], None]
 
 
 class _Forwarder:
-    """A worker's recorder: sends epoch events to the parent process, which owns the real recorder."""
+    """A worker's recorder: sends what it hears to the parent process, which owns the real recorders.
 
-    def __init__(self, events: "Queue[Event]") -> None:
-        self.events = events
+    What was sent is in the pipe before the fold's result is, so that a result comes after all of its reports.
+    """
+
+    def __init__(self, events: Connection, lock: Lock) -> None:
+        self.events, self.lock = events, lock
+        self.task = -1
 
     def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        self.events.put((fold, epoch, dict(metrics)))
+        self._send("epoch", fold, epoch, dict(metrics))
+
+    def trial_finished(self, fold: int, trial: Trial) -> None:
+        self._send("trial_finished", fold, trial)
 
     def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
         raise RuntimeError("a fold's work returns its final scores; the parent records them")
+
+    def _send(self, method: str, *arguments: Any) -> None:
+        with self.lock:
+            self.events.send((self.task, method, arguments))
 
 
 _forwarder: _Forwarder
@@ -60,44 +87,64 @@ def settle() -> None:
     torch.set_flush_denormal(True)
 
 
-def _start_worker(events: "Queue[Event]") -> None:
+def _start_worker(events: Connection, lock: Lock) -> None:
     global _forwarder
-    _forwarder = _Forwarder(events)
+    _forwarder = _Forwarder(events, lock)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     settle()
 
 
-def _work_in_worker(work: Callable[[Job, Recorder], Result], pickled_job: bytes) -> Result:
+def _end_with_parent() -> None:
+    """End this process when the command's has ended, however it did: nobody is there for the result."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work_in_worker(task: int, work: Callable[[Any, Recorder], Result], pickled_job: bytes) -> Result:
     """Load the job here, where an error is the fold's own; in the pool's queue it would break the worker."""
+    _forwarder.task = task
     return work(pickle.loads(pickled_job), _forwarder)  # noqa: S301 (what this command's own process has written)
 
 
-def run_folds(
-    work: Callable[[Job, Recorder], Result], jobs: Sequence[Job], recorder: Recorder, workers: int
-) -> list[Result]:
-    """Do `work` for every job, at most `workers` at a time, and return the results in the jobs' order.
+def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
+    """Do tasks, at most `workers` at a time, in the order in which the iterator gives them.
 
-    `work` must be a module-level function, and reports its epochs through the recorder it is given; `recorder` hears
-    them in this process, and each fold's final scores when it is done. An interrupt (Ctrl-C) or an error in one fold
-    ends the others at once and is raised again.
+    The iterator is asked when a worker is free; None means that the next task has to wait for one that runs. The
+    tasks' recorders hear all reports, and each fold's final scores before `done` gets its result, in this process. An
+    interrupt (Ctrl-C) or an error in one fold ends the others at once and is raised again.
 
     Raises UserError when the system kills a worker.
     """
     context = multiprocessing.get_context("spawn")
-    events: Queue[Event] = context.Queue()
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (events,))
+    reader, writer = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (writer, context.Lock()))
+    pending: dict[int, tuple[Task[Result], Future[Result]]] = {}
+    number, exhausted = 0, False
     try:
-        # Plain pickles hold the tensors' numbers; those of multiprocessing hold two open files for each tensor.
-        futures = [pool.submit(_work_in_worker, work, pickle.dumps(job)) for job in jobs]
-        pending: set[Future[Result]] = set(futures)
-        while pending:
-            _forward(events, recorder)
-            done, pending = wait(pending, timeout=0)
-            for future in done:
+        while pending or not exhausted:
+            while len(pending) < workers and not exhausted:
+                try:
+                    task = next(tasks)
+                except StopIteration:
+                    exhausted = True
+                    break
+                if task is None:
+                    break
+                # Plain pickles hold the tensors' numbers; those of multiprocessing hold two open files for each tensor.
+                future = pool.submit(_work_in_worker, number, task.work, pickle.dumps(task.job))
+                pending[number] = task, future
+                number += 1
+            _forward(reader, pending, POLL_SECONDS)
+            for place in [place for place, (_, future) in pending.items() if future.done()]:
+                task, future = pending[place]
                 result = future.result()
-                _forward(events, recorder)
-                recorder.fold_finished(result.fold, result.final_metrics)
-        return [future.result() for future in futures]
+                _forward(reader, pending, 0.0)
+                del pending[place]
+                task.recorder.fold_finished(result.fold, result.final_metrics)
+                task.done(result)
     except BrokenProcessPool:
         raise UserError(
             "a worker process was killed, most often for lack of memory: lower workers in params.yaml"
@@ -108,13 +155,23 @@ def run_folds(
         pool.shutdown(cancel_futures=True)
 
 
-def _forward(events: "Queue[Event]", recorder: Recorder) -> None:
-    """Pass on the events that have come in, waiting shortly for the first."""
-    timeout = POLL_SECONDS
-    while True:
-        try:
-            fold, epoch, metrics = events.get(timeout=timeout)
-        except queue.Empty:
-            return
-        recorder.epoch(fold, epoch, metrics)
-        timeout = 0.0
+def run_folds(
+    work: Callable[[Job, Recorder], Result], jobs: Sequence[Job], recorder: Recorder, workers: int
+) -> list[Result]:
+    """Do `work` for every job and return the results in the jobs' order; see `run_tasks`."""
+    results: dict[int, Result] = {}
+
+    def tasks() -> Iterator[Task[Result] | None]:
+        for place, job in enumerate(jobs):
+            yield Task(work, job, recorder, partial(results.__setitem__, place))
+
+    run_tasks(tasks(), min(workers, len(jobs)))
+    return [results[place] for place in range(len(jobs))]
+
+
+def _forward(reader: Connection, pending: Mapping[int, tuple[Task[Result], Future[Result]]], seconds: float) -> None:
+    """Pass on the reports that have come in, waiting so long for the first."""
+    while reader.poll(seconds):
+        number, method, arguments = reader.recv()
+        getattr(pending[number][0].recorder, method)(*arguments)
+        seconds = 0.0

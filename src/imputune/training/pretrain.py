@@ -109,7 +109,7 @@ class Pretraining:
         """
         losses = []
         for stays in shuffled(len(self.train), self.settings.batch_size, self.order):
-            loss, _ = self.learner(*hide_cells(self.train, stays, self.rate_D, self.masks, self.device))
+            loss, *_ = self.learner(*hide_cells(self.train, stays, self.rate_D, self.masks, self.device))
             self.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_norm)

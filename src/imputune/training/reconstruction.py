@@ -38,17 +38,17 @@ class _Learner(nn.Module):
 
     def forward(
         self, values_BTD: torch.Tensor, visible_BTD: torch.Tensor, hidden_BTD: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the reconstruction loss, a scalar, and the representation `last`, (B, H)."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the reconstruction loss, a scalar, the representation `last`, (B, H), and the imputed (B, T, D)."""
         reconstruction = self.imputer(Views.read(values_BTD, visible_BTD))
         loss = reconstruction_loss(reconstruction, values_BTD, visible_BTD, hidden_BTD, self.settings)
-        return loss, reconstruction.last_BH
+        return loss, reconstruction.last_BH, reconstruction.imputed_BTD
 
 
 def learner(
     imputer: Csai, train: Partition, batch_size: int, settings: Pretrain
-) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """Return the function from a batch's `Cells` to (reconstruction loss, last_BH) that training goes through.
+) -> Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Return the function that training goes through, from a batch's `Cells` to what `_Learner.forward` returns.
 
     On a GPU, where the imputer then must be already, batches of the full size replay a graph.
     """

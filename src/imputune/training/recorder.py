@@ -5,7 +5,22 @@ writes to MLflow. Events of all folds of a command go to one recorder, from one 
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Curve = list[dict[str, float]]
+"""One row of metrics per epoch."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a search: the learning rate it tried, how it ended, its lowest validation loss, its curve."""
+
+    number: int
+    learning_rate: float
+    state: Literal["complete", "pruned"]
+    validation_loss: float
+    curve: Curve
 
 
 class Recorder(Protocol):
@@ -17,5 +32,21 @@ class Recorder(Protocol):
         NaN means that the metric is undefined for this epoch, for instance an AUC over a single class.
         """
 
+    def trial_finished(self, fold: int, trial: Trial) -> None:
+        """Take a trial of a fold's search, once it has ended."""
+
     def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
         """Take the final scores of a fold, once, after its last epoch; NaN means undefined."""
+
+
+class Unheard:
+    """A recorder that passes over everything."""
+
+    def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Pass over an epoch."""
+
+    def trial_finished(self, fold: int, trial: Trial) -> None:
+        """Pass over a trial."""
+
+    def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
+        """Pass over the end of a fold."""

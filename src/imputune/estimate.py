@@ -1,0 +1,53 @@
+"""How long a command will still take, from what its parts took so far."""
+
+from collections import defaultdict
+from statistics import fmean
+
+from imputune.cells import Cell
+
+
+class TimeLeft:
+    """Folds done and to do, and the time for the rest, judged by finished folds of the most similar cells."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)
+        self._waiting: set[tuple[Cell, int]] = set()
+        self._done = 0
+
+    def took(self, cell: Cell, seconds: float) -> None:
+        """Learn from a fold that was finished earlier."""
+        for kind in _kinds(cell):
+            self._seconds[kind].append(seconds)
+
+    def add(self, cell: Cell, fold: int) -> None:
+        """Take note of a fold to do."""
+        self._waiting.add((cell, fold))
+
+    def done(self, cell: Cell, fold: int, seconds: float) -> None:
+        """Take note that a fold is done, and how long it took."""
+        self._waiting.remove((cell, fold))
+        self._done += 1
+        self.took(cell, seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the rest will take; 0 before any fold is done."""
+        expected = [self._expected(cell) for cell, _ in self._waiting]
+        return sum(expected) / min(self.workers, len(expected)) if expected else 0.0
+
+    def __str__(self) -> str:
+        """Say it in words: 12 of 90 folds done, about 1 h 20 min left."""
+        minutes = round(self.seconds / 60)
+        hours, rest = divmod(minutes, 60)
+        left = f"{hours} h {rest} min" if hours else f"{rest} min" if minutes else f"{self.seconds:.0f} s"
+        return f"{self._done} of {self._done + len(self._waiting)} folds done, about {left} left"
+
+    def _expected(self, cell: Cell) -> float:
+        return next((fmean(self._seconds[kind]) for kind in _kinds(cell) if self._seconds[kind]), 0.0)
+
+
+def _kinds(cell: Cell) -> list[tuple[str, ...]]:
+    """Return what a cell is, from itself to any cell of its mode, to any at all."""
+    own, kin = tuple(cell.tags().values()), (cell.head, cell.mode, cell.schedule)
+    return [own, kin, (cell.head, cell.mode), (cell.mode, cell.schedule), (cell.mode,), ()]

@@ -1,0 +1,106 @@
+"""Heads that are no networks: gradient boosting and a support vector machine on fixed features.
+
+Shape letters: N stays, F features.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from xgboost import XGBClassifier
+
+Labelled = tuple[np.ndarray, np.ndarray]
+"""Features (N, F), NaN where a stay has none, and outcomes 0/1 (N,)."""
+
+
+class Shallow(Protocol):
+    """An estimator fitted on training stays, with what it leaves open chosen on validation stays."""
+
+    def fit(self, train: Labelled, validation: Labelled, seed: int) -> None:
+        """Fit on training stays; validation stays choose the number of trees or the cost, and calibrate risks."""
+
+    def risk(self, features_NF: np.ndarray) -> np.ndarray:
+        """Return the risk of in-hospital death of each stay, float64 (N,), in [0, 1]."""
+
+
+class Xgboost:
+    """Gradient-boosted trees; boosting stops when the validation AUC has not risen for `patience` trees.
+
+    Deaths weigh as much as survivors; a sigmoid fitted on validation stays turns scores into risks again, which leaves
+    their order, and so the AUC, as it is.
+    """
+
+    def __init__(
+        self, trees: int, patience: int, learning_rate: float, max_depth: int, stay_share: float, feature_share: float
+    ) -> None:
+        self.settings: dict[str, Any] = {
+            "n_estimators": trees,
+            "early_stopping_rounds": patience,
+            "learning_rate": learning_rate,
+            "max_depth": max_depth,
+            "subsample": stay_share,
+            "colsample_bytree": feature_share,
+        }
+
+    def fit(self, train: Labelled, validation: Labelled, seed: int) -> None:
+        """Fit the trees, then the sigmoid."""
+        model = XGBClassifier(
+            **self.settings,
+            scale_pos_weight=_survivors_per_death(train[1]),
+            eval_metric="auc",
+            tree_method="hist",
+            n_jobs=1,
+            random_state=seed,
+        )
+        model.fit(*train, eval_set=[validation], verbose=False)
+        self.calibrated = _calibrate(model, validation)
+
+    def risk(self, features_NF: np.ndarray) -> np.ndarray:
+        """Return each stay's risk, (N,)."""
+        return self.calibrated.predict_proba(features_NF)[:, 1]
+
+
+class Svm:
+    """Support vector machine with a radial kernel on standardised features, holes at the mean, classes balanced.
+
+    The cost with the best validation AUC is kept; a sigmoid fitted on validation stays turns its decision scores into
+    risks (Platt 1999).
+    """
+
+    def __init__(self, costs: tuple[float, ...]) -> None:
+        self.costs = costs
+
+    def fit(self, train: Labelled, validation: Labelled, seed: int) -> None:
+        """Fit a machine for each cost, keep the best, then fit the sigmoid; `seed` has no effect, nothing is drawn."""
+
+        def score(model: Pipeline) -> float:
+            return float(roc_auc_score(validation[1], model.decision_function(validation[0])))
+
+        models = [self._machine(cost).fit(*train) for cost in self.costs]
+        self.calibrated = _calibrate(max(models, key=score), validation)
+
+    def risk(self, features_NF: np.ndarray) -> np.ndarray:
+        """Return each stay's risk, (N,)."""
+        return self.calibrated.predict_proba(features_NF)[:, 1]
+
+    def _machine(self, cost: float) -> Pipeline:
+        machine = SVC(C=cost, kernel="rbf", gamma="scale", class_weight="balanced")
+        return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), machine)
+
+
+SHALLOW: dict[str, type[Xgboost] | type[Svm]] = {"xgboost": Xgboost, "svm": Svm}
+
+
+def _calibrate(model: Any, validation: Labelled) -> CalibratedClassifierCV:
+    return CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid").fit(*validation)
+
+
+def _survivors_per_death(died_N: np.ndarray) -> float:
+    deaths = int(died_N.sum())
+    return (len(died_N) - deaths) / max(deaths, 1)

@@ -1,0 +1,30 @@
+"""Trials of a search as runs of their own, nested in the fold's that searched."""
+
+import time
+from collections.abc import Mapping
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+
+from imputune.training.recorder import Trial
+
+TRIAL_TAG = "imputune.trial"
+STATE_TAG = "imputune.trial_state"
+BATCH_METRICS = 1000  # mlflow's own limit
+
+
+def log_trial(client: MlflowClient, experiment_id: str, trial: Trial, tags: Mapping[str, str]) -> None:
+    """Store a trial with its learning rate and its curve; a pruned one ends as KILLED and is tagged so.
+
+    `tags` name the parent run. Raises what the client does.
+    """
+    own = {TRIAL_TAG: str(trial.number), STATE_TAG: trial.state}
+    run_id = client.create_run(experiment_id, tags={**tags, **own}, run_name=f"trial-{trial.number}").info.run_id
+    now_ms = time.time_ns() // 1_000_000
+    points = [
+        Metric(name, value, now_ms, epoch) for epoch, row in enumerate(trial.curve) for name, value in row.items()
+    ]
+    client.log_batch(run_id, params=[Param("learning_rate", str(trial.learning_rate))], synchronous=True)
+    for start in range(0, len(points), BATCH_METRICS):
+        client.log_batch(run_id, metrics=points[start : start + BATCH_METRICS], synchronous=True)
+    client.set_terminated(run_id, "FINISHED" if trial.state == "complete" else "KILLED")

@@ -1,0 +1,59 @@
+"""Heads that are no networks, on features that a frozen imputer gives or on plain statistics, one fold at a time."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from imputune.config import Input
+from imputune.data.partitions import Partition, divide
+from imputune.data.summary import summarise
+from imputune.data.views import Views
+from imputune.models.csai import Csai, Reconstruction
+from imputune.models.shallow import SHALLOW
+from imputune.training.finetune import FinetuneJob
+from imputune.training.loop import generator_for, in_order
+from imputune.training.outputs import TrainedFold, load_module, load_scaler
+from imputune.training.pretrain import csai_sizes
+from imputune.training.recorder import Recorder
+from imputune.training.scoring import score
+
+SEED = 15  # the purpose of the generator that seeds an estimator; see `finetune` for the others
+
+
+def baseline_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
+    """Fit a shallow head on a fold's training stays and score it once on the test stays; nothing is reported.
+
+    Inputs: `hidden`, the representation `last`; `imputed`, the imputed series, its hours side by side; `summary`, the
+    statistics of `data.summary`, to which the imputer adds nothing.
+
+    Source: paper, section V.A (non-neural classifiers); `summary` is ours.
+    """
+    started = time.perf_counter()
+    params = job.params
+    data = divide(job.cohort, job.fold, load_scaler(job.pretrained))
+    _, hours, variables = job.cohort.values_NTD.shape
+    imputer = Csai(csai_sizes(params, variables, hours))
+    load_module("imputer", imputer, job.pretrained)
+    parts = (data.train, data.validation, data.test)
+    features = {part: _features(imputer, part, job.cell.input) for part in parts}
+    settings = getattr(params.shallow, job.cell.head).model_dump()
+    model = SHALLOW[job.cell.head](**settings)
+    train, validation = ((features[part], part.died_N.numpy().astype(int)) for part in parts[:2])
+    model.fit(train, validation, generator_for(params.seed, data.number, SEED).initial_seed() % 2**31)
+    scores, predictions = score(data, lambda part: model.risk(features[part]))
+    seconds = time.perf_counter() - started
+    return TrainedFold(data.number, {}, scores, 0, seconds, [], predictions=predictions)
+
+
+def _features(imputer: Csai, part: Partition, reads: Input) -> np.ndarray:
+    """Return a part's features, float32 (N, F)."""
+    if reads == "summary":
+        return summarise(part.values_NTD.numpy(), part.observed_NTD.numpy())
+    chosen: Callable[[Reconstruction], torch.Tensor] = (
+        (lambda made: made.last_BH) if reads == "hidden" else (lambda made: made.imputed_BTD.flatten(1))
+    )
+    with torch.no_grad():
+        batches = [chosen(imputer(Views.read(*part.batch(stays)))) for stays in in_order(len(part))]
+    return torch.cat(batches).numpy()
