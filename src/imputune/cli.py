@@ -122,14 +122,16 @@ def folds_command(dataset: Dataset = None) -> None:
 @app.command("pretrain")
 def pretrain_command(dataset: Dataset = None) -> None:
     """Pretrain CSAI on every fold, and score it on held-out cells beside simple imputers."""
-    from imputune.evaluation.comparison import IMPUTER_HEADER, imputer_lines, imputer_rows
+    from imputune.evaluation.rows import imputer_rows
+    from imputune.evaluation.tables import imputers_table
     from imputune.project import Project
     from imputune.stages import run_pretrain
 
     project = Project.open(find_root(Path.cwd()), dataset)
     result = run_pretrain(project, watched)
     rows = imputer_rows([fold.imputation for fold in result["results"]])
-    print_table(f"Imputers of {project.dataset}, run {result['run_id']}", IMPUTER_HEADER, imputer_lines(rows))
+    table = imputers_table(rows)
+    print_table(f"Imputers of {project.dataset}, run {result['run_id']}", table.header, table.lines)
 
 
 @app.command("finetune")
@@ -210,22 +212,19 @@ def overfit_command(
 
 @app.command("compare")
 def compare_command(dataset: Dataset = None, as_json: AsJson = False) -> None:
-    """Build the tables of a dataset from its tracked runs, and write them to results/<dataset>."""
+    """Build the paper's tables and figures from tracked runs, print them, and write them to results/<dataset>."""
     from imputune.compare import run_compare
-    from imputune.evaluation.comparison import CELL_HEADER, IMPUTER_HEADER, cell_lines, imputer_lines
     from imputune.project import Project
 
     comparison = run_compare(Project.open(find_root(Path.cwd()), dataset))
     if as_json:
         typer.echo(json.dumps(comparison.as_json(), indent=1))
         return
-    title = f"{comparison.dataset}: {comparison.stays:,} stays, {comparison.deaths:,} deaths"
-    print_table(title, CELL_HEADER, cell_lines(comparison.rows))
-    print_table(
-        "Imputation of hidden cells, in training deviations",
-        IMPUTER_HEADER,
-        imputer_lines(comparison.imputers),
-    )
+    typer.echo(comparison.title)
+    for table in comparison.tables():
+        print_table(table.title, table.header, table.lines)
+        if table.remark:
+            screen.print(table.remark)
     for note in comparison.notes:
         screen.print(f"note: {note}")
 

@@ -1,37 +1,64 @@
 """The comparison stage: tracked runs, or stage outputs where a run is gone, to the tables in results/<dataset>."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from matplotlib.figure import Figure
+
+from imputune.cells import PARTS, PROTOCOL
 from imputune.data.cohort import cohort_hash
+from imputune.data.folds import folds_hash
 from imputune.errors import UserError
-from imputune.evaluation.comparison import Comparison, Row, imputer_rows, make_row, to_markdown
-from imputune.files import replace_text
+from imputune.evaluation.comparison import Comparison
+from imputune.evaluation.figures import (
+    calibration_figure,
+    mean_curves_figure,
+    parameters_figure,
+    to_png,
+    to_svg,
+)
+from imputune.evaluation.metrics import reliability
+from imputune.evaluation.rows import Row, imputer_rows, make_row
+from imputune.files import replace_bytes, replace_text
 from imputune.project import EXPERIMENT, Project, track
 from imputune.tracking.history import RunRecord, finished_runs
-from imputune.training.outputs import RESULT, read_result
+from imputune.training.outputs import PREDICTIONS, RESULT, differences, read_result
+from imputune.training.search import brackets
 
-CELL = ("head", "mode", "input", "schedule")
 Key = tuple[str, ...]
 COUNTS = ("num_parameters", "trainable_parameters")
+ORDER = {tuple(cell.tags().values()): place for place, cell in enumerate(PROTOCOL)}
+ORIGIN = {
+    "cohort_hash": "data",
+    "folds_hash": "folds",
+    "variables": "variables",
+    "seed": "seed",
+    "imputer_run_id": "imputer",
+}
+"""What an output may be made of, and what it is called where it differs."""
 
 
 def run_compare(project: Project) -> Comparison:
     """Compare every fine-tuned cell of the project's dataset, write and track the tables, return the comparison.
 
     A cell that stands in artifacts is read from the run that made it, or from the artifacts where that run is gone or
-    did not finish; another cell from its newest finished run. What is of other data, or of another imputer than the one
-    in artifacts, is left out and named. Raises UserError when nothing was fine-tuned or pretrained yet.
+    did not finish; another cell from its newest finished run. What is of other data or folds, or of another imputer
+    than the one in artifacts, is left out, and what differs is named. Raises UserError when nothing was fine-tuned or
+    pretrained yet.
     """
     remedy = f"run `imputune pretrain {project.dataset}` (or `dvc repro`) first"
     imputer = read_result(project.imputer_folder, remedy)
     digest = cohort_hash(project.cohort_folder)
     if imputer["cohort_hash"] != digest:
         raise UserError(f"the imputer in artifacts was trained on other data than {project.cohort_folder}: {remedy}")
+    if project.folds_file.is_file() and imputer["folds_hash"] != folds_hash(project.folds_file):
+        raise UserError(f"the imputer in artifacts was trained on other folds than {project.folds_file}: {remedy}")
     with track(project, digest, "compare", {}, {}, folds=()) as run:
-        rows, notes = _rows(project, imputer)
+        outputs, notes = _outputs(project, imputer)
+        rows = _rows(project, imputer, outputs, notes)
         if not rows:
             why = f" ({'; '.join(notes)})" if notes else ""
             raise UserError(
@@ -42,33 +69,49 @@ def run_compare(project: Project) -> Comparison:
             imputer["stays"],
             imputer["deaths"],
             digest,
-            tuple(rows[key] for key in sorted(rows)),
+            1 / (len(imputer["folds"]) - 2),  # a part is for testing, one for validation, the rest for training
+            tuple(rows[key] for key in sorted(rows, key=lambda key: ORDER.get(key, len(ORDER)))),
             tuple(imputer_rows([fold["imputation"] for fold in imputer["folds"]])),
-            tuple(notes),
+            (*notes, *_search_notes(outputs.values())),
         )
-        _write(comparison, project.results_folder)
-        run.log_text(to_markdown(comparison), "comparison.md")
+        figures = dict(_figures(project, comparison, outputs, imputer))
+        _write(comparison, figures, project.results_folder)
+        run.log_text(comparison.to_markdown(), "comparison.md")
+        for name, figure in figures.items():
+            run.log_figure(figure, f"figures/{name}.png")
     return comparison
 
 
-def _rows(project: Project, imputer: Mapping[str, Any]) -> tuple[dict[Key, Row], list[str]]:
-    runs = {run.run_id: run for run in finished_runs(project.root, EXPERIMENT, "finetune", project.dataset)}
-    rows: dict[Key, Row] = {}
+def _outputs(project: Project, imputer: Mapping[str, Any]) -> tuple[dict[Key, dict[str, Any]], list[str]]:
+    """Return the cells' outputs in artifacts that belong to the imputer there, and what was left out and why."""
+    found: dict[Key, dict[str, Any]] = {}
     notes = []
+    ours = {name: imputer[name] for name in ORIGIN if name != "imputer_run_id"} | {"imputer_run_id": imputer["run_id"]}
     for folder in sorted(path.parent for path in project.cells_folder.glob(f"*/{RESULT}")):
         result = read_result(folder, f"delete {folder}, or fine-tune that cell again")
-        if (result["cohort_hash"], result["imputer_run_id"]) != (imputer["cohort_hash"], imputer["run_id"]):
-            notes.append(f"{folder.name} in artifacts is of other data or another imputer, and was left out")
-            continue
-        key = tuple(result["cell"][name] for name in CELL)
+        if differing := differences(result, ours):
+            words = " and ".join(ORIGIN[name] for name in differing)
+            notes.append(f"{folder.name} in artifacts is of other {words}, and was left out")
+        else:
+            found[tuple(result["cell"][part] for part in PARTS)] = result
+    return found, notes
+
+
+def _rows(
+    project: Project, imputer: Mapping[str, Any], outputs: Mapping[Key, dict[str, Any]], notes: list[str]
+) -> dict[Key, Row]:
+    runs = {run.run_id: run for run in finished_runs(project.root, EXPERIMENT, "finetune", project.dataset)}
+    rows: dict[Key, Row] = {}
+    for key, result in outputs.items():
+        calibration = _calibration(project.cells_folder / "-".join(key))
         run = runs.get(result["run_id"])
         if run is not None:
-            rows[key] = _row_of_run(project.dataset, run)
+            rows[key] = _row_of_run(project.dataset, run, calibration)
         else:
-            rows[key] = _row_of_outputs(project.dataset, result)
-            notes.append(f"{folder.name}: its run {result['run_id']} is gone or unfinished, read from artifacts")
+            rows[key] = _row_of_outputs(project.dataset, result, calibration)
+            notes.append(f"{'-'.join(key)}: its run {result['run_id']} is gone or unfinished, read from artifacts")
     _add_other_runs(project, imputer, runs.values(), rows, notes)
-    return rows, notes
+    return rows
 
 
 def _add_other_runs(
@@ -77,48 +120,113 @@ def _add_other_runs(
     """Add the newest run of each cell that artifacts do not hold; `runs` are newest first."""
     left_out = 0
     for run in runs:
-        key = tuple(run.tags[f"imputune.{name}"] for name in CELL)
+        key = tuple(run.tags[f"imputune.{part}"] for part in PARTS)
         if key in rows:
             continue
         ours = (imputer["cohort_hash"], imputer["run_id"], len(imputer["folds"]))
         if (run.tags["imputune.cohort_hash"], run.tags["imputune.imputer_run"], len(run.folds)) != ours:
             left_out += 1
             continue
-        rows[key] = _row_of_run(project.dataset, run)
+        rows[key] = _row_of_run(project.dataset, run, [])
         notes.append(f"{'-'.join(key)}: not in artifacts, read from its newest run {run.run_id}")
     if left_out:
         notes.append(f"{left_out} finished runs of other data, folds or another imputer were left out")
 
 
-def _row_of_run(dataset: str, run: RunRecord) -> Row:
+def _calibration(folder: Path) -> list[dict[str, float]]:
+    """Return the points of the calibration curve over all test stays of a cell's output."""
+    table = pd.read_csv(folder / PREDICTIONS)
+    test = table[table["partition"] == "test"]
+    return reliability(test["died"].to_numpy(), test["risk"].to_numpy())
+
+
+def _row_of_run(dataset: str, run: RunRecord, calibration: list[dict[str, float]]) -> Row:
     return make_row(
         dataset,
-        {name: run.tags[f"imputune.{name}"] for name in CELL},
-        {name: int(run.metrics[name]) for name in COUNTS},
+        {part: run.tags[f"imputune.{part}"] for part in PARTS},
+        {name: int(run.metrics[name]) if name in run.metrics else None for name in COUNTS},
         run.metrics["seconds"],
         [{"fold": fold.fold} | fold.metrics for fold in run.folds],
         run.run_id,
         "tracked run",
+        calibration,
     )
 
 
-def _row_of_outputs(dataset: str, result: Mapping[str, Any]) -> Row:
-    folds = [{"fold": fold["fold"]} | fold["scores"] for fold in result["folds"]]
+def _row_of_outputs(dataset: str, result: Mapping[str, Any], calibration: list[dict[str, float]]) -> Row:
     return make_row(
         dataset,
-        {name: result["cell"][name] for name in CELL},
+        {part: result["cell"][part] for part in PARTS},
         {name: result[name] for name in COUNTS},
         sum(fold["seconds"] for fold in result["folds"]),
-        folds,
+        [{"fold": fold["fold"]} | fold["scores"] for fold in result["folds"]],
         result["run_id"],
         "stage outputs",
+        calibration,
     )
 
 
-def _write(comparison: Comparison, folder: Path) -> None:
+def _search_notes(outputs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Say of each mode's searches how much the sampler could learn, and whether other folds' stays were seen."""
+    searched: dict[str, list[Mapping[str, Any]]] = {}
+    for result in outputs:
+        if result["cell"]["schedule"] == "optuna":
+            searched.setdefault(result["cell"]["mode"], []).append(result)
+    for mode, results in searched.items():
+        settings = results[0]["params"]["schedules"]["optuna"]
+        budget = results[0]["params"]["budget"][f"{mode}_epochs"]
+        searches = [fold["trials"] for result in results for fold in result["folds"] if fold["trials"]]
+        trials, pruned = settings["trials"], sum(trial["state"] == "pruned" for each in searches for trial in each)
+        parts = brackets(settings["reduction_factor"], min(settings[f"{mode}_trial_epochs"], budget))
+        guided = max(0, trials - parts * settings["startup_trials"])
+        yield (
+            f"optuna, {mode}: {trials} trials a search in {parts} Hyperband brackets, each with a sampler of its own "
+            f"that draws its first {settings['startup_trials']} at random: about {guided} of {trials} were guided by "
+            f"what came before, so this is closer to random search; {len(searches)} searches, "
+            f"{pruned} of {sum(map(len, searches))} trials pruned"
+        )
+        if settings[f"{mode}_scope"] == "first_fold":
+            yield (
+                f"optuna, {mode}: fold 0 searched for all folds; its validation stays are test stays of fold 1 and "
+                "training stays of others, so that one number, the learning rate, has seen them"
+            )
+
+
+def _figures(
+    project: Project, comparison: Comparison, outputs: Mapping[Key, dict[str, Any]], imputer: Mapping[str, Any]
+) -> Iterator[tuple[str, Figure]]:
+    for mode in ("frozen", "unfrozen"):
+        if figure := parameters_figure(comparison.rows, mode, comparison.references):
+            yield f"parameters-{mode}", figure
+    if figure := calibration_figure(comparison.rows):
+        yield "calibration", figure
+    curves = {"-".join(key): _histories(outputs[key]) for key in ORDER if key in outputs and key[3] == "plateau"}
+    if curves:
+        yield "curves", mean_curves_figure(curves, "auc")
+    overfit = {}
+    for path in sorted(project.overfit_folder.glob(f"*/{RESULT}")):
+        result = read_result(path.parent, f"delete {path.parent}, or run `imputune overfit` again")
+        if result["imputer_run_id"] == imputer["run_id"]:
+            overfit[path.parent.name] = _histories(result)
+    if overfit:
+        yield "overfitting", mean_curves_figure(overfit, "auc")
+
+
+def _histories(result: Mapping[str, Any]) -> dict[int, list[dict[str, float]]]:
+    return {fold["fold"]: fold["history"] for fold in result["folds"]}
+
+
+def _write(comparison: Comparison, figures: Mapping[str, Figure], folder: Path) -> None:
     for name, text in (
-        ("comparison.md", to_markdown(comparison)),
+        ("comparison.md", comparison.to_markdown()),
+        ("comparison.tex", comparison.to_latex()),
         ("results.json", json.dumps(comparison.as_json(), indent=1) + "\n"),
         ("metrics.json", json.dumps(comparison.metrics(), indent=1) + "\n"),
     ):
         replace_text(folder / name, text)
+    for name, figure in figures.items():
+        replace_bytes(folder / "figures" / f"{name}.png", to_png(figure))
+        replace_bytes(folder / "figures" / f"{name}.svg", to_svg(figure))
+    for path in (folder / "figures").glob("*.*"):
+        if path.stem not in figures:
+            path.unlink()  # of a comparison before this one

@@ -28,7 +28,15 @@ from imputune.tracking.runs import TrackedRun
 from imputune.training.baselines import baseline_fold
 from imputune.training.checkpoints import Checkpoints
 from imputune.training.finetune import FinetuneJob, build_classifier, finetune_fold
-from imputune.training.outputs import RESULT, TrainedFold, read_fold, read_result, read_weights, write_stage
+from imputune.training.outputs import (
+    RESULT,
+    TrainedFold,
+    differences,
+    read_fold,
+    read_result,
+    read_weights,
+    write_stage,
+)
 from imputune.training.parallel import Task, run_tasks
 from imputune.training.recorder import Recorder, Unheard
 
@@ -106,17 +114,6 @@ def expected(project: Project, data: Divided, imputer_run_id: str, cell: Cell) -
         "imputer_run_id": imputer_run_id,
         "params": settings,
     }
-
-
-def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Return the dotted names of what differs between two outputs' descriptions, as far as `wanted` goes."""
-    names = []
-    for key, value in wanted.items():
-        if isinstance(value, dict):
-            names += [f"{key}.{name}" for name in differences(found.get(key) or {}, value)]
-        elif found.get(key) != value:
-            names.append(key)
-    return names
 
 
 @dataclass

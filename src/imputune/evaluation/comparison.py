@@ -1,133 +1,64 @@
-"""From scores by fold to the tables people read."""
+"""All that compare reports of one dataset, as data, tables and pages."""
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from imputune.evaluation.paper import TEST_AUC
-
-SCORES = ("validation_auc", "test_auc", "test_auprc", "test_brier")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One fine-tuned cell: scores as mean and sample deviation over folds, seconds summed over folds.
-
-    num_parameters counts the head alone, as the paper does; trainable_parameters all that fine-tuning moves.
-    source says what the row was read from: a tracked run, or stage outputs where the run is gone.
-    """
-
-    head: str
-    mode: str
-    input: str
-    schedule: str
-    num_parameters: int
-    trainable_parameters: int
-    val_auc_mean: float
-    val_auc_std: float
-    test_auc_mean: float
-    test_auc_std: float
-    test_auprc_mean: float
-    test_auprc_std: float
-    test_brier_mean: float
-    test_brier_std: float
-    paper_test_auc: float | None
-    seconds: float
-    run_id: str
-    source: str
-    folds: tuple[dict[str, Any], ...]
-
-
-def make_row(
-    dataset: str,
-    cell: Mapping[str, str],
-    counts: Mapping[str, int],
-    seconds: float,
-    folds: Sequence[Mapping[str, Any]],
-    run_id: str,
-    source: str,
-) -> Row:
-    """Aggregate a cell's folds, each a mapping with fold and the names in SCORES.
-
-    `cell` names head, mode, input and schedule; `counts` has num_parameters and trainable_parameters.
-    """
-    spread = {name: _mean_and_deviation([float(fold[name]) for fold in folds]) for name in SCORES}
-    means: dict[str, Any] = {
-        f"{name.replace('validation', 'val')}_{statistic}": value
-        for name, pair in spread.items()
-        for statistic, value in zip(("mean", "std"), pair, strict=True)
-    }
-    return Row(
-        head=cell["head"],
-        mode=cell["mode"],
-        input=cell["input"],
-        schedule=cell["schedule"],
-        num_parameters=counts["num_parameters"],
-        trainable_parameters=counts["trainable_parameters"],
-        **means,
-        paper_test_auc=TEST_AUC.get((dataset, cell["head"], cell["mode"])),
-        seconds=seconds,
-        run_id=run_id,
-        source=source,
-        folds=tuple({"fold": fold["fold"]} | {name: fold[name] for name in SCORES} for fold in folds),
-    )
-
-
-@dataclass(frozen=True)
-class ImputerRow:
-    """One imputer under one way of hiding cells of one partition: error, mean and sample deviation over folds."""
-
-    imputer: str
-    hiding: str
-    partition: str
-    mae_mean: float
-    mae_std: float
-    mre_mean: float
-    mre_std: float
-    mae_by_variable: dict[str, float]
-    mre_by_variable: dict[str, float]
-
-
-def imputer_rows(folds: Sequence[Sequence[Mapping[str, Any]]]) -> list[ImputerRow]:
-    """Aggregate the imputation scores of each fold (see `metrics.imputation_scores`), in their order."""
-    grouped: dict[tuple[str, str, str], dict[str, list[Mapping[str, Any]]]] = {}
-    for fold in folds:
-        for row in fold:
-            group = grouped.setdefault((row["imputer"], row["hiding"], row["partition"]), {})
-            group.setdefault(row["variable"], []).append(row)
-    rows = []
-    for key, by_variable in grouped.items():
-        overall = by_variable.pop("all")
-        spreads = [_mean_and_deviation([float(row[measure]) for row in overall]) for measure in ("mae", "mre")]
-        mae, mre = (
-            {name: statistics.fmean(float(row[measure]) for row in rows) for name, rows in by_variable.items()}
-            for measure in ("mae", "mre")
-        )
-        rows.append(ImputerRow(*key, *spreads[0], *spreads[1], mae, mre))
-    return rows
+from imputune.evaluation.paper import REFERENCE_DATASET, REFERENCES
+from imputune.evaluation.rows import ImputerRow, Row
+from imputune.evaluation.tables import (
+    Table,
+    cells_table,
+    imputers_table,
+    protocol_table,
+    references_table,
+    shallow_table,
+    time_table,
+    verdicts_table,
+)
+from imputune.evaluation.verdicts import CITATION, Verdict, judge
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that compare reports of one dataset; notes say what was left out, or read from where."""
+    """Rows of cells and imputers, and notes: what was left out, or read from where, and what to know of a search.
+
+    test_to_train: test stays of a fold over its training stays.
+    """
 
     dataset: str
     stays: int
     deaths: int
     cohort_hash: str
+    test_to_train: float
     rows: tuple[Row, ...]
     imputers: tuple[ImputerRow, ...]
     notes: tuple[str, ...]
 
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What the folds say of the paper's claims."""
+        return judge(self.rows, self.test_to_train)
+
+    @property
+    def references(self) -> Mapping[str, float]:
+        """Test AUCs on this dataset that the paper quotes, of other protocols."""
+        return REFERENCES if self.dataset == REFERENCE_DATASET else {}
+
+    @property
+    def title(self) -> str:
+        """The dataset and its size in words."""
+        return f"{self.dataset}: {self.stays:,} stays, {self.deaths:,} deaths"
+
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        return asdict(self)
+        verdicts = {"test": CITATION, "verdicts": [asdict(verdict) for verdict in self.verdicts]}
+        return asdict(self) | {"claims": verdicts, "references_of_other_protocols": dict(self.references)}
 
     def metrics(self) -> dict[str, Any]:
         """Return the scores alone, without times and run ids: equal for equal code, data and parameters."""
         cells = {
-            f"{row.head}-{row.mode}-{row.input}-{row.schedule}": {
+            row.name: {
                 name: round(value, 6)
                 for name, value in asdict(row).items()
                 if name.endswith(("_mean", "_std")) and isinstance(value, float)
@@ -137,72 +68,25 @@ class Comparison:
         imputers = {f"{row.imputer}-{row.hiding}-{row.partition}": round(row.mae_mean, 6) for row in self.imputers}
         return {"cells": cells, "imputer_mae": imputers}
 
+    def tables(self) -> list[Table]:
+        """Return every table for which there is something to show."""
+        found = [
+            protocol_table(self.dataset, "frozen", self.rows),
+            protocol_table(self.dataset, "unfrozen", self.rows),
+            shallow_table(self.rows),
+            verdicts_table(self.verdicts),
+            cells_table(self.rows),
+            time_table(self.rows),
+            references_table() if self.references else None,
+            imputers_table(self.imputers),
+        ]
+        return [table for table in found if table is not None]
 
-CELL_HEADER = ("head", "mode", "input", "schedule", "params", "val AUC", "test AUC", "paper", "seconds")
-MORE_HEADER = ("test AUPRC", "test Brier")
-IMPUTER_HEADER = ("imputer", "cells hidden", "test MAE", "test MRE")
+    def to_markdown(self) -> str:
+        """Return the comparison as a Markdown page."""
+        notes = [f"Note: {note}." for note in self.notes]
+        return "\n\n".join([f"# {self.title}", *(table.to_markdown() for table in self.tables()), *notes]) + "\n"
 
-
-def cell_lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Return the cells as text, one tuple per row, in the order of CELL_HEADER."""
-    return [
-        (
-            row.head,
-            row.mode,
-            row.input,
-            row.schedule,
-            f"{row.num_parameters:,}",
-            _spread(row.val_auc_mean, row.val_auc_std),
-            _spread(row.test_auc_mean, row.test_auc_std),
-            f"{row.paper_test_auc:.3f}" if row.paper_test_auc is not None else "",
-            f"{row.seconds:,.0f}",
-        )
-        for row in rows
-    ]
-
-
-def _more_lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    return [
-        (_spread(row.test_auprc_mean, row.test_auprc_std), _spread(row.test_brier_mean, row.test_brier_std))
-        for row in rows
-    ]
-
-
-def imputer_lines(rows: Sequence[ImputerRow]) -> list[tuple[str, ...]]:
-    """Return the imputers' test scores as text, one tuple per row, in the order of IMPUTER_HEADER."""
-    return [
-        (row.imputer, row.hiding, _spread(row.mae_mean, row.mae_std), _spread(row.mre_mean, row.mre_std))
-        for row in rows
-        if row.partition == "test"
-    ]
-
-
-def to_markdown(comparison: Comparison) -> str:
-    """Return the comparison as a Markdown page."""
-    parts = [
-        f"# {comparison.dataset}: {comparison.stays:,} stays, {comparison.deaths:,} deaths",
-        "Mean ± sample deviation over the test folds; the kept epoch of each fold was chosen on its validation stays. "
-        "Seconds are the folds' training times added up; paper is the paper's test AUC, averaged over its schedules.",
-        "## In-hospital death",
-        _markdown_table(
-            CELL_HEADER + MORE_HEADER,
-            [line + more for line, more in zip(cell_lines(comparison.rows), _more_lines(comparison.rows), strict=True)],
-        ),
-        "## Imputation of hidden cells, in training standard deviations",
-        _markdown_table(IMPUTER_HEADER, imputer_lines(comparison.imputers)),
-        *(f"Note: {note}" for note in comparison.notes),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [header, ["---"] * len(header), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _spread(mean: float, deviation: float) -> str:
-    return f"{mean:.3f} ± {deviation:.3f}"
-
-
-def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+    def to_latex(self) -> str:
+        """Return the tables for inclusion in a LaTeX document that uses booktabs."""
+        return "\n".join([f"% {self.title}; needs \\usepackage{{booktabs}}", *(t.to_latex() for t in self.tables())])

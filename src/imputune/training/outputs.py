@@ -83,6 +83,17 @@ def write_stage(folder: Path, about: dict[str, Any], folds: list[TrainedFold]) -
         (new / RESULT).write_text(json.dumps(content, indent=1) + "\n")
 
 
+def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Return the dotted names of what differs between two outputs' descriptions, as far as `wanted` goes."""
+    names = []
+    for key, value in wanted.items():
+        if isinstance(value, dict):
+            names += [f"{key}.{name}" for name in differences(found.get(key) or {}, value)]
+        elif found.get(key) != value:
+            names.append(key)
+    return names
+
+
 def read_result(folder: Path, remedy: str) -> dict[str, Any]:
     """Read a stage's result.json.
 

@@ -67,9 +67,9 @@ def search_rate(
     return float(min(map(_told, study.trials), key=lambda trial: trial.validation_loss).learning_rate)
 
 
-def brackets(settings: Optuna, epochs: int) -> int:
-    """Return into how many brackets the HyperbandPruner divides the trials; each learns from its own alone."""
-    return math.floor(math.log(epochs, settings.reduction_factor) + 1e-9) + 1
+def brackets(reduction_factor: int, epochs: int) -> int:
+    """Return into how many brackets a HyperbandPruner divides the trials; each learns from its own alone."""
+    return math.floor(math.log(epochs, reduction_factor) + 1e-9) + 1
 
 
 def _open(journal: Path, name: str, settings: Optuna, epochs: int) -> optuna.Study:
