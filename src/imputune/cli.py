@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from imputune.cells import PARTS, PROTOCOL, WORDS, choose_cells, grid_cells, make_cell
 from imputune.config import find_root, read_params, use_dataset
-from imputune.console import print_table, screen, watched, watched_download
+from imputune.console import print_table, tell, watched, watched_download
 from imputune.data.cohort import Cohort, describe, read_cohort, write_cohort
 from imputune.data.download import download_physionet2012
 from imputune.data.physionet2012 import extract_physionet2012
@@ -148,7 +148,7 @@ def finetune_command(
 
     cell = make_cell(head, mode, input, schedule)
     project = Project.open(find_root(Path.cwd()), dataset)
-    [made] = run_grid(project, Request([cell], again=True), screen.print, as_one=False)
+    [made] = run_grid(project, Request([cell], again=True), tell, as_one=False)
     _print_folds(project.dataset, made)
 
 
@@ -179,7 +179,7 @@ def grid_command(
     if show:
         typer.echo("\n".join(cell.name for cell in cells))
         return
-    results = run_grid(project, Request(cells, _numbers(fold), again), screen.print)
+    results = run_grid(project, Request(cells, _numbers(fold), again), tell)
     lines = [
         (made.cell.name, f"{len(made.results)}", *_means(made), f"{sum(r.seconds for r in made.results.values()):,.0f}")
         for made in results
@@ -206,7 +206,7 @@ def overfit_command(
     if not cell.is_neural:
         raise UserError(f"{head} has no epochs: choose from {', '.join(dict.fromkeys(c.head for c in NEURAL))}")
     project = Project.open(find_root(Path.cwd()), dataset).with_epochs(epochs)
-    [made] = run_grid(project, Request([cell], _numbers(fold), True, False), screen.print, as_one=False)
+    [made] = run_grid(project, Request([cell], _numbers(fold), True, False), tell, as_one=False)
     _print_folds(project.dataset, made)
 
 
@@ -224,9 +224,9 @@ def compare_command(dataset: Dataset = None, as_json: AsJson = False) -> None:
     for table in comparison.tables():
         print_table(table.title, table.header, table.lines)
         if table.remark:
-            screen.print(table.remark)
+            tell(table.remark)
     for note in comparison.notes:
-        screen.print(f"note: {note}")
+        tell(f"note: {note}")
 
 
 def _words(text: str) -> list[str]:

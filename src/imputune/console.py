@@ -19,7 +19,7 @@ from rich.table import Table
 from imputune.data.download import Watch
 from imputune.training.recorder import Recorder, Trial
 
-PIPE_WIDTH = 120
+PIPE_WIDTH = 200
 screen = Console(stderr=True)
 output = Console()
 if not output.is_terminal:
@@ -70,6 +70,11 @@ def watched_download() -> Iterator[Watch]:
             progress.update(bars[name], completed=came)
 
         yield watch
+
+
+def tell(text: str) -> None:
+    """Print a line on standard error, as long as it is."""
+    screen.print(text, soft_wrap=True, highlight=False)
 
 
 def print_table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:

@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from statistics import fmean
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -64,8 +65,9 @@ def parameters_figure(rows: Sequence[Row], mode: str, references: Mapping[str, f
     points = []
     for reader in readers:
         chosen = [row for row in rows if row.mode == mode and row.reader == reader]
-        scores = [schedule_average(chosen, score) for score in ("validation_auc", "test_auc")]
-        if None not in scores:
+        found = (schedule_average(chosen, score) for score in ("validation_auc", "test_auc"))
+        scores = [score for score in found if score is not None]
+        if scores:
             points.append((chosen[0].num_parameters or 0, ", ".join(reader), scores))
     if not points:
         return None
@@ -121,7 +123,7 @@ def to_svg(figure: Figure) -> bytes:
         return _drawn(figure, "svg", metadata={"Date": None, "Creator": None})
 
 
-def _drawn(figure: Figure, form: str, **options: object) -> bytes:
+def _drawn(figure: Figure, form: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=form, **options)
     return buffer.getvalue()

@@ -81,7 +81,10 @@ def make_row(
     }
     paper = quoted(dataset, **cell) or Quoted(None, None, None)
     return Row(
-        **cell,
+        head=cell["head"],
+        mode=cell["mode"],
+        input=cell["input"],
+        schedule=cell["schedule"],
         num_parameters=counts["num_parameters"],
         trainable_parameters=counts["trainable_parameters"],
         **means,

@@ -61,8 +61,8 @@ def cells_table(rows: Sequence[Row]) -> Table:
     ]
     remark = (
         "Mean ± sample deviation over the test folds; the kept epoch of each fold was chosen on its validation stays. "
-        "Params counts the head alone. Seconds are the folds' training times added up, an unfrozen cell's with those of "
-        "the frozen head it starts from. Paper is the paper's test AUC: by schedule where frozen, averaged over the "
+        "Params counts the head alone. Seconds are the folds' training times added up, an unfrozen cell's with those "
+        "of the frozen head it starts from. Paper is the paper's test AUC: by schedule where frozen, averaged over the "
         "schedules where unfrozen."
     )
     return Table("Every cell: in-hospital death", header, tuple(lines), remark)
@@ -127,7 +127,7 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> Table | None:
 
 def time_table(rows: Sequence[Row]) -> Table:
     """Return how long each part of the protocol took."""
-    kinds = {"frozen": [], "unfrozen": [], "no network": []}  # type: dict[str, list[Row]]
+    kinds: dict[str, list[Row]] = {"frozen": [], "unfrozen": [], "no network": []}
     for row in rows:
         kinds["no network" if row.schedule == "none" else row.mode].append(row)
     lines = tuple(
@@ -177,11 +177,9 @@ def _schedule_scores(rows: dict[str, Row], schedule: str) -> tuple[tuple[float, 
     if schedule == AVERAGE:
         return tuple(schedule_average(list(rows.values()), score) for score in ("validation_auc", "test_auc"))
     row = rows.get(schedule)
-    return (
-        ((row.val_auc_mean, row.val_auc_std), (row.test_auc_mean, row.test_auc_std))
-        if row is not None
-        else (None, None)
-    )
+    if row is None:
+        return None, None
+    return (row.val_auc_mean, row.val_auc_std), (row.test_auc_mean, row.test_auc_std)
 
 
 def _difference(mine: tuple[float, float] | None, theirs: float | None) -> str:

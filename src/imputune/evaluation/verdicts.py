@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from scipy import stats
@@ -23,7 +24,7 @@ class Verdict:
     """A claim of the paper and what our test folds say of it.
 
     difference: what the claim says is above 0, in test AUC, mean over folds; differences: by fold. verdict: `supported`
-    or `contradicted` where p_value is below 0.05, `no more parameters than needed` apart, else `undecided`.
+    or `contradicted` where p_value is below 0.05; else `undecided`, or `not contradicted` of a claim that nothing helps.
     """
 
     claim: str
@@ -79,15 +80,13 @@ def _beats(claim: str, better: list[Row], worse: list[Row], key: Callable[[Row],
     if not shared:
         return None
     folds = sorted({fold["fold"] for row in (*better, *worse) for fold in row.folds})
-    means = [
-        [
-            np.mean([np.mean([row.by_fold("test_auc")[fold] for row in group[each]]) for each in shared])
-            for fold in folds
-        ]
-        for group in groups
-    ]
+
+    def mean(group: dict[object, list[Row]], fold: int) -> float:
+        return fmean(fmean(row.by_fold("test_auc")[fold] for row in group[each]) for each in shared)
+
+    means = [[mean(group, fold) for fold in folds] for group in groups]
     counts = [sum(len(group[each]) for each in shared) for group in groups]
-    differences = [float(first - second) for first, second in zip(*means, strict=True)]
+    differences = [first - second for first, second in zip(*means, strict=True)]
     return claim, f"{counts[0]} cells against {counts[1]}", differences
 
 
