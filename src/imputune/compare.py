@@ -177,7 +177,7 @@ def _search_notes(outputs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         budget = results[0]["params"]["budget"][f"{mode}_epochs"]
         searches = [fold["trials"] for result in results for fold in result["folds"] if fold["trials"]]
         trials, pruned = settings["trials"], sum(trial["state"] == "pruned" for each in searches for trial in each)
-        parts = brackets(settings["reduction_factor"], min(settings[f"{mode}_trial_epochs"], budget))
+        parts = brackets(settings["reduction_factor"], min(settings["trial_epochs"], budget))
         guided = max(0, trials - parts * settings["startup_trials"])
         yield (
             f"optuna, {mode}: {trials} trials a search in {parts} Hyperband brackets, each with a sampler of its own "

@@ -141,18 +141,13 @@ class Optuna(_Section):
     lowest_rate: Rate
     highest_rate: Rate
     reduction_factor: Annotated[int, Field(ge=2)]
-    frozen_trial_epochs: Positive
-    unfrozen_trial_epochs: Positive
+    trial_epochs: Positive
     frozen_scope: SearchScope
     unfrozen_scope: SearchScope
 
     @model_validator(mode="after")
     def _rates_ascend(self) -> Self:
         return _ascending(self)
-
-    def trial_epochs(self, mode: Mode) -> int:
-        """Return the most epochs that a trial of a mode trains for."""
-        return self.frozen_trial_epochs if mode == "frozen" else self.unfrozen_trial_epochs
 
     def scope(self, mode: Mode) -> SearchScope:
         """Return which folds search a learning rate of their own."""

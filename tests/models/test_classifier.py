@@ -8,7 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from imputune.data.views import Views
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
-from imputune.models.heads import Mlp2
+from imputune.models.heads import HEADS, Mlp
 
 Record = tuple[torch.Tensor, torch.Tensor]
 SIZES = CsaiSizes(variables=5, hours=12, hidden=6, channels=8, attention_heads=2, feedforward=10)
@@ -17,7 +17,7 @@ SIZES = CsaiSizes(variables=5, hours=12, hidden=6, channels=8, attention_heads=2
 def build(freeze_imputer: bool) -> Classifier:
     """Build a small classifier, the same for both modes."""
     torch.manual_seed(0)
-    return Classifier(Csai(SIZES), Mlp2(SIZES.hidden, hidden=16), freeze_imputer)
+    return Classifier(Csai(SIZES), Mlp(SIZES.hidden, hidden=16), freeze_imputer)
 
 
 def state(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -64,7 +64,7 @@ def test_trainable_parameters(freeze_imputer: bool) -> None:
 def test_unfreezing_an_imputer_that_was_frozen() -> None:
     """A mode holds whatever the imputer was used for before."""
     imputer = build(freeze_imputer=True).imputer
-    assert all(p.requires_grad for p in Classifier(imputer, Mlp2(SIZES.hidden), freeze_imputer=False).parameters())
+    assert all(p.requires_grad for p in Classifier(imputer, Mlp(SIZES.hidden), freeze_imputer=False).parameters())
 
 
 def test_both_modes_start_from_the_same_logits(make_record: Callable[..., Record]) -> None:
@@ -75,12 +75,13 @@ def test_both_modes_start_from_the_same_logits(make_record: Callable[..., Record
 
 @pytest.mark.parametrize("stays", [1, 4])
 def test_logits_are_the_heads_of_the_last_representation(make_record: Callable[..., Record], stays: int) -> None:
-    """The head reads the mean of both readings' final hidden states, (B, H), and gives (B,)."""
+    """A perceptron reads the mean of both readings' final hidden states, (B, H), and gives (B,)."""
     classifier, views = build(freeze_imputer=True), Views.read(*make_record(stays))
     hidden_KBTH = classifier.imputer(views).hidden_KBTH
     last_BH = (hidden_KBTH[0, :, -1] + hidden_KBTH[1, :, -1]) / 2
-    assert classifier.represent(views).shape == (stays, SIZES.hidden)
-    torch.testing.assert_close(classifier.represent(views), last_BH, rtol=0, atol=1e-7)
+    [read_BH] = classifier.represent(views)
+    assert read_BH.shape == (stays, SIZES.hidden)
+    torch.testing.assert_close(read_BH, last_BH, rtol=0, atol=1e-7)
     torch.testing.assert_close(classifier(views), classifier.head(last_BH), rtol=0, atol=1e-6)
 
 
@@ -90,3 +91,34 @@ def test_row_alone_gives_what_it_gives_in_a_batch(make_record: Callable[..., Rec
     logits = classifier(Views.read(values, observed))
     alone = torch.cat([classifier(Views.read(values[[i]], observed[[i]])) for i in range(6)])
     torch.testing.assert_close(alone, logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+@pytest.mark.parametrize("reads", ["imputed", "raw"])
+def test_recurrent_heads_read_the_series_that_they_are_to(
+    make_record: Callable[..., Record], name: str, reads: str
+) -> None:
+    """Beside the hidden state stands the imputed series, or the observed values with 0 in the holes."""
+    torch.manual_seed(0)
+    classifier = Classifier(Csai(SIZES), HEADS[name](SIZES.hidden, SIZES.variables, 0.0), True, reads)
+    values, observed = make_record(4)
+    views = Views.read(values, observed)
+    last_BH, series_BTD = classifier.represent(views)
+    reconstruction = classifier.imputer(views)
+    expected = reconstruction.imputed_BTD if reads == "imputed" else values.masked_fill(observed == 0, 0.0)
+    torch.testing.assert_close(series_BTD, expected, rtol=0, atol=0)
+    torch.testing.assert_close(last_BH, reconstruction.last_BH, rtol=0, atol=0)
+    torch.testing.assert_close(classifier(views), classifier.head(last_BH, series_BTD))
+
+
+@pytest.mark.parametrize("reads", ["imputed", "raw"])
+def test_unfrozen_recurrent_head_moves_the_imputer(make_record: Callable[..., Record], reads: str) -> None:
+    """The loss of a recurrent head reaches the imputer, through the hidden state alone too."""
+    torch.manual_seed(0)
+    head = HEADS["gru"](SIZES.hidden, SIZES.variables, 0.0)
+    classifier = Classifier(Csai(SIZES), head, freeze_imputer=False, reads=reads)
+    before = state(classifier)
+    buffers = {name for name, _ in classifier.named_buffers()}
+    train(classifier, make_record(4), weight_decay=0.0)
+    for name, after in classifier.state_dict().items():
+        assert torch.equal(after, before[name]) == (name in buffers), name

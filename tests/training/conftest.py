@@ -9,6 +9,7 @@ import pytest
 from imputune.config import Budget, Params, read_params
 from imputune.data.cohort import Cohort, Variable
 from imputune.data.folds import Fold, draw_folds
+from imputune.training.recorder import Trial
 
 
 @dataclass
@@ -17,10 +18,15 @@ class Heard:
 
     epochs: list[tuple[int, int, dict[str, float]]] = field(default_factory=list)
     finished: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    trials: list[tuple[int, Trial]] = field(default_factory=list)
 
     def epoch(self, fold: int, epoch: int, metrics: dict[str, float]) -> None:
         """Remember a point."""
         self.epochs.append((fold, epoch, metrics))
+
+    def trial_finished(self, fold: int, trial: Trial) -> None:
+        """Remember a trial."""
+        self.trials.append((fold, trial))
 
     def fold_finished(self, fold: int, metrics: dict[str, float]) -> None:
         """Remember final scores."""

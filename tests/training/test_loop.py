@@ -81,7 +81,7 @@ def test_loading_weights_reaches_the_vector():
 
 
 def test_running_average_by_hand():
-    """The first weights are taken whole; then 2/11 and 3/12 of the average are kept, but never more than the decay."""
+    """The first weights are taken whole; then 2/4 and 3/5 of the average are kept, but never more than the decay."""
     model = nn.Linear(1, 1)
     average = RunningAverage(model, FlatWeights(model), decay=0.2)
     averages = []
@@ -89,7 +89,7 @@ def test_running_average_by_hand():
         nn.init.constant_(model.weight, weight)
         average.update()
         averages.append(average.module.weight.item())
-    second = 2 / 11 * 1 + 9 / 11 * 2
+    second = 2 / 4 * 1 + 2 / 4 * 2
     assert averages == pytest.approx([1.0, second, 0.2 * second + 0.8 * 3])
     assert model.weight.item() == 3
 

@@ -24,7 +24,7 @@ class Verdict:
     """A claim of the paper and what our test folds say of it.
 
     difference: what the claim says is above 0, in test AUC, mean over folds; differences: by fold. verdict: `supported`
-    or `contradicted` where p_value is below 0.05; else `undecided`, or `not contradicted` of a claim that nothing helps.
+    or `contradicted` where p_value is below 0.05; else `undecided`, or `not contradicted` where nothing is to help.
     """
 
     claim: str

@@ -126,7 +126,7 @@ def _search(attempts: "_Attempts", recorder: Recorder) -> tuple[float, list[Tria
         recorder.trial_finished(fold, trial)
 
     settings = job.params.schedules.optuna
-    epochs = min(settings.trial_epochs(job.cell.mode), job.epochs)
+    epochs = min(settings.trial_epochs, job.epochs)
     name = f"{job.cell.name}-fold-{fold}"
     job.journals.mkdir(parents=True, exist_ok=True)
     rate = search_rate(

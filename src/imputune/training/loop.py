@@ -65,7 +65,7 @@ class FlatWeights:
 class RunningAverage:
     """A copy of a module whose trainable weights are a running average of the module's.
 
-    The first `update` takes the weights as they are; the one after s others keeps min(decay, (1 + s) / (10 + s)) of
+    The first `update` takes the weights as they are; the one after s others keeps min(decay, (1 + s) / (3 + s)) of
     the average. All else stays as it was copied.
     """
 
@@ -78,7 +78,7 @@ class RunningAverage:
 
     def update(self) -> None:
         """Take in the module's present weights."""
-        kept = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.updates else 0.0
+        kept = min(self.decay, (1 + self.updates) / (3 + self.updates)) if self.updates else 0.0
         self._average.lerp_(self._present, 1 - kept)
         self.updates += 1
 
