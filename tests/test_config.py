@@ -43,7 +43,11 @@ def test_the_projects_own_file_reads() -> None:
     assert (params.masking.hiding, params.masking.share, params.masking.factor) == ("non_uniform", 0.1, 0.5)
     assert params.budget_of("physionet2012").frozen_epochs <= 200
     assert params.budget_of(params.dataset).pretrain_epochs > 0
-    assert (params.grid.head, params.grid.mode) == (("mlp2",), ("frozen", "unfrozen"))
+    assert (params.grid.mlp.head, params.grid.mlp.mode) == (("mlp2",), ("frozen", "unfrozen"))
+    plateau, cyclic, optuna = (getattr(params.schedules, name) for name in ("plateau", "cyclic", "optuna"))
+    assert (plateau.learning_rate, plateau.factor, plateau.patience, plateau.min_learning_rate) == (1e-3, 0.2, 15, 1e-5)
+    assert (cyclic.lowest_rate, cyclic.highest_rate) == (optuna.lowest_rate, optuna.highest_rate) == (1e-5, 1e-3)
+    assert (optuna.trials, params.finetune.patience) == (20, 25)
 
 
 def test_params_are_frozen() -> None:
@@ -114,7 +118,7 @@ def test_misspelt_key_names_the_near_miss(tmp_path: Path, edit: Edit, message: s
         ),
         (lambda p: p.update(dataset=2012), "params.yaml: dataset = 2012: input should be a valid string"),
         (lambda p: p.update(folds=5), "params.yaml: folds = 5: input should be"),
-        (lambda p: p["grid"].update(head="mlp2"), "params.yaml: grid.head = 'mlp2': input should be"),
+        (lambda p: p["grid"]["mlp"].update(head="mlp2"), "params.yaml: grid.mlp.head = 'mlp2': input should be"),
         (lambda p: p["budget"].update(synthetic=3), "params.yaml: budget.synthetic = 3: input should be"),
     ],
 )
@@ -139,8 +143,25 @@ def test_wrong_type_names_key_and_value(tmp_path: Path, edit: Edit, message: str
             lambda p: p["masking"].update(hiding="uniformly"),
             "masking.hiding = 'uniformly': input should be 'non_uniform' or",
         ),
-        (lambda p: p["grid"].update(head=["xgb"]), "grid.head.0 = 'xgb': input should be 'mlp2'"),
-        (lambda p: p["grid"].update(mode=[]), "grid.mode = []: tuple should have at least 1 item"),
+        (
+            lambda p: p["grid"]["mlp"].update(head=["lstm"]),
+            "grid.mlp.head.0 = 'lstm': input should be 'mlp2' or 'mlp5'",
+        ),
+        (lambda p: p["grid"]["mlp"].update(input=["raw"]), "grid.mlp.input.0 = 'raw': input should be 'hidden'"),
+        (
+            lambda p: p["grid"]["shallow"].update(input=["raw"]),
+            "grid.shallow.input.0 = 'raw': input should be 'imputed', 'hidden' or 'summary'",
+        ),
+        (
+            lambda p: p["schedules"]["cyclic"].update(lowest_rate=0.5),
+            "schedules.cyclic = {'lowest_rate': 0.5, 'highest_rate': 0.001, 'half_cycle_epochs': 2, 'gamma': 0.9998}: "
+            "value error, lowest_rate must be below highest_rate, 0.001",
+        ),
+        (
+            lambda p: p["schedules"]["optuna"].update(frozen_scope="one_fold"),
+            "schedules.optuna.frozen_scope = 'one_fold': input should be 'first_fold' or 'each_fold'",
+        ),
+        (lambda p: p["shallow"]["svm"].update(costs=[]), "shallow.svm.costs = []: tuple should have at least 1 item"),
     ],
 )
 def test_value_out_of_range_names_the_range(tmp_path: Path, edit: Edit, message: str) -> None:

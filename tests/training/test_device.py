@@ -1,11 +1,12 @@
 import pytest
 import torch
 
+from imputune.cells import make_cell
 from imputune.data.partitions import fit_and_divide
 from imputune.errors import UserError
 from imputune.models.csai import Csai
 from imputune.training.device import choose_device, graphed
-from imputune.training.finetune import Cell, FinetuneJob, finetune_fold
+from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.loop import generator_for, in_order
 from imputune.training.pretrain import PretrainJob, csai_sizes, pretrain_fold
 from imputune.training.reconstruction import hide_cells, learner
@@ -85,14 +86,15 @@ def test_graphed_passes_equal_the_cpu(cohort, folds, make_params):
 
 @needs_gpu
 @pytest.mark.parametrize("mode", ["frozen", "unfrozen"])
-def test_gpu_learns_as_the_cpu_does(cohort, folds, make_params, heard, mode):
+def test_gpu_learns_as_the_cpu_does(cohort, folds, make_params, heard, mode, tmp_path):
     """Pretraining and fine-tuning on the GPU end near the CPU's scores: masks and orders are the same."""
     results = {}
     for device in ("cpu", "cuda"):
         params = make_params(finetune={"dropout": 0.0}).model_copy(update={"device": device})
         pretrained = pretrain_fold(PretrainJob(cohort, folds[0], params), heard)
         weights = {name: torch.from_numpy(array) for name, array in pretrained.weights.items()}
-        finetuned = finetune_fold(FinetuneJob(cohort, folds[0], params, Cell("mlp2", mode, "plateau"), weights), heard)
+        job = FinetuneJob(cohort, folds[0], params, make_cell("mlp2", mode), weights, tmp_path)
+        finetuned = finetune_fold(job, heard)
         curve = {name: value for name, value in pretrained.history[-1].items() if "loss" in name}
         results[device] = pretrained.scores | finetuned.scores | curve
     assert results["cuda"] == pytest.approx(results["cpu"], rel=1e-2)

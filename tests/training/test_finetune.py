@@ -139,9 +139,7 @@ def test_divergence_is_a_user_error_that_names_the_fold(
     params = make_params(finetune={"batch_size": batch_size})
     plateau = params.schedules.plateau.model_copy(update={"learning_rate": 1e30})
     params = params.model_copy(update={"schedules": params.schedules.model_copy(update={"plateau": plateau})})
-    with pytest.raises(
-        UserError, match=r"fold 0 diverged in epoch [01]: lower the rates of schedules\.plateau in params"
-    ):
+    with pytest.raises(UserError, match=r"fold 0 diverged in epoch [01]: lower the rates of schedules\.plateau"):
         finetune_fold(job_of(CELLS[mode], params), heard)
 
 

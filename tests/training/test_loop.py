@@ -81,16 +81,16 @@ def test_loading_weights_reaches_the_vector():
 
 
 def test_running_average_by_hand():
-    """The first weights are taken whole; then 2/4 and 3/5 of the average are kept, but never more than the decay."""
+    """The first weights are taken whole; then 2/4 of the average is kept, and 3/5 would be, but for the decay."""
     model = nn.Linear(1, 1)
-    average = RunningAverage(model, FlatWeights(model), decay=0.2)
+    average = RunningAverage(model, FlatWeights(model), decay=0.55)
     averages = []
     for weight in (1.0, 2.0, 3.0):
         nn.init.constant_(model.weight, weight)
         average.update()
         averages.append(average.module.weight.item())
     second = 2 / 4 * 1 + 2 / 4 * 2
-    assert averages == pytest.approx([1.0, second, 0.2 * second + 0.8 * 3])
+    assert averages == pytest.approx([1.0, second, 0.55 * second + 0.45 * 3])
     assert model.weight.item() == 3
 
 

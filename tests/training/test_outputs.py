@@ -1,20 +1,24 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from imputune.cells import make_cell
 from imputune.data.partitions import divide
 from imputune.data.scaling import Scaler
 from imputune.data.views import Views
 from imputune.errors import UserError
-from imputune.training.finetune import Cell, FinetuneJob, build_classifier, finetune_fold
+from imputune.training.finetune import FinetuneJob, build_classifier, finetune_fold
 from imputune.training.outputs import (
     Origin,
     TrainedFold,
+    differences,
     load_module,
     load_scaler,
+    read_fold,
     read_result,
     read_weights,
     write_stage,
@@ -58,15 +62,23 @@ def test_every_array_reads_back_whatever_its_strides(tmp_path):
         np.testing.assert_array_equal(read[name].numpy(), array, err_msg=name)
 
 
-@pytest.mark.parametrize("mode", ["frozen", "unfrozen"])
+@pytest.mark.parametrize(
+    ("head", "mode", "reads"),
+    [
+        ("mlp2", "frozen", "hidden"),
+        ("mlp2", "unfrozen", "hidden"),
+        ("lstm", "unfrozen", "imputed"),
+        ("gru", "frozen", "raw"),
+    ],
+)
 def test_written_fold_loaded_into_a_new_classifier_gives_the_same_risks(
-    cohort, folds, make_params, heard, tmp_path, mode
+    cohort, folds, make_params, heard, tmp_path, head, mode, reads
 ):
     """From the files alone, scaler included, each validation and test stay has the risk that training wrote."""
-    params, cell = make_params(), Cell("mlp2", mode, "plateau")
+    params, cell = make_params(), make_cell(head, mode, reads)
     pretrained = pretrain_fold(PretrainJob(cohort, folds[1], params), heard).weights
     pretrained = {name: torch.from_numpy(array) for name, array in pretrained.items()}
-    result = finetune_fold(FinetuneJob(cohort, folds[1], params, cell, pretrained), heard)
+    result = finetune_fold(FinetuneJob(cohort, folds[1], params, cell, pretrained, tmp_path), heard)
     write_stage(tmp_path / "cell", {"run_id": "run7"}, [result])
 
     weights = read_weights(tmp_path / "cell", 1)
@@ -88,7 +100,7 @@ def test_result_reads_back(trained, tmp_path):
     """What the folds share and what each scored comes back, with the format's number."""
     write_stage(tmp_path / "csai", {"run_id": "run7"}, [trained])
     assert read_result(tmp_path / "csai", REMEDY) == {
-        "format": 1,
+        "format": 2,
         "run_id": "run7",
         "folds": [
             {
@@ -98,6 +110,8 @@ def test_result_reads_back(trained, tmp_path):
                 "seconds": 1.5,
                 "history": [],
                 "imputation": [],
+                "learning_rate": None,
+                "trials": [],
             }
         ],
     }
@@ -118,7 +132,7 @@ def test_result_cut_in_half_is_refused(trained, tmp_path):
         read_result(tmp_path / "csai", REMEDY)
 
 
-@pytest.mark.parametrize("number", [None, 0, 2, "1"])
+@pytest.mark.parametrize("number", [None, 0, 1, 3, "2"])
 def test_result_of_another_format_is_refused(trained, tmp_path, number):
     """A file that an earlier or later version wrote is not misread."""
     write_stage(tmp_path / "csai", {"run_id": "run7"}, [trained])
@@ -169,3 +183,29 @@ def test_output_of_another_origin_is_refused(tmp_path, changed, message):
     assert str(caught.value).endswith(f"was trained on {message}: {REMEDY}")
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_fold_reads_back_as_it_was(cohort, folds, make_params, heard, tmp_path):
+    """Weights, scores, curves, predictions, the found rate and the trials of a fold come back from the files."""
+    params = make_params()
+    pretrained = pretrain_fold(PretrainJob(cohort, folds[1], params), heard).weights
+    pretrained = {name: torch.from_numpy(array) for name, array in pretrained.items()}
+    job = FinetuneJob(cohort, folds[1], params, make_cell("mlp2", "frozen", None, "optuna"), pretrained, tmp_path)
+    result = finetune_fold(job, heard)
+    write_stage(tmp_path / "cell", {}, [replace(result, fold=0), result])
+    read = read_fold(tmp_path / "cell", 1, REMEDY)
+    for name, array in result.weights.items():
+        np.testing.assert_array_equal(read.weights[name], array, err_msg=name)
+    for name in ("fold", "scores", "best_epoch", "seconds", "history", "learning_rate", "trials"):
+        assert getattr(read, name) == getattr(result, name), name
+    assert len(read.trials) == params.schedules.optuna.trials
+    tables = (each.predictions.reset_index(drop=True) for each in (read, result))
+    pd.testing.assert_frame_equal(*tables, check_dtype=False)
+
+
+def test_differences_are_named_by_their_place():
+    """What an output lacks or has otherwise is named, nested too; what it has beside the wanted does not count."""
+    wanted = {"seed": 1, "params": {"finetune": {"dropout": 0.3, "patience": 25}, "csai": {"hidden": 108}}}
+    found = {"seed": 1, "run_id": "x", "params": {"finetune": {"dropout": 0.2, "patience": 25}}}
+    assert differences(found, wanted) == ["params.finetune.dropout", "params.csai.hidden"]
+    assert differences(wanted, wanted) == []

@@ -1,8 +1,11 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,8 +14,8 @@ import torch
 
 from imputune.data.cohort import DESCRIPTORS, Cohort, Variable, read_cohort, write_cohort
 from imputune.errors import UserError
-from imputune.training.parallel import run_folds
-from imputune.training.recorder import Recorder
+from imputune.training.parallel import Task, run_folds, run_tasks
+from imputune.training.recorder import Recorder, Trial
 
 
 @dataclass(frozen=True)
@@ -103,3 +106,90 @@ def test_values_changed_since_reading_are_named(heard, tmp_path):
     os.utime(tmp_path / "out" / "values.npy", ns=(0, 0))
     with pytest.raises(UserError, match=r"values\.npy has changed since the command began: start the command again"):
         run_folds(count_stays, [read], heard, 1)
+
+
+def many_reports(fold: int, recorder: Recorder) -> Done:
+    """Report much, the last of it right before the end."""
+    for epoch in range(500):
+        recorder.epoch(fold, epoch, {"loss": 0.5})
+    recorder.trial_finished(fold, Trial(0, 1e-4, "pruned", 0.4, [{"validation_loss": 0.4}]))
+    return Done(fold, {})
+
+
+def test_tasks_that_wait_for_others_run_after_them_and_each_is_heard_by_its_own(heard):
+    """A task given out when another is done comes after it; reports reach the recorder of their own task."""
+    order, recorders = [], [heard, type(heard)()]
+
+    def tasks():
+        yield Task(two_epochs, 0, recorders[0], lambda result: order.append(("done", result.fold)))
+        while ("done", 0) not in order:
+            yield None
+        order.append("second")
+        yield Task(two_epochs, 1, recorders[1], lambda result: order.append(("done", result.fold)))
+
+    run_tasks(tasks(), 2)
+    assert order == [("done", 0), "second", ("done", 1)]
+    for fold, recorder in enumerate(recorders):
+        assert {event[0] for event in recorder.epochs} == {fold}
+        assert len(recorder.epochs) == 2
+        assert recorder.finished == [(fold, {"auc": fold / 10})]
+
+
+def test_every_report_comes_before_its_result(heard):
+    """However many reports a worker makes, all of them are heard before the fold is finished."""
+
+    class Strict(type(heard)):
+        def fold_finished(self, fold, metrics):
+            assert len(self.epochs) == 500
+            assert [trial.number for _, trial in self.trials] == [0]
+            super().fold_finished(fold, metrics)
+
+    recorder = Strict()
+    run_folds(many_reports, [0], recorder, 1)
+    assert len(recorder.finished) == 1
+
+
+PARENT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_parallel import sleep_long
+from imputune.training.parallel import run_folds
+from imputune.training.recorder import Unheard
+
+class Telling(Unheard):
+    def epoch(self, fold, epoch, metrics):
+        print(int(metrics["pid"]), flush=True)
+
+if __name__ == "__main__":
+    run_folds(sleep_long, [0, 1], Telling(), 2)
+"""
+
+
+def sleep_long(fold: int, recorder: Recorder) -> Done:
+    """Tell the process and sleep."""
+    recorder.epoch(fold, 0, {"pid": os.getpid()})
+    time.sleep(120)
+    return Done(fold, {})
+
+
+def alive(pid: int) -> bool:
+    """Say whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_workers_end_with_a_command_that_is_killed(tmp_path):
+    """After kill -9 of the command no worker trains on: nobody would take its result."""
+    (tmp_path / "parent.py").write_text(PARENT)
+    command = [sys.executable, str(tmp_path / "parent.py"), str(Path(__file__).parent)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    workers = [int(process.stdout.readline()) for _ in range(2)]
+    assert all(map(alive, workers))
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while any(map(alive, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -32,8 +32,8 @@ class Shallow(Protocol):
 class Xgboost:
     """Gradient-boosted trees; boosting stops when the validation AUC has not risen for `patience` trees.
 
-    Deaths weigh as much as survivors; a sigmoid fitted on validation stays turns scores into risks again, which leaves
-    their order, and so the AUC, as it is.
+    Classes keep their own weights: weighing deaths as much as survivors lowered the validation AUC. A sigmoid fitted on
+    validation stays calibrates the risks, which leaves their order, and so the AUC, as it is.
     """
 
     def __init__(
@@ -52,7 +52,6 @@ class Xgboost:
         """Fit the trees, then the sigmoid."""
         model = XGBClassifier(
             **self.settings,
-            scale_pos_weight=_survivors_per_death(train[1]),
             eval_metric="auc",
             tree_method="hist",
             n_jobs=1,
@@ -99,8 +98,3 @@ SHALLOW: dict[str, type[Xgboost] | type[Svm]] = {"xgboost": Xgboost, "svm": Svm}
 
 def _calibrate(model: Any, validation: Labelled) -> CalibratedClassifierCV:
     return CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid").fit(*validation)
-
-
-def _survivors_per_death(died_N: np.ndarray) -> float:
-    deaths = int(died_N.sum())
-    return (len(died_N) - deaths) / max(deaths, 1)
