@@ -1,14 +1,10 @@
 import json
-import os
 import pickle
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
-import sys
 import time
-from contextlib import closing
 from itertools import product
 from pathlib import Path
 
@@ -19,91 +15,35 @@ import pytest
 from dvc.repo import Repo
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
-from typer.testing import CliRunner
 
-from imputune.cli import app
-from imputune.data.cohort import write_cohort
-from imputune.data.synthetic import extract_synthetic, write_synthetic_records
+from imputune.data.synthetic import write_synthetic_records
+from imputune.evaluation.rows import SCORES
 from imputune.tracking.history import finished_runs
+from projects import COMMAND, ROOT, STAYS, clean_environment, copy_of, invoke, run
 
-ROOT = Path(__file__).parent.parent
-STAYS = 60
-COMMAND = [sys.executable, "-m", "imputune.cli"]
-
-
-@pytest.fixture(autouse=True)
-def _no_outer_tracking(monkeypatch):
-    """Hide an outer server, mlflow run or dvc from each test, and each test's own from the next."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "DVC_STAGE"):
-        monkeypatch.setenv(name, "")  # so that what the test itself sets, as mlflow.set_tracking_uri does, is undone
-        monkeypatch.delenv(name)
-
-
-def run(project: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command inside a project folder, free of any outer tracking or dvc."""
-    return subprocess.run(
-        words, cwd=project, env=clean_environment() | environment, capture_output=True, text=True, timeout=300
-    )
-
-
-def clean_environment() -> dict[str, str]:
-    """Return this process's environment without mlflow's and dvc's variables, this interpreter first on PATH."""
-    kept = {key: text for key, text in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_"))}
-    return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"}
-
-
-def invoke(project: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, environment: dict[str, str] | None = None):
-    """Run an imputune command inside a project folder, in this process."""
-    monkeypatch.chdir(project)
-    for name, text in (environment or {}).items():
-        monkeypatch.setenv(name, text)
-    return CliRunner().invoke(app, words)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    """A copy of the project with a tiny cohort and tiny sizes, after one `dvc repro`."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in ("dvc.yaml", "MLproject", "conda.yaml"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    text = (ROOT / "params.yaml").read_text()
-    text = re.sub(r"synthetic: \{.*\}", "synthetic: { pretrain_epochs: 2, frozen_epochs: 3, unfrozen_epochs: 3 }", text)
-    text = re.sub(r"stays: 1000", f"stays: {STAYS}", text)
-    text = re.sub(r"hidden: 108", "hidden: 8", text)
-    (folder / "params.yaml").write_text(text)
-    write_cohort(extract_synthetic(STAYS, 2012), folder / "data/synthetic")
-    Repo.init(str(folder), no_scm=True).close()
-    done = run(folder, "dvc", "repro")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
-
-
-def copy_of(project: Path, folder: Path, without: tuple[str, ...] = ()) -> Path:
-    """Copy the project with a store of its own: new runs of `imputune` go there, the old ones stay readable."""
-    copy = folder / "copy"
-    shutil.copytree(project, copy, ignore=shutil.ignore_patterns(".dvc", "mlruns", *without))
-    if (copy / "mlflow.db").exists():
-        with closing(sqlite3.connect(copy / "mlflow.db")) as store, store:
-            store.execute(
-                "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)", (str(project), str(copy))
-            )
-    return copy
+CELLS = [
+    ("mlp2", "frozen", "hidden", "plateau"),
+    ("mlp2", "unfrozen", "hidden", "plateau"),
+    ("gru", "frozen", "imputed", "plateau"),
+    ("xgboost", "frozen", "hidden", "none"),
+    ("xgboost", "frozen", "summary", "none"),
+]
 
 
 def test_repro_leaves_tables_and_tracked_runs(project):
     """After one repro, results hold a row per cell, each read from a tracked run with a child per fold."""
     results = json.loads((project / "results/synthetic/results.json").read_text())
-    assert [(row["mode"], row["source"], len(row["folds"])) for row in results["rows"]] == [
-        ("frozen", "tracked run", 5),
-        ("unfrozen", "tracked run", 5),
-    ]
+    assert [(row["head"], row["mode"], row["input"], row["schedule"]) for row in results["rows"]] == CELLS
+    assert all((row["source"], len(row["folds"])) == ("tracked run", 5) for row in results["rows"])
+    assert [row["num_parameters"] is None for row in results["rows"]] == [row[0] == "xgboost" for row in CELLS]
     assert results["stays"] == STAYS
     assert {(row["imputer"], row["hiding"], row["partition"]) for row in results["imputers"]} == set(
         product(("csai", "mean", "locf", "linear"), ("uniform", "non_uniform"), ("validation", "test"))
     )
     markdown = (project / "results/synthetic/comparison.md").read_text()
-    assert "| mlp2 | unfrozen | last | plateau |" in markdown
+    assert "| mlp2 | unfrozen | hidden | plateau |" in markdown
+    written = {path.name for path in (project / "results/synthetic").rglob("*") if path.is_file()}
+    assert {"comparison.tex", "calibration.png", "calibration.svg", "curves.png", "curves.svg"} < written
 
 
 def test_second_repro_does_nothing(project, monkeypatch):
@@ -111,12 +51,14 @@ def test_second_repro_does_nothing(project, monkeypatch):
     monkeypatch.chdir(project)
     with Repo() as repo:
         assert repo.reproduce() == []
-        assert len(repo.index.stages) == 5
+        assert len(repo.index.stages) == 3 + len(CELLS)
 
 
 def test_runs_carry_what_made_them(project):
     """A tracked run names its parameters, cohort hash, seed and environment; curves and scores stand in its folds."""
-    [newest, _] = finished_runs(project, "imputune", "finetune", "synthetic")
+    runs = finished_runs(project, "imputune", "finetune", "synthetic")
+    assert len(runs) == len(CELLS)
+    newest = next(run for run in runs if run.tags["imputune.head"] == "gru")
     assert newest.params["cohort.hash"] == newest.tags["imputune.cohort_hash"]
     assert newest.params["csai.hidden"] == "8"
     assert newest.params["seed"] == "2012"
@@ -126,7 +68,12 @@ def test_runs_carry_what_made_them(project):
     assert files == {"figures/auc.png", "figures/loss.png"}
 
 
-def test_registered_bundle_predicts_what_training_predicted_and_unpickles_nothing(project, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("head", "cell"), [("mlp2", "mlp2-unfrozen-hidden-plateau"), ("gru", "gru-frozen-imputed-plateau")]
+)
+def test_registered_bundle_predicts_what_training_predicted_and_unpickles_nothing(
+    project, tmp_path, monkeypatch, head, cell
+):
     """A bundle loaded from the registry gives each test stay, from its raw rows, the mean of its five models' risks."""
     write_synthetic_records(tmp_path, STAYS, 2012)
     records = [pd.read_csv(path).assign(RecordID=int(path.stem)) for path in sorted(tmp_path.glob("set-s/*.txt"))]
@@ -140,14 +87,16 @@ def test_registered_bundle_predicts_what_training_predicted_and_unpickles_nothin
     monkeypatch.setattr(pickle, "loads", trapped)
     monkeypatch.setattr(pickle, "Unpickler", trapped)
     [run, *_] = [
-        r for r in finished_runs(project, "imputune", "finetune", "synthetic") if r.tags["imputune.mode"] == "unfrozen"
+        each
+        for each in finished_runs(project, "imputune", "finetune", "synthetic")
+        if cell.startswith(f"{head}-{each.tags['imputune.mode']}") and each.tags["imputune.head"] == head
     ]
     version = run.tags["imputune.registered"]
     model = mlflow.pyfunc.load_model(f"models:/{version}")
     risks = model.predict(table).set_index("RecordID")
     assert len(risks) == STAYS
     bundle = model.unwrap_python_model().bundle
-    trained = pd.read_csv(project / "artifacts/synthetic/finetune/mlp2-unfrozen-plateau/predictions.csv")
+    trained = pd.read_csv(project / f"artifacts/synthetic/finetune/{cell}/predictions.csv")
     alone = table[table["RecordID"] == 900001]
     assert np.isclose(model.predict(alone)["risk"].item(), risks.loc[900001, "risk"], atol=1e-6)
     for fold in range(5):
@@ -206,10 +155,7 @@ def test_compare_reads_stage_outputs_where_runs_are_gone(project, tmp_path, monk
     theirs = json.loads((project / "results/synthetic/results.json").read_text())
     assert {row["source"] for row in ours["rows"]} == {"stage outputs"}
     assert [row["test_auc_mean"] for row in ours["rows"]] == [row["test_auc_mean"] for row in theirs["rows"]]
-    assert [note.partition(": its run ")[0] for note in ours["notes"]] == [
-        "mlp2-frozen-plateau",
-        "mlp2-unfrozen-plateau",
-    ]
+    assert {note.partition(": its run ")[0] for note in ours["notes"]} == {"-".join(cell) for cell in CELLS}
     assert all(note.endswith(" is gone or unfinished, read from artifacts") for note in ours["notes"])
 
 
@@ -217,7 +163,7 @@ def fake_run(copy: Path, like: str, changed: dict[str, str], auc: float) -> str:
     """Add a finished run newer than all others, with five folds, tagged as the run `like` but for what changed."""
     client = MlflowClient(f"sqlite:///{copy}/mlflow.db")
     model = client.get_run(like)
-    scores = dict.fromkeys(("validation_auc", "test_auc", "test_auprc", "test_brier"), auc)
+    scores = dict.fromkeys(SCORES, auc)
     whole = {name: model.data.metrics[name] for name in ("num_parameters", "trainable_parameters", "seconds")}
     tags = {key: text for key, text in model.data.tags.items() if key.startswith("imputune.")} | changed
     later = int(time.time() * 1000) + 3_600_000
@@ -241,7 +187,7 @@ def test_compare_shows_the_run_that_artifacts_name(project, tmp_path, monkeypatc
     Without that output the newest run of the same imputer counts, and is named; another imputer's never does.
     """
     copy = copy_of(project, tmp_path)
-    cell = copy / "artifacts/synthetic/finetune/mlp2-frozen-plateau"
+    cell = copy / "artifacts/synthetic/finetune/mlp2-frozen-hidden-plateau"
     made = json.loads((cell / "result.json").read_text())
     newer = fake_run(copy, made["run_id"], {}, auc=0.99)
     fake_run(copy, made["run_id"], {"imputune.imputer_run": "0" * 32}, auc=1.0)
@@ -250,7 +196,7 @@ def test_compare_shows_the_run_that_artifacts_name(project, tmp_path, monkeypatc
         done = invoke(copy, ["compare", "--json"], monkeypatch)
         assert done.exit_code == 0, done.stderr
         told = json.loads(done.stdout)
-        [row] = [row for row in told["rows"] if row["mode"] == "frozen"]
+        [row] = [row for row in told["rows"] if (row["head"], row["mode"]) == ("mlp2", "frozen")]
         return row, told["notes"]
 
     row, notes = frozen()
@@ -260,7 +206,7 @@ def test_compare_shows_the_run_that_artifacts_name(project, tmp_path, monkeypatc
     row, notes = frozen()
     assert (row["run_id"], row["test_auc_mean"]) == (newer, pytest.approx(0.99))
     assert notes == [
-        f"mlp2-frozen-last-plateau: not in artifacts, read from its newest run {newer}",
+        f"mlp2-frozen-hidden-plateau: not in artifacts, read from its newest run {newer}",
         "1 finished runs of other data, folds or another imputer were left out",
     ]
 
@@ -278,7 +224,7 @@ def test_mlflow_run_makes_one_run_with_the_results(project, tmp_path):
     assert found.params["csai.hidden"] == "8"
     assert found.tags["mlflow.project.entryPoint"] == "finetune"
     assert [fold.fold for fold in found.folds] == [0, 1, 2, 3, 4]
-    result = json.loads((copy / "artifacts/synthetic/finetune/mlp2-frozen-plateau/result.json").read_text())
+    result = json.loads((copy / "artifacts/synthetic/finetune/mlp2-frozen-hidden-plateau/result.json").read_text())
     assert result["run_id"] == run_id
     for fold, scored in zip(found.folds, result["folds"], strict=True):
         assert fold.metrics["test_auc"] == pytest.approx(scored["scores"]["test_auc"], nan_ok=True)
@@ -328,8 +274,15 @@ def running(client: MlflowClient) -> list[Run]:
 @pytest.mark.parametrize(
     ("words", "environment", "message"),
     [
-        (["finetune", "--head", "mlp3"], {}, "unknown head 'mlp3' (did you mean 'mlp2'?): choose from mlp2"),
+        (["finetune", "--head", "mlp3"], {}, "unknown head 'mlp3' (did you mean 'mlp5'?): choose from mlp2, mlp5"),
         (["finetune", "--mode", "melted"], {}, "unknown mode 'melted': choose from frozen, unfrozen"),
+        (["finetune", "--head", "svm", "--mode", "unfrozen"], {}, "svm has no mode 'unfrozen': xgboost and svm exist"),
+        (["finetune", "--input", "raw"], {}, "mlp2 has no input 'raw': mlp2 and mlp5 exist with mode frozen|unfrozen"),
+        (["grid", "--head", "svm", "--mode", "unfrozen"], {}, "no cell has head svm, mode unfrozen: xgboost and svm"),
+        (["grid", "--all", "--head", "svm"], {}, "--all takes every cell: leave out --head"),
+        (["grid", "--fold", "5"], {}, "there is no fold 5: choose from 0, 1, 2, 3, 4"),
+        (["grid", "--fold", "one"], {}, "--fold takes numbers separated by commas, such as 0,1: got 'one'"),
+        (["overfit", "--head", "svm"], {}, "svm has no epochs: choose from mlp2, mlp5, lstm, gru"),
         (["pretrain", "synthetc"], {}, "no budget for dataset 'synthetc' (did you mean 'synthetic'?)"),
         (["pretrain", "physionet2012"], {}, "data/physionet2012 is no cohort: no such folder"),
         (["describe", "nowhere"], {}, "nowhere is no cohort: no such folder"),
@@ -369,7 +322,7 @@ def test_finetune_before_pretrain_and_on_other_variables(project, tmp_path, monk
     [
         ("csai/result.json", ["finetune"], "run `imputune pretrain synthetic` (or `dvc repro`) first"),
         ("csai/result.json", ["compare"], "run `imputune pretrain synthetic` (or `dvc repro`) first"),
-        ("finetune/mlp2-frozen-plateau/result.json", ["compare"], "or fine-tune that cell again"),
+        ("finetune/mlp2-frozen-hidden-plateau/result.json", ["compare"], "or fine-tune that cell again"),
         ("folds.json", ["finetune"], "run `imputune folds synthetic` (or `dvc repro`)"),
         ("csai/fold-3.safetensors", ["finetune"], "restore it, or train again"),
     ],

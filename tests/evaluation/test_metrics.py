@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from imputune.evaluation.metrics import curve_scores, imputation_scores, risk_scores
+from imputune.evaluation.metrics import curve_scores, imputation_scores, reliability, risk_scores
 
 
 def test_imputation_scores_by_hand() -> None:
@@ -40,6 +40,7 @@ def test_risk_scores_by_hand() -> None:
         "auprc": pytest.approx(0.5 * 1 + 0.5 * 2 / 3),
         "brier": pytest.approx((0.2**2 + 0.6**2 + 0.6**2 + 0.2**2) / 4),
         "log_loss": pytest.approx(-np.log([0.8, 0.4, 0.4, 0.8]).mean()),
+        "calibration_error": pytest.approx((0.2 + 0.6 + 0.6 + 0.2) / 4),
     }
     assert {type(score) for score in scores.values()} == {float}
 
@@ -69,3 +70,19 @@ def test_curve_scores_without_a_death_or_a_survivor(died: int) -> None:
     scores = curve_scores(np.full(2, died, np.float32), np.array([0.25, 0.25], np.float32))
     assert np.isnan(scores["auc"])
     assert scores["log_loss"] == pytest.approx(-np.log(0.25 if died else 0.75))
+
+
+def test_reliability_by_hand() -> None:
+    """Ordered by risk, six stays in three groups of two: mean risks 0.1, 0.4 and 0.8, of whom 0, 1 and 2 died."""
+    died_N, risk_N = np.array([1, 0, 0, 1, 1, 0]), np.array([0.9, 0.05, 0.15, 0.7, 0.3, 0.5])
+    groups = reliability(died_N, risk_N, groups=3)
+    assert [group["risk"] for group in groups] == pytest.approx([0.1, 0.4, 0.8])
+    assert [(group["died"], group["stays"]) for group in groups] == [(0, 2), (0.5, 2), (1, 2)]
+    assert len(reliability(died_N, risk_N, groups=10)) == 6
+
+
+def test_calibration_error_is_0_where_risks_are_right() -> None:
+    """Ten stays at risk 0.1, one of whom died, are calibrated in one group of equal risks."""
+    died_N, risk_N = np.eye(1, 10)[0].astype(int), np.full(10, 0.1)
+    [group] = reliability(died_N, risk_N, groups=1)
+    assert group == {"risk": pytest.approx(0.1), "died": 0.1, "stays": 10}

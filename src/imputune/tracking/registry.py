@@ -1,13 +1,15 @@
 """The model registry: bundles of fold models as versions, with where they came from."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
@@ -62,7 +64,7 @@ def register_bundle(
         folder.mkdir()
         write_about(about, folder)
         write_weights(folder, folds)
-        with mlflow.start_run(run_id=run.run_id):
+        with _active(run.run_id):
             logged = mlflow.pyfunc.log_model(
                 name="bundle",
                 python_model=bundle_model.__file__,
@@ -79,6 +81,16 @@ def register_bundle(
         )
         client.set_tag(run.run_id, REGISTERED_TAG, f"{name}/{registered.version}")
     return str(registered.version)
+
+
+@contextmanager
+def _active(run_id: str) -> Iterator[None]:
+    """Make a run mlflow's active one inside the block; it goes on afterwards, where mlflow would end it."""
+    mlflow.start_run(run_id=run_id)
+    try:
+        yield
+    finally:
+        mlflow.end_run(RunStatus.to_string(RunStatus.RUNNING))
 
 
 def _ensure_model(client: MlflowClient, name: str) -> None:

@@ -1,0 +1,51 @@
+"""Copies of the project for tests that run its commands."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from imputune.cli import app
+
+ROOT = Path(__file__).parent.parent
+STAYS = 60
+COMMAND = [sys.executable, "-m", "imputune.cli"]
+
+
+def run(project: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command inside a project folder, free of any outer tracking or dvc."""
+    return subprocess.run(
+        words, cwd=project, env=clean_environment() | environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without mlflow's and dvc's variables, this interpreter first on PATH."""
+    kept = {key: text for key, text in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_"))}
+    return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"}
+
+
+def invoke(project: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, environment: dict[str, str] | None = None):
+    """Run an imputune command inside a project folder, in this process."""
+    monkeypatch.chdir(project)
+    for name, text in (environment or {}).items():
+        monkeypatch.setenv(name, text)
+    return CliRunner().invoke(app, words)
+
+
+def copy_of(project: Path, folder: Path, without: tuple[str, ...] = ()) -> Path:
+    """Copy the project with a store of its own: new runs of `imputune` go there, the old ones stay readable."""
+    copy = folder / "copy"
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns(".dvc", "mlruns", *without))
+    if (copy / "mlflow.db").exists():
+        with closing(sqlite3.connect(copy / "mlflow.db")) as store, store:
+            store.execute(
+                "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)", (str(project), str(copy))
+            )
+    return copy
