@@ -20,7 +20,7 @@ from imputune.data.synthetic import extract_synthetic
 from imputune.errors import UserError
 
 if TYPE_CHECKING:
-    from imputune.grid import CellResult
+    from imputune.plan import CellResult
 
 INTERRUPTED = 130
 
@@ -143,7 +143,8 @@ def finetune_command(
     schedule: Annotated[str, typer.Option(help=f"One of: {', '.join(WORDS['schedule'])}; else plateau, or none.")] = "",
 ) -> None:
     """Fine-tune a head on the pretrained imputer, on every fold, anew; interrupted, it goes on with the folds left."""
-    from imputune.grid import Request, run_grid
+    from imputune.grid import run_grid
+    from imputune.plan import Request
     from imputune.project import Project
 
     cell = make_cell(head, mode, input, schedule)
@@ -168,7 +169,8 @@ def grid_command(
 
     Killed at any moment, the same command goes on where it stopped.
     """
-    from imputune.grid import Request, run_grid
+    from imputune.grid import run_grid
+    from imputune.plan import Request
     from imputune.project import Project
 
     project = Project.open(find_root(Path.cwd()), dataset)
@@ -199,7 +201,8 @@ def overfit_command(
     epochs: Annotated[int, typer.Option(help="How many, all of them trained.", min=1)] = 200,
 ) -> None:
     """Train a cell without early stopping, to show when it overfits (the paper's Fig. 4); compare draws the curves."""
-    from imputune.grid import Request, run_grid
+    from imputune.grid import run_grid
+    from imputune.plan import Request
     from imputune.project import Project
 
     cell = make_cell(head, mode, input, schedule)

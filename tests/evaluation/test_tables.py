@@ -1,7 +1,7 @@
 import pytest
 
 from imputune.evaluation.paper import AVERAGE, SCHEDULES, quoted
-from imputune.evaluation.tables import Table, protocol_table, schedule_average, shallow_table, time_table
+from imputune.evaluation.tables import Table, protocol_table, schedule_average, shallow_table, summary_table, time_table
 
 AUCS = {"optuna": [0.80, 0.82], "cyclic": [0.83, 0.85], "plateau": [0.86, 0.88]}
 
@@ -60,6 +60,14 @@ def test_average_over_schedules_needs_all_three(row_of) -> None:
     rows = frozen_mlp2(row_of)
     assert schedule_average(rows, "test_auc") == (pytest.approx(0.84), pytest.approx(0.0002**0.5))
     assert schedule_average(rows[:2], "test_auc") is None
+
+
+def test_summary_stands_frozen_and_unfrozen_side_by_side(row_of) -> None:
+    """One line for a head and its input, empty where a mode lacks schedules, with the paper's averages."""
+    rows = [*frozen_mlp2(row_of), row_of("mlp2-unfrozen-hidden-plateau", [0.9, 0.9])]
+    [line] = summary_table("physionet2012", rows).lines
+    assert line == ("mlp2", "hidden", "14,081", "0.850 ± 0.014", "0.840 ± 0.014", "0.779", "", "", "0.797")
+    assert summary_table("physionet2012", rows[1:]) is None
 
 
 def test_time_is_added_up_by_mode(row_of) -> None:

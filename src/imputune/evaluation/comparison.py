@@ -13,6 +13,7 @@ from imputune.evaluation.tables import (
     protocol_table,
     references_table,
     shallow_table,
+    summary_table,
     time_table,
     verdicts_table,
 )
@@ -71,6 +72,7 @@ class Comparison:
     def tables(self) -> list[Table]:
         """Return every table for which there is something to show."""
         found = [
+            summary_table(self.dataset, self.rows),
             protocol_table(self.dataset, "frozen", self.rows),
             protocol_table(self.dataset, "unfrozen", self.rows),
             shallow_table(self.rows),

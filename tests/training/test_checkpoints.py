@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from imputune.training.checkpoints import Checkpoints
+from imputune.training.outputs import TrainedFold
+
+ABOUT = {"cohort_hash": "a", "params": {"finetune": {"dropout": 0.3}}}
+
+
+def fold(number: int) -> TrainedFold:
+    """Return a fold with a weight of its own."""
+    return TrainedFold(
+        number, {"head.bias": np.full(2, number, np.float32)}, {"test_auc": 0.5}, 1, 2.0, [{"loss": 1.0}]
+    )
+
+
+def test_saved_folds_are_there_for_the_next_try(tmp_path) -> None:
+    """What one try saved, the next one on the same data and settings loads, and the run it was tracked by."""
+    first = Checkpoints(tmp_path / "cell", ABOUT)
+    assert (first.load(), first.run_id) == ({}, None)
+    first.save(fold(2))
+    first.save(fold(0))
+    first.run_id = "run7"
+    second = Checkpoints(tmp_path / "cell", dict(ABOUT))
+    assert second.run_id == "run7"
+    loaded = second.load()
+    assert sorted(loaded) == [0, 2]
+    assert loaded[2].weights["head.bias"].tolist() == [2, 2]
+    assert loaded[2].history == [{"loss": 1.0}]
+
+
+@pytest.mark.parametrize("other", [{"cohort_hash": "b"}, {"params": {"finetune": {"dropout": 0.2}}}])
+def test_folds_of_other_data_or_settings_are_thrown_away(tmp_path, other) -> None:
+    """A try on other data or settings starts with nothing."""
+    Checkpoints(tmp_path / "cell", ABOUT).save(fold(0))
+    assert Checkpoints(tmp_path / "cell", ABOUT | other).load() == {}
+    assert Checkpoints(tmp_path / "cell", ABOUT).load() == {}
+
+
+@pytest.mark.parametrize("broken", ["result.json", "fold-0.safetensors"])
+def test_a_broken_fold_counts_as_missing(tmp_path, broken) -> None:
+    """A fold whose file was cut in half is thrown away, the others stay."""
+    checkpoints = Checkpoints(tmp_path / "cell", ABOUT)
+    checkpoints.save(fold(0))
+    checkpoints.save(fold(1))
+    path = tmp_path / "cell" / "fold-0" / broken
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert sorted(checkpoints.load()) == [1]
+    assert sorted(path.name for path in (tmp_path / "cell").glob("fold-*")) == ["fold-1"]
+
+
+def test_removed_checkpoints_leave_nothing(tmp_path) -> None:
+    """A complete cell's folder is gone."""
+    checkpoints = Checkpoints(tmp_path / "cell", ABOUT)
+    checkpoints.save(fold(0))
+    checkpoints.remove()
+    assert list(tmp_path.iterdir()) == []
