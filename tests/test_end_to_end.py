@@ -207,7 +207,7 @@ def test_compare_shows_the_run_that_artifacts_name(project, tmp_path, monkeypatc
     assert (row["run_id"], row["test_auc_mean"]) == (newer, pytest.approx(0.99))
     assert notes == [
         f"mlp2-frozen-hidden-plateau: not in artifacts, read from its newest run {newer}",
-        "1 finished runs of other data, folds or another imputer were left out",
+        "1 finished runs of other data, folds, imputers or versions were left out",
     ]
 
 

@@ -36,7 +36,7 @@ class Commands(TyperGroup):
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            typer.echo("interrupted: nothing half-written was left; the same command starts again", err=True)
+            typer.echo("interrupted: nothing half-written was left; the same command goes on or starts again", err=True)
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -155,7 +155,9 @@ def finetune_command(
 
 @app.command("grid")
 def grid_command(
-    dataset: Dataset = None,
+    dataset: Annotated[
+        str, typer.Argument(help="Cohorts in data/, separated by commas; without it, the one params.yaml names.")
+    ] = "",
     head: Words = "",
     mode: Words = "",
     input: Words = "",
@@ -173,21 +175,19 @@ def grid_command(
     from imputune.plan import Request
     from imputune.project import Project
 
-    project = Project.open(find_root(Path.cwd()), dataset)
+    projects = [Project.open(find_root(Path.cwd()), name) for name in _words(dataset) or [""]]
     wanted = {part: _words(text) for part, text in zip(PARTS, (head, mode, input, schedule), strict=True)}
     if all_cells and any(wanted.values()):
         raise UserError("--all takes every cell: leave out --head, --mode, --input and --schedule, or --all")
-    cells = choose_cells(wanted) if all_cells or any(wanted.values()) else grid_cells(project.params.grid)
+    chosen = all_cells or any(wanted.values())
+    cells = choose_cells(wanted) if chosen else grid_cells(projects[0].params.grid)
     if show:
         typer.echo("\n".join(cell.name for cell in cells))
         return
-    results = run_grid(project, Request(cells, _numbers(fold), again), tell)
-    lines = [
-        (made.cell.name, f"{len(made.results)}", *_means(made), f"{sum(r.seconds for r in made.results.values()):,.0f}")
-        for made in results
-    ]
-    header = ("cell", "folds", "validation AUC", "test AUC", "seconds")
-    print_table(f"Cells of {project.dataset}", header, lines)
+    for project in projects:
+        made = run_grid(project, Request(cells, _numbers(fold), again), tell)
+        header = ("cell", "folds", "validation AUC", "test AUC", "seconds")
+        print_table(f"Cells of {project.dataset}", header, [_line(each) for each in made])
 
 
 @app.command("overfit")
@@ -244,11 +244,12 @@ def _numbers(text: str) -> list[int] | None:
     return sorted({int(word) for word in words}) or None
 
 
-def _means(made: "CellResult") -> tuple[str, str]:
-    """Return the mean validation and test AUC of a cell's folds as text."""
-    names = ("validation_auc", "test_auc")
-    validation, test = (fmean(result.scores[name] for result in made.results.values()) for name in names)
-    return f"{validation:.3f}", f"{test:.3f}"
+def _line(made: "CellResult") -> tuple[str, ...]:
+    """Return a cell's name, its finished folds, their mean validation and test AUC, and their seconds as text."""
+    results = made.results.values()
+    aucs = (fmean(result.scores[name] for result in results) for name in ("validation_auc", "test_auc"))
+    seconds = sum(result.seconds for result in results)
+    return made.cell.name, str(len(results)), *(f"{auc:.3f}" for auc in aucs), f"{seconds:,.0f}"
 
 
 def _print_folds(dataset: str, made: "CellResult") -> None:

@@ -21,7 +21,7 @@ from imputune.evaluation.figures import (
     to_svg,
 )
 from imputune.evaluation.metrics import reliability
-from imputune.evaluation.rows import Row, imputer_rows, make_row
+from imputune.evaluation.rows import SCORES, Row, imputer_rows, make_row
 from imputune.files import replace_bytes, replace_text
 from imputune.project import EXPERIMENT, Project, track
 from imputune.tracking.history import RunRecord, finished_runs
@@ -124,13 +124,16 @@ def _add_other_runs(
         if key in rows:
             continue
         ours = (imputer["cohort_hash"], imputer["run_id"], len(imputer["folds"]))
-        if (run.tags["imputune.cohort_hash"], run.tags["imputune.imputer_run"], len(run.folds)) != ours:
+        theirs = (run.tags["imputune.cohort_hash"], run.tags["imputune.imputer_run"], len(run.folds))
+        if theirs != ours or not all(set(SCORES) <= set(fold.metrics) for fold in run.folds):
             left_out += 1
             continue
         rows[key] = _row_of_run(project.dataset, run, [])
         notes.append(f"{'-'.join(key)}: not in artifacts, read from its newest run {run.run_id}")
     if left_out:
-        notes.append(f"{left_out} finished runs of other data, folds or another imputer were left out")
+        notes.append(
+            f"{left_out} finished runs of other data, folds, another imputer or an earlier version were left out"
+        )
 
 
 def _calibration(folder: Path) -> list[dict[str, float]]:
