@@ -39,7 +39,7 @@ from benchmarks.pypots_csai import (
     check_pypots,
     default_learning_rate,
 )
-from imputune.config import Budget, DeviceName, Params, read_params
+from imputune.config import Budget, DeviceName, Params
 from imputune.console import print_table
 from imputune.data.cohort import Cohort, read_cohort
 from imputune.data.folds import Fold, draw_folds
@@ -47,6 +47,7 @@ from imputune.data.partitions import Partition, fit_and_divide
 from imputune.data.synthetic import extract_synthetic
 from imputune.errors import UserError
 from imputune.models.csai import Csai
+from imputune.params import read_params
 from imputune.training.device import choose_device
 from imputune.training.parallel import run_folds, settle
 from imputune.training.pretrain import Pretraining, PretrainJob, impute, new_imputer, pretrain_fold

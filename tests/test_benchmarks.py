@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import csai_scaling, pypots_csai
-from imputune.config import read_params
+from imputune.params import read_params
 
 ROOT = Path(__file__).parent.parent
 RATIOS = ("ratio_epoch_vs_pypots", "mae_ours", "mae_pypots")

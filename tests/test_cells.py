@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from imputune.cells import PROTOCOL, Cell, choose_cells, grid_cells, make_cell
-from imputune.config import read_params
 from imputune.errors import UserError
+from imputune.params import read_params
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from imputune.config import find_root, read_params, use_dataset
 from imputune.errors import UserError
+from imputune.params import find_root, read_params, use_dataset
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 Edit = Callable[[dict[str, Any]], object]

@@ -11,8 +11,8 @@ import pytest
 from mlflow import MlflowClient
 
 from imputune.cells import PROTOCOL
-from imputune.config import read_params
 from imputune.estimate import TimeLeft
+from imputune.params import read_params
 from imputune.tracking.history import finished_runs
 from projects import COMMAND, clean_environment, copy_of, invoke, run
 

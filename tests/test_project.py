@@ -16,10 +16,10 @@ from typer.main import get_command
 
 from imputune.cells import grid_cells
 from imputune.cli import app
-from imputune.config import read_params
 from imputune.data.cohort import write_cohort
 from imputune.data.synthetic import extract_synthetic
 from imputune.errors import UserError
+from imputune.params import read_params
 
 ROOT = Path(__file__).parent.parent
 # What stands in for a parameter of MLproject that has no default, by its type.

@@ -11,13 +11,13 @@ import typer
 from typer.core import TyperGroup
 
 from imputune.cells import PARTS, PROTOCOL, WORDS, choose_cells, grid_cells, make_cell
-from imputune.config import find_root, read_params, use_dataset
 from imputune.console import print_table, tell, watched, watched_download
 from imputune.data.cohort import Cohort, describe, read_cohort, write_cohort
 from imputune.data.download import download_physionet2012
 from imputune.data.physionet2012 import extract_physionet2012
 from imputune.data.synthetic import extract_synthetic
 from imputune.errors import UserError
+from imputune.params import find_root, read_params, use_dataset
 
 if TYPE_CHECKING:
     from imputune.plan import CellResult

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from imputune.config import Budget, Params, read_params
+from imputune.config import Budget, Params
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.folds import Fold, folds_hash, read_folds
+from imputune.params import read_params
 from imputune.tracking.runs import TrackedRun, tracked_run
 from imputune.training.device import choose_device
 from imputune.training.outputs import Origin

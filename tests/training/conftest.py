@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imputune.config import Budget, Params, read_params
+from imputune.config import Budget, Params
 from imputune.data.cohort import Cohort, Variable
 from imputune.data.folds import Fold, draw_folds
+from imputune.params import read_params
 from imputune.training.recorder import Trial
 
 
