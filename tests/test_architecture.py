@@ -16,8 +16,8 @@ FLOORS = (
     {"training"},
     {"tracking"},
     {"project"},
-    {"stages", "plan", "estimate", "compare"},
-    {"grid"},
+    {"stages", "plan", "estimate"},
+    {"grid", "compare"},
     {"console", "cli"},
 )
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}

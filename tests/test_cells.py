@@ -86,7 +86,11 @@ def test_choosing_by_parts() -> None:
             {"head": ["svm"], "mode": ["unfrozen"]},
             "no cell has head svm, mode unfrozen: xgboost and svm exist",
         ),
-        ({"head": ["mlp2"], "input": ["raw"]}, "no cell has head mlp2, input raw: mlp2 and mlp5 exist with"),
+        (
+            {"head": ["mlp2"], "input": ["raw"]},
+            "no cell has head mlp2, input raw: mlp2 and mlp5 exist with",
+        ),
+        ({"head": ["gru", "mlp2"], "input": ["raw"]}, "no cell with head gru or mlp2, input raw has mlp2:"),
         ({"head": ["grue"]}, "unknown head 'grue' (did you mean 'gru'?)"),
     ],
 )

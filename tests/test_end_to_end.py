@@ -278,7 +278,11 @@ def running(client: MlflowClient) -> list[Run]:
         (["finetune", "--mode", "melted"], {}, "unknown mode 'melted': choose from frozen, unfrozen"),
         (["finetune", "--head", "svm", "--mode", "unfrozen"], {}, "svm has no mode 'unfrozen': xgboost and svm exist"),
         (["finetune", "--input", "raw"], {}, "mlp2 has no input 'raw': mlp2 and mlp5 exist with mode frozen|unfrozen"),
-        (["grid", "--head", "svm", "--mode", "unfrozen"], {}, "no cell has head svm, mode unfrozen: xgboost and svm"),
+        (
+            ["grid", "--head", "svm", "--mode", "unfrozen"],
+            {},
+            "no cell has head svm, mode unfrozen: xgboost and svm",
+        ),
         (["grid", "--all", "--head", "svm"], {}, "--all takes every cell: leave out --head"),
         (["grid", "--fold", "5"], {}, "there is no fold 5: choose from 0, 1, 2, 3, 4"),
         (["grid", "--fold", "one"], {}, "--fold takes numbers separated by commas, such as 0,1: got 'one'"),

@@ -126,7 +126,7 @@ def test_text_is_replaced_in_one_step(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"results/table.md": "new\n"}
 
 
-@pytest.mark.parametrize("broken", ["write_text", "replace"])
+@pytest.mark.parametrize("broken", ["write_bytes", "replace"])
 def test_full_disk_leaves_the_earlier_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """When the disk is full at either step, the earlier text stays and no temporary file does."""
     path = tmp_path / "table.md"

@@ -67,7 +67,7 @@ def test_grid_runs_what_is_missing_and_skips_what_is_done(copy, monkeypatch):
     """Every cell is written, tracked under one run, registered; a second time nothing runs."""
     done = invoke(copy, CYCLIC, monkeypatch)
     assert done.exit_code == 0, done.stderr
-    assert re.search(r"15 of 15 folds done, about 0 s left", done.stderr)
+    assert "15 of 15 folds done, about 0 s left" in done.stderr
     parents = set()
     for name in NAMES:
         [tracked] = runs_of(copy, name)
@@ -294,8 +294,9 @@ def test_overfit_trains_every_epoch_and_stays_apart(copy, monkeypatch):
 
 
 def test_compare_names_what_differs_and_leaves_it_out(copy, monkeypatch):
-    """Outputs of other data, folds, seed or imputer are named with what differs, and do not enter the tables."""
+    """Outputs of other data or folds are named with what differs and left out; other settings are named too."""
     assert invoke(copy, ["grid", "--head", "xgboost"], monkeypatch).exit_code == 0
+    edit_params(copy, r"max_depth: 6", "max_depth: 5")
     changed = {"hidden": ("folds_hash", "folds"), "imputed": ("cohort_hash", "data")}
     for reads, (key, _) in changed.items():
         path = copy / f"artifacts/synthetic/finetune/xgboost-frozen-{reads}-none/result.json"
@@ -308,6 +309,8 @@ def test_compare_names_what_differs_and_leaves_it_out(copy, monkeypatch):
     assert [row["input"] for row in told["rows"]] == ["summary"]
     for reads, (_, word) in changed.items():
         assert f"xgboost-frozen-{reads}-none in artifacts is of other {word}, and was left out" in told["notes"]
+    kept = "xgboost-frozen-summary-none was made with other settings than params.yaml now has"
+    assert f"{kept}: shallow.xgboost.max_depth" in told["notes"]
 
 
 def test_list_names_the_cells(copy, monkeypatch):
@@ -339,18 +342,36 @@ def test_dvc_reaches_every_cell_of_the_protocol(copy, monkeypatch):
 
 
 def test_time_left_follows_the_most_similar_cells() -> None:
-    """By hand: folds of the same cell took 10 s, of its mode 40 s on average, two workers; nothing known is 0 s."""
-    mlp, other, unlike = (
-        next(c for c in PROTOCOL if c.name == name) for name in (CELL, NAMES[1], "svm-frozen-hidden-none")
-    )
+    """By hand: folds of the same cell took 10 s, of its schedule 70 s, two workers; what is new is said to be."""
+    by_name = {cell.name: cell for cell in PROTOCOL}
+    mlp, gru, mlp5, svm = (by_name[n] for n in (CELL, NAMES[1], "mlp5-frozen-hidden-cyclic", "svm-frozen-hidden-none"))
     left = TimeLeft(workers=2)
     for fold in range(3):
         left.add(mlp, fold)
-    left.add(unlike, 0)
-    assert str(left) == "0 of 4 folds done, about 0 s left"
-    left.took(other, 70.0)
+    left.add(mlp5, 0)
+    assert str(left) == "0 of 4 folds done, at least 0 s left"
+    left.took(gru, 70.0)
     left.done(mlp, 0, 10.0)
     assert left.seconds == pytest.approx((10 + 10 + 40) / 2)
-    assert str(left) == "1 of 4 folds done, about 30 s left" or "0 min" in str(left)
-    left.took(mlp, 10_000.0)
-    assert "h" in str(left)
+    assert str(left) == "1 of 4 folds done, about 30 s left"
+    left.add(svm, 0)
+    assert str(left) == "1 of 5 folds done, at least 30 s left"
+    left.took(mlp, 9_990.0)
+    assert str(left) == "1 of 5 folds done, at least 1 h 54 min left"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mode", "frozen", "--fold", "1"], "mlp2-frozen-hidden-optuna takes the learning rate of fold 0: add that"),
+        (["--mode", "unfrozen"], "mlp2-unfrozen-hidden-optuna starts from mlp2-frozen-hidden-optuna, whose learning"),
+    ],
+)
+def test_what_lacks_a_rate_is_refused_before_anything_runs(copy, monkeypatch, words, message):
+    """With scope first_fold, folds without fold 0 and an unfrozen cell without its frozen one are refused at once."""
+    edit_params(copy, r"frozen_scope: each_fold", "frozen_scope: first_fold")
+    done = invoke(copy, ["grid", "--head", "mlp2", "--schedule", "optuna,cyclic", *words], monkeypatch)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert "folds done" not in done.stderr
+    assert runs_of(copy, CELL) == []

@@ -98,7 +98,7 @@ def make_cell(head: str, mode: str | None = None, input: str | None = None, sche
 def choose_cells(wanted: Mapping[str, Sequence[str]]) -> list[Cell]:
     """Return the protocol's cells whose parts are among the wanted words; a part without words takes any.
 
-    Raises UserError for an unknown word, and where no cell has these parts together.
+    Raises UserError for an unknown word, and for one that no cell has together with the words of the other parts.
     """
     for part, words in wanted.items():
         for word in words:
@@ -106,11 +106,15 @@ def choose_cells(wanted: Mapping[str, Sequence[str]]) -> list[Cell]:
     cells = [
         cell for cell in PROTOCOL if all(not words or getattr(cell, part) in words for part, words in wanted.items())
     ]
-    if not cells:
+    unmatched = [
+        word for part, words in wanted.items() for word in words if word not in {getattr(cell, part) for cell in cells}
+    ]
+    if unmatched:
         asked = ", ".join(f"{part} {' or '.join(words)}" for part, words in wanted.items() if words)
         heads = wanted.get("head") or FAMILY_OF
         families = dict.fromkeys(FAMILY_OF[head] for head in heads)
-        raise UserError(f"no cell has {asked}: {'; '.join(map(_existing, families))}")
+        what = f"no cell with {asked} has {' or '.join(unmatched)}" if cells else f"no cell has {asked}"
+        raise UserError(f"{what}: {'; '.join(map(_existing, families))}")
     return cells
 
 

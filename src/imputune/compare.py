@@ -1,7 +1,7 @@
 """The comparison stage: tracked runs, or stage outputs where a run is gone, to the tables in results/<dataset>."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from imputune.evaluation.figures import (
 from imputune.evaluation.metrics import reliability
 from imputune.evaluation.rows import SCORES, Row, imputer_rows, make_row
 from imputune.files import replace_bytes, replace_text
+from imputune.plan import cell_settings
 from imputune.project import EXPERIMENT, Project, track
 from imputune.tracking.history import RunRecord, finished_runs
 from imputune.training.outputs import PREDICTIONS, RESULT, differences, read_result
@@ -72,7 +73,7 @@ def run_compare(project: Project) -> Comparison:
             1 / (len(imputer["folds"]) - 2),  # a part is for testing, one for validation, the rest for training
             tuple(rows[key] for key in sorted(rows, key=lambda key: ORDER.get(key, len(ORDER)))),
             tuple(imputer_rows([fold["imputation"] for fold in imputer["folds"]])),
-            (*notes, *_search_notes(outputs.values())),
+            (*notes, *_settings_notes(project, imputer, outputs), *_protocol_notes(list(outputs.values()))),
         )
         figures = dict(_figures(project, comparison, outputs, imputer))
         _write(comparison, figures, project.results_folder)
@@ -87,7 +88,7 @@ def _outputs(project: Project, imputer: Mapping[str, Any]) -> tuple[dict[Key, di
     found: dict[Key, dict[str, Any]] = {}
     notes = []
     ours = {name: imputer[name] for name in ORIGIN if name != "imputer_run_id"} | {"imputer_run_id": imputer["run_id"]}
-    for folder in sorted(path.parent for path in project.cells_folder.glob(f"*/{RESULT}")):
+    for folder in sorted(path.parent for path in project.cells_folder.glob(f"[!.]*/{RESULT}")):
         result = read_result(folder, f"delete {folder}, or fine-tune that cell again")
         if differing := differences(result, ours):
             words = " and ".join(ORIGIN[name] for name in differing)
@@ -131,13 +132,13 @@ def _add_other_runs(
         rows[key] = _row_of_run(project.dataset, run, [])
         notes.append(f"{'-'.join(key)}: not in artifacts, read from its newest run {run.run_id}")
     if left_out:
-        notes.append(
-            f"{left_out} finished runs of other data, folds, another imputer or an earlier version were left out"
-        )
+        notes.append(f"{left_out} finished runs of other data, folds, imputers or versions were left out")
 
 
 def _calibration(folder: Path) -> list[dict[str, float]]:
     """Return the points of the calibration curve over all test stays of a cell's output."""
+    if not (folder / PREDICTIONS).is_file():
+        raise UserError(f"{folder / PREDICTIONS} is missing: delete {folder}, or fine-tune that cell again")
     table = pd.read_csv(folder / PREDICTIONS)
     test = table[table["partition"] == "test"]
     return reliability(test["died"].to_numpy(), test["risk"].to_numpy())
@@ -169,30 +170,52 @@ def _row_of_outputs(dataset: str, result: Mapping[str, Any], calibration: list[d
     )
 
 
-def _search_notes(outputs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Say of each mode's searches how much the sampler could learn, and whether other folds' stays were seen."""
-    searched: dict[str, list[Mapping[str, Any]]] = {}
-    for result in outputs:
-        if result["cell"]["schedule"] == "optuna":
-            searched.setdefault(result["cell"]["mode"], []).append(result)
-    for mode, results in searched.items():
-        settings = results[0]["params"]["schedules"]["optuna"]
-        budget = results[0]["params"]["budget"][f"{mode}_epochs"]
-        searches = [fold["trials"] for result in results for fold in result["folds"] if fold["trials"]]
-        trials, pruned = settings["trials"], sum(trial["state"] == "pruned" for each in searches for trial in each)
-        parts = brackets(settings["reduction_factor"], min(settings["trial_epochs"], budget))
-        guided = max(0, trials - parts * settings["startup_trials"])
-        yield (
-            f"optuna, {mode}: {trials} trials a search in {parts} Hyperband brackets, each with a sampler of its own "
-            f"that draws its first {settings['startup_trials']} at random: about {guided} of {trials} were guided by "
-            f"what came before, so this is closer to random search; {len(searches)} searches, "
-            f"{pruned} of {sum(map(len, searches))} trials pruned"
-        )
-        if settings[f"{mode}_scope"] == "first_fold":
+def _settings_notes(
+    project: Project, imputer: Mapping[str, Any], outputs: Mapping[Key, dict[str, Any]]
+) -> Iterator[str]:
+    """Name the cells that were made with other settings than params.yaml now has, and what differs."""
+    now = project.with_imputer(imputer["params"])
+    for key, result in outputs.items():
+        if key in ORDER and (names := differences(result["params"], cell_settings(now, PROTOCOL[ORDER[key]]))):
+            yield f"{'-'.join(key)} was made with other settings than params.yaml now has: {', '.join(names)}"
+
+
+def _protocol_notes(outputs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Say where a budget of epochs was too small for patience to act, and what to know of each mode's searches."""
+    for mode in ("frozen", "unfrozen"):
+        neural = [result for result in outputs if result["cell"]["mode"] == mode and "budget" in result["params"]]
+        if not neural:
+            continue
+        epochs, patience = (neural[0]["params"][part] for part in ("budget", "finetune"))
+        if epochs[f"{mode}_epochs"] <= patience["patience"]:
             yield (
-                f"optuna, {mode}: fold 0 searched for all folds; its validation stays are test stays of fold 1 and "
-                "training stays of others, so that one number, the learning rate, has seen them"
+                f"{mode} training had {epochs[f'{mode}_epochs']} epochs at most, fewer than the patience of early "
+                f"stopping ({patience['patience']}): it never stopped early, and schedule plateau may have been a "
+                "constant rate; the best epoch was kept all the same"
             )
+        searched = [result for result in neural if result["cell"]["schedule"] == "optuna"]
+        if searched:
+            yield from _search_notes(mode, searched)
+
+
+def _search_notes(mode: str, results: list[Mapping[str, Any]]) -> Iterator[str]:
+    settings = results[0]["params"]["schedules"]["optuna"]
+    epochs = min(settings["trial_epochs"], results[0]["params"]["budget"][f"{mode}_epochs"])
+    trials = [fold["trials"] for result in results for fold in result["folds"] if fold["trials"]]
+    pruned = sum(trial["state"] == "pruned" for search in trials for trial in search)
+    parts = brackets(settings["reduction_factor"], epochs)
+    guided = max(0, settings["trials"] - parts * settings["startup_trials"])
+    yield (
+        f"optuna, {mode}: {settings['trials']} trials a search, of at most {epochs} epochs each, which favours high "
+        f"rates; in {parts} Hyperband brackets, each with a sampler of its own that draws its first "
+        f"{settings['startup_trials']} at random, so that about {guided} of {settings['trials']} were guided by what "
+        f"came before; {len(trials)} searches, {pruned} of {sum(map(len, trials))} trials pruned"
+    )
+    if settings[f"{mode}_scope"] == "first_fold":
+        yield (
+            f"optuna, {mode}: fold 0 searched the learning rate for all folds; its trials trained and validated on "
+            "stays that the other folds test on, so that this one number has seen them (scope each_fold avoids it)"
+        )
 
 
 def _figures(
@@ -207,7 +230,7 @@ def _figures(
     if curves:
         yield "curves", mean_curves_figure(curves, "auc")
     overfit = {}
-    for path in sorted(project.overfit_folder.glob(f"*/{RESULT}")):
+    for path in sorted(project.overfit_folder.glob(f"[!.]*/{RESULT}")):
         result = read_result(path.parent, f"delete {path.parent}, or run `imputune overfit` again")
         if result["imputer_run_id"] == imputer["run_id"]:
             overfit[path.parent.name] = _histories(result)

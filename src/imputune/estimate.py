@@ -32,22 +32,26 @@ class TimeLeft:
 
     @property
     def seconds(self) -> float:
-        """Seconds that the rest will take; 0 before any fold is done."""
-        expected = [self._expected(cell) for cell, _ in self._waiting]
-        return sum(expected) / min(self.workers, len(expected)) if expected else 0.0
+        """Seconds that those of the rest will take of which something similar is done."""
+        known = [seconds for seconds in self._expected() if seconds is not None]
+        return sum(known) / min(self.workers, len(known)) if known else 0.0
 
     def __str__(self) -> str:
-        """Say it in words: 12 of 90 folds done, about 1 h 20 min left."""
+        """Say it in words: 12 of 90 folds done, about 1 h 20 min left; "at least" where something is new."""
         minutes = round(self.seconds / 60)
         hours, rest = divmod(minutes, 60)
         left = f"{hours} h {rest} min" if hours else f"{rest} min" if minutes else f"{self.seconds:.0f} s"
-        return f"{self._done} of {self._done + len(self._waiting)} folds done, about {left} left"
+        word = "at least" if None in self._expected() else "about"
+        return f"{self._done} of {self._done + len(self._waiting)} folds done, {word} {left} left"
 
-    def _expected(self, cell: Cell) -> float:
-        return next((fmean(self._seconds[kind]) for kind in _kinds(cell) if self._seconds[kind]), 0.0)
+    def _expected(self) -> list[float | None]:
+        return [
+            next((fmean(self._seconds[kind]) for kind in _kinds(cell) if self._seconds[kind]), None)
+            for cell, _ in self._waiting
+        ]
 
 
 def _kinds(cell: Cell) -> list[tuple[str, ...]]:
-    """Return what a cell is, from itself to any cell of its mode, to any at all."""
+    """Return what a cell is, from itself to any cell of its head or schedule in the same mode."""
     own, kin = tuple(cell.tags().values()), (cell.head, cell.mode, cell.schedule)
-    return [own, kin, (cell.head, cell.mode), (cell.mode, cell.schedule), (cell.mode,), ()]
+    return [own, kin, (cell.head, cell.mode), (cell.mode, cell.schedule)]

@@ -36,6 +36,15 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(earlier, ignore_errors=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left of `replacing_folder` and `replace_bytes` in a folder that nobody writes to."""
+    for path in [*folder.glob(".*.new"), *folder.glob(".*.old")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write a text file in one step, as UTF-8; see `replace_bytes`."""
     replace_bytes(path, text.encode())

@@ -1,6 +1,5 @@
 """Fine-tuning of any number of cells, fold by fold over the cores, tracked, and resumed where it was interrupted."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -9,12 +8,13 @@ from filelock import FileLock, Timeout
 from imputune.cells import Cell
 from imputune.errors import UserError
 from imputune.estimate import TimeLeft
+from imputune.files import sweep
 from imputune.plan import CellResult, Request, Source, Work, made_from
 from imputune.project import Project, track, track_training
 from imputune.stages import log_curves, log_summary, register
 from imputune.tracking.interrupted import end_interrupted
 from imputune.training.baselines import baseline_fold
-from imputune.training.checkpoints import Checkpoints
+from imputune.training.checkpoints import Checkpoints, read_run_id, write_run_id
 from imputune.training.finetune import FinetuneJob, build_classifier, finetune_fold
 from imputune.training.outputs import TrainedFold, read_fold, write_stage
 from imputune.training.parallel import Task, run_tasks
@@ -40,6 +40,8 @@ def run_grid(project: Project, request: Request, tell: Tell, as_one: bool = True
             raise UserError(f"there is no fold {number}: choose from {', '.join(map(str, source.folds))}")
     project.unfinished_folder.mkdir(parents=True, exist_ok=True)
     with _alone(project), ExitStack() as stack:
+        for folder in (project.unfinished_folder, project.cells_folder, project.overfit_folder):
+            sweep(folder)
         parent = _track_command(source, request, stack) if as_one else None
         grid = _Grid(source, request, tell, parent, stack)
         grid.run()
@@ -57,6 +59,8 @@ class _Grid:
             self.complete = set(request.folds)
         cells = sorted(request.cells, key=lambda cell: cell.mode != "frozen")  # whose heads unfrozen ones start from
         self.works = [self._open(cell) for cell in cells]
+        for work in self.works:
+            self._check(work)
         self.left = TimeLeft(self.project.params.workers)
 
     def run(self) -> None:
@@ -85,17 +89,36 @@ class _Grid:
             about, folder = about | {"stage": "overfit"}, self.project.overfit_folder / cell.name
             name = f"{name}-overfit"
         work = Work(cell, about, folder, sorted(self.request.folds or self.complete))
-        checkpoints = self.project.unfinished_folder / name
-        if not self.request.again and not checkpoints.exists() and (made := made_from(folder, about)):
+        checkpoints = Checkpoints(self.project.unfinished_folder / name, about)
+        interrupted = checkpoints.run_id
+        finished = interrupted is not None and end_interrupted(self.project.root, interrupted)
+        made = None if self.request.again and not finished else made_from(folder, about)
+        if made and (finished or made["run_id"] != interrupted):
+            if finished:
+                checkpoints.remove()  # the command was killed between the end of the cell's run and this
             work.run_id = made["run_id"]
-            work.results = {fold["fold"]: read_fold(folder, fold["fold"], "") for fold in made["folds"]}
+            work.results = {fold["fold"]: read_fold(folder, fold["fold"], "", False) for fold in made["folds"]}
             return work
-        work.checkpoints = Checkpoints(checkpoints, about)
-        work.results = work.checkpoints.load()
-        if (run_id := work.checkpoints.run_id) and end_interrupted(self.project.root, run_id):
-            work.checkpoints.remove()
-            return self._open(cell)
+        work.checkpoints = checkpoints
+        work.results = checkpoints.begin()
         return work
+
+    def _check(self, work: Work) -> None:
+        """Refuse what would lack something it starts from, before anything runs; UserError says what to add."""
+        searching = self._searching_fold(work.cell)
+        if searching is not None and work.missing and searching not in {*work.wanted, *work.results}:
+            raise UserError(
+                f"{work.cell.name} takes the learning rate of fold {searching}: add that fold, or set the scope under "
+                "schedules.optuna to each_fold in params.yaml"
+            )
+        frozen = work.cell.frozen
+        if work.cell.mode == "frozen" or not work.missing or self._searching_fold(frozen) is None:
+            return
+        if frozen not in [other.cell for other in self.works] and self._frozen_result(work, work.missing[0]) is None:
+            raise UserError(
+                f"{work.cell.name} starts from {frozen.name}, whose learning rate fold {searching} searches for all "
+                "folds: fine-tune that cell first, or both in one `imputune grid`"
+            )
 
     def _tasks(self, works: list[Work]) -> Iterator[Task[TrainedFold] | None]:
         waiting = [(work, fold) for work in works for fold in work.missing]
@@ -126,11 +149,6 @@ class _Grid:
         searching = self._searching_fold(work.cell)
         rate = None
         if searching not in (None, number):
-            if searching not in work.results:
-                raise UserError(
-                    f"fold {number} of {work.cell.name} takes the learning rate of fold {searching}: add that fold, "
-                    "or set schedules.optuna's scope to each_fold in params.yaml"
-                )
             rate = work.results[searching].learning_rate
         assert work.checkpoints is not None
         job = FinetuneJob(
@@ -154,7 +172,7 @@ class _Grid:
             return None
         frozen = work.cell.frozen
         for other in self.works:
-            if other.cell == frozen and fold in other.results and self.request.early_stopping:
+            if other.cell == frozen and other.checkpoints and fold in other.results and self.request.early_stopping:
                 return other.results[fold]
         folder = self.project.cells_folder / frozen.name
         wanted = self.source.expected(frozen)
@@ -221,14 +239,14 @@ def _track_command(source: Source, request: Request, stack: ExitStack) -> str:
     """Track the whole command, after the end of the run of one that was killed; return the run's id."""
     project = source.project
     path = project.unfinished_folder / RUN
-    if path.is_file():
-        end_interrupted(project.root, json.loads(path.read_text(encoding="utf-8"))["run_id"])
+    if interrupted := read_run_id(path):
+        end_interrupted(project.root, interrupted)
     settings = {
         "cells": str(len(request.cells)),
         "folds": "all" if request.folds is None else ",".join(map(str, request.folds)),
     }
     run = stack.enter_context(track(project, source.data.origin.cohort_hash, "grid", settings, {}, folds=()))
-    path.write_text(json.dumps({"run_id": run.run_id}), encoding="utf-8")
+    write_run_id(path, run.run_id)
     stack.callback(path.unlink)
     return run.run_id
 

@@ -13,7 +13,15 @@ from imputune.errors import UserError
 from imputune.project import IMPUTER_SECTIONS, Divided, Project, about, read_divided, settings_of
 from imputune.tracking.runs import TrackedRun
 from imputune.training.checkpoints import Checkpoints
-from imputune.training.outputs import RESULT, TrainedFold, differences, read_result, read_weights
+from imputune.training.outputs import (
+    PREDICTIONS,
+    RESULT,
+    TrainedFold,
+    differences,
+    read_result,
+    read_weights,
+    weights_file,
+)
 
 
 @dataclass(frozen=True)
@@ -67,23 +75,30 @@ class Source:
 
     def expected(self, cell: Cell) -> dict[str, Any]:
         """Return what the output of a cell says of what it was made from, where that is what there is now."""
-        params = self.project.params
-        if cell.is_neural:
-            settings = settings_of(self.project, "finetune", *IMPUTER_SECTIONS)
-            settings["schedules"] = {cell.schedule: getattr(params.schedules, cell.schedule).model_dump(mode="json")}
-            settings["budget"].pop("pretrain_epochs")
-            if cell.mode == "frozen":
-                settings["budget"].pop("unfrozen_epochs")
-        else:
-            settings = settings_of(self.project, *IMPUTER_SECTIONS)
-            settings["shallow"] = {cell.head: getattr(params.shallow, cell.head).model_dump(mode="json")}
-            settings.pop("budget")
         return about(self.project, self.data) | {
             "stage": "finetune",
             "cell": cell.tags(),
             "imputer_run_id": self.imputer_run_id,
-            "params": settings,
+            "params": cell_settings(self.project, cell),
         }
+
+
+def cell_settings(project: Project, cell: Cell) -> dict[str, Any]:
+    """Return the sections of params.yaml that a cell depends on."""
+    params = project.params
+    if not cell.is_neural:
+        settings = settings_of(project, *IMPUTER_SECTIONS)
+        settings["shallow"] = {cell.head: getattr(params.shallow, cell.head).model_dump(mode="json")}
+        settings.pop("budget")
+        return settings
+    settings = settings_of(project, "finetune", *IMPUTER_SECTIONS)
+    schedule = getattr(params.schedules, cell.schedule).model_dump(mode="json")
+    settings["budget"].pop("pretrain_epochs")
+    if cell.mode == "frozen":
+        settings["budget"].pop("unfrozen_epochs")
+        schedule.pop("unfrozen_scope", None)
+    settings["schedules"] = {cell.schedule: schedule}
+    return settings
 
 
 @dataclass
@@ -122,4 +137,6 @@ def made_from(folder: Path, about: dict[str, Any]) -> dict[str, Any] | None:
         made = read_result(folder, "")
     except UserError:
         return None
-    return None if differences(made, about) else made
+    files = [folder / PREDICTIONS, *(weights_file(folder, fold["fold"]) for fold in made["folds"])]
+    needed = files if made["cell"]["schedule"] != "none" else files[:1]
+    return made if not differences(made, about) and all(map(Path.is_file, needed)) else None

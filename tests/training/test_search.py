@@ -81,6 +81,6 @@ def test_brackets_are_the_pruners(make_params, epochs, expected):
     study = optuna.create_study(pruner=pruner)
     study.ask()
     trial = study.ask()
-    trial.report(1.0, 0)
+    trial.report(1.0, 1)
     trial.should_prune()
     assert pruner._n_brackets == expected

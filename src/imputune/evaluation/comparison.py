@@ -43,7 +43,7 @@ class Comparison:
 
     @property
     def references(self) -> Mapping[str, float]:
-        """Test AUCs on this dataset that the paper quotes, of other protocols."""
+        """Test AUCs on this dataset that are quoted of other models, by other protocols."""
         return REFERENCES if self.dataset == REFERENCE_DATASET else {}
 
     @property

@@ -16,6 +16,7 @@ from imputune.evaluation.tables import schedule_average
 History = Sequence[Mapping[str, float]]
 DOTS_PER_INCH = 110
 COLUMNS = 3
+LABELS = {"train": "train, with dropout", "validation": "validation"}
 
 
 def curves_figure(histories: Mapping[int, History], metric: str, title: str) -> Figure:
@@ -46,7 +47,7 @@ def mean_curves_figure(cells: Mapping[str, Mapping[int, History]], metric: str) 
         for part, style in (("train", "--"), ("validation", "-")):
             curves = [[row[f"{part}_{metric}"] for row in history] for history in histories.values()]
             means = [fmean(value for value in values if value is not None) for values in zip_longest(*curves)]
-            axes.plot(means, style, color="C0", label=part)
+            axes.plot(means, style, color="C0", label=LABELS[part])
         axes.set_title(name, fontsize="small")
         axes.set(xlabel="epoch", ylabel=metric)
     for axes in panels[len(cells) :]:

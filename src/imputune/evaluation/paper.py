@@ -3,7 +3,10 @@
 The paper gives no deviation over folds, does not say whether its recurrent heads read the imputed or the raw series,
 nor which input its xgboost and svm had, and how its epochs were kept is not described in full. Of Table III no figure
 by schedule is at hand: what stands here for unfrozen heads are the averages over the schedules that its text quotes.
-Where the text contradicts itself (mlp5 validation 0.821 or 0.824, mlp2 test 0.798 or 0.797), section VI.C counts.
+Section VI.D adds that mlp5 reached 0.786 and 0.81 under the two schedulers, without saying which is which. Where the
+text contradicts itself, section VI.C counts: mlp5 validation 0.821 or 0.824, mlp2 test 0.798 or 0.797; section V.E
+calls lstm's 0.813 the lowest validation, under which mlp2's 0.811 lies, and mlp2's test the highest, over which mlp5's
+0.805 lies.
 """
 
 from dataclasses import dataclass
@@ -46,7 +49,8 @@ SHALLOW = {
     ("mimic3", "xgboost"): 0.623,
     ("mimic3", "svm"): 0.570,
 }
-# Test AUC on PhysioNet 2012 of other models, trained and tested by other protocols: no comparison, only landmarks.
+# Test AUC on PhysioNet 2012 of other models, the first three quoted by the paper, BRITS's by others; trained and tested
+# by other protocols: no comparison, only landmarks.
 REFERENCES = {
     "Set Functions for Time Series": 0.869,
     "Interpolation-Prediction Networks": 0.864,

@@ -6,19 +6,23 @@ from torch import nn
 from imputune.data.views import Views
 from imputune.models.csai import Csai
 
+READS = ("hidden", "imputed", "raw")
+
 
 class Classifier(nn.Module):
     """An imputer, and a head that turns what it hands on into a logit of in-hospital death.
 
     With `freeze_imputer` only the head's weights are trainable, and the imputer stays bit-equal. `reads` says what the
     head is given: `hidden`, the representation `last` alone; `imputed` or `raw`, that and a series, imputed or with 0
-    in its holes. Shapes: Views of (K, B, T, D) tensors in, logits (B,) out.
+    in its holes. Shapes: Views of (K, B, T, D) tensors in, logits (B,) out. Raises ValueError for another `reads`.
 
     Source: paper, section V.A (frozen and unfrozen, inputs).
     """
 
     def __init__(self, imputer: Csai, head: nn.Module, freeze_imputer: bool, reads: str = "hidden") -> None:
         super().__init__()
+        if reads not in READS:
+            raise ValueError(f"reads must be one of {READS}, got {reads!r}")
         self.imputer = imputer.requires_grad_(not freeze_imputer)
         self.head = head
         self.reads = reads
@@ -36,5 +40,6 @@ class Classifier(nn.Module):
         self, last_BH: torch.Tensor, imputed_BTD: torch.Tensor, raw_BTD: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         """Return of these what the head reads."""
-        series = {"imputed": (imputed_BTD,), "raw": (raw_BTD,)}
-        return last_BH, *series.get(self.reads, ())
+        if self.reads == "hidden":
+            return (last_BH,)
+        return last_BH, imputed_BTD if self.reads == "imputed" else raw_BTD

@@ -1,7 +1,6 @@
 """Fine-tuning: a head learns in-hospital death on a pretrained imputer, frozen or unfrozen, one fold at a time."""
 
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,11 +25,10 @@ from imputune.training.pretrain import csai_sizes
 from imputune.training.recorder import Curve, Recorder, Trial, Unheard
 from imputune.training.schedules import make_schedule
 from imputune.training.scoring import score
-from imputune.training.search import search_rate
+from imputune.training.search import Report, search_rate
 from imputune.training.trainers import FrozenTrainer, Represented, Trainer, UnfrozenTrainer, represent
 
 WEIGHTS, ORDER, _, DROPOUT, SEARCH = range(10, 15)  # purposes of generators; 12 hides cells, see `trainers`
-Report = Callable[[int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -111,10 +111,12 @@ def read_result(folder: Path, remedy: str) -> dict[str, Any]:
     return content
 
 
-def read_fold(folder: Path, fold: int, remedy: str) -> TrainedFold:
+def read_fold(folder: Path, fold: int, remedy: str, with_weights: bool = True) -> TrainedFold:
     """Read one fold of a stage's outputs back; raises UserError as `read_result` and `read_weights` do."""
-    [told] = [each for each in read_result(folder, remedy)["folds"] if each["fold"] == fold]
-    weights = read_weights(folder, fold) if _weights_file(folder, fold).exists() else {}
+    result = read_result(folder, remedy)
+    [told] = [each for each in result["folds"] if each["fold"] == fold]
+    has_weights = result.get("cell", {}).get("schedule") != "none"  # a head that is no network keeps none
+    weights = read_weights(folder, fold) if with_weights and has_weights else {}
     predictions = pd.DataFrame()
     if (folder / PREDICTIONS).is_file():
         table = pd.read_csv(folder / PREDICTIONS)
@@ -135,7 +137,8 @@ def _write_predictions(folder: Path, folds: list[TrainedFold]) -> None:
     table.to_csv(folder / PREDICTIONS, index=False)
 
 
-def _weights_file(folder: Path, fold: int) -> Path:
+def weights_file(folder: Path, fold: int) -> Path:
+    """Return where a stage's output has a fold's weights."""
     return folder / f"fold-{fold}.safetensors"
 
 
@@ -146,12 +149,12 @@ def write_weights(folder: Path, folds: list[TrainedFold]) -> None:
             continue
         # safetensors writes an array's memory as it lies, whatever its strides.
         arrays = {name: np.ascontiguousarray(array) for name, array in result.weights.items()}
-        save_file(arrays, _weights_file(folder, result.fold))
+        save_file(arrays, weights_file(folder, result.fold))
 
 
 def read_weights(folder: Path, fold: int) -> dict[str, torch.Tensor]:
     """Read one fold's weights, as tensors on the CPU; raises UserError when the file is missing or broken."""
-    path = _weights_file(folder, fold)
+    path = weights_file(folder, fold)
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

@@ -14,7 +14,10 @@ Curve = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial of a search: the learning rate it tried, how it ended, its lowest validation loss, its curve."""
+    """One trial of a search: the learning rate it tried, how it ended, its lowest validation loss, its curve.
+
+    The rate is the schedule's; unfrozen training takes a share of it, as of every schedule's.
+    """
 
     number: int
     learning_rate: float

@@ -31,7 +31,7 @@ class PlateauSchedule:
             mode="min",
             factor=plateau.factor,
             patience=plateau.patience,
-            min_lr=plateau.min_learning_rate,
+            min_lr=plateau.min_learning_rate * rate_share,
         )
 
     def step_ended(self) -> None:

@@ -47,7 +47,9 @@ def search_rate(
 
         def report(epoch: int, metrics: Mapping[str, float]) -> None:
             curve.append(dict(metrics))
-            trial.report(min(row["validation_loss"] for row in curve), epoch)
+            trial.report(
+                min(row["validation_loss"] for row in curve), epoch + 1
+            )  # rungs count epochs that were trained
             if trial.should_prune():
                 raise optuna.TrialPruned
 
