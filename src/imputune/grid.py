@@ -20,7 +20,7 @@ from imputune.training.outputs import TrainedFold, read_fold, write_stage
 from imputune.training.parallel import Task, run_tasks
 from imputune.training.recorder import Recorder, Unheard
 
-LOCK, RUN = ".lock", "grid.json"
+LOCK, RUN = "lock", "grid.json"
 Tell = Callable[[str], None]
 
 

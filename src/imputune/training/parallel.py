@@ -20,6 +20,7 @@ from imputune.errors import UserError
 from imputune.training.recorder import Recorder, Trial
 
 POLL_SECONDS = 0.2
+PRELOADED = ["imputune.training.baselines", "imputune.training.pretrain"]
 
 
 class Finished(Protocol):
@@ -118,7 +119,8 @@ def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
 
     Raises UserError when the system kills a worker.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)  # once for all workers, and for later commands of one process
     reader, writer = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, context, _start_worker, (writer, context.Lock()))
     pending: dict[int, tuple[Task[Result], Future[Result]]] = {}
