@@ -51,10 +51,9 @@ def test_boosting_stops_when_validation_stops_rising() -> None:
     """Far fewer trees than allowed are grown, and their number is chosen on validation stays."""
     model = Xgboost(**SETTINGS)
     model.fit(stays(0), stays(1), seed=3)
-    boosted = model.calibrated.calibrated_classifiers_[0].estimator.estimator
-    assert boosted.best_iteration + SETTINGS["patience"] < SETTINGS["trees"]
-    scores = boosted.evals_result()["validation_0"]["auc"]
-    assert boosted.best_iteration == int(np.argmax(scores))
+    assert model.model.best_iteration + SETTINGS["patience"] < SETTINGS["trees"]
+    scores = model.model.evals_result()["validation_0"]["auc"]
+    assert model.model.best_iteration == int(np.argmax(scores))
 
 
 def test_cost_is_the_best_on_validation() -> None:

@@ -23,7 +23,7 @@ class Shallow(Protocol):
     """An estimator fitted on training stays, with what it leaves open chosen on validation stays."""
 
     def fit(self, train: Labelled, validation: Labelled, seed: int) -> None:
-        """Fit on training stays; validation stays choose the number of trees or the cost, and calibrate risks."""
+        """Fit on training stays; validation stays choose what is left open."""
 
     def risk(self, features_NF: np.ndarray) -> np.ndarray:
         """Return the risk of in-hospital death of each stay, float64 (N,), in [0, 1]."""
@@ -32,8 +32,8 @@ class Shallow(Protocol):
 class Xgboost:
     """Gradient-boosted trees; boosting stops when the validation AUC has not risen for `patience` trees.
 
-    Classes keep their own weights: weighing deaths as much as survivors lowered the validation AUC. A sigmoid fitted on
-    validation stays calibrates the risks, which leaves their order, and so the AUC, as it is.
+    Classes keep their own weights: weighing deaths as much as survivors lowered the validation AUC, and log loss alone
+    calibrates the risks.
     """
 
     def __init__(
@@ -49,20 +49,13 @@ class Xgboost:
         }
 
     def fit(self, train: Labelled, validation: Labelled, seed: int) -> None:
-        """Fit the trees, then the sigmoid."""
-        model = XGBClassifier(
-            **self.settings,
-            eval_metric="auc",
-            tree_method="hist",
-            n_jobs=1,
-            random_state=seed,
-        )
-        model.fit(*train, eval_set=[validation], verbose=False)
-        self.calibrated = _calibrate(model, validation)
+        """Fit the trees."""
+        self.model = XGBClassifier(**self.settings, eval_metric="auc", tree_method="hist", n_jobs=1, random_state=seed)
+        self.model.fit(*train, eval_set=[validation], verbose=False)
 
     def risk(self, features_NF: np.ndarray) -> np.ndarray:
         """Return each stay's risk, (N,)."""
-        return self.calibrated.predict_proba(features_NF)[:, 1]
+        return self.model.predict_proba(features_NF)[:, 1]
 
 
 class Svm:
@@ -82,7 +75,8 @@ class Svm:
             return float(roc_auc_score(validation[1], model.decision_function(validation[0])))
 
         models = [self._machine(cost).fit(*train) for cost in self.costs]
-        self.calibrated = _calibrate(max(models, key=score), validation)
+        best = FrozenEstimator(max(models, key=score))
+        self.calibrated = CalibratedClassifierCV(best, method="sigmoid").fit(*validation)
 
     def risk(self, features_NF: np.ndarray) -> np.ndarray:
         """Return each stay's risk, (N,)."""
@@ -94,7 +88,3 @@ class Svm:
 
 
 SHALLOW: dict[str, type[Xgboost] | type[Svm]] = {"xgboost": Xgboost, "svm": Svm}
-
-
-def _calibrate(model: Any, validation: Labelled) -> CalibratedClassifierCV:
-    return CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid").fit(*validation)
