@@ -207,7 +207,7 @@ def _search_notes(mode: str, results: list[Mapping[str, Any]]) -> Iterator[str]:
     guided = max(0, settings["trials"] - parts * settings["startup_trials"])
     yield (
         f"optuna, {mode}: {settings['trials']} trials a search, of at most {epochs} epochs each, which favours high "
-        f"rates; in {parts} Hyperband brackets, each with a sampler of its own that draws its first "
+        f"rates; Hyperband brackets: {parts}, each with a sampler of its own that draws its first "
         f"{settings['startup_trials']} at random, so that about {guided} of {settings['trials']} were guided by what "
         f"came before; {len(trials)} searches, {pruned} of {sum(map(len, trials))} trials pruned"
     )
