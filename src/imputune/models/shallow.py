@@ -32,8 +32,8 @@ class Shallow(Protocol):
 class Xgboost:
     """Gradient-boosted trees; boosting stops when the validation AUC has not risen for `patience` trees.
 
-    Classes keep their own weights: weighing deaths as much as survivors lowered the validation AUC, and log loss alone
-    calibrates the risks.
+    Classes keep their own weights: weighing deaths as much as survivors lowered the validation AUC. Risks are the
+    model's own, not calibrated further.
     """
 
     def __init__(
