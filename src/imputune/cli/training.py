@@ -1,110 +1,23 @@
-"""The command line: parses, calls a stage, prints."""
+"""Commands that train and compare: folds, pretrain, finetune, grid, overfit, compare."""
 
 import json
-import signal
 from pathlib import Path
 from statistics import fmean
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from imputune.cells import PARTS, PROTOCOL, WORDS, choose_cells, grid_cells, make_cell
-from imputune.console import print_table, tell, watched, watched_download
-from imputune.data.cohort import Cohort, describe, read_cohort, write_cohort
-from imputune.data.download import download_physionet2012
-from imputune.data.physionet2012 import extract_physionet2012
-from imputune.data.synthetic import extract_synthetic
+from imputune.cli.app import AsJson, Dataset, app
+from imputune.console import print_table, tell, watched
 from imputune.errors import UserError
-from imputune.params import find_root, read_params, use_dataset
+from imputune.params import find_root
 
 if TYPE_CHECKING:
     from imputune.plan import CellResult
 
-INTERRUPTED = 130
-
-
-class Commands(TyperGroup):
-    """Shows a UserError as one line, and ends an interrupted command without a traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the chosen command."""
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            typer.echo("interrupted: nothing half-written was left; the same command goes on or starts again", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-
-
-app = typer.Typer(
-    cls=Commands,
-    help="Pretrain a clinical time-series imputer, fine-tune small heads on it, compare every run.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-extract = typer.Typer(help="Raw records to data/<dataset>: hourly bins of the first 48 hours.", no_args_is_help=True)
-app.add_typer(extract, name="extract")
-
-Dataset = Annotated[
-    str | None, typer.Argument(help="The cohort in data/<dataset>; without it, the one params.yaml names.")
-]
-Out = Annotated[Path | None, typer.Option(help="Folder to write instead of data/<dataset>.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-
-
 Words = Annotated[str, typer.Option(help="Words separated by commas; else any.")]
 NEURAL = tuple(cell for cell in PROTOCOL if cell.is_neural)
-
-
-@extract.command("physionet2012")
-def extract_physionet2012_command(
-    raw: Annotated[Path, typer.Option(help="Folder with set-a.tar.gz (or set-a/) and Outcomes-a.txt.")],
-    sets: Annotated[str, typer.Option(help="Which sets, separated by commas: a, b, c.")] = "a",
-    out: Out = None,
-    download: Annotated[bool, typer.Option(help="Fetch the public files into RAW first.")] = False,
-) -> None:
-    """Extract the PhysioNet/Computing in Cardiology Challenge 2012: 35 variables."""
-    letters = [letter.strip() for letter in sets.split(",")]
-    if download:
-        with watched_download() as watch:
-            download_physionet2012(letters, raw, watch=watch)
-    _store(extract_physionet2012(raw, letters), out)
-
-
-@extract.command("synthetic")
-def extract_synthetic_command(
-    out: Out = None,
-    stays: Annotated[int | None, typer.Option(help="How many; else params.yaml's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the generator; else params.yaml's.")] = None,
-) -> None:
-    """Generate records in the challenge's format and extract them: the same bytes on every run."""
-    settings = read_params(find_root(Path.cwd()) / "params.yaml").synthetic
-    _store(
-        extract_synthetic(
-            settings.stays if stays is None else stays,
-            settings.seed if seed is None else seed,
-        ),
-        out,
-    )
-
-
-@app.command("describe")
-def describe_command(
-    folder: Annotated[Path, typer.Argument(help="A cohort's folder.")], as_json: AsJson = False
-) -> None:
-    """Show what a cohort holds: stays, observed cells, deaths, missing share by variable."""
-    facts = describe(read_cohort(folder))
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
-        return
-    missing = facts.pop("missing_share_by_variable")
-    print_table(str(folder), ("fact", "value"), [(key, str(value)) for key, value in facts.items()])
-    print_table("Missing share", ("variable", "share"), [(name, f"{share:.1%}") for name, share in missing.items()])
 
 
 @app.command("folds")
@@ -259,35 +172,3 @@ def _print_folds(dataset: str, made: "CellResult") -> None:
     ]
     title = f"{made.cell.name} on {dataset}, run {made.run_id}"
     print_table(title, ("fold", "validation AUC", "test AUC", "best epoch"), lines)
-
-
-def _store(cohort: Cohort, out: Path | None) -> None:
-    """Write a cohort; in its usual place, also make it the one the pipeline reads."""
-    folder = out or find_root(Path.cwd()) / "data" / cohort.dataset
-    write_cohort(cohort, folder)
-    facts = describe(cohort)
-    left_out = sum(facts["exclusions"].values())
-    typer.echo(
-        f"{folder}: {facts['stays']:,} stays, {facts['deaths']:,} deaths, {facts['observed_cells']:,} observed cells"
-        f" ({left_out} stays left out{': ' + _counted(facts['exclusions']) if left_out else ''})"
-    )
-    if out is None and use_dataset(find_root(Path.cwd()) / "params.yaml", cohort.dataset):
-        typer.echo(f"params.yaml now says dataset: {cohort.dataset}, so `dvc repro` reads it")
-
-
-def _counted(exclusions: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in exclusions.items())
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def main() -> None:
-    """Run the command line; SIGTERM ends a command as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, _terminate)
-    app()
-
-
-if __name__ == "__main__":
-    main()

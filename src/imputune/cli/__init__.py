@@ -1,0 +1,19 @@
+"""The command line: parses, calls a stage, prints."""
+
+import signal
+from types import FrameType
+
+from imputune.cli import data, training
+from imputune.cli.app import app
+
+__all__ = ["app", "data", "main", "training"]
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line; SIGTERM ends a command as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _terminate)
+    app()

@@ -1,0 +1,39 @@
+"""The application that the commands belong to: how it fails, and the options that several commands share."""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from imputune.errors import UserError
+
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """Shows a UserError as one line, and ends an interrupted command without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted: nothing half-written was left; the same command goes on or starts again", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Pretrain a clinical time-series imputer, fine-tune small heads on it, compare every run.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Dataset = Annotated[
+    str | None, typer.Argument(help="The cohort in data/<dataset>; without it, the one params.yaml names.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
