@@ -17,7 +17,8 @@ FLOORS = (
     {"tracking"},
     {"project"},
     {"stages", "plan", "estimate"},
-    {"grid", "compare"},
+    {"grid", "compare", "promote", "predict", "explain"},
+    {"evaluate"},
     {"console", "cli"},
 )
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}

@@ -103,7 +103,12 @@ class Finetune(_Section):
     reconstruction_weight: Weight
     unfrozen_rate_share: Annotated[float, Field(gt=0, le=1)]
     average_decay: Annotated[float, Field(ge=0, lt=1)]
+    unfrozen_average_decay: Annotated[float, Field(ge=0, lt=1)]
     gradient_norm: Rate
+
+
+UNFROZEN_ALONE = ("hidden_share", "reconstruction_weight", "unfrozen_rate_share", "unfrozen_average_decay")
+"""The settings of `Finetune` that frozen training does not look at."""
 
 
 class Plateau(_Section):
@@ -214,6 +219,15 @@ class Grid(_Section):
     shallow: ShallowCells
 
 
+class Promote(_Section):
+    """What a candidate must reach to become champion; see `imputune.evaluation.gates`."""
+
+    minimum_auc: Share
+    auc_margin: Weight
+    calibration_margin: Weight
+    resamples: Positive
+
+
 class Params(_Section):
     """All of params.yaml."""
 
@@ -232,6 +246,7 @@ class Params(_Section):
     schedules: Schedules
     shallow: Shallow
     grid: Grid
+    promote: Promote
 
     def budget_of(self, dataset: str) -> Budget:
         """Return the dataset's epochs; raises UserError naming the datasets that have some."""

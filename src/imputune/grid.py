@@ -220,8 +220,7 @@ class _Grid:
             log_curves(run, results, "auc")
         write_stage(work.folder, work.about | counts | {"run_id": run.run_id}, results)
         if work.cell.is_neural and self.request.early_stopping:
-            name = f"imputune-mortality-{self.project.dataset}"
-            register(run, self.project, self.source.data, results, name, work.cell)
+            register(run, self.project, self.source.data, results, work.cell, self.source.imputer_run_id)
         work.stack.close()
         work.checkpoints.remove()
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from imputune.cells import Cell
+from imputune.config import UNFROZEN_ALONE
 from imputune.errors import UserError
 from imputune.project import IMPUTER_SECTIONS, Divided, Project, about, read_divided, settings_of
 from imputune.tracking.runs import TrackedRun
@@ -96,6 +97,8 @@ def cell_settings(project: Project, cell: Cell) -> dict[str, Any]:
     settings["budget"].pop("pretrain_epochs")
     if cell.mode == "frozen":
         settings["budget"].pop("unfrozen_epochs")
+        for name in UNFROZEN_ALONE:
+            settings["finetune"].pop(name)
         schedule.pop("unfrozen_scope", None)
     settings["schedules"] = {cell.schedule: schedule}
     return settings

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
+import pandas as pd
+
 from imputune.cells import Cell
 from imputune.data.cohort import cohort_hash, read_cohort
 from imputune.data.folds import Fold, draw_folds, write_folds
 from imputune.evaluation.figures import curves_figure
+from imputune.evaluation.metrics import youden_threshold
 from imputune.project import (
     IMPUTER_SECTIONS,
     Divided,
@@ -20,7 +23,7 @@ from imputune.project import (
     track_training,
 )
 from imputune.tracking.bundle import BundleAbout
-from imputune.tracking.registry import register_bundle
+from imputune.tracking.registry import classifier_name, imputer_name, register_bundle, version_of_run
 from imputune.tracking.runs import TrackedRun
 from imputune.training.outputs import TrainedFold, write_stage
 from imputune.training.parallel import run_folds
@@ -56,7 +59,7 @@ def run_pretrain(project: Project, watch: Watch) -> dict[str, Any]:
         log_curves(run, results, "mae")
         run.log_dict({str(result.fold): result.imputation for result in results}, "imputation.json")
         write_stage(project.imputer_folder, told | {"run_id": run.run_id}, results)
-        register(run, project, data, results, f"imputune-csai-{project.dataset}")
+        register(run, project, data, results)
     return told | {"run_id": run.run_id, "results": results}
 
 
@@ -75,7 +78,12 @@ def log_curves(run: TrackedRun, results: list[TrainedFold], metric: str) -> None
 
 
 def register(
-    run: TrackedRun, project: Project, data: Divided, results: list[TrainedFold], name: str, cell: Cell | None = None
+    run: TrackedRun,
+    project: Project,
+    data: Divided,
+    results: list[TrainedFold],
+    cell: Cell | None = None,
+    imputer_run_id: str = "",
 ) -> None:
     """Register the fold models as a bundle: imputers, or with a cell the classifiers of that."""
     _, hours, variables = data.cohort.values_NTD.shape
@@ -86,9 +94,18 @@ def register(
         cell.head if cell else None,
         cell.input if cell else None,
         tuple(result.fold for result in results),
+        _threshold(results) if cell else None,
     )
-    lineage = {"run_id": run.run_id, "cohort_hash": data.origin.cohort_hash, **(cell.tags() if cell else {})}
-    for score in results[0].scores:
-        if score in ("validation_auc", "test_auc", "validation_mae_non_uniform"):
-            lineage[f"{score}_by_fold"] = " ".join(f"{result.scores[score]:.4f}" for result in results)
-    register_bundle(run, name, bundle, results, {f"imputune.{key}": text for key, text in lineage.items()})
+    lineage = {"cohort_hash": data.origin.cohort_hash, "folds_hash": data.origin.folds_hash}
+    if cell:
+        imputer_version = version_of_run(run.tracking_uri, imputer_name(project.dataset), imputer_run_id)
+        lineage |= {"imputer_run": imputer_run_id, "imputer_version": imputer_version} | cell.tags()
+    name = classifier_name(project.dataset) if cell else imputer_name(project.dataset)
+    register_bundle(run, name, bundle, results, lineage)
+
+
+def _threshold(results: list[TrainedFold]) -> float:
+    """Return the threshold of a bundle, from what each fold's model says of its validation stays."""
+    told = pd.concat([result.predictions for result in results])
+    validation = told[told["partition"] == "validation"]
+    return youden_threshold(validation["died"].to_numpy(), validation["risk"].to_numpy())

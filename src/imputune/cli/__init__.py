@@ -3,10 +3,10 @@
 import signal
 from types import FrameType
 
-from imputune.cli import data, training
+from imputune.cli import data, models, training
 from imputune.cli.app import app
 
-__all__ = ["app", "data", "main", "training"]
+__all__ = ["app", "data", "main", "models", "training"]
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

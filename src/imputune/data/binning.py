@@ -15,6 +15,7 @@ from imputune.data.cohort import HOURS
 from imputune.errors import UserError, near_miss
 
 COLUMNS = ("RecordID", "Time", "Parameter", "Value")
+MOST_ID = 2.0**53  # beyond, whole numbers are not exact as floating point
 _TIME = re.compile(r"(\d{2}):[0-5]\d", re.ASCII)
 _NO_TIME, _NO_NAME, _UNKNOWN = -1, -1, -2
 
@@ -30,6 +31,20 @@ class Rows:
     hour_R: npt.NDArray[np.int64]
     parameter_R: npt.NDArray[np.int64]
     value_R: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class BinnedStays:
+    """Stays in hourly bins, without outcomes.
+
+    Shapes: `stay_ids_N` int64, ascending; `values_NTD` float32 in the units of the records, NaN where nothing was
+    observed in the hour (a whole stay, where no row of it counts). `dropped` counts rows that were passed over, by
+    reason.
+    """
+
+    stay_ids_N: npt.NDArray[np.int64]
+    values_NTD: npt.NDArray[np.float32]
+    dropped: dict[str, int]
 
 
 def check_rows(table: pd.DataFrame, known: Sequence[str], locate: Callable[[int], str]) -> Rows:
@@ -86,25 +101,58 @@ def bin_rows(
     return mean.astype(np.float32).reshape(shape), dropped
 
 
-def bin_table(
-    table: pd.DataFrame, variables: Sequence[str], others: Sequence[str]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+def bin_table(table: pd.DataFrame, variables: Sequence[str], others: Sequence[str]) -> BinnedStays:
     """Bin one long table with the columns RecordID, Time (HH:MM), Parameter and Value.
 
-    Rows of `others` and rows after hour 48 are passed over, and so are negative values. Returns the stay ids,
-    ascending, and `values_NTD` in the units of the table, NaN where nothing was observed (a whole stay, where
-    no row of it counts). Raises UserError for a missing column or a row that cannot be read.
+    Rows of `others` and rows after hour 48 are passed over, and so are negative values. Raises UserError for a missing
+    column, a table without rows, a row that cannot be read or repeats another, or a stay with too many rows.
     """
     if missing := [name for name in COLUMNS if name not in table.columns]:
         raise UserError(f"the table has no column {missing[0]}; it needs {', '.join(COLUMNS)}")
-    rows = check_rows(table, [*variables, *others], lambda row: f"row {row + 1} of the table")
+    if table.empty:
+        raise UserError("the table has no rows; give at least one measurement")
+    rows = check_rows(table, [*variables, *others], _locate)
     record_id_R = pd.to_numeric(table["RecordID"], errors="coerce").to_numpy(np.float64)
-    if (row := _first(~np.isfinite(record_id_R) | (record_id_R % 1 != 0))) is not None:
+    if (row := _first(~(np.abs(record_id_R) < MOST_ID) | (record_id_R % 1 != 0))) is not None:
         value = str(table["RecordID"].iloc[row])
-        raise UserError(f"row {row + 1} of the table: RecordID {value!r} is no whole number; correct it")
+        raise UserError(f"{_locate(row)}: RecordID {value!r} is no whole number; correct it")
     stay_ids_N, stay_R = np.unique(record_id_R.astype(np.int64), return_inverse=True)
-    values_NTD, _ = bin_rows(rows, stay_R, len(stay_ids_N), len(variables))
-    return stay_ids_N, values_NTD
+    check_repeats(table, rows, stay_R, stay_ids_N, len(variables), _locate)
+    return BinnedStays(stay_ids_N, *bin_rows(rows, stay_R, len(stay_ids_N), len(variables)))
+
+
+def check_repeats(
+    table: pd.DataFrame,
+    rows: Rows,
+    stay_R: npt.NDArray[np.int64],
+    stay_ids_N: npt.NDArray[np.int64],
+    variables: int,
+    locate: Callable[[int], str],
+) -> None:
+    """Refuse what only a fault in the making of a table explains.
+
+    Raises UserError for a row that repeats another to the letter, and for a stay with more rows than one a minute for
+    each variable. Several values at one time are sound: they are averaged.
+    """
+    most = HOURS * 60 * variables
+    count_N = np.bincount(stay_R, minlength=len(stay_ids_N))
+    if (stay := _first(count_N > most)) is not None:
+        raise UserError(
+            f"stay {stay_ids_N[stay]} has {count_N[stay]:,} rows, more than one a minute for each of {variables} "
+            f"variables over {HOURS} hours ({most:,}); check its records"
+        )
+    time_R = pd.Categorical(table["Time"]).codes
+    keys = pd.DataFrame({"stay": stay_R, "time": time_R, "parameter": rows.parameter_R, "value": rows.value_R})
+    keys = keys[rows.parameter_R != _NO_NAME]
+    repeated = keys.index[keys.duplicated()]
+    if len(repeated):
+        row = int(repeated[0])
+        first = int(keys.index[(keys == keys.loc[row]).all(axis=1)][0])
+        raise UserError(f"{locate(row)} repeats {locate(first)}; remove one of the two")
+
+
+def _locate(row: int) -> str:
+    return f"row {row + 1} of the table"
 
 
 def _by_code(column: pd.Categorical, read: Callable[[str], int], missing: int) -> npt.NDArray[np.int64]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 import imputune
-from imputune.data.binning import Rows, bin_rows, bin_table, check_rows
+from imputune.data.binning import BinnedStays, Rows, bin_rows, bin_table, check_repeats, check_rows
 from imputune.data.cohort import Cohort, Variable
 from imputune.data.records import RecordSet, RecordTable, parse_outcomes, parse_records, read_record_set
 from imputune.errors import UserError
@@ -68,7 +68,8 @@ _DESCRIPTORS = {
     "ICUType": "icu_type",
     "Weight": "weight_kg",
 }
-_OTHERS = ("RecordID", *_DESCRIPTORS, "MechVent")
+_ID = "RecordID"
+_OTHERS = (_ID, *_DESCRIPTORS, "MechVent")
 _KNOWN = (*_NAMES, *_OTHERS)
 
 
@@ -88,17 +89,29 @@ def extract_physionet2012(raw: Path, sets: Sequence[str]) -> Cohort:
     return read_records([read_record_set(raw, letter) for letter in letters], "physionet2012", command)
 
 
-def bin_long_table(
-    table: pd.DataFrame, variables: Sequence[Variable]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+def bin_long_table(table: pd.DataFrame, variables: Sequence[Variable]) -> BinnedStays:
     """Bin a table with the columns RecordID, Time (HH:MM), Parameter and Value as the extractor bins records.
 
-    Returns the stay ids, ascending, and `values_NTD`, NaN where nothing was observed; a stay without
-    measurement stays in, all NaN. The challenge's other parameters are passed over. Raises UserError for a
-    missing column or a row that cannot be read.
+    The challenge's other parameters are passed over. Raises UserError as `bin_table` does.
     """
-    names = [variable.name for variable in variables]
-    return bin_table(table, names, [name for name in _KNOWN if name not in names])
+    names, others = _known(variables)
+    return bin_table(table, names, others)
+
+
+def bin_record_files(records: tuple[tuple[str, bytes], ...], variables: Sequence[Variable]) -> BinnedStays:
+    """Bin text records, (name, content) each, as the extractor does, without outcomes.
+
+    Raises UserError, with file and line, for a broken line, an unknown parameter, a time not HH:MM, a duplicate id, a
+    line that repeats another, or a stay with too many.
+    """
+    names, others = _known(variables)
+    parsed = parse_records(records)
+    rows = check_rows(parsed.table, [*names, *others], parsed.locate)
+    stay_id_F = _stay_ids(parsed, rows, parsed.file_R, len(names) + others.index(_ID))
+    order_N = np.argsort(stay_id_F)
+    stay_R = np.argsort(order_N)[parsed.file_R]
+    check_repeats(parsed.table, rows, stay_R, stay_id_F[order_N], len(names), parsed.locate)
+    return BinnedStays(stay_id_F[order_N], *bin_rows(rows, stay_R, len(stay_id_F), len(names)))
 
 
 def read_records(record_sets: Sequence[RecordSet], dataset: str, command: str) -> Cohort:
@@ -110,7 +123,7 @@ def read_records(record_sets: Sequence[RecordSet], dataset: str, command: str) -
     parsed = parse_records(tuple(record for record_set in record_sets for record in record_set.records))
     rows = check_rows(parsed.table, _KNOWN, parsed.locate)
     file_R = parsed.file_R
-    stay_id_F = _stay_ids(parsed, rows, file_R)
+    stay_id_F = _stay_ids(parsed, rows, file_R, _KNOWN.index(_ID))
     died_F = _outcomes(record_sets, stay_id_F)
 
     order_N = np.argsort(stay_id_F)
@@ -141,8 +154,16 @@ def read_records(record_sets: Sequence[RecordSet], dataset: str, command: str) -
     )
 
 
-def _stay_ids(parsed: RecordTable, rows: Rows, file_R: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    id_rows = np.flatnonzero(rows.parameter_R == _KNOWN.index("RecordID"))
+def _known(variables: Sequence[Variable]) -> tuple[list[str], list[str]]:
+    """Return the names of a model's variables, and what else a record may hold."""
+    names = [variable.name for variable in variables]
+    return names, [name for name in _KNOWN if name not in names]
+
+
+def _stay_ids(
+    parsed: RecordTable, rows: Rows, file_R: npt.NDArray[np.int64], id_parameter: int
+) -> npt.NDArray[np.int64]:
+    id_rows = np.flatnonzero(rows.parameter_R == id_parameter)
     counts_F = np.bincount(file_R[id_rows], minlength=len(parsed.names))
     if (counts_F == 0).any():
         raise UserError(f"{parsed.names[int(counts_F.argmin())]}: no RecordID line; restore or remove the file")

@@ -96,6 +96,28 @@ def read_record_set(raw: Path, letter: str) -> RecordSet:
     return RecordSet(name, records, outcomes_path.name, outcomes, sha256)
 
 
+def read_record_files(path: Path) -> tuple[tuple[str, bytes], ...]:
+    """Read the text records of a folder or a .tar.gz archive, or one text record, as (name, content).
+
+    Files named Outcomes-... are passed over. Raises UserError when nothing is there, or it cannot be read.
+    """
+    try:
+        if path.is_dir():
+            paths = sorted(each for each in path.glob("*.txt") if not each.name.startswith("."))
+            records = tuple((each.name, each.read_bytes()) for each in paths)
+        elif path.name.endswith(".txt"):
+            return ((path.name, path.read_bytes()),)
+        else:
+            records = _unpack(path, path.read_bytes())
+    except OSError as error:
+        cause = os.strerror(error.errno) if error.errno else str(error)
+        raise UserError(f"cannot read {error.filename or path}: {cause}; check the file") from error
+    records = tuple(each for each in records if not PurePosixPath(each[0]).name.startswith("Outcomes-"))
+    if not records:
+        raise UserError(f"{path} holds no .txt record; name the folder or the archive that holds them")
+    return records
+
+
 def parse_records(records: tuple[tuple[str, bytes], ...]) -> RecordTable:
     """Parse records with the header Time,Parameter,Value into one table, in the order given.
 

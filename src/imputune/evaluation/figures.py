@@ -7,9 +7,12 @@ from statistics import fmean
 from typing import Any
 
 import matplotlib
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from imputune.data.cohort import HOURS
 from imputune.evaluation.rows import Row
 from imputune.evaluation.tables import schedule_average
 
@@ -110,6 +113,24 @@ def calibration_figure(rows: Sequence[Row]) -> Figure | None:
                 axes.plot(risks, shares, ".-", linewidth=1, label=", ".join(reader))
         axes.set(title=mode, xlabel="predicted risk", ylabel="share that died", xlim=(0, 0.8), ylim=(0, 0.8))
         axes.legend(fontsize="x-small")
+    return figure
+
+
+def attributions_figure(table: pd.DataFrame, title: str) -> Figure:
+    """Draw what each variable in each hour added to a risk, the variables that moved it most on top.
+
+    `table` has a row per observed cell: Hour, Parameter, Attribution. Cells without one stay white.
+    """
+    grid = table.pivot_table(index="Parameter", columns="Hour", values="Attribution")
+    grid = grid.loc[grid.abs().sum(axis=1).sort_values().index].reindex(columns=range(HOURS))
+    figure = Figure(figsize=(9, 1.2 + 0.22 * len(grid)), layout="constrained")
+    axes = figure.add_subplot()
+    furthest = float(np.nanmax(np.abs(grid.to_numpy()))) if len(grid) else 1.0
+    furthest = furthest or 1.0
+    drawn = axes.pcolormesh(grid.to_numpy(), cmap="RdBu_r", vmin=-furthest, vmax=furthest)
+    axes.set_yticks(np.arange(len(grid)) + 0.5, list(grid.index), fontsize="small")
+    axes.set(title=title, xlabel="hour since admission")
+    figure.colorbar(drawn, ax=axes, label="added to the risk")
     return figure
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score, roc_curve
 
 
 def imputation_scores(
@@ -63,6 +63,15 @@ def reliability(died_N: np.ndarray, risk_N: np.ndarray, groups: int = 10) -> lis
         {"risk": float(risk_N[each].mean()), "died": float(died_N[each].mean()), "stays": len(each)}
         for each in np.array_split(order_N, min(groups, len(order_N)))
     ]
+
+
+def youden_threshold(died_N: np.ndarray, risk_N: np.ndarray) -> float:
+    """Return the risk from which on sensitivity + specificity - 1 is highest (Youden 1950).
+
+    Shapes: died_N 0/1 and risk_N in [0, 1], both (N,). Needs at least one death and one survivor.
+    """
+    false_positive_M, true_positive_M, threshold_M = roc_curve(died_N, risk_N)
+    return float(min(threshold_M[np.argmax(true_positive_M - false_positive_M)], 1.0))
 
 
 def curve_scores(died_N: np.ndarray, risk_N: np.ndarray) -> dict[str, float]:

@@ -1,7 +1,13 @@
-"""Bundles: the fold models of one run as one model, in safetensors and JSON; loading one unpickles nothing."""
+"""Bundles: the fold models of one run as one model, in safetensors and JSON; loading one unpickles nothing.
 
+Shape letters: F fold models, N stays, T hours, D variables.
+"""
+
+import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +15,28 @@ import numpy as np
 import pandas as pd
 import torch
 
+from imputune.data.binning import BinnedStays
 from imputune.data.cohort import Variable
-from imputune.data.physionet2012 import bin_long_table
-from imputune.data.scaling import standardised_tensors
+from imputune.data.scaling import Scaler, standardised_tensors
 from imputune.data.views import Views
 from imputune.errors import UserError
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HEADS
-from imputune.training.outputs import load_module, load_scaler, read_weights
+from imputune.training.outputs import TrainedFold, load_module, load_scaler, read_weights, weights_file, write_weights
 
 ABOUT = "bundle.json"
+FORMAT = 2  # of bundle.json; raised when a reader of older ones would misread them
+BATCH = 256  # stays; what a stay gets does not depend on it
 
 
 @dataclass(frozen=True)
 class BundleAbout:
-    """What a bundle is made of; `head` and `input`, what the head reads, are None for a bundle of imputers."""
+    """What a bundle is made of.
+
+    head, input (what the head reads) and threshold are None for a bundle of imputers. threshold: the risk from which
+    on a stay counts as high risk, see `evaluation.metrics.youden_threshold`.
+    """
 
     dataset: str
     variables: tuple[Variable, ...]
@@ -32,86 +44,158 @@ class BundleAbout:
     head: str | None
     input: str | None
     folds: tuple[int, ...]
+    threshold: float | None = None
+
+    @property
+    def variable_names(self) -> tuple[str, ...]:
+        """The D names, in the models' order."""
+        return tuple(variable.name for variable in self.variables)
+
+
+@dataclass(frozen=True, eq=False)
+class FoldModel:
+    """One fold's models: `classifier` is None in a bundle of imputers."""
+
+    fold: int
+    scaler: Scaler
+    imputer: Csai
+    classifier: Classifier | None
+
+    def batches(self, values_NTD: np.ndarray) -> Iterator[Views]:
+        """Yield what the models read of stays, values in the variables' units and NaN in the holes, batch by batch."""
+        for start in range(0, len(values_NTD), BATCH):
+            standardised, observed = standardised_tensors(values_NTD[start : start + BATCH].copy(), self.scaler)
+            yield Views.read(standardised, observed.float())
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """Fold models that read one long table of raw records together.
+    """Fold models that read raw records, in the units of `about.variables`, together.
 
-    The table has RecordID, Time (HH:MM since admission), Parameter and Value, in the units of `about.variables`.
-    Parameters the model knows and the table lacks count as not observed.
+    Parameters the models know and the records lack count as not observed.
     """
 
     about: BundleAbout
-    models: tuple[tuple[dict[str, torch.Tensor], Classifier | Csai], ...]
+    models: tuple[FoldModel, ...]
 
-    def predict(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return RecordID, risk of in-hospital death (mean over folds) and its deviation over folds.
+    def risk_by_fold(self, values_NTD: np.ndarray) -> np.ndarray:
+        """Return each fold model's risk of in-hospital death, float32 (F, N).
 
-        Raises UserError for a table that cannot be read, or a bundle of imputers.
+        Shapes: values_NTD float32 in the variables' units, NaN where not observed. A stay gets what training gave it,
+        to 1e-6, in whichever batch. Raises UserError for a bundle of imputers.
         """
-        if self.about.head is None:
-            raise UserError("this bundle imputes and predicts no risk: load an imputune-mortality model")
-        ids_N, values_NTD = bin_long_table(table, self.about.variables)
-        risks = []
-        for weights, model in self.models:
-            with torch.no_grad():
-                logits = model(self._views(weights, values_NTD))
-            risks.append(torch.sigmoid(logits).numpy().astype(np.float64))
-        risk_FN = np.stack(risks)
-        return pd.DataFrame({"RecordID": ids_N, "risk": risk_FN.mean(axis=0), "risk_deviation": risk_FN.std(axis=0)})
+        return np.stack([self._risk(model, values_NTD) for model in self.models])
 
-    def impute(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return RecordID, Hour, Parameter, Value and Observed: every hour of every stay, mean over folds.
+    def risk_of(self, fold: int, values_NTD: np.ndarray) -> np.ndarray:
+        """Return one fold model's risk, float32 (N,); see `risk_by_fold`."""
+        [model] = [model for model in self.models if model.fold == fold]
+        return self._risk(model, values_NTD)
 
-        Values are in the variables' units; an observed one is the mean of its hour. Raises UserError for a table that
-        cannot be read.
+    def predict(self, stays: BinnedStays) -> pd.DataFrame:
+        """Return a row per stay.
+
+        RecordID; risk of in-hospital death, the mean over folds; risk_deviation over folds; high_risk, whether the risk
+        reaches the threshold; observed_cells, how many of its hours x variables were observed (at 0, the risk is that
+        of an empty record). Raises UserError for a bundle of imputers.
         """
-        ids_N, values_NTD = bin_long_table(table, self.about.variables)
-        filled = []
-        for weights, model in self.models:
-            imputer = model.imputer if isinstance(model, Classifier) else model
-            with torch.no_grad():
-                imputed_NTD = imputer(self._views(weights, values_NTD)).imputed_BTD.numpy()
-            filled.append(load_scaler(weights).restore(imputed_NTD))
-        observed_NTD = ~np.isnan(values_NTD)
-        complete_NTD = np.where(observed_NTD, values_NTD, np.mean(filled, axis=0))
-        stays, hours, variables = values_NTD.shape
-        names = [variable.name for variable in self.about.variables]
+        risk_FN = self.risk_by_fold(stays.values_NTD).astype(np.float64)
+        risk_N = risk_FN.mean(axis=0)
         return pd.DataFrame(
             {
-                "RecordID": np.repeat(ids_N, hours * variables),
-                "Hour": np.tile(np.repeat(np.arange(hours), variables), stays),
-                "Parameter": np.tile(names, stays * hours),
+                "RecordID": stays.stay_ids_N,
+                "risk": risk_N,
+                "risk_deviation": risk_FN.std(axis=0),
+                "high_risk": risk_N >= (self.about.threshold or 0.0),
+                "observed_cells": (~np.isnan(stays.values_NTD)).sum(axis=(1, 2)),
+            }
+        )
+
+    def impute(self, stays: BinnedStays) -> pd.DataFrame:
+        """Return RecordID, Hour, Parameter, Value and Observed: every hour of every stay, mean over folds.
+
+        Values are in the variables' units; an observed one is the mean of its hour.
+        """
+        filled_NTD = np.zeros(stays.values_NTD.shape, dtype=np.float64)
+        for model in self.models:
+            with torch.no_grad():
+                parts = [model.imputer(views).imputed_BTD.numpy() for views in model.batches(stays.values_NTD)]
+            filled_NTD += model.scaler.restore(np.concatenate(parts)) / len(self.models)
+        observed_NTD = ~np.isnan(stays.values_NTD)
+        complete_NTD = np.where(observed_NTD, stays.values_NTD, filled_NTD)
+        count, hours, variables = complete_NTD.shape
+        return pd.DataFrame(
+            {
+                "RecordID": np.repeat(stays.stay_ids_N, hours * variables),
+                "Hour": np.tile(np.repeat(np.arange(hours), variables), count),
+                "Parameter": np.tile(np.array(self.about.variable_names, dtype=object), count * hours),
                 "Value": complete_NTD.reshape(-1).astype(np.float64),
                 "Observed": observed_NTD.reshape(-1),
             }
         )
 
-    def _views(self, weights: dict[str, torch.Tensor], values_NTD: np.ndarray) -> Views:
-        standardised_NTD, observed_NTD = standardised_tensors(values_NTD.copy(), load_scaler(weights))
-        return Views.read(standardised_NTD, observed_NTD.float())
+    def absent(self, stays: BinnedStays) -> list[str]:
+        """Return the variables that no stay has a value of."""
+        hole_NTD = np.isnan(stays.values_NTD)
+        return [name for d, name in enumerate(self.about.variable_names) if hole_NTD[:, :, d].all()]
+
+    @cached_property
+    def classifiers(self) -> tuple[Classifier, ...]:
+        """The fold models' classifiers; UserError for a bundle of imputers."""
+        found = tuple(model.classifier for model in self.models if model.classifier is not None)
+        if not found:
+            raise UserError("this bundle imputes and predicts no risk: load an imputune-mortality model")
+        return found
+
+    def _risk(self, model: FoldModel, values_NTD: np.ndarray) -> np.ndarray:
+        classifier = self.classifiers[self.models.index(model)]
+        with torch.no_grad():
+            logits = [classifier(views) for views in model.batches(values_NTD)]
+        return torch.sigmoid(torch.cat(logits)).numpy()
 
 
-def write_about(about: BundleAbout, folder: Path) -> None:
-    """Write what `read_bundle` needs beside the fold files."""
-    (folder / ABOUT).write_text(json.dumps(asdict(about), indent=1) + "\n", encoding="utf-8")
+def write_bundle(folder: Path, about: BundleAbout, folds: list[TrainedFold]) -> None:
+    """Write what `read_bundle` reads: the fold files, and what they are, with their checksums."""
+    write_weights(folder, folds)
+    digests = {str(fold): _digest(weights_file(folder, fold)) for fold in about.folds}
+    told = {"format": FORMAT} | asdict(about) | {"sha256": digests}
+    (folder / ABOUT).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Load a bundle from its folder; the structure is this package's code, the weights are safetensors."""
-    raw: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    """Load a bundle from its folder; the structure is this package's code, the weights are safetensors.
+
+    Raises UserError when a file is missing or was altered, or another version of imputune wrote them.
+    """
+    try:
+        raw: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        if raw.pop("format", None) != FORMAT:
+            raise UserError("the bundle is of another version of imputune: fine-tune again, or load it with that one")
+        digests = raw.pop("sha256")
+        for fold, digest in digests.items():
+            if _digest(weights_file(folder, int(fold))) != digest:
+                raise UserError(
+                    f"the weights of fold {fold} are not those that were registered (their sha256 differs): restore "
+                    f"{weights_file(folder, int(fold))}, or fine-tune again"
+                )
+    except (OSError, ValueError) as error:
+        cause = " ".join(str(error).split())
+        raise UserError(f"the bundle cannot be read ({cause}): restore its files, or fine-tune again") from None
     variables = tuple(Variable(**variable) for variable in raw.pop("variables"))
     about = BundleAbout(variables=variables, sizes=CsaiSizes(**raw.pop("sizes")), folds=tuple(raw.pop("folds")), **raw)
-    models = []
-    for fold in about.folds:
-        weights = read_weights(folder, fold)
-        imputer = Csai(about.sizes)
-        load_module("imputer", imputer, weights)
-        model: Classifier | Csai = imputer
-        if about.head is not None and about.input is not None:
-            head = HEADS[about.head](about.sizes.hidden, about.sizes.variables, 0.0)
-            load_module("head", head, weights)
-            model = Classifier(imputer, head, freeze_imputer=True, reads=about.input)
-        models.append((weights, model.eval()))
-    return Bundle(about, tuple(models))
+    return Bundle(about, tuple(_read_model(folder, about, fold) for fold in about.folds))
+
+
+def _read_model(folder: Path, about: BundleAbout, fold: int) -> FoldModel:
+    weights = read_weights(folder, fold)
+    imputer = Csai(about.sizes)
+    load_module("imputer", imputer, weights)
+    classifier = None
+    if about.head is not None and about.input is not None:
+        head = HEADS[about.head](about.sizes.hidden, about.sizes.variables, 0.0)
+        load_module("head", head, weights)
+        classifier = Classifier(imputer, head, freeze_imputer=True, reads=about.input).eval()
+    return FoldModel(fold, load_scaler(weights), imputer.eval(), classifier)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -5,8 +5,11 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+from imputune.data.physionet2012 import bin_long_table
+from imputune.errors import UserError
 from imputune.tracking.bundle import Bundle, read_bundle
 
 
@@ -22,10 +25,15 @@ class BundleModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return risks where the bundle has a head, imputed hourly values otherwise; see `bundle.Bundle`."""
-        if self.bundle.about.head is None:
-            return self.bundle.impute(model_input)
-        return self.bundle.predict(model_input)
+        """Return risks where the bundle has a head, imputed hourly values otherwise; see `bundle.Bundle`.
+
+        Raises MlflowException, which a server answers as a bad request, for a table that cannot be read.
+        """
+        try:
+            stays = bin_long_table(model_input, self.bundle.about.variables)
+            return self.bundle.impute(stays) if self.bundle.about.head is None else self.bundle.predict(stays)
+        except UserError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
 
 
 mlflow.models.set_model(BundleModel())

@@ -1,5 +1,6 @@
 """The model registry: bundles of fold models as versions, with where they came from."""
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,9 +17,9 @@ from mlflow.types import ColSpec, Schema
 
 import imputune
 from imputune.tracking import bundle_model, store
-from imputune.tracking.bundle import BundleAbout, write_about
+from imputune.tracking.bundle import BundleAbout, write_bundle
 from imputune.tracking.runs import TrackedRun
-from imputune.training.outputs import TrainedFold, write_weights
+from imputune.training.outputs import TrainedFold
 
 INPUT = Schema(
     [
@@ -36,7 +37,15 @@ EXAMPLE = pd.DataFrame(  # made up, as every example here: no patient's record e
         "Value": [80.0, 85.0, 37.0],
     }
 )
-RISKS = Schema([ColSpec("long", "RecordID"), ColSpec("double", "risk"), ColSpec("double", "risk_deviation")])
+RISKS = Schema(
+    [
+        ColSpec("long", "RecordID"),
+        ColSpec("double", "risk"),
+        ColSpec("double", "risk_deviation"),
+        ColSpec("boolean", "high_risk"),
+        ColSpec("long", "observed_cells"),
+    ]
+)
 SERIES = Schema(
     [
         ColSpec("long", "RecordID"),
@@ -47,23 +56,34 @@ SERIES = Schema(
     ]
 )
 REGISTERED_TAG = "imputune.registered"
+FOLD_SCORES_TAG = "imputune.fold_scores"
 SERVING = ("mlflow", "numpy", "pandas", "safetensors", "torch")
 
 
+def imputer_name(dataset: str) -> str:
+    """Return the name under which a dataset's imputers are registered."""
+    return f"imputune-csai-{dataset}"
+
+
+def classifier_name(dataset: str) -> str:
+    """Return the name under which a dataset's classifiers are registered."""
+    return f"imputune-mortality-{dataset}"
+
+
 def register_bundle(
-    run: TrackedRun, name: str, about: BundleAbout, folds: list[TrainedFold], tags: Mapping[str, str]
+    run: TrackedRun, name: str, about: BundleAbout, folds: list[TrainedFold], lineage: Mapping[str, str]
 ) -> str:
     """Log the fold models of a run as one model and register it; return the version.
 
-    Raises UserError when the store fails.
+    The version's tags are `lineage`, with the run's id, the commit of the code and every fold's scores. Raises
+    UserError when the store fails.
     """
     signature = ModelSignature(INPUT, SERIES if about.head is None else RISKS)
     package = Path(imputune.__file__).parent
     with tempfile.TemporaryDirectory() as temporary, store.failures(run.tracking_uri):
         folder = Path(temporary) / "bundle"
         folder.mkdir()
-        write_about(about, folder)
-        write_weights(folder, folds)
+        write_bundle(folder, about, folds)
         with _active(run.run_id):
             logged = mlflow.pyfunc.log_model(
                 name="bundle",
@@ -76,11 +96,24 @@ def register_bundle(
             )
         client = MlflowClient(run.tracking_uri)
         _ensure_model(client, name)
+        tags = _tags(run, folds) | {f"imputune.{key}": text for key, text in lineage.items()}
         registered = client.create_model_version(
-            name, logged.model_uri, run.run_id, tags=dict(tags), model_id=logged.model_id
+            name, logged.model_uri, run.run_id, tags=tags, model_id=logged.model_id
         )
         client.set_tag(run.run_id, REGISTERED_TAG, f"{name}/{registered.version}")
     return str(registered.version)
+
+
+def version_of_run(tracking_uri: str, name: str, run_id: str) -> str:
+    """Return the version of a model that a run registered, "" where there is none; UserError when the store fails."""
+    with store.failures(tracking_uri):
+        found = MlflowClient(tracking_uri).search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    return str(max((int(version.version) for version in found), default=""))
+
+
+def _tags(run: TrackedRun, folds: list[TrainedFold]) -> dict[str, str]:
+    scores = {str(result.fold): {name: round(score, 6) for name, score in result.scores.items()} for result in folds}
+    return {"imputune.run_id": run.run_id, FOLD_SCORES_TAG: json.dumps(scores), **run.source}
 
 
 @contextmanager

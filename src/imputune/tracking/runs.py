@@ -50,11 +50,19 @@ class TrackedRun:
 
     There is no global active run. Curves are buffered and sent about every two seconds; what has not
     arrived stays in the buffer. Infinite metrics are stored as NaN, since stores replace infinity by a huge
-    number. Every method raises UserError when the store fails.
+    number. `source` are the tags that say which code runs. Every method raises UserError when the store fails.
     """
 
-    def __init__(self, client: MlflowClient, run: Run, fold_tags: Mapping[str, str], folds: Sequence[int]):
+    def __init__(
+        self,
+        client: MlflowClient,
+        run: Run,
+        fold_tags: Mapping[str, str],
+        folds: Sequence[int],
+        source: Mapping[str, str],
+    ):
         self.run_id: str = run.info.run_id
+        self.source = dict(source)
         self.tracking_uri: str = client.tracking_uri
         self.params: dict[str, str] = dict(run.data.params)
         self._client = client
@@ -195,11 +203,11 @@ def tracked_run(
         else:
             os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
             started = _created(client, experiment, command, parent=parent or outer)
-        run = TrackedRun(client, started, own_tags, folds)
+        run = TrackedRun(client, started, own_tags, folds, source_tags(root))
     try:
         if caught:
             raise KeyboardInterrupt
-        entries = [RunTag(key, text) for key, text in (own_tags | source_tags(root)).items()]
+        entries = [RunTag(key, text) for key, text in (own_tags | run.source).items()]
         with store.failures(uri):
             client.log_batch(run.run_id, tags=entries, synchronous=True)
         run.log_params(params)

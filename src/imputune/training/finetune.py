@@ -194,7 +194,8 @@ def _run_epochs(
         -(-len(train) // settings.batch_size),
         rate,
     )
-    averaged = RunningAverage(trainer.module, weights, settings.average_decay)
+    decay = settings.average_decay if job.cell.mode == "frozen" else settings.unfrozen_average_decay
+    averaged = RunningAverage(trainer.module, weights, decay)
     best, history = BestState(averaged.module), []
     for epoch in range(epochs):
         trainer.module.train()

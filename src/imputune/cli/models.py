@@ -1,0 +1,190 @@
+"""Commands on registered models: promote, predict, explain, evaluate."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imputune.cli.app import AsJson, Dataset, app
+from imputune.console import print_table, tell
+from imputune.errors import UserError
+from imputune.params import find_root
+
+if TYPE_CHECKING:
+    from imputune.evaluation.cohorts import GroupScores, Interval
+    from imputune.promote import Decision
+
+REFUSED = 3  # exit code of a promotion whose candidate failed a gate
+SHOWN_VARIABLES = 12
+
+Model = Annotated[str, typer.Option(help="Alias or version number.")]
+Records = Annotated[
+    Path, typer.Option(help="Folder or .tar.gz of .txt records, one .txt, or a table .csv, .csv.gz or .parquet.")
+]
+
+
+@app.command("promote")
+def promote_command(
+    dataset: Dataset = None,
+    version: Annotated[str, typer.Option(help="A version to put to the gates; else the best validation AUC.")] = "",
+    other_data: Annotated[bool, typer.Option("--other-data", help="Allow other data or variables.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the decision and write nothing.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Make the previous champion champion again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the registered version with the best validation AUC champion, if it passes params.yaml's gates.
+
+    Its test folds are compared with the champion's, never used to choose it. Exit code 3 says that it was refused.
+    """
+    from imputune.project import Project
+    from imputune.promote import Choice, run_promote, run_rollback
+
+    project = Project.open(find_root(Path.cwd()), dataset)
+    if rollback:
+        if version or other_data or dry_run:
+            raise UserError("--rollback goes alone: leave out --version, --other-data and --dry-run")
+        champion, replaced = run_rollback(project)
+        typer.echo(f"champion is version {champion} again; previous is version {replaced}")
+        return
+    decision = run_promote(project, Choice(version, other_data, dry_run))
+    if as_json:
+        typer.echo(json.dumps(decision.as_json(), indent=1))
+    else:
+        _print_decision(decision, dry_run)
+    if decision.outcome == "refused":
+        raise typer.Exit(REFUSED)
+
+
+@app.command("predict")
+def predict_command(
+    records: Records,
+    dataset: Dataset = None,
+    model: Model = "champion",
+    out: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the risks; else they are printed.")] = None,
+    series: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the imputed hourly series.")] = None,
+) -> None:
+    """Predict in-hospital death from raw records: risk, its deviation over folds, and whether it is high."""
+    from imputune.predict import check_ending, load_model, read_stays, to_csv, write_table
+    from imputune.project import Project
+
+    for path in (out, series):
+        if path is not None:
+            check_ending(path)
+    loaded = load_model(Project.open(find_root(Path.cwd()), dataset), model)
+    stays, notes = read_stays(loaded, records)
+    risks = loaded.bundle.predict(stays)
+    if series is not None:
+        write_table(loaded.bundle.impute(stays), series)
+    for note in notes:
+        tell(f"note: {note}")
+    if out is None:
+        typer.echo(to_csv(risks), nl=False)
+    else:
+        write_table(risks, out)
+        typer.echo(f"{out}: {len(risks):,} stays by {loaded.name}, {int(risks['high_risk'].sum()):,} of high risk")
+
+
+@app.command("explain")
+def explain_command(
+    records: Records,
+    dataset: Dataset = None,
+    model: Model = "champion",
+    stay: Annotated[int | None, typer.Option(help="RecordID; not needed where the records hold one stay.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the attribution of every cell.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="A .png or .svg of hours by variables.")] = None,
+    steps: Annotated[int, typer.Option(help="Points of the path from the baseline to the record.", min=2)] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Tell how much each variable and hour moved a stay's risk (integrated gradients)."""
+    from imputune.evaluation.figures import attributions_figure, to_png, to_svg
+    from imputune.explain import explain_stay
+    from imputune.files import replace_bytes
+    from imputune.predict import check_ending, load_model, read_stays, write_table
+    from imputune.project import Project
+
+    drawings = {".png": to_png, ".svg": to_svg}
+    if out is not None:
+        check_ending(out)
+    if figure is not None and figure.suffix not in drawings:
+        raise UserError(f"{figure} must end in .png or .svg: name it so")
+    loaded = load_model(Project.open(find_root(Path.cwd()), dataset), model)
+    stays, notes = read_stays(loaded, records)
+    explained = explain_stay(loaded.bundle, stays, stay, steps)
+    title = f"stay {explained.stay_id}: risk {explained.risk:.3f}, of the same cells at their means "
+    title += f"{explained.baseline_risk:.3f}"
+    if out is not None:
+        write_table(explained.table, out)
+    if figure is not None:
+        replace_bytes(figure, drawings[figure.suffix](attributions_figure(explained.table, title)))
+    for note in notes:
+        tell(f"note: {note}")
+    if as_json:
+        typer.echo(json.dumps(explained.as_json(), indent=1))
+        return
+    shown = explained.by_variable().head(SHOWN_VARIABLES)
+    lines = [(str(row.Parameter), str(row.Hours), f"{row.Attribution:+.4f}") for row in shown.itertuples()]
+    print_table(title, ("variable", "hours observed", "added to the risk"), lines)
+    tell(f"attributions sum to the difference of the two risks up to {explained.gap:.1e}")
+
+
+@app.command("evaluate")
+def evaluate_command(
+    data: Annotated[Path, typer.Option(help="A cohort's folder, as extract writes it with --out.")],
+    dataset: Dataset = None,
+    model: Model = "champion",
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on a cohort it was not trained on: scores and calibration with intervals, by group of stays."""
+    from imputune.evaluate import run_evaluate
+    from imputune.project import Project
+
+    evaluation, path = run_evaluate(Project.open(find_root(Path.cwd()), dataset), model, data)
+    if as_json:
+        typer.echo(json.dumps(evaluation.as_json(), indent=1))
+        return
+    header = ("group", "level", "stays", "deaths", "AUC", "AUPRC", "Brier", "sensitivity", "specificity")
+    title = f"{evaluation.model} version {evaluation.version} on {evaluation.cohort}: 95 % bootstrap intervals"
+    print_table(title, header, [_group_line(group) for group in evaluation.groups])
+    points = [
+        (f"{point.risk:.3f}", _told(point.died), f"{point.stays:,}") for point in evaluation.groups[0].calibration
+    ]
+    print_table("Calibration", ("mean risk", "share that died", "stays"), points)
+    tell(f"sensitivity and specificity at the model's threshold, {evaluation.threshold:.3f}; written to {path}")
+
+
+def _print_decision(decision: "Decision", dry_run: bool) -> None:
+    lines = [(gate.name, gate.wanted, gate.found, "passed" if gate.passed else "FAILED") for gate in decision.gates]
+    champion = f"champion is version {decision.champion}" if decision.champion else "no champion yet"
+    typer.echo(
+        f"{decision.model}: candidate is version {decision.candidate} ({decision.candidate_cell}), validation AUC "
+        f"{decision.validation_auc:.4f}, test AUC {decision.test_auc:.4f}; {champion}"
+    )
+    if lines:
+        print_table("Gates", ("gate", "wanted", "found", ""), lines)
+    if found := decision.difference:
+        low, high = found.interval
+        typer.echo(
+            f"test AUC minus the champion's, paired: {found.mean:+.4f} (95 % {low:+.4f} to {high:+.4f}), corrected "
+            f"resampled t-test p = {found.p_value:.3f}"
+        )
+    for reason, count in decision.left_out.items():
+        tell(f"note: {count} versions {reason} were left out")
+    outcome = {
+        "promoted": f"version {decision.candidate} is champion",
+        "refused": f"version {decision.candidate} was refused; nothing changed",
+        "unchanged": f"version {decision.candidate} is the champion already",
+    }[decision.outcome]
+    typer.echo(f"dry run, nothing written: {decision.outcome}" if dry_run else outcome)
+
+
+def _group_line(group: "GroupScores") -> tuple[str, ...]:
+    counts = (group.group, group.level, f"{group.stays:,}", f"{group.deaths:,}")
+    if group.sensitivity is None or group.specificity is None:
+        return (*counts, "too few", "", "", "", "")
+    scores = (_told(group.scores[name]) for name in ("auc", "auprc", "brier"))
+    return (*counts, *scores, f"{group.sensitivity:.3f}", f"{group.specificity:.3f}")
+
+
+def _told(interval: "Interval") -> str:
+    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
