@@ -270,8 +270,10 @@ def test_a_long_table_bins_like_records(raw: Path) -> None:
             "Value": [73, 78, 200, 60, 37],
         }
     )
-    stay_ids_N, values_NTD = bin_long_table(table, (Variable("HR", "beats/min"),))
-    assert stay_ids_N.tolist() == [4, 9]
+    stays = bin_long_table(table, (Variable("HR", "beats/min"),))
+    values_NTD = stays.values_NTD
+    assert stays.stay_ids_N.tolist() == [4, 9]
+    assert stays.dropped["after hour 48"] == 1
     assert values_NTD.shape == (2, 48, 1)
     assert np.isnan(values_NTD[0]).all()
     assert values_NTD[1, 0, 0] == 75.5

@@ -93,7 +93,7 @@ def explain_command(
     stay: Annotated[int | None, typer.Option(help="RecordID; not needed where the records hold one stay.")] = None,
     out: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the attribution of every cell.")] = None,
     figure: Annotated[Path | None, typer.Option(help="A .png or .svg of hours by variables.")] = None,
-    steps: Annotated[int, typer.Option(help="Points of the path from the baseline to the record.", min=2)] = 64,
+    steps: Annotated[int, typer.Option(help="Points of the path from the baseline to the record.", min=2)] = 128,
     as_json: AsJson = False,
 ) -> None:
     """Tell how much each variable and hour moved a stay's risk (integrated gradients)."""

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from imputune.config import Promote
+from imputune.evaluation.gates import TestFold, paired_difference, reproduced_gate, score_gates
+
+SETTINGS = Promote(minimum_auc=0.7, auc_margin=0.01, calibration_margin=0.02, resamples=200)
+
+
+def folds(better: float, seed: int = 0, count: int = 5, stays: int = 300) -> list[TestFold]:
+    """Folds in which the candidate's risks tell deaths apart by `better` deviations more than the champion's."""
+    generator = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        died = (np.arange(stays) % 5 == 0).astype(np.int8)
+        noise = generator.normal(size=(2, stays))
+        candidate, champion = (
+            1 / (1 + np.exp(-each - died * by)) for each, by in zip(noise, (1 + better, 1), strict=True)
+        )
+        made.append(TestFold(died, candidate.astype(np.float32), champion.astype(np.float32)))
+    return made
+
+
+def test_a_clear_difference_is_found() -> None:
+    """Each fold's difference is that of the two AUCs; the interval holds the mean and leaves 0 out; p is small."""
+    made = folds(1.0)
+    found = paired_difference(made, 200, 0)
+    for fold, difference in zip(made, found.by_fold, strict=True):
+        aucs = [roc_auc_score(fold.died_N, risk) for risk in (fold.candidate_N, fold.champion_N)]
+        assert difference == pytest.approx(aucs[0] - aucs[1], abs=1e-6)
+    assert 0 < found.interval[0] < found.mean < found.interval[1]
+    assert found.p_value < 0.05
+
+
+def test_equal_models_do_not_differ() -> None:
+    """The same risks give 0 and p = 1, since both models are drawn the same stays."""
+    same = [TestFold(fold.died_N, fold.candidate_N, fold.candidate_N) for fold in folds(0.0)]
+    found = paired_difference(same, 50, 0)
+    assert (found.mean, found.interval, found.p_value) == (0, (0, 0), 1)
+
+
+def test_without_a_champion_there_is_no_difference() -> None:
+    """A fold without the champion's risks cannot be compared."""
+    alone = [TestFold(fold.died_N, fold.candidate_N, None) for fold in folds(0.0)]
+    with pytest.raises(ValueError, match="needs the champion's risks"):
+        paired_difference(alone, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("auc", "error", "failed"),
+    [
+        (0.80, 0.05, []),
+        (0.79, 0.07, []),
+        (0.7899, 0.05, ["not worse than the champion"]),
+        (0.80, 0.0701, ["calibration no worse"]),
+        (0.6, 0.2, ["minimum AUC", "not worse than the champion", "calibration no worse"]),
+    ],
+)
+def test_score_gates_by_hand(auc, error, failed) -> None:
+    """Beside a champion of AUC 0.80 and calibration error 0.05, a candidate may lose 0.01 and 0.02, no more."""
+    champion = {"test_auc": 0.80, "test_calibration_error": 0.05}
+    gates = score_gates({"test_auc": auc, "test_calibration_error": error}, champion, SETTINGS)
+    assert [gate.name for gate in gates if not gate.passed] == failed
+
+
+def test_without_a_champion_only_the_minimum_counts() -> None:
+    """The first champion needs the minimum AUC alone."""
+    [gate] = score_gates({"test_auc": 0.7, "test_calibration_error": 0.9}, None, SETTINGS)
+    assert gate.passed
+    [gate] = score_gates({"test_auc": 0.6999, "test_calibration_error": 0.0}, None, SETTINGS)
+    assert not gate.passed
+
+
+def test_a_model_must_reproduce_its_scores() -> None:
+    """A model that scores other than recorded on one fold is found."""
+    made = folds(0.5)
+    recorded = [float(roc_auc_score(fold.died_N, fold.candidate_N)) for fold in made]
+    assert reproduced_gate(made, recorded).passed
+    assert not reproduced_gate(made, [*recorded[:4], recorded[4] + 0.001]).passed
