@@ -6,7 +6,7 @@ READY := $(ROOT).venv/.ready
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup demo test lint benchmark ui clean
+.PHONY: setup demo test lint load benchmark ui clean
 
 setup: $(READY)
 
@@ -20,6 +20,7 @@ demo: $(READY) ## the main job on generated records
 	cd $(ROOT) && imputune extract synthetic
 	cd $(ROOT) && dvc repro
 	cd $(ROOT) && imputune compare synthetic
+	cd $(ROOT) && imputune promote synthetic
 	@echo "Done. 'make ui' opens the MLflow UI on these runs; README.md goes on with real records."
 
 test: lint
@@ -27,6 +28,9 @@ test: lint
 
 lint: $(READY)
 	cd $(ROOT) && ruff check . && ruff format --check . && mypy
+
+load: $(READY) ## the champion served: 20 clients for a minute
+	cd $(ROOT) && python -m benchmarks.serving_load
 
 benchmark: $(READY) ## CSAI side by side with PyPOTS's, which it installs; 7 minutes
 	$(BIN)/python -m pip install --quiet --editable "$(ROOT)[benchmark]"

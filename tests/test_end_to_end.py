@@ -22,7 +22,7 @@ from imputune.data.physionet2012 import bin_long_table
 from imputune.data.synthetic import write_synthetic_records
 from imputune.evaluation.rows import SCORES
 from imputune.tracking.history import finished_runs
-from projects import COMMAND, ROOT, STAYS, clean_environment, copy_of, invoke, run
+from projects import COMMAND, STAYS, clean_environment, copy_of, invoke, run
 
 CELLS = [
     ("mlp2", "frozen", "hidden", "plateau"),
@@ -109,18 +109,6 @@ def test_registered_bundle_predicts_what_training_predicted_and_unpickles_nothin
         expected = trained[trained["fold"] == fold].set_index("stay_id")["risk"]
         single = pd.Series(bundle.risk_of(fold, stays.values_NTD), stays.stay_ids_N)
         np.testing.assert_allclose(single.loc[expected.index], expected, atol=1e-6)
-
-
-def test_the_python_block_of_the_readme_runs(project, monkeypatch, capsys):
-    """What README.md shows, run in the project's folder, prints a stay's risk and its deviation."""
-    monkeypatch.chdir(project)
-    [block] = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    exec(compile(block, "README.md", "exec"), {})
-    header, line = capsys.readouterr().out.splitlines()
-    values = dict(zip(header.split(), map(float, line.split()[1:]), strict=True))
-    assert values.pop("RecordID") == 1
-    assert 0 < values.pop("risk") < 1
-    assert 0 < values.pop("risk_deviation") < 0.5
 
 
 def test_imputer_bundle_keeps_observed_values(project, tmp_path):

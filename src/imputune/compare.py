@@ -54,7 +54,8 @@ def run_compare(project: Project) -> Comparison:
     imputer = read_result(project.imputer_folder, remedy)
     digest = cohort_hash(project.cohort_folder)
     if imputer["cohort_hash"] != digest:
-        raise UserError(f"the imputer in artifacts was trained on other data than {project.cohort_folder}: {remedy}")
+        again = f"run `imputune folds {project.dataset}`, then `imputune pretrain {project.dataset}` (or `dvc repro`)"
+        raise UserError(f"the imputer in artifacts was trained on other data than {project.cohort_folder}: {again}")
     if project.folds_file.is_file() and imputer["folds_hash"] != folds_hash(project.folds_file):
         raise UserError(f"the imputer in artifacts was trained on other folds than {project.folds_file}: {remedy}")
     with track(project, digest, "compare", {}, {}, folds=()) as run:
@@ -73,7 +74,12 @@ def run_compare(project: Project) -> Comparison:
             1 / (len(imputer["folds"]) - 2),  # a part is for testing, one for validation, the rest for training
             tuple(rows[key] for key in sorted(rows, key=lambda key: ORDER.get(key, len(ORDER)))),
             tuple(imputer_rows([fold["imputation"] for fold in imputer["folds"]])),
-            (*notes, *_settings_notes(project, imputer, outputs), *_protocol_notes(list(outputs.values()))),
+            (
+                *notes,
+                *_unfinished_notes(project, imputer),
+                *_settings_notes(project, imputer, outputs),
+                *_protocol_notes(list(outputs.values())),
+            ),
         )
         figures = dict(_figures(project, comparison, outputs, imputer))
         _write(comparison, figures, project.results_folder)
@@ -168,6 +174,15 @@ def _row_of_outputs(dataset: str, result: Mapping[str, Any], calibration: list[d
         "stage outputs",
         calibration,
     )
+
+
+def _unfinished_notes(project: Project, imputer: Mapping[str, Any]) -> Iterator[str]:
+    """Name the cells of which only some folds are fine-tuned, or which are on their way."""
+    folds = len(imputer["folds"])
+    for folder in sorted(path for path in project.unfinished_folder.glob("[!.]*") if path.is_dir()):
+        done = len(list(folder.glob("fold-*")))
+        if done:
+            yield f"{folder.name} has {done} of {folds} folds, and is left out: `imputune grid` goes on with it"
 
 
 def _settings_notes(

@@ -38,11 +38,14 @@ class TimeLeft:
 
     def __str__(self) -> str:
         """Say it in words: 12 of 90 folds done, about 1 h 20 min left; "at least" where something is new."""
+        expected = self._expected()
+        counted = f"{self._done} of {self._done + len(self._waiting)} folds done"
+        if expected and not any(expected):
+            return f"{counted}, no saying yet how long is left"
         minutes = round(self.seconds / 60)
         hours, rest = divmod(minutes, 60)
         left = f"{hours} h {rest} min" if hours else f"{rest} min" if minutes else f"{self.seconds:.0f} s"
-        word = "at least" if None in self._expected() else "about"
-        return f"{self._done} of {self._done + len(self._waiting)} folds done, {word} {left} left"
+        return f"{counted}, {'at least' if None in expected else 'about'} {left} left"
 
     def _expected(self) -> list[float | None]:
         return [

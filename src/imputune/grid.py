@@ -69,6 +69,8 @@ class _Grid:
         done = len(self.works) - len(open_works)
         if done:
             self.tell(f"{done} of {len(self.works)} cells are done already")
+        if folds := sum(len({*work.wanted} & {*work.results}) for work in open_works):
+            self.tell(f"{folds} folds of the others are done already")
         for work in self.works:
             for result in work.results.values():
                 self.left.took(work.cell, result.seconds)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+import imputune
 from imputune.errors import UserError
 
 INTERRUPTED = 130
@@ -27,8 +28,7 @@ class Commands(TyperGroup):
 
 app = typer.Typer(
     cls=Commands,
-    help="Pretrain a clinical time-series imputer, fine-tune small heads on it, compare every run.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -37,3 +37,16 @@ Dataset = Annotated[
     str | None, typer.Argument(help="The cohort in data/<dataset>; without it, the one params.yaml names.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
+) -> None:
+    """Pretrain a clinical time-series imputer, fine-tune small heads on it, compare every run."""
+    if version:
+        typer.echo(f"imputune {imputune.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

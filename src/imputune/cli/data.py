@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,7 +62,7 @@ def describe_command(
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
     missing = facts.pop("missing_share_by_variable")
-    print_table(str(folder), ("fact", "value"), [(key, str(value)) for key, value in facts.items()])
+    print_table(str(folder), ("fact", "value"), [(key, _shown(value)) for key, value in facts.items()])
     print_table("Missing share", ("variable", "share"), [(name, f"{share:.1%}") for name, share in missing.items()])
 
 
@@ -78,6 +78,12 @@ def _store(cohort: Cohort, out: Path | None) -> None:
     )
     if out is None and use_dataset(find_root(Path.cwd()) / "params.yaml", cohort.dataset):
         typer.echo(f"params.yaml now says dataset: {cohort.dataset}, so `dvc repro` reads it")
+
+
+def _shown(fact: Any) -> str:
+    if isinstance(fact, dict):
+        return _counted(fact) or "none"
+    return f"{fact:.2%}" if isinstance(fact, float) else f"{fact:,}" if isinstance(fact, int) else str(fact)
 
 
 def _counted(exclusions: dict[str, int]) -> str:

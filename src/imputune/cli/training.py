@@ -11,7 +11,7 @@ from imputune.cells import PARTS, PROTOCOL, WORDS, choose_cells, grid_cells, mak
 from imputune.cli.app import AsJson, Dataset, app
 from imputune.console import print_table, tell, watched
 from imputune.errors import UserError
-from imputune.params import find_root
+from imputune.params import find_root, read_params
 
 if TYPE_CHECKING:
     from imputune.plan import CellResult
@@ -84,19 +84,21 @@ def grid_command(
 
     Killed at any moment, the same command goes on where it stopped.
     """
+    wanted = {part: _words(text) for part, text in zip(PARTS, (head, mode, input, schedule), strict=True)}
+    if all_cells and any(wanted.values()):
+        raise UserError("--all takes every cell: leave out --head, --mode, --input and --schedule, or --all")
+    params = read_params(find_root(Path.cwd()) / "params.yaml")
+    cells = choose_cells(wanted) if all_cells or any(wanted.values()) else grid_cells(params.grid)
+    if show:
+        if fold:
+            raise UserError("--list names cells, each with all its folds: leave out --fold, or --list")
+        typer.echo("\n".join(cell.name for cell in cells))
+        return
     from imputune.grid import run_grid
     from imputune.plan import Request
     from imputune.project import Project
 
     projects = [Project.open(find_root(Path.cwd()), name) for name in _words(dataset) or [""]]
-    wanted = {part: _words(text) for part, text in zip(PARTS, (head, mode, input, schedule), strict=True)}
-    if all_cells and any(wanted.values()):
-        raise UserError("--all takes every cell: leave out --head, --mode, --input and --schedule, or --all")
-    chosen = all_cells or any(wanted.values())
-    cells = choose_cells(wanted) if chosen else grid_cells(projects[0].params.grid)
-    if show:
-        typer.echo("\n".join(cell.name for cell in cells))
-        return
     for project in projects:
         made = run_grid(project, Request(cells, _numbers(fold), again), tell)
         header = ("cell", "folds", "validation AUC", "test AUC", "seconds")

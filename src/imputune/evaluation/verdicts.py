@@ -87,7 +87,7 @@ def _beats(claim: str, better: list[Row], worse: list[Row], key: Callable[[Row],
     means = [[mean(group, fold) for fold in folds] for group in groups]
     counts = [sum(len(group[each]) for each in shared) for group in groups]
     differences = [first - second for first, second in zip(*means, strict=True)]
-    return claim, f"{counts[0]} cells against {counts[1]}", differences
+    return claim, f"{counts[0]} cell{'s' if counts[0] > 1 else ''} against {counts[1]}", differences
 
 
 def _by_key(rows: list[Row], key: Callable[[Row], object]) -> dict[object, list[Row]]:
