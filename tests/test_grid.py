@@ -108,6 +108,7 @@ def test_folds_one_at_a_time_make_the_whole_cell(copy, monkeypatch):
     assert runs_of(copy, CELL) == []
     done = invoke(copy, [*words, "3,4"], monkeypatch)
     assert done.exit_code == 0
+    assert "1 folds of the others are done already" in done.stderr
     assert "1 of 1 folds done" in done.stderr
     assert invoke(copy, words[:-1], monkeypatch).exit_code == 0
     [tracked] = runs_of(copy, CELL)
@@ -298,6 +299,7 @@ def test_compare_names_what_differs_and_leaves_it_out(copy, monkeypatch):
     """Outputs of other data or folds are named with what differs and left out; other settings are named too."""
     (copy / "mlflow.db").unlink()  # with runs of the same cells
     assert invoke(copy, ["grid", "--head", "xgboost"], monkeypatch).exit_code == 0
+    assert invoke(copy, ["grid", "--head", "svm", "--input", "hidden", "--fold", "0,2"], monkeypatch).exit_code == 0
     edit_params(copy, r"max_depth: 6", "max_depth: 5")
     changed = {"hidden": ("folds_hash", "folds"), "imputed": ("cohort_hash", "data")}
     for reads, (key, _) in changed.items():
@@ -311,6 +313,8 @@ def test_compare_names_what_differs_and_leaves_it_out(copy, monkeypatch):
     assert [row["input"] for row in told["rows"]] == ["summary"]
     for reads, (_, word) in changed.items():
         assert f"xgboost-frozen-{reads}-none in artifacts is of other {word}, and was left out" in told["notes"]
+    partly = "svm-frozen-hidden-none has 2 of 5 folds, and is left out: `imputune grid` goes on with it"
+    assert partly in told["notes"]
     kept = "xgboost-frozen-summary-none was made with other settings than params.yaml now has"
     assert f"{kept}: shallow.xgboost.max_depth" in told["notes"]
 
@@ -321,6 +325,9 @@ def test_list_names_the_cells(copy, monkeypatch):
     every = invoke(copy, ["grid", "--all", "--list"], monkeypatch).stdout.split()
     assert every == [cell.name for cell in PROTOCOL]
     assert len(invoke(copy, ["grid", "--list"], monkeypatch).stdout.split()) == 5
+    done = invoke(copy, ["grid", "--list", "--fold", "7"], monkeypatch)
+    assert done.exit_code == 2
+    assert "leave out --fold, or --list" in done.stderr
 
 
 def test_dvc_reaches_every_cell_of_the_protocol(copy, monkeypatch):
@@ -352,7 +359,7 @@ def test_time_left_follows_the_most_similar_cells() -> None:
     for fold in range(3):
         left.add(mlp, fold)
     left.add(mlp5, 0)
-    assert str(left) == "0 of 4 folds done, at least 0 s left"
+    assert str(left) == "0 of 4 folds done, no saying yet how long is left"
     left.took(gru, 70.0)
     left.done(mlp, 0, 10.0)
     assert left.seconds == pytest.approx((10 + 10 + 40) / 2)

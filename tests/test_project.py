@@ -13,7 +13,9 @@ from dvc.repo import Repo
 from typer import TyperException
 from typer.core import TyperGroup
 from typer.main import get_command
+from typer.testing import CliRunner
 
+import imputune
 from imputune.cells import grid_cells
 from imputune.cli import app
 from imputune.data.cohort import write_cohort
@@ -53,6 +55,13 @@ def entry_point_commands() -> list[tuple[str, str]]:
         assert command.startswith(prefix)
         filled.append((name, command.removeprefix(prefix)))
     return filled
+
+
+def test_without_a_command_help_and_version_are_shown():
+    """`imputune` alone lists the commands, and --version says which imputune it is."""
+    runner = CliRunner()
+    assert "promote" in runner.invoke(app, []).stdout
+    assert runner.invoke(app, ["--version"]).stdout == f"imputune {imputune.__version__}\n"
 
 
 @pytest.mark.parametrize(("name", "command"), entry_point_commands())

@@ -48,7 +48,7 @@ def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
     empty = int(np.isnan(stays.values_NTD).all(axis=(1, 2)).sum())
     if empty:
         notes.append(f"{empty} of {len(stays.stay_ids_N)} stays have no measurement: theirs is an empty record's risk")
-    for reason in ("after hour 48", "negative value"):
+    for reason in ("no parameter name", "after hour 48", "negative value"):
         if stays.dropped[reason]:
             notes.append(f"{stays.dropped[reason]:,} rows passed over: {reason}")
     return stays, notes

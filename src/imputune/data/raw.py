@@ -39,9 +39,12 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
-        return pd.read_csv(path, dtype={"Time": "category", "Parameter": "category"}, keep_default_na=False)
+        table = pd.read_csv(path, dtype={"Time": "category", "Parameter": "category"}, keep_default_na=False)
     except pd.errors.EmptyDataError:
         raise UserError("the file is empty; give at least one measurement") from None
     except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError, ArrowException) as error:
         cause = " ".join(str(error).split())
         raise UserError(f"cannot be read as a table ({cause}); write it again") from error
+    if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of the first column
+        raise UserError("its rows have more fields than its header; write it again")
+    return table

@@ -18,6 +18,7 @@ from imputune.tracking.bundle import Bundle, read_bundle
 from imputune.tracking.registry import FOLD_SCORES_TAG
 
 PAGE = 200
+SHOWN = 9  # versions named one by one
 BUNDLE_FOLDER = Path("artifacts") / "bundle"  # where mlflow puts a model's own artifacts
 FoldScores = Mapping[int, Mapping[str, float]]
 
@@ -92,7 +93,9 @@ class Registry:
         if number in versions:
             return versions[number]
         named = ", ".join(f"{alias} (version {number})" for alias, number in aliases.items()) or "no alias"
-        numbers = ", ".join(map(str, sorted(versions)))
+        numbers = (
+            f"{min(versions)} to {max(versions)}" if len(versions) > SHOWN else ", ".join(map(str, sorted(versions)))
+        )
         hint = "" if wanted.isdecimal() else near_miss(wanted, aliases)
         remedy = "" if aliases else "; `imputune promote` sets champion"
         raise UserError(
