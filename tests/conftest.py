@@ -1,5 +1,7 @@
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -7,8 +9,8 @@ import torch
 from dvc.repo import Repo
 
 from imputune.data.cohort import write_cohort
-from imputune.data.synthetic import extract_synthetic
-from projects import ROOT, STAYS, run
+from imputune.data.synthetic import extract_synthetic, write_synthetic_records
+from projects import ROOT, STAYS, copy_of, edit, run
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,3 +53,26 @@ def project(tmp_path_factory) -> Path:
     done = run(folder, "dvc", "repro")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+@pytest.fixture
+def models(project, tmp_path, monkeypatch) -> Path:
+    """A copy of the project, with a store and a registry of its own, whose gates let anything pass."""
+    copy = copy_of(project, tmp_path)
+    shutil.copytree(project / "mlruns", copy / "mlruns")
+    with closing(sqlite3.connect(copy / "mlflow.db")) as store, store:
+        for table, column in (("logged_models", "artifact_location"), ("model_versions", "storage_location")):
+            store.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(project), str(copy)))
+    edit(copy, r"minimum_auc: [\d.]+", "minimum_auc: 0.001")
+    edit(copy, r"_margin: [\d.]+", "_margin: 9.0")
+    edit(copy, r"resamples: \d+", "resamples: 30")
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory) -> Path:
+    """The raw records from which the project's cohort was extracted."""
+    folder = tmp_path_factory.mktemp("raw")
+    write_synthetic_records(folder, STAYS, 2012)
+    return folder / "set-s"

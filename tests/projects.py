@@ -1,6 +1,7 @@
 """Copies of the project for tests that run its commands."""
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -9,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from imputune.cli import app
 
@@ -49,3 +50,19 @@ def copy_of(project: Path, folder: Path, without: tuple[str, ...] = ()) -> Path:
                 "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)", (str(project), str(copy))
             )
     return copy
+
+
+def edit(copy: Path, pattern: str, text: str) -> None:
+    """Change params.yaml."""
+    before = (copy / "params.yaml").read_text()
+    after = re.sub(pattern, text, before)
+    assert after != before
+    (copy / "params.yaml").write_text(after)
+
+
+def refused(result: Result) -> str:
+    """Return the one line of a command that was refused."""
+    assert result.exit_code == 2, result.output
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")

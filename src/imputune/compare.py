@@ -76,7 +76,7 @@ def run_compare(project: Project) -> Comparison:
             tuple(imputer_rows([fold["imputation"] for fold in imputer["folds"]])),
             (
                 *notes,
-                *_unfinished_notes(project, imputer),
+                *_unfinished_notes(project, imputer, rows),
                 *_settings_notes(project, imputer, outputs),
                 *_protocol_notes(list(outputs.values())),
             ),
@@ -176,10 +176,11 @@ def _row_of_outputs(dataset: str, result: Mapping[str, Any], calibration: list[d
     )
 
 
-def _unfinished_notes(project: Project, imputer: Mapping[str, Any]) -> Iterator[str]:
-    """Name the cells of which only some folds are fine-tuned, or which are on their way."""
+def _unfinished_notes(project: Project, imputer: Mapping[str, Any], rows: Mapping[Key, Row]) -> Iterator[str]:
+    """Name the cells without a row of which some folds are fine-tuned."""
     folds = len(imputer["folds"])
-    for folder in sorted(path for path in project.unfinished_folder.glob("[!.]*") if path.is_dir()):
+    for cell in (cell for key, cell in zip(ORDER, PROTOCOL, strict=True) if key not in rows):
+        folder = project.unfinished_folder / cell.name
         done = len(list(folder.glob("fold-*")))
         if done:
             yield f"{folder.name} has {done} of {folds} folds, and is left out: `imputune grid` goes on with it"

@@ -228,6 +228,12 @@ class Promote(_Section):
     resamples: Positive
 
 
+class Evaluate(_Section):
+    """Measuring a model on another cohort."""
+
+    resamples: Positive
+
+
 class Params(_Section):
     """All of params.yaml."""
 
@@ -247,6 +253,7 @@ class Params(_Section):
     shallow: Shallow
     grid: Grid
     promote: Promote
+    evaluate: Evaluate
 
     def budget_of(self, dataset: str) -> Budget:
         """Return the dataset's epochs; raises UserError naming the datasets that have some."""

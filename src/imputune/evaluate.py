@@ -17,7 +17,10 @@ from imputune.project import Project, track
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model is worth on a cohort: `groups` has all stays first."""
+    """What a model is worth on a cohort: `groups` has all stays first.
+
+    checked_against_training: whether the cohort that the model was trained on was there to see that no stay is in both.
+    """
 
     model: str
     version: int
@@ -25,6 +28,7 @@ class Evaluation:
     cohort: str
     cohort_hash: str
     threshold: float
+    checked_against_training: bool
     groups: tuple[GroupScores, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -39,14 +43,14 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
     """
     model = load_model(project, wanted)
     cohort, digest = read_cohort(folder), cohort_hash(folder)
-    _check(project, model, cohort, digest, folder)
+    checked = _check(project, model, cohort, digest, folder)
     risk_N = model.bundle.risk_by_fold(np.asarray(cohort.values_NTD)).mean(axis=0, dtype=np.float64)
-    threshold = model.bundle.about.threshold or 0.0
+    threshold = model.bundle.threshold
     name = "-".join(cohort.source.get("sets", [])) or folder.resolve().name
-    settings = project.params.promote
+    settings = project.params.evaluate
     groups = score_cohort(cohort.died_N, risk_N, cohort.descriptors, threshold, settings.resamples, project.params.seed)
     version = model.version
-    evaluation = Evaluation(version.name, version.number, version.run_id, name, digest, threshold, groups)
+    evaluation = Evaluation(version.name, version.number, version.run_id, name, digest, threshold, checked, groups)
     path = project.results_folder / f"external-{name}.json"
     tags = {"model": version.name, "model_version": str(version.number), "evaluated_on": name}
     with track(project, digest, "evaluate", {"resamples": settings.resamples}, tags, folds=()) as run:
@@ -56,7 +60,8 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
     return evaluation, path
 
 
-def _check(project: Project, model: Model, cohort: Cohort, digest: str, folder: Path) -> None:
+def _check(project: Project, model: Model, cohort: Cohort, digest: str, folder: Path) -> bool:
+    """Refuse a cohort that says nothing of the model; return whether its stays could be held against the training's."""
     about = model.bundle.about
     if cohort.variables != about.variables:
         theirs, ours = set(cohort.variables), set(about.variables)
@@ -67,22 +72,21 @@ def _check(project: Project, model: Model, cohort: Cohort, digest: str, folder: 
             f"{folder} is the cohort that {model.name} was trained on: `imputune compare` has its test folds; evaluate "
             "another one"
         )
-    if shared := _shared(project.cohort_folder, cohort):
+    there = (project.cohort_folder / "source.json").is_file()
+    comparable = there and cohort_hash(project.cohort_folder) == model.version.tag("cohort_hash")
+    if comparable and (shared := _shared(project.cohort_folder, cohort)):
         raise UserError(
             f"{shared:,} of the {len(cohort.died_N):,} stays of {folder} are in {project.cohort_folder} too, where "
             f"{model.name} was trained: evaluate stays that it has not seen"
         )
     if not 0 < cohort.died_N.sum() < len(cohort.died_N):
         raise UserError(f"{folder} needs stays that died and stays that survived, to measure risks by")
+    return comparable
 
 
 def _shared(folder: Path, cohort: Cohort) -> int:
-    """Return how many stays, by id and values, are in the cohort that the project trains on, 0 where that is gone."""
-    if not (folder / "stays.csv").is_file():
-        return 0
+    """Return how many stays, by id and values, are in a cohort folder too."""
     trained = read_cohort(folder)
     _, ours, theirs = np.intersect1d(cohort.stay_ids_N, trained.stay_ids_N, assume_unique=True, return_indices=True)
-    if cohort.values_NTD.shape[1:] != trained.values_NTD.shape[1:]:
-        return 0
     pairs = zip(cohort.values_NTD[ours], trained.values_NTD[theirs], strict=True)
     return sum(np.array_equal(one, other, equal_nan=True) for one, other in pairs)

@@ -9,7 +9,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from imputune.errors import UserError
-from imputune.evaluation.gates import Gate, PairedDifference, TestFold, paired_difference, reproduced_gate, score_gates
+from imputune.evaluation.gates import (
+    Gate,
+    PairedDifference,
+    TestFold,
+    mean_scores,
+    paired_difference,
+    reproduced_gate,
+    score_gates,
+)
 from imputune.project import Divided, Project, read_divided, track
 from imputune.tracking.bundle import Bundle
 from imputune.tracking.registry import classifier_name
@@ -24,13 +32,15 @@ NEEDED = ("validation_auc", "test_auc", "test_calibration_error")
 class Decision:
     """What became of a candidate, with the numbers behind it.
 
-    outcome: promoted, refused, or unchanged (the best candidate is the champion). champion: the one before, None where
+    outcome: promoted, refused, or unchanged (the best candidate is the champion); with dry_run, what it would be.
+    validation_auc and test_auc: as recorded when it was trained, mean over folds. champion: the one before, None where
     there was none. difference: None without a champion on the same data and folds. left_out: why other versions were
     not looked at, counted.
     """
 
     model: str
     outcome: str
+    dry_run: bool
     candidate: int
     candidate_cell: str
     validation_auc: float
@@ -57,9 +67,9 @@ class Choice:
 def run_promote(project: Project, choice: Choice) -> Decision:
     """Choose a candidate, put it to the gates, and move the aliases if it passes; write the decision on its version.
 
-    The candidate is chosen by validation AUC alone; its test folds only confirm or refuse it. With `dry_run` nothing is
-    written. Raises UserError when there is no candidate, another promotion is running, or the champion changed
-    meanwhile.
+    The candidate is chosen by validation AUC alone, among the versions of the present data and folds; its test folds
+    only confirm or refuse it. With `dry_run` nothing is written to the store. Raises UserError when there is no
+    candidate, another promotion is running, or the champion changed meanwhile.
     """
     data = read_divided(project)
     registry = Registry(project.root, classifier_name(project.dataset))
@@ -67,28 +77,28 @@ def run_promote(project: Project, choice: Choice) -> Decision:
         versions, aliases = registry.versions(), registry.aliases()
         candidate, left_out = _candidate(registry, versions, data, choice)
         champion = next((each for each in versions if each.number == aliases.get(CHAMPION)), None)
-        decision = _decide(project, data, registry, candidate, champion, choice, left_out)
+        decision = _Trial(project, data, registry, candidate, champion, choice).decide(left_out)
         if choice.dry_run:
             return decision
         tags = {"model": registry.name, "candidate": str(candidate.number)}
         settings = {"promote": project.params.promote.model_dump()}
         with track(project, data.origin.cohort_hash, "promote", settings, tags, folds=()) as run:
-            run.log_metrics({"validation_auc": decision.validation_auc, "test_auc": decision.test_auc})
-            if decision.difference:
-                found = decision.difference
-                run.log_metrics({"test_auc_difference": found.mean, "p_value": found.p_value})
-            run.log_dict(decision.as_json(), "decision.json")
-            if decision.outcome != "unchanged":
-                registry.set_tags(candidate, {"decision": json.dumps(decision.as_json()), "decision_run": run.run_id})
             if decision.outcome == "promoted":
                 _move(registry, candidate.number, champion.number if champion else None)
+            if decision.outcome != "unchanged":
+                registry.set_tags(candidate, {"decision": json.dumps(decision.as_json()), "decision_run": run.run_id})
+            run.log_metrics({"validation_auc": decision.validation_auc, "test_auc": decision.test_auc})
+            if found := decision.difference:
+                run.log_metrics({"test_auc_difference": found.mean, "p_value": found.p_value})
+            run.log_dict(decision.as_json(), "decision.json")
     return decision
 
 
 def run_rollback(project: Project) -> tuple[int, int]:
     """Make the previous champion champion again; return its number and the number of the one it replaces.
 
-    Raises UserError when there is no previous champion, or a promotion is running.
+    The replaced version's tag `imputune.rolled_back_to` keeps it. Raises UserError when there is no previous champion,
+    it cannot be loaded, or a promotion is running.
     """
     registry = Registry(project.root, classifier_name(project.dataset))
     with _alone(project):
@@ -96,7 +106,9 @@ def run_rollback(project: Project) -> tuple[int, int]:
         champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
         if champion is None or previous is None or champion == previous:
             raise UserError(f"{registry.name} has no previous champion: nothing to roll back to")
+        registry.load(registry.find(str(previous)))
         _move(registry, previous, champion)
+        registry.set_tags(registry.find(str(champion)), {"rolled_back_to": str(previous)})
     return previous, champion
 
 
@@ -110,7 +122,7 @@ def _candidate(
             raise UserError(f"version {wanted.number} was registered without fold scores: fine-tune its cell again")
         return wanted, {}
     scored = [version for version in versions if _has_scores(version)]
-    ours = [version for version in scored if choice.other_data or _is_of(version, data)]
+    ours = [version for version in scored if _is_of(version, data)]
     left_out = {
         "registered without fold scores": len(versions) - len(scored),
         "of other data or folds": len(scored) - len(ours),
@@ -119,74 +131,84 @@ def _candidate(
     if not ours:
         why = "; ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise UserError(
-            f"{registry.name} has no candidate ({why}): fine-tune on the present data first, or allow other data with "
-            "--other-data"
+            f"{registry.name} has no candidate of the present data and folds ({why}): fine-tune one first, or name a "
+            "version with --version and allow it with --other-data"
         )
     return max(ours, key=lambda version: (version.mean("validation_auc"), version.number)), left_out
 
 
-def _decide(
-    project: Project,
-    data: Divided,
-    registry: Registry,
-    candidate: Version,
-    champion: Version | None,
-    choice: Choice,
-    left_out: Mapping[str, int],
-) -> Decision:
-    gates: tuple[Gate, ...] = ()
-    difference, outcome = None, "unchanged"
-    if champion is None or candidate.number != champion.number:
-        settings = project.params.promote
-        bundle = registry.load(candidate)
-        rival = registry.load(champion) if champion else None
-        comparable = champion is not None and _has_scores(champion)
-        gates = (
-            _origin_gate(candidate, bundle, data, champion, rival, choice.other_data),
-            *score_gates(_means(candidate), _means(champion) if champion and comparable else None, settings),
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """A candidate before the gates, beside the champion."""
+
+    project: Project
+    data: Divided
+    registry: Registry
+    candidate: Version
+    champion: Version | None
+    choice: Choice
+
+    def decide(self, left_out: Mapping[str, int]) -> Decision:
+        """Put the candidate to all gates; it needs none where it is the champion."""
+        gates: tuple[Gate, ...] = ()
+        difference, outcome = None, "unchanged"
+        if self.champion is None or self.candidate.number != self.champion.number:
+            gates, difference = self._judged()
+            outcome = "promoted" if all(gate.passed for gate in gates) else "refused"
+        return Decision(
+            self.registry.name,
+            outcome,
+            self.choice.dry_run,
+            self.candidate.number,
+            self.candidate.cell,
+            self.candidate.mean("validation_auc"),
+            self.candidate.mean("test_auc"),
+            self.champion.number if self.champion else None,
+            gates,
+            difference,
+            left_out,
         )
-        if _is_of(candidate, data):
-            paired = champion is not None and rival is not None and _is_of(champion, data)
-            folds = _test_folds(data, bundle, rival if paired else None)
-            recorded = [candidate.fold_scores[fold.number]["test_auc"] for fold in data.folds]
-            gates += (reproduced_gate(folds, recorded),)
-            if paired:
-                difference = paired_difference(folds, settings.resamples, project.params.seed)
-        outcome = "promoted" if all(gate.passed for gate in gates) else "refused"
-    return Decision(
-        registry.name,
-        outcome,
-        candidate.number,
-        candidate.cell,
-        candidate.mean("validation_auc"),
-        candidate.mean("test_auc"),
-        champion.number if champion else None,
-        gates,
-        difference,
-        left_out,
-    )
 
+    def _judged(self) -> tuple[tuple[Gate, ...], PairedDifference | None]:
+        settings, seed = self.project.params.promote, self.project.params.seed
+        bundle = self.registry.load(self.candidate)
+        differing = []
+        if bundle.about.variables != self.data.cohort.variables:
+            differing.append("other variables than data/")
+        if not _is_of(self.candidate, self.data):
+            differing.append("other data or folds than data/")
+        gates = [self._allowed("same variables and data", differing)]
+        rival, obstacle = self._rival(bundle)
+        if self.champion is not None:
+            gates.append(self._allowed("comparable with the champion", [obstacle] if obstacle else []))
+        if not _is_of(self.candidate, self.data):
+            return (*gates, *score_gates(_recorded(self.candidate), None, settings)), None
+        folds = _test_folds(self.data, bundle, rival)
+        recorded = [self.candidate.fold_scores[fold.number]["test_auc"] for fold in self.data.folds]
+        champion = mean_scores(folds, "champion") if rival else None
+        gates += [*score_gates(mean_scores(folds, "candidate"), champion, settings), reproduced_gate(folds, recorded)]
+        return tuple(gates), paired_difference(folds, settings.resamples, seed) if rival else None
 
-def _origin_gate(
-    candidate: Version,
-    bundle: Bundle,
-    data: Divided,
-    champion: Version | None,
-    rival: Bundle | None,
-    other_data: bool,
-) -> Gate:
-    """Return the gate that what a candidate reads and was trained on is what data/ and the champion have."""
-    differing = []
-    if bundle.about.variables != data.cohort.variables:
-        differing.append("other variables than data/")
-    if rival is not None and rival.about.variables != bundle.about.variables:
-        differing.append("other variables than the champion")
-    if not _is_of(candidate, data):
-        differing.append("other data or folds than data/")
-    if champion is not None and champion.tag("cohort_hash") != candidate.tag("cohort_hash"):
-        differing.append("other data than the champion")
-    found = (", ".join(differing) or "same") + (" (allowed)" if differing and other_data else "")
-    return Gate("same variables and data", "same, or --other-data", found, not differing or other_data)
+    def _rival(self, bundle: Bundle) -> tuple[Bundle | None, str]:
+        """Return the champion's bundle, or why the candidate cannot be compared with it on the same test stays."""
+        champion = self.champion
+        if champion is None:
+            return None, ""
+        if not _is_of(champion, self.data):
+            return None, "the champion is of other data or folds than data/"
+        try:
+            rival = self.registry.load(champion)
+        except UserError as error:
+            return None, f"the champion cannot be loaded: {error}"
+        if rival.about.variables != bundle.about.variables:
+            return None, "the champion has other variables"
+        return rival, ""
+
+    def _allowed(self, name: str, obstacles: list[str]) -> Gate:
+        """Return a gate that obstacles close, unless they are allowed."""
+        allowed = self.choice.other_data
+        found = ("; ".join(obstacles) or "yes") + (" (allowed)" if obstacles and allowed else "")
+        return Gate(name, "yes, or --other-data", found, not obstacles or allowed)
 
 
 def _test_folds(data: Divided, candidate: Bundle, champion: Bundle | None) -> list[TestFold]:
@@ -206,11 +228,14 @@ def _test_folds(data: Divided, candidate: Bundle, champion: Bundle | None) -> li
 
 def _move(registry: Registry, number: int, champion: int | None) -> None:
     """Make a version champion and keep the one before it as previous; UserError if the champion is another by now."""
+    changed = f"the champion of {registry.name} changed meanwhile: run the command again"
     if registry.aliases().get(CHAMPION) != champion:
-        raise UserError(f"the champion of {registry.name} changed meanwhile: run the command again")
+        raise UserError(changed)
+    registry.set_alias(CHAMPION, number)
+    if registry.aliases().get(CHAMPION) != number:  # on a server, another machine's promotion can come between
+        raise UserError(changed)
     if champion is not None:
         registry.set_alias(PREVIOUS, champion)
-    registry.set_alias(CHAMPION, number)
 
 
 def _has_scores(version: Version) -> bool:
@@ -224,7 +249,7 @@ def _is_of(version: Version, data: Divided) -> bool:
     return there == (data.origin.cohort_hash, data.origin.folds_hash)
 
 
-def _means(version: Version) -> dict[str, float]:
+def _recorded(version: Version) -> dict[str, float]:
     return {name: version.mean(name) for name in NEEDED}
 
 

@@ -1,3 +1,4 @@
+import gzip
 import tarfile
 from pathlib import Path
 
@@ -75,6 +76,7 @@ HEAD = "RecordID,Time,Parameter,Value\n"
         (HEAD + "1,-1:00,HR,70\n", "row 1 of the table: time '-1:00' is not HH:MM"),
         (HEAD + "1,00:10,HR,fast\n", "row 1 of the table: value 'fast' is no number"),
         (HEAD + "1,00:10,HR,inf\n", "row 1 of the table: value 'inf' is no number"),
+        (HEAD + "1,00:10,HR,1e300\n", "row 1 of the table: value '1e+300' is no number"),
         (HEAD + "x,00:10,HR,70\n", "row 1 of the table: RecordID 'x' is no whole number"),
         (HEAD + "1e300,00:10,HR,70\n", "row 1 of the table: RecordID '1e+300' is no whole number"),
         (HEAD + "1,00:10,HR,70\n2,00:10,HR,70\n1,00:10,HR,70\n", "row 3 of the table repeats row 1 of the table"),
@@ -98,8 +100,38 @@ def test_a_million_rows_for_one_stay_are_refused(tmp_path):
     """More rows than one a minute for each variable come from a fault in making the table."""
     table = pd.DataFrame({"RecordID": 7, "Time": "00:00", "Parameter": "HR", "Value": np.arange(1_000_000.0)})
     table.to_parquet(tmp_path / "many.parquet")
-    with pytest.raises(UserError, match=r"stay 7 has 1,000,000 rows, more than one a minute .* \(2,880\)"):
+    with pytest.raises(UserError, match=r"stay 7 has 1,000,000 rows in 48 hours, more than one a minute .* \(2,880\)"):
         read_raw(tmp_path / "many.parquet", HR)
+
+
+@pytest.mark.parametrize(
+    ("column", "content", "cause"),
+    [
+        ("Parameter", ["HR"], "the column Parameter holds something else than text"),
+        ("Value", pd.Timestamp("2012-01-01"), "the column Value holds datetime64"),
+    ],
+)
+def test_columns_of_another_kind_are_named(tmp_path, column, content, cause):
+    """A parquet file can hold lists where text belongs, and dates where numbers do."""
+    row = {"RecordID": 1, "Time": "00:10", "Parameter": "HR", "Value": 70.0} | {column: content}
+    pd.DataFrame([row]).to_parquet(tmp_path / "odd.parquet")
+    with pytest.raises(UserError, match=cause):
+        read_raw(tmp_path / "odd.parquet", HR)
+
+
+def test_a_damaged_archive_of_a_table_is_named(tmp_path):
+    """A .csv.gz with bytes changed anywhere is an error or, where only its header is, read as it was."""
+    whole = gzip.compress((HEAD + "".join(f"{n},00:10,HR,{n % 90}\n" for n in range(500))).encode())
+    stays, lines = list[int](), list[str]()
+    for place in range(0, len(whole), 97):
+        (tmp_path / "bad.csv.gz").write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        try:
+            stays.append(len(read_raw(tmp_path / "bad.csv.gz", HR).stay_ids_N))
+        except UserError as error:
+            lines.append(str(error))
+    assert set(stays) <= {500}
+    assert lines
+    assert not [line for line in lines if "\n" in line]
 
 
 def test_other_files_are_named(tmp_path):

@@ -42,8 +42,8 @@ def promote_command(
 
     project = Project.open(find_root(Path.cwd()), dataset)
     if rollback:
-        if version or other_data or dry_run:
-            raise UserError("--rollback goes alone: leave out --version, --other-data and --dry-run")
+        if version or other_data or dry_run or as_json:
+            raise UserError("--rollback goes alone: leave out the other options")
         champion, replaced = run_rollback(project)
         typer.echo(f"champion is version {champion} again; previous is version {replaced}")
         return
@@ -51,7 +51,7 @@ def promote_command(
     if as_json:
         typer.echo(json.dumps(decision.as_json(), indent=1))
     else:
-        _print_decision(decision, dry_run)
+        _print_decision(decision)
     if decision.outcome == "refused":
         raise typer.Exit(REFUSED)
 
@@ -71,11 +71,14 @@ def predict_command(
     for path in (out, series):
         if path is not None:
             check_ending(path)
+            if path.resolve() == records.resolve():
+                raise UserError(f"{path} holds the records: name another file to write")
+    if out is not None and series is not None and out.resolve() == series.resolve():
+        raise UserError("--out and --series are the same file: name two")
     loaded = load_model(Project.open(find_root(Path.cwd()), dataset), model)
     stays, notes = read_stays(loaded, records)
     risks = loaded.bundle.predict(stays)
-    if series is not None:
-        write_table(loaded.bundle.impute(stays), series)
+    imputed = loaded.bundle.impute(stays) if series is not None else None
     for note in notes:
         tell(f"note: {note}")
     if out is None:
@@ -83,6 +86,8 @@ def predict_command(
     else:
         write_table(risks, out)
         typer.echo(f"{out}: {len(risks):,} stays by {loaded.name}, {int(risks['high_risk'].sum()):,} of high risk")
+    if series is not None and imputed is not None:
+        write_table(imputed, series)
 
 
 @app.command("explain")
@@ -90,10 +95,12 @@ def explain_command(
     records: Records,
     dataset: Dataset = None,
     model: Model = "champion",
-    stay: Annotated[int | None, typer.Option(help="RecordID; not needed where the records hold one stay.")] = None,
+    stay: Annotated[str, typer.Option(help="RecordID; not needed where the records hold one stay.")] = "",
     out: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the attribution of every cell.")] = None,
     figure: Annotated[Path | None, typer.Option(help="A .png or .svg of hours by variables.")] = None,
-    steps: Annotated[int, typer.Option(help="Points of the path from the baseline to the record.", min=2)] = 128,
+    steps: Annotated[
+        int, typer.Option(help="Points of the path from the baseline to the record.", min=2, max=10_000)
+    ] = 128,
     as_json: AsJson = False,
 ) -> None:
     """Tell how much each variable and hour moved a stay's risk (integrated gradients)."""
@@ -108,9 +115,11 @@ def explain_command(
         check_ending(out)
     if figure is not None and figure.suffix not in drawings:
         raise UserError(f"{figure} must end in .png or .svg: name it so")
+    if not stay.isdecimal() and stay:
+        raise UserError(f"--stay takes a whole number, a RecordID: got {stay!r}")
     loaded = load_model(Project.open(find_root(Path.cwd()), dataset), model)
     stays, notes = read_stays(loaded, records)
-    explained = explain_stay(loaded.bundle, stays, stay, steps)
+    explained = explain_stay(loaded.bundle, stays, int(stay) if stay else None, steps)
     title = f"stay {explained.stay_id}: risk {explained.risk:.3f}, of the same cells at their means "
     title += f"{explained.baseline_risk:.3f}"
     if out is not None:
@@ -150,10 +159,12 @@ def evaluate_command(
         (f"{point.risk:.3f}", _told(point.died), f"{point.stays:,}") for point in evaluation.groups[0].calibration
     ]
     print_table("Calibration", ("mean risk", "share that died", "stays"), points)
+    if not evaluation.checked_against_training:
+        tell("note: the model's training cohort is not in data/: whether it shares stays with this one was not checked")
     tell(f"sensitivity and specificity at the model's threshold, {evaluation.threshold:.3f}; written to {path}")
 
 
-def _print_decision(decision: "Decision", dry_run: bool) -> None:
+def _print_decision(decision: "Decision") -> None:
     lines = [(gate.name, gate.wanted, gate.found, "passed" if gate.passed else "FAILED") for gate in decision.gates]
     champion = f"champion is version {decision.champion}" if decision.champion else "no champion yet"
     typer.echo(
@@ -175,7 +186,7 @@ def _print_decision(decision: "Decision", dry_run: bool) -> None:
         "refused": f"version {decision.candidate} was refused; nothing changed",
         "unchanged": f"version {decision.candidate} is the champion already",
     }[decision.outcome]
-    typer.echo(f"dry run, nothing written: {decision.outcome}" if dry_run else outcome)
+    typer.echo(f"dry run, nothing written: {decision.outcome}" if decision.dry_run else outcome)
 
 
 def _group_line(group: "GroupScores") -> tuple[str, ...]:

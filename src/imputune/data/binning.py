@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.types import is_numeric_dtype, is_object_dtype, is_string_dtype
 
 from imputune.data.cohort import HOURS
 from imputune.errors import UserError, near_miss
 
 COLUMNS = ("RecordID", "Time", "Parameter", "Value")
 MOST_ID = 2.0**53  # beyond, whole numbers are not exact as floating point
+MOST_VALUE = float(np.finfo(np.float32).max)  # cells are float32
 _TIME = re.compile(r"(\d{2}):[0-5]\d", re.ASCII)
 _NO_TIME, _NO_NAME, _UNKNOWN = -1, -1, -2
 
@@ -53,7 +55,7 @@ def check_rows(table: pd.DataFrame, known: Sequence[str], locate: Callable[[int]
     `locate` names the place of a row by its position, for the message. Raises UserError for the first row of
     an unknown parameter, of a time that is not HH:MM, or of a value that is no finite number.
     """
-    parameter = pd.Categorical(table["Parameter"])
+    parameter = _categories(table, "Parameter")
     index_of = {"": _NO_NAME} | {name: index for index, name in enumerate(known)}
     parameter_R = _by_code(parameter, lambda name: index_of.get(name, _UNKNOWN), missing=_NO_NAME)
     if (row := _first(parameter_R == _UNKNOWN)) is not None:
@@ -62,16 +64,25 @@ def check_rows(table: pd.DataFrame, known: Sequence[str], locate: Callable[[int]
         hint = near_miss(next(in_other_case, name), known)
         raise UserError(f"{locate(row)}: unknown parameter {name!r}{hint}; rename it or remove its rows")
 
-    hour_R = _by_code(pd.Categorical(table["Time"]), _hour, missing=_NO_TIME)
+    hour_R = _by_code(_categories(table, "Time"), _hour, missing=_NO_TIME)
     if (row := _first(hour_R == _NO_TIME)) is not None:
         time = str(table["Time"].iloc[row])
         raise UserError(f"{locate(row)}: time {time!r} is not HH:MM with minutes 00 to 59; correct or remove the line")
 
+    if not (is_numeric_dtype(table["Value"]) or is_string_dtype(table["Value"]) or is_object_dtype(table["Value"])):
+        raise UserError(f"the column Value holds {table['Value'].dtype}, not numbers; write it again")
     value_R = pd.to_numeric(table["Value"], errors="coerce").to_numpy(np.float64)
-    if (row := _first(~np.isfinite(value_R) & (parameter_R != _NO_NAME))) is not None:
+    if (row := _first(~(np.abs(value_R) <= MOST_VALUE) & (parameter_R != _NO_NAME))) is not None:
         value = str(table["Value"].iloc[row])
         raise UserError(f"{locate(row)}: value {value!r} is no number; correct or remove the line")
     return Rows(hour_R, parameter_R, value_R)
+
+
+def _categories(table: pd.DataFrame, column: str) -> pd.Categorical:
+    try:
+        return pd.Categorical(table[column])
+    except TypeError:
+        raise UserError(f"the column {column} holds something else than text; write it again") from None
 
 
 def bin_rows(
@@ -131,15 +142,16 @@ def check_repeats(
 ) -> None:
     """Refuse what only a fault in the making of a table explains.
 
-    Raises UserError for a row that repeats another to the letter, and for a stay with more rows than one a minute for
-    each variable. Several values at one time are sound: they are averaged.
+    Raises UserError for a row that repeats another's stay, time, parameter and value, and for a stay with more rows in
+    its 48 hours than one a minute for each variable. Several values at one time are sound: they are averaged.
     """
     most = HOURS * 60 * variables
-    count_N = np.bincount(stay_R, minlength=len(stay_ids_N))
+    counted_R = (rows.hour_R < HOURS) & (rows.parameter_R >= 0) & (rows.parameter_R < variables)
+    count_N = np.bincount(stay_R[counted_R], minlength=len(stay_ids_N))
     if (stay := _first(count_N > most)) is not None:
         raise UserError(
-            f"stay {stay_ids_N[stay]} has {count_N[stay]:,} rows, more than one a minute for each of {variables} "
-            f"variables over {HOURS} hours ({most:,}); check its records"
+            f"stay {stay_ids_N[stay]} has {count_N[stay]:,} rows in {HOURS} hours, more than one a minute for each of "
+            f"{variables} variables ({most:,}); check its records"
         )
     time_R = pd.Categorical(table["Time"]).codes
     keys = pd.DataFrame({"stay": stay_R, "time": time_R, "parameter": rows.parameter_R, "value": rows.value_R})

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 import imputune
-from imputune.data.binning import BinnedStays, Rows, bin_rows, bin_table, check_repeats, check_rows
+from imputune.data.binning import MOST_ID, BinnedStays, Rows, bin_rows, bin_table, check_repeats, check_rows
 from imputune.data.cohort import Cohort, Variable
 from imputune.data.records import RecordSet, RecordTable, parse_outcomes, parse_records, read_record_set
 from imputune.errors import UserError
@@ -168,8 +168,9 @@ def _stay_ids(
     if (counts_F == 0).any():
         raise UserError(f"{parsed.names[int(counts_F.argmin())]}: no RecordID line; restore or remove the file")
     ids = rows.value_R[id_rows]
-    if ((ids < 0) | (ids % 1 != 0)).any():
-        row = int(id_rows[((ids < 0) | (ids % 1 != 0)).argmax()])
+    unfit = (ids < 0) | (ids % 1 != 0) | (ids > MOST_ID)
+    if unfit.any():
+        row = int(id_rows[unfit.argmax()])
         raise UserError(f"{parsed.locate(row)}: RecordID must be a whole number; correct the line")
     repeated = pd.Series(ids).duplicated().to_numpy()
     if repeated.any():

@@ -1,5 +1,6 @@
 """Raw records of stays whose outcome nobody knows yet, in any of the forms that a model can be asked about."""
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype={"Time": "category", "Parameter": "category"}, keep_default_na=False)
     except pd.errors.EmptyDataError:
         raise UserError("the file is empty; give at least one measurement") from None
-    except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError, ArrowException) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pd.errors.ParserError, ArrowException) as error:
         cause = " ".join(str(error).split())
         raise UserError(f"cannot be read as a table ({cause}); write it again") from error
     if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of the first column

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from imputune.evaluation.intervals import LEVEL, bootstrap_intervals
-from imputune.evaluation.metrics import reliability, risk_scores
+from imputune.evaluation.metrics import reliability
 
 FEWEST = 10  # deaths, and survivors, for a group's scores to say anything
-SCORES = ("auc", "auprc", "brier")
+SCORES = {"auc": roc_auc_score, "auprc": average_precision_score, "brier": brier_score_loss}
 ICU_TYPES = {1: "coronary care", 2: "cardiac surgery recovery", 3: "medical", 4: "surgical"}
 SEXES = {0: "female", 1: "male"}
 AGES = ((0, 45), (45, 65), (65, 80), (80, np.inf))  # years, from and below
@@ -27,7 +28,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class CalibrationPoint:
-    """Stays of similar risk: their mean risk, and the share that died."""
+    """Stays of similar risk: their mean risk, and the share that died.
+
+    The interval is of drawing these stays again, not others: where none of them died it is 0 to 0.
+    """
 
     risk: float
     died: Interval
@@ -94,8 +98,7 @@ def _scores(
         at = drawn[0]
         if not 0 < died_N[at].sum() < len(at):
             return [np.nan] * len(SCORES)
-        found = risk_scores(died_N[at], risk_N[at])
-        return [found[name] for name in SCORES]
+        return [float(score(died_N[at], risk_N[at])) for score in SCORES.values()]
 
     values = numbers([np.arange(len(died_N))])
     bounds = bootstrap_intervals(numbers, [len(died_N)], resamples, seed)

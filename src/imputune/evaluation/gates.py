@@ -1,14 +1,15 @@
 """Whether a candidate may become champion: its test folds beside the champion's, and the gates it must pass."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 
 from imputune.config import Promote
 from imputune.evaluation.intervals import bootstrap_intervals
-from imputune.evaluation.metrics import curve_scores
+from imputune.evaluation.metrics import curve_scores, risk_scores
 from imputune.evaluation.verdicts import corrected_t_test
 
 REPRODUCED_TO = 1e-4  # AUC
@@ -45,6 +46,18 @@ class Gate:
     passed: bool
 
 
+def mean_scores(folds: Sequence[TestFold], whose: Literal["candidate", "champion"]) -> dict[str, float]:
+    """Return the mean over test folds of a model's AUC and calibration error, as `score_gates` takes them.
+
+    Raises ValueError for a champion that a fold does not have.
+    """
+    scores = [
+        risk_scores(fold.died_N, _present(fold.candidate_N if whose == "candidate" else fold.champion_N))
+        for fold in folds
+    ]
+    return {f"test_{name}": fmean(score[name] for score in scores) for name in ("auc", "calibration_error")}
+
+
 def paired_difference(folds: Sequence[TestFold], resamples: int, seed: int) -> PairedDifference:
     """Compare two models on the same test folds.
 
@@ -52,8 +65,11 @@ def paired_difference(folds: Sequence[TestFold], resamples: int, seed: int) -> P
     corrected resampled t-test over folds. Raises ValueError for a fold without the champion's risks.
     """
 
+    def pairs(drawn: Sequence[np.ndarray]) -> Iterator[tuple[TestFold, np.ndarray]]:
+        return zip(folds, drawn, strict=True)
+
     def differences(drawn: Sequence[np.ndarray]) -> list[float]:
-        return [_auc(fold, fold.candidate_N, at) - _auc(fold, fold.champion_N, at) for fold, at in _zip(folds, drawn)]
+        return [_auc(fold, fold.candidate_N, at) - _auc(fold, fold.champion_N, at) for fold, at in pairs(drawn)]
 
     by_fold = differences([np.arange(len(fold.died_N)) for fold in folds])
     sizes = [len(fold.died_N) for fold in folds]
@@ -72,8 +88,8 @@ def score_gates(
         lowest = champion["test_auc"] - settings.auc_margin
         highest = champion["test_calibration_error"] + settings.calibration_margin
         gates += [
-            Gate("not worse than the champion", f"≥ {lowest:.4f}", f"{auc:.4f}", auc >= lowest),
-            Gate("calibration no worse", f"≤ {highest:.4f}", f"{error:.4f}", error <= highest),
+            Gate("AUC near the champion's or above", f"≥ {lowest:.4f}", f"{auc:.4f}", auc >= lowest),
+            Gate("calibration error near the champion's", f"≤ {highest:.4f}", f"{error:.4f}", error <= highest),
         ]
     return tuple(gates)
 
@@ -81,17 +97,17 @@ def score_gates(
 def reproduced_gate(folds: Sequence[TestFold], recorded: Sequence[float]) -> Gate:
     """Return the gate that the registered model scores on test folds what was recorded of it."""
     found = [_auc(fold, fold.candidate_N, np.arange(len(fold.died_N))) for fold in folds]
-    furthest = max(abs(one - other) for one, other in zip(found, recorded, strict=True))
+    furthest = float(np.max(np.abs(np.subtract(found, recorded))))  # NaN where one is, which fails
     return Gate(
         "reproduces its test AUC", f"within {REPRODUCED_TO:g}", f"off by {furthest:.1e}", furthest <= REPRODUCED_TO
     )
 
 
 def _auc(fold: TestFold, risk_N: np.ndarray | None, at: np.ndarray) -> float:
+    return curve_scores(fold.died_N[at], _present(risk_N)[at])["auc"]
+
+
+def _present(risk_N: np.ndarray | None) -> np.ndarray:
     if risk_N is None:
-        raise ValueError("a paired difference needs the champion's risks")
-    return curve_scores(fold.died_N[at], risk_N[at])["auc"]
-
-
-def _zip(folds: Sequence[TestFold], drawn: Sequence[np.ndarray]) -> list[tuple[TestFold, np.ndarray]]:
-    return list(zip(folds, drawn, strict=True))
+        raise ValueError("a comparison needs the champion's risks")
+    return risk_N

@@ -27,6 +27,7 @@ from imputune.training.outputs import TrainedFold, load_module, load_scaler, rea
 
 ABOUT = "bundle.json"
 FORMAT = 2  # of bundle.json; raised when a reader of older ones would misread them
+NO_RISK = "this bundle imputes and predicts no risk: load an imputune-mortality model"
 BATCH = 256  # stays; what a stay gets does not depend on it
 
 
@@ -35,7 +36,8 @@ class BundleAbout:
     """What a bundle is made of.
 
     head, input (what the head reads) and threshold are None for a bundle of imputers. threshold: the risk from which
-    on a stay counts as high risk, see `evaluation.metrics.youden_threshold`.
+    on a stay counts as high risk, where `evaluation.metrics.youden_threshold` puts it for the fold models, each on its
+    own validation stays; the mean over fold models, to which it is applied, spreads a little less.
     """
 
     dataset: str
@@ -87,16 +89,17 @@ class Bundle:
         return np.stack([self._risk(model, values_NTD) for model in self.models])
 
     def risk_of(self, fold: int, values_NTD: np.ndarray) -> np.ndarray:
-        """Return one fold model's risk, float32 (N,); see `risk_by_fold`."""
-        [model] = [model for model in self.models if model.fold == fold]
-        return self._risk(model, values_NTD)
+        """Return one fold model's risk, float32 (N,); see `risk_by_fold`. Raises ValueError for an unknown fold."""
+        if fold not in self.about.folds:
+            raise ValueError(f"the bundle has folds {self.about.folds}, got {fold}")
+        return self._risk(self.models[self.about.folds.index(fold)], values_NTD)
 
     def predict(self, stays: BinnedStays) -> pd.DataFrame:
         """Return a row per stay.
 
-        RecordID; risk of in-hospital death, the mean over folds; risk_deviation over folds; high_risk, whether the risk
-        reaches the threshold; observed_cells, how many of its hours x variables were observed (at 0, the risk is that
-        of an empty record). Raises UserError for a bundle of imputers.
+        RecordID; risk of in-hospital death, the mean over folds; risk_deviation, the sample deviation over folds;
+        high_risk, whether the risk reaches the threshold; observed_cells, how many of its hours x variables were
+        observed (at 0, the risk is that of an empty record). Raises UserError for a bundle of imputers.
         """
         risk_FN = self.risk_by_fold(stays.values_NTD).astype(np.float64)
         risk_N = risk_FN.mean(axis=0)
@@ -104,16 +107,17 @@ class Bundle:
             {
                 "RecordID": stays.stay_ids_N,
                 "risk": risk_N,
-                "risk_deviation": risk_FN.std(axis=0),
-                "high_risk": risk_N >= (self.about.threshold or 0.0),
+                "risk_deviation": risk_FN.std(axis=0, ddof=1),
+                "high_risk": risk_N >= self.threshold,
                 "observed_cells": (~np.isnan(stays.values_NTD)).sum(axis=(1, 2)),
             }
         )
 
     def impute(self, stays: BinnedStays) -> pd.DataFrame:
-        """Return RecordID, Hour, Parameter, Value and Observed: every hour of every stay, mean over folds.
+        """Return RecordID, Hour, Parameter, Value and Observed: every hour of every stay, N * T * D rows.
 
-        Values are in the variables' units; an observed one is the mean of its hour.
+        A value that was not observed is the mean over folds; values are in the variables' units; an observed one is
+        the mean of its hour.
         """
         filled_NTD = np.zeros(stays.values_NTD.shape, dtype=np.float64)
         for model in self.models:
@@ -138,50 +142,64 @@ class Bundle:
         hole_NTD = np.isnan(stays.values_NTD)
         return [name for d, name in enumerate(self.about.variable_names) if hole_NTD[:, :, d].all()]
 
+    @property
+    def threshold(self) -> float:
+        """The risk from which on a stay is of high risk; UserError for a bundle of imputers."""
+        if self.about.threshold is None:
+            raise UserError(NO_RISK)
+        return self.about.threshold
+
     @cached_property
     def classifiers(self) -> tuple[Classifier, ...]:
         """The fold models' classifiers; UserError for a bundle of imputers."""
         found = tuple(model.classifier for model in self.models if model.classifier is not None)
         if not found:
-            raise UserError("this bundle imputes and predicts no risk: load an imputune-mortality model")
+            raise UserError(NO_RISK)
         return found
 
     def _risk(self, model: FoldModel, values_NTD: np.ndarray) -> np.ndarray:
-        classifier = self.classifiers[self.models.index(model)]
+        if model.classifier is None:
+            raise UserError(NO_RISK)
         with torch.no_grad():
-            logits = [classifier(views) for views in model.batches(values_NTD)]
+            logits = [model.classifier(views) for views in model.batches(values_NTD)]
         return torch.sigmoid(torch.cat(logits)).numpy()
 
 
-def write_bundle(folder: Path, about: BundleAbout, folds: list[TrainedFold]) -> None:
-    """Write what `read_bundle` reads: the fold files, and what they are, with their checksums."""
+def write_bundle(folder: Path, about: BundleAbout, folds: list[TrainedFold]) -> str:
+    """Write what `read_bundle` reads: the fold files, and bundle.json with their checksums, whose own is returned."""
     write_weights(folder, folds)
     digests = {str(fold): _digest(weights_file(folder, fold)) for fold in about.folds}
     told = {"format": FORMAT} | asdict(about) | {"sha256": digests}
     (folder / ABOUT).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return _digest(folder / ABOUT)
 
 
-def read_bundle(folder: Path) -> Bundle:
+def read_bundle(folder: Path, checksum: str = "") -> Bundle:
     """Load a bundle from its folder; the structure is this package's code, the weights are safetensors.
 
-    Raises UserError when a file is missing or was altered, or another version of imputune wrote them.
+    Raises UserError when a file is missing or was altered (bundle.json: if its `checksum` is given), or another version
+    of imputune wrote them.
     """
     try:
+        if checksum and _digest(folder / ABOUT) != checksum:
+            raise UserError(f"{folder / ABOUT} is not what was registered: restore it, or fine-tune again")
         raw: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         if raw.pop("format", None) != FORMAT:
             raise UserError("the bundle is of another version of imputune: fine-tune again, or load it with that one")
         digests = raw.pop("sha256")
-        for fold, digest in digests.items():
-            if _digest(weights_file(folder, int(fold))) != digest:
+        variables = tuple(Variable(**variable) for variable in raw.pop("variables"))
+        sizes, folds = CsaiSizes(**raw.pop("sizes")), tuple(raw.pop("folds"))
+        about = BundleAbout(variables=variables, sizes=sizes, folds=folds, **raw)
+        for fold in about.folds:
+            path = weights_file(folder, fold)
+            if _digest(path) != digests[str(fold)]:
                 raise UserError(
                     f"the weights of fold {fold} are not those that were registered (their sha256 differs): restore "
-                    f"{weights_file(folder, int(fold))}, or fine-tune again"
+                    f"{path}, or fine-tune again"
                 )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         cause = " ".join(str(error).split())
         raise UserError(f"the bundle cannot be read ({cause}): restore its files, or fine-tune again") from None
-    variables = tuple(Variable(**variable) for variable in raw.pop("variables"))
-    about = BundleAbout(variables=variables, sizes=CsaiSizes(**raw.pop("sizes")), folds=tuple(raw.pop("folds")), **raw)
     return Bundle(about, tuple(_read_model(folder, about, fold) for fold in about.folds))
 
 

@@ -57,6 +57,7 @@ SERIES = Schema(
 )
 REGISTERED_TAG = "imputune.registered"
 FOLD_SCORES_TAG = "imputune.fold_scores"
+CHECKSUM_TAG = "imputune.bundle_sha256"
 SERVING = ("mlflow", "numpy", "pandas", "safetensors", "torch")
 
 
@@ -83,7 +84,7 @@ def register_bundle(
     with tempfile.TemporaryDirectory() as temporary, store.failures(run.tracking_uri):
         folder = Path(temporary) / "bundle"
         folder.mkdir()
-        write_bundle(folder, about, folds)
+        checksum = write_bundle(folder, about, folds)
         with _active(run.run_id):
             logged = mlflow.pyfunc.log_model(
                 name="bundle",
@@ -96,7 +97,7 @@ def register_bundle(
             )
         client = MlflowClient(run.tracking_uri)
         _ensure_model(client, name)
-        tags = _tags(run, folds) | {f"imputune.{key}": text for key, text in lineage.items()}
+        tags = _tags(run, folds) | {CHECKSUM_TAG: checksum} | {f"imputune.{key}": text for key, text in lineage.items()}
         registered = client.create_model_version(
             name, logged.model_uri, run.run_id, tags=tags, model_id=logged.model_id
         )

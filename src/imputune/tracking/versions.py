@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from imputune.errors import UserError, near_miss
 from imputune.tracking import store
 from imputune.tracking.bundle import Bundle, read_bundle
-from imputune.tracking.registry import FOLD_SCORES_TAG
+from imputune.tracking.registry import CHECKSUM_TAG, FOLD_SCORES_TAG
 
 PAGE = 200
 SHOWN = 9  # versions named one by one
@@ -93,9 +93,9 @@ class Registry:
         if number in versions:
             return versions[number]
         named = ", ".join(f"{alias} (version {number})" for alias, number in aliases.items()) or "no alias"
-        numbers = (
-            f"{min(versions)} to {max(versions)}" if len(versions) > SHOWN else ", ".join(map(str, sorted(versions)))
-        )
+        numbers = ", ".join(map(str, sorted(versions)))
+        if len(versions) > SHOWN:
+            numbers = f"{len(versions)} from {min(versions)} to {max(versions)}"
         hint = "" if wanted.isdecimal() else near_miss(wanted, aliases)
         remedy = "" if aliases else "; `imputune promote` sets champion"
         raise UserError(
@@ -109,7 +109,7 @@ class Registry:
                 artifact_uri=f"models:/{self.name}/{version.number}", tracking_uri=self.uri
             )
         try:
-            return read_bundle(Path(folder) / BUNDLE_FOLDER)
+            return read_bundle(Path(folder) / BUNDLE_FOLDER, version.tags.get(CHECKSUM_TAG, ""))
         except UserError as error:
             raise UserError(f"{self.name} version {version.number}: {error}") from None
 
