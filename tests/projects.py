@@ -22,7 +22,7 @@ COMMAND = [sys.executable, "-m", "imputune.cli"]
 def run(project: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command inside a project folder, free of any outer tracking or dvc."""
     return subprocess.run(
-        words, cwd=project, env=clean_environment() | environment, capture_output=True, text=True, timeout=300
+        words, cwd=project, env=clean_environment() | environment, capture_output=True, text=True, timeout=900
     )
 
 

@@ -1,4 +1,5 @@
 import json
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from typer.testing import Result
 
 from imputune.errors import UserError
@@ -42,6 +44,19 @@ def test_predict_gives_what_training_gave(models, records, monkeypatch):
         np.testing.assert_allclose(bundle.risk_of(fold, values_NTD[at]), expected, atol=1e-6)
     np.testing.assert_allclose(risks["risk"], bundle.risk_by_fold(values_NTD).mean(axis=0), atol=1e-6)
     assert ((risks["risk"] >= bundle.about.threshold) == risks["high_risk"]).all()
+
+
+def test_predict_unpickles_nothing(models, records, monkeypatch):
+    """From the registry to the risks, no unpickling function is called."""
+
+    def trapped(*arguments, **options):
+        raise AssertionError("loading a bundle must unpickle nothing")
+
+    for module, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
+        monkeypatch.setattr(module, name, trapped)
+    done = predict(models, monkeypatch, "--records", records)
+    assert done.exit_code == 0, done.output
+    assert len(done.stdout.splitlines()) == STAYS + 1
 
 
 def test_predict_does_not_depend_on_the_batch(models, records, monkeypatch):
