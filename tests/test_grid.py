@@ -332,13 +332,14 @@ def test_list_names_the_cells(copy, monkeypatch):
 
 def test_dvc_reaches_every_cell_of_the_protocol(copy, monkeypatch):
     """With the whole protocol under grid in params.yaml, dvc has a stage for each cell; an empty list takes none."""
-    grid = (copy / "params.yaml").read_text().index("grid:")
-    text = (copy / "params.yaml").read_text()[:grid]
+    text = (copy / "params.yaml").read_text()
+    before, after = text[: text.index("grid:")], text[text.index("promote:") :]
     neural = "mode: [frozen, unfrozen], input: [{}], schedule: [optuna, cyclic, plateau]"
     (copy / "params.yaml").write_text(
-        f"{text}grid:\n  mlp: {{ head: [mlp2, mlp5], {neural.format('hidden')} }}\n"
+        f"{before}grid:\n  mlp: {{ head: [mlp2, mlp5], {neural.format('hidden')} }}\n"
         f"  recurrent: {{ head: [lstm, gru], {neural.format('imputed, raw')} }}\n"
         "  shallow: { head: [xgboost, svm], input: [imputed, hidden, summary] }\n"
+        f"{after}"
     )
     read_params(copy / "params.yaml")
     Repo.init(str(copy), no_scm=True).close()

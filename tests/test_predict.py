@@ -87,11 +87,18 @@ def test_predict_says_what_is_missing(models, tmp_path, monkeypatch):
     (tmp_path / "table.csv").write_text(table)
     done = predict(models, monkeypatch, "--records", tmp_path / "table.csv")
     assert done.exit_code == 0, done.stderr
-    assert re.search(r"no stay has a value of DiasABP, Na, .*: predicted without", done.stderr)
+    assert "of 35 variables only HR have values: predicted without the rest" in done.stderr
     assert "1 of 2 stays have no measurement" in done.stderr
     assert "2 rows passed over: after hour 48" in done.stderr
     assert "1 rows passed over: negative value" in done.stderr
     assert [line.split(",")[4] for line in done.stdout.splitlines()[1:]] == ["1", "0"]
+
+
+def test_predict_tells_of_values_beyond_the_training(models, tmp_path, monkeypatch):
+    """An absurd value is drawn in to the end of the training's range, as in training, and told."""
+    (tmp_path / "table.csv").write_text("RecordID,Time,Parameter,Value\n1,00:10,HR,1e30\n1,01:10,HR,80\n")
+    done = predict(models, monkeypatch, "--records", tmp_path / "table.csv")
+    assert "1 hourly values lie beyond the range of training (HR 1): taken as its ends" in done.stderr
 
 
 def test_predict_refuses_and_writes_nothing(models, records, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ class UserError(Exception):
     exit_code = 2
 
 
-def near_miss(word: str, known: Iterable[str]) -> str:
-    """Return " (did you mean 'x'?)" for the known word closest to `word`, or "" when none is close."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.5)
+def near_miss(word: str, known: Iterable[str], likeness: float = 0.5) -> str:
+    """Return " (did you mean 'x'?)" for the closest known word, or "" when none is of that likeness (0 to 1)."""
+    close = get_close_matches(word, list(known), n=1, cutoff=likeness)
     return f" (did you mean {close[0]!r}?)" if close else ""

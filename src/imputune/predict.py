@@ -15,6 +15,8 @@ from imputune.tracking.bundle import Bundle
 from imputune.tracking.registry import classifier_name
 from imputune.tracking.versions import Registry, Version
 
+SHOWN = 5  # variables in a note
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -44,7 +46,18 @@ def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
     stays = read_raw(records, model.bundle.about.variables)
     notes = []
     if absent := model.bundle.absent(stays):
-        notes.append(f"no stay has a value of {', '.join(absent)}: predicted without")
+        present = [name for name in model.bundle.about.variable_names if name not in absent]
+        told = f"no stay has a value of {', '.join(absent)}"
+        if present and len(present) < len(absent):
+            told = f"of {len(present) + len(absent)} variables only {', '.join(present)} have values"
+        notes.append(f"{told}: predicted without the rest")
+    if beyond := model.bundle.beyond_range(stays):
+        named = ", ".join(f"{name} {count:,}" for name, count in list(beyond.items())[:SHOWN])
+        more = ", ..." if len(beyond) > SHOWN else ""
+        notes.append(
+            f"{sum(beyond.values()):,} hourly values lie beyond the range of training ({named}{more}): taken as its "
+            "ends"
+        )
     empty = int(np.isnan(stays.values_NTD).all(axis=(1, 2)).sum())
     if empty:
         notes.append(f"{empty} of {len(stays.stay_ids_N)} stays have no measurement: theirs is an empty record's risk")

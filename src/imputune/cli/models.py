@@ -120,7 +120,7 @@ def explain_command(
     loaded = load_model(Project.open(find_root(Path.cwd()), dataset), model)
     stays, notes = read_stays(loaded, records)
     explained = explain_stay(loaded.bundle, stays, int(stay) if stay else None, steps)
-    title = f"stay {explained.stay_id}: risk {explained.risk:.3f}, of the same cells at their means "
+    title = f"stay {explained.stay_id}: risk {explained.risk:.3f}; with every measured value at its training mean "
     title += f"{explained.baseline_risk:.3f}"
     if out is not None:
         write_table(explained.table, out)
@@ -131,9 +131,13 @@ def explain_command(
     if as_json:
         typer.echo(json.dumps(explained.as_json(), indent=1))
         return
-    shown = explained.by_variable().head(SHOWN_VARIABLES)
+    variables = explained.by_variable()
+    shown, rest = variables[:SHOWN_VARIABLES], variables[SHOWN_VARIABLES:]
     lines = [(str(row.Parameter), str(row.Hours), f"{row.Attribution:+.4f}") for row in shown.itertuples()]
-    print_table(title, ("variable", "hours observed", "added to the risk"), lines)
+    if len(rest):
+        lines.append((f"{len(rest)} others", str(rest["Hours"].sum()), f"{rest['Attribution'].sum():+.4f}"))
+    typer.echo(title)
+    print_table("", ("variable", "hours observed", "added to the risk"), lines)
     tell(f"attributions sum to the difference of the two risks up to {explained.gap:.1e}")
 
 
@@ -176,8 +180,8 @@ def _print_decision(decision: "Decision") -> None:
     if found := decision.difference:
         low, high = found.interval
         typer.echo(
-            f"test AUC minus the champion's, paired: {found.mean:+.4f} (95 % {low:+.4f} to {high:+.4f}), corrected "
-            f"resampled t-test p = {found.p_value:.3f}"
+            f"test AUC minus the champion's, paired: {found.mean:+.4f} (95 % {low:+.4f} to {high:+.4f}, drawing test "
+            f"stays again); over folds, whose training differs too: corrected resampled t-test p = {found.p_value:.3f}"
         )
     for reason, count in decision.left_out.items():
         tell(f"note: {count} versions {reason} were left out")

@@ -17,6 +17,7 @@ from imputune.errors import UserError, near_miss
 
 COLUMNS = ("RecordID", "Time", "Parameter", "Value")
 MOST_ID = 2.0**53  # beyond, whole numbers are not exact as floating point
+LIKENESS = 0.75  # of a hint: one measurement taken for another would do harm
 MOST_VALUE = float(np.finfo(np.float32).max)  # cells are float32
 _TIME = re.compile(r"(\d{2}):[0-5]\d", re.ASCII)
 _NO_TIME, _NO_NAME, _UNKNOWN = -1, -1, -2
@@ -61,7 +62,7 @@ def check_rows(table: pd.DataFrame, known: Sequence[str], locate: Callable[[int]
     if (row := _first(parameter_R == _UNKNOWN)) is not None:
         name = str(table["Parameter"].iloc[row])
         in_other_case = (word for word in known if word.casefold() == name.casefold())
-        hint = near_miss(next(in_other_case, name), known)
+        hint = near_miss(next(in_other_case, name), known, LIKENESS)
         raise UserError(f"{locate(row)}: unknown parameter {name!r}{hint}; rename it or remove its rows")
 
     hour_R = _by_code(_categories(table, "Time"), _hour, missing=_NO_TIME)

@@ -119,7 +119,7 @@ def calibration_figure(rows: Sequence[Row]) -> Figure | None:
 def attributions_figure(table: pd.DataFrame, title: str) -> Figure:
     """Draw what each variable in each hour added to a risk, the variables that moved it most on top.
 
-    `table` has a row per observed cell: Hour, Parameter, Attribution. Cells without one stay white.
+    `table` has a row per observed cell: Hour, Parameter, Attribution. Cells that were not observed are grey.
     """
     grid = table.pivot_table(index="Parameter", columns="Hour", values="Attribution")
     grid = grid.loc[grid.abs().sum(axis=1).sort_values().index].reindex(columns=range(HOURS))
@@ -128,8 +128,10 @@ def attributions_figure(table: pd.DataFrame, title: str) -> Figure:
     furthest = float(np.nanmax(np.abs(grid.to_numpy()))) if len(grid) else 1.0
     furthest = furthest or 1.0
     drawn = axes.pcolormesh(grid.to_numpy(), cmap="RdBu_r", vmin=-furthest, vmax=furthest)
+    axes.set_facecolor("0.85")
     axes.set_yticks(np.arange(len(grid)) + 0.5, list(grid.index), fontsize="small")
-    axes.set(title=title, xlabel="hour since admission")
+    axes.set(xlabel="hour since admission (grey: not observed)")
+    axes.set_title(title, fontsize="medium")
     figure.colorbar(drawn, ax=axes, label="added to the risk")
     return figure
 

@@ -142,6 +142,16 @@ class Bundle:
         hole_NTD = np.isnan(stays.values_NTD)
         return [name for d, name in enumerate(self.about.variable_names) if hole_NTD[:, :, d].all()]
 
+    def beyond_range(self, stays: BinnedStays) -> dict[str, int]:
+        """Return by variable how many hourly values every fold's scaler draws in (see `Scaler`), the most first."""
+        values_NTD = stays.values_NTD
+        drawn_NTD = np.logical_and.reduce(
+            [(values_NTD < model.scaler.lowest_D) | (values_NTD > model.scaler.highest_D) for model in self.models]
+        )
+        counts_D = drawn_NTD.sum(axis=(0, 1))
+        order = np.argsort(-counts_D, kind="stable")
+        return {self.about.variable_names[d]: int(counts_D[d]) for d in order if counts_D[d]}
+
     @property
     def threshold(self) -> float:
         """The risk from which on a stay is of high risk; UserError for a bundle of imputers."""
