@@ -110,7 +110,7 @@ def test_predict_refuses_and_writes_nothing(models, records, tmp_path, monkeypat
     assert line.endswith("`imputune promote` sets champion")
     assert f"{NAME} has no version or alias '99'" in refused(invoke(models, [*words, "--model", "99"], monkeypatch))
     same = predict(models, monkeypatch, "--records", records, "--out", "a.csv", "--series", "./a.csv")
-    assert "--out and --series are the same file" in refused(same)
+    assert "a.csv is the records' file, or named twice" in refused(same)
     assert "must end in .csv or .parquet" in refused(
         predict(models, monkeypatch, "--records", records, "--out", "r.txt")
     )
@@ -165,6 +165,10 @@ def test_explain_gives_a_table_and_a_picture(models, records, monkeypatch):
     words = ["explain", "--model", "1", "--records", str(records)]
     assert f"the records hold {STAYS} stays: name one with --stay" in refused(invoke(models, words, monkeypatch))
     assert "the records hold no stay 5" in refused(invoke(models, [*words, "--stay", "5"], monkeypatch))
+    (models / "mine.csv").write_text("RecordID,Time,Parameter,Value\n1,00:10,HR,80\n")
+    over = invoke(models, ["explain", "--model", "1", "--records", "mine.csv", "--out", "./mine.csv"], monkeypatch)
+    assert "mine.csv is the records' file, or named twice: name another file to write" in refused(over)
+    assert "1,00:10,HR,80" in (models / "mine.csv").read_text()
     assert "--stay takes a whole number" in refused(invoke(models, [*words, "--stay", "x"], monkeypatch))
     outputs = ["--out", "cells.csv", "--figure", "cells.png"]
     done = invoke(models, [*words, "--stay", "900004", *outputs, "--json"], monkeypatch)

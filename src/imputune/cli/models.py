@@ -71,10 +71,7 @@ def predict_command(
     for path in (out, series):
         if path is not None:
             check_ending(path)
-            if path.resolve() == records.resolve():
-                raise UserError(f"{path} holds the records: name another file to write")
-    if out is not None and series is not None and out.resolve() == series.resolve():
-        raise UserError("--out and --series are the same file: name two")
+    _check_apart(records, out, series)
     loaded = load_model(Project.open(find_root(Path.cwd()), dataset), model)
     stays, notes = read_stays(loaded, records)
     risks = loaded.bundle.predict(stays)
@@ -115,7 +112,8 @@ def explain_command(
         check_ending(out)
     if figure is not None and figure.suffix not in drawings:
         raise UserError(f"{figure} must end in .png or .svg: name it so")
-    if not stay.isdecimal() and stay:
+    _check_apart(records, out, figure)
+    if stay and not stay.isdecimal():
         raise UserError(f"--stay takes a whole number, a RecordID: got {stay!r}")
     loaded = load_model(Project.open(find_root(Path.cwd()), dataset), model)
     stays, notes = read_stays(loaded, records)
@@ -166,6 +164,16 @@ def evaluate_command(
     if not evaluation.checked_against_training:
         tell("note: the model's training cohort is not in data/: whether it shares stays with this one was not checked")
     tell(f"sensitivity and specificity at the model's threshold, {evaluation.threshold:.3f}; written to {path}")
+
+
+def _check_apart(records: Path, *outputs: Path | None) -> None:
+    """Refuse to write over the records, or one file over another."""
+    taken = {records.resolve()}
+    for path in outputs:
+        if path is not None:
+            if path.resolve() in taken:
+                raise UserError(f"{path} is the records' file, or named twice: name another file to write")
+            taken.add(path.resolve())
 
 
 def _print_decision(decision: "Decision") -> None:
