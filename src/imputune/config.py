@@ -46,6 +46,15 @@ class Synthetic(_Section):
     seed: Seed
 
 
+class Mimic3(_Section):
+    """Which ICU stays `imputune extract mimic3` takes; see `imputune.data.mimic3.stays`."""
+
+    minimum_age: Annotated[int, Field(ge=0)]
+    minimum_hours: Annotated[int, Field(ge=48)]
+    transfers: Literal["keep", "leave_out"]
+    memory_gib: Rate
+
+
 class Folds(_Section):
     """Cross-validation."""
 
@@ -243,6 +252,7 @@ class Params(_Section):
     device: DeviceName
     budget: dict[str, Budget]
     synthetic: Synthetic
+    mimic3: Mimic3
     folds: Folds
     scaling: Scaling
     masking: Masking

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from imputune.data.download import Watch
+from imputune.files import Watch
 from imputune.training.recorder import Recorder, Trial
 
 PIPE_WIDTH = 200
@@ -58,7 +58,7 @@ def watched(recorder: Recorder, epochs: int) -> Iterator[Recorder]:
 
 
 @contextmanager
-def watched_download() -> Iterator[Watch]:
+def watched_files() -> Iterator[Watch]:
     """Give a watcher that shows a bar for each file; silent where standard error is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:

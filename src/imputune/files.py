@@ -3,12 +3,19 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from imputune.errors import UserError
+
+Watch = Callable[[str, int, int | None], None]
+"""Hears a file's name, the bytes of it that have come, and its size where that is known."""
+
+
+def unwatched(name: str, came: int, size: int | None) -> None:
+    """Pass over a report of progress."""
 
 
 @contextmanager

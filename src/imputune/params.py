@@ -47,6 +47,22 @@ def use_dataset(path: Path, dataset: str) -> bool:
     return changed != text
 
 
+def add_budget(path: Path, dataset: str, like: str = "physionet2012") -> str:
+    """Give a dataset that params.yaml has no budget for that of another; return that other, or "" if nothing changed.
+
+    Every other byte stays as it is. Raises UserError when the file has no line with the other's budget, or cannot be
+    written.
+    """
+    if dataset in read_params(path).budget:
+        return ""
+    text = path.read_bytes().decode()
+    line = re.search(rf"^  {like}: *({{[^}}\n]*}}).*\n", text, flags=re.MULTILINE)
+    if not line:
+        raise UserError(f"{path} has no budget for {dataset}: add it under budget, as the other datasets have one")
+    replace_text(path, f"{text[: line.end()]}  {dataset}: {line[1]}\n{text[line.end() :]}")
+    return like
+
+
 def _first_problem(name: str, error: ValidationError) -> str:
     problems = error.errors()
     problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])

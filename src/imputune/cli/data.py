@@ -1,18 +1,18 @@
 """Commands on records and cohorts: extract, describe."""
 
+import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from imputune.cli.app import AsJson, app
-from imputune.console import print_table, watched_download
+from imputune.console import print_table
 from imputune.data.cohort import Cohort, describe, read_cohort, write_cohort
-from imputune.data.download import download_physionet2012
-from imputune.data.physionet2012 import extract_physionet2012
-from imputune.data.synthetic import extract_synthetic
-from imputune.params import find_root, read_params, use_dataset
+from imputune.datasets import Place, datasets
+from imputune.params import add_budget, find_root, use_dataset
 
 extract = typer.Typer(help="Raw records to data/<dataset>: hourly bins of the first 48 hours.", no_args_is_help=True)
 app.add_typer(extract, name="extract")
@@ -20,36 +20,26 @@ app.add_typer(extract, name="extract")
 Out = Annotated[Path | None, typer.Option(help="Folder to write instead of data/<dataset>.")]
 
 
-@extract.command("physionet2012")
-def extract_physionet2012_command(
-    raw: Annotated[Path, typer.Option(help="Folder with set-a.tar.gz (or set-a/) and Outcomes-a.txt.")],
-    sets: Annotated[str, typer.Option(help="Which sets, separated by commas: a, b, c.")] = "a",
-    out: Out = None,
-    download: Annotated[bool, typer.Option(help="Fetch the public files into RAW first.")] = False,
-) -> None:
-    """Extract the PhysioNet/Computing in Cardiology Challenge 2012: 35 variables."""
-    letters = [letter.strip() for letter in sets.split(",")]
-    if download:
-        with watched_download() as watch:
-            download_physionet2012(letters, raw, watch=watch)
-    _store(extract_physionet2012(raw, letters), out)
+def _command(function: Callable[..., Cohort | None]) -> Callable[..., None]:
+    """Return a dataset's `extract` as a command: its options and --out, without the place."""
+
+    def run(out: Path | None = None, **options: Any) -> None:
+        place = Place(out)
+        if (cohort := function(place, **options)) is not None:
+            _store(cohort, place)
+
+    hints = {name: hint for name, hint in get_type_hints(function, include_extras=True).items() if name != "return"}
+    signature = inspect.signature(function)
+    options = [each.replace(annotation=hints[each.name]) for each in list(signature.parameters.values())[1:]]
+    options.append(inspect.Parameter("out", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Out))
+    run.__signature__ = signature.replace(parameters=options, return_annotation=None)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in options}
+    run.__doc__ = function.__doc__
+    return run
 
 
-@extract.command("synthetic")
-def extract_synthetic_command(
-    out: Out = None,
-    stays: Annotated[int | None, typer.Option(help="How many; else params.yaml's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the generator; else params.yaml's.")] = None,
-) -> None:
-    """Generate records in the challenge's format and extract them: the same bytes on every run."""
-    settings = read_params(find_root(Path.cwd()) / "params.yaml").synthetic
-    _store(
-        extract_synthetic(
-            settings.stays if stays is None else stays,
-            settings.seed if seed is None else seed,
-        ),
-        out,
-    )
+for name, function in datasets():
+    extract.command(name)(_command(function))
 
 
 @app.command("describe")
@@ -66,9 +56,9 @@ def describe_command(
     print_table("Missing share", ("variable", "share"), [(name, f"{share:.1%}") for name, share in missing.items()])
 
 
-def _store(cohort: Cohort, out: Path | None) -> None:
+def _store(cohort: Cohort, place: Place) -> None:
     """Write a cohort; in its usual place, also make it the one the pipeline reads."""
-    folder = out or find_root(Path.cwd()) / "data" / cohort.dataset
+    folder = place.folder(cohort.dataset)
     write_cohort(cohort, folder)
     facts = describe(cohort)
     left_out = sum(facts["exclusions"].values())
@@ -76,8 +66,12 @@ def _store(cohort: Cohort, out: Path | None) -> None:
         f"{folder}: {facts['stays']:,} stays, {facts['deaths']:,} deaths, {facts['observed_cells']:,} observed cells"
         f" ({left_out} stays left out{': ' + _counted(facts['exclusions']) if left_out else ''})"
     )
-    if out is None and use_dataset(find_root(Path.cwd()) / "params.yaml", cohort.dataset):
-        typer.echo(f"params.yaml now says dataset: {cohort.dataset}, so `dvc repro` reads it")
+    if place.out is None:
+        path = find_root(Path.cwd()) / "params.yaml"
+        if use_dataset(path, cohort.dataset):
+            typer.echo(f"params.yaml now says dataset: {cohort.dataset}, so `dvc repro` reads it")
+        if like := add_budget(path, cohort.dataset):
+            typer.echo(f"params.yaml now has a budget for {cohort.dataset}, that of {like}: change it as you need")
 
 
 def _shown(fact: Any) -> str:

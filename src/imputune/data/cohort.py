@@ -57,7 +57,8 @@ class Cohort:
     Shapes: `stay_ids_N` int64, ascending; `died_N` int8, 0 or 1; `values_NTD` float32 in the units of
     `variables`, NaN where nothing was observed in the hour; `descriptors` one row per stay in the same order
     (age_years, gender 0 female and 1 male, height_cm, icu_type, weight_kg), NaN where unknown.
-    `source` says where the cohort came from and what was left out, and holds no path, time or date.
+    `source` says where the cohort came from and what was left out, and holds no path, time or date. Where the records'
+    own ids must not leave data/, `stay_ids_N` are running numbers and `source_ids_N`, int64, are those ids.
 
     A cohort that was read from a folder has its values mapped from `values_file`, read-only: pages come into memory as
     they are used, and a worker process is handed the file's place instead of its content.
@@ -71,6 +72,7 @@ class Cohort:
     descriptors: pd.DataFrame
     source: dict[str, Any]
     values_file: ValuesFile | None = None
+    source_ids_N: npt.NDArray[np.int64] | None = None
 
     @property
     def observed_NTD(self) -> npt.NDArray[np.bool_]:
@@ -120,7 +122,7 @@ def write_cohort(cohort: Cohort, folder: Path) -> None:
 
 def read_cohort(folder: Path) -> Cohort:
     """Read a cohort folder; raises UserError, with the remedy, when it is missing or malformed."""
-    remedy = "run `imputune extract physionet2012 --raw DIR` or `imputune extract synthetic` to make it"
+    remedy = "run `imputune extract` (`imputune extract synthetic` needs no data) to make it"
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         cause = f"{', '.join(missing)} missing" if folder.is_dir() else "no such folder"
@@ -172,6 +174,8 @@ def cohort_hash(folder: Path) -> str:
 def _write_files(cohort: Cohort, folder: Path) -> None:
     np.save(folder / "values.npy", np.ascontiguousarray(cohort.values_NTD), allow_pickle=False)
     stays = pd.DataFrame({"stay_id": cohort.stay_ids_N, "died": cohort.died_N})
+    if cohort.source_ids_N is not None:
+        stays["source_id"] = cohort.source_ids_N
     stays = stays.join(cohort.descriptors.reset_index(drop=True))
     stays.to_csv(folder / "stays.csv", index=False, lineterminator="\n")
     variables = pd.DataFrame([(v.name, v.unit) for v in cohort.variables], columns=["name", "unit"])
@@ -195,6 +199,7 @@ def _read_files(folder: Path) -> Cohort:
         descriptors=stays[list(DESCRIPTORS)].astype(np.float64),
         source=source,
         values_file=values_file,
+        source_ids_N=stays["source_id"].to_numpy(np.int64) if "source_id" in stays else None,
     )
 
 

@@ -4,25 +4,18 @@ import hashlib
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 
 from imputune.data.physionet2012 import SETS
 from imputune.errors import UserError
+from imputune.files import Watch, unwatched
 
 BASE_URL = "https://physionet.org/files/challenge-2012/1.0.0/"
 CHECKSUMS = "SHA256SUMS.txt"
 _TIMEOUT_SECONDS = 60
 _CHUNK_BYTES = 1 << 20
-
-
-Watch = Callable[[str, int, int | None], None]
-"""Hears a file's name, the bytes that have come, and its size where the server tells it."""
-
-
-def unwatched(name: str, came: int, size: int | None) -> None:
-    """Pass over a report of progress."""
 
 
 def download_physionet2012(

@@ -1,0 +1,36 @@
+"""The datasets that `imputune extract` knows: a module here is one, and its function `extract` is the command.
+
+The function takes a `Place` and then the command's options, as Typer declares them, and returns the cohort to write, or
+None where it only shows something. See docs/adding-a-dataset.md.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+from imputune.config import Params
+from imputune.data.cohort import Cohort
+from imputune.params import find_root, read_params
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an extraction writes: a folder of its own, or data/<dataset> of the project that it runs in."""
+
+    out: Path | None
+
+    def folder(self, dataset: str) -> Path:
+        """Return the cohort's folder; raises UserError outside a project, where no folder was given."""
+        return self.out or find_root(Path.cwd()) / "data" / dataset
+
+    def params(self) -> Params:
+        """Return the project's params.yaml; raises UserError outside a project, or for a broken one."""
+        return read_params(find_root(Path.cwd()) / "params.yaml")
+
+
+def datasets() -> Iterator[tuple[str, Callable[..., Cohort | None]]]:
+    """Yield each dataset's name and its `extract`."""
+    for module in iter_modules(__path__):
+        yield module.name, import_module(f"{__name__}.{module.name}").extract

@@ -1,0 +1,58 @@
+"""The command `imputune extract mimic3`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imputune.console import print_table, tell, watched_files
+from imputune.data.cohort import Cohort
+from imputune.data.mimic3.extraction import PAPER_STAYS, extract_mimic3
+from imputune.data.mimic3.variables import VARIABLES
+from imputune.datasets import Place
+from imputune.errors import UserError
+
+
+def extract(
+    place: Place,
+    raw: Annotated[Path | None, typer.Option(help="Folder with the tables as .csv or .csv.gz.")] = None,
+    list_variables: Annotated[
+        bool, typer.Option("--list-variables", help="Show the 89 variables, read nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --list-variables: JSON for machines.")] = False,
+) -> Cohort | None:
+    """Extract MIMIC-III v1.4 from its raw tables: 89 variables; params.yaml has the rules under mimic3."""
+    if list_variables:
+        _show_variables(as_json)
+        return None
+    if as_json:
+        raise UserError("--json has an effect with --list-variables alone: add that, or leave --json out")
+    if raw is None:
+        raise UserError("--raw is missing: name the folder with MIMIC-III's tables (or --list-variables)")
+    params = place.params()
+    with watched_files() as watch:
+        cohort = extract_mimic3(raw, params.mimic3, place.folder("mimic3").parent, params.workers, watch)
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in cohort.source["rows_dropped"].items() if count)
+    tell(f"{cohort.source['rows_in_the_stays_hours']:,} values in the stays' hours; dropped: {dropped or 'none'}")
+    tell(
+        f"{cohort.source['stays_read']:,} ICU stays read, {len(cohort.died_N):,} kept; the paper's extract has "
+        f"{PAPER_STAYS:,}, by rules that are not published"
+    )
+    return cohort
+
+
+def _show_variables(as_json: bool) -> None:
+    rows = [variable.row() for variable in VARIABLES]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    lines = [
+        (row["name"], row["unit"], row["combined"], f"{row['lowest']:g} to {row['highest']:g}", _items(row["items"]))
+        for row in rows
+    ]
+    print_table(f"{len(rows)} variables", ("variable", "unit", "in an hour", "accepted", "items"), lines)
+
+
+def _items(ids: dict[str, list[int]]) -> str:
+    return "; ".join(f"{place} {' '.join(map(str, numbers))}" for place, numbers in ids.items())
