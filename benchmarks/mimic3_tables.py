@@ -28,7 +28,7 @@ FEWEST = 300  # rows of a table, however small the factor
 OTHER_ITEMS = 2_000  # in each event table and system, beside the ones that are read
 OURS = 40  # % of event rows whose item is read; the most frequent signs, such as heart rate, are among them
 _BY_SYSTEM = {"inputevents_cv": "carevue", "inputevents_mv": "metavision"}
-# Columns of an event row, from: i its number; s its stay; t the item; moment, later its times; value; faulty and void flags.
+# Columns of an event row. i: its number; s: its stay; t: its item; moment, later: its times; faulty, void: flags.
 _EVENT_COLUMNS: dict[EventTable, str] = {
     "chartevents": """i + 1 AS ROW_ID, s.subject_id AS SUBJECT_ID, s.hadm_id AS HADM_ID, s.icustay_id AS ICUSTAY_ID,
         t.itemid AS ITEMID, moment AS CHARTTIME, later AS STORETIME, 15000 + i % 997 AS CGID,
@@ -98,7 +98,7 @@ def write_events(
             count(*) OVER (PARTITION BY d.system, o.itemid IS NOT NULL) AS size
         FROM ({dictionary}) d LEFT JOIN (FROM ({_ours(table)}) WHERE itemid IS NOT NULL) o USING (itemid)
     """)
-    systems = f"'{_BY_SYSTEM[table]}'" if table in _BY_SYSTEM else "'carevue', 'metavision'"
+    systems = ", ".join(f"'{system}'" for system in _systems(table))
     database.execute(f"""
         CREATE OR REPLACE TEMP TABLE visited AS
         SELECT *, row_number() OVER (ORDER BY icustay_id) - 1 AS place, count(*) OVER () AS size FROM (
@@ -114,9 +114,11 @@ def write_events(
         database,
         f"""
         WITH numbered AS (
-            SELECT i, CASE WHEN chance(i, {seed}, 100) = 0 AND i > 0 THEN i - 1 ELSE i END AS drawn FROM range({rows}) t(i)
+            SELECT i, CASE WHEN chance(i, {seed}, 100) = 0 AND i > 0 THEN i - 1 ELSE i END AS drawn
+            FROM range({rows}) t(i)
         ), hashed AS (
-            SELECT i, drawn, chance(drawn, {seed} + 1, 1099511627776) AS h, chance(drawn, {seed} + 2, 1099511627776) AS k FROM numbered
+            SELECT i, drawn, chance(drawn, {seed} + 1, {2**40}) AS h, chance(drawn, {seed} + 2, {2**40}) AS k
+            FROM numbered
         ), placed AS (
             SELECT h.*, s, z.size, z.ours FROM hashed h JOIN visited s ON s.place = (drawn * {stays}) // {rows}
             JOIN ({sizes}) z ON z.system = {pool_system} AND z.ours = (h.h % 100 < {OURS})
@@ -143,7 +145,8 @@ def _people(rows: dict[str, int], seed: int) -> list[str]:
             TIMESTAMP '2060-01-01' + to_days((chance(i, {seed} + 1, 29000))::INTEGER) AS dob, NULL AS dod,
             NULL AS dod_hosp, NULL AS dod_ssn, 0 AS expire_flag FROM range({patients}) t(i)""",
         f"""CREATE TEMP TABLE admissions AS SELECT i + 1 AS row_id, i % {patients} + 2 AS subject_id,
-            i + 100001 AS hadm_id, TIMESTAMP '2140-01-01' + to_minutes(i * 37 + (i // {patients}) * 500000) AS admittime,
+            i + 100001 AS hadm_id,
+            TIMESTAMP '2140-01-01' + to_minutes(i * 37 + (i // {patients}) * 500000) AS admittime,
             admittime + INTERVAL 30 DAY AS dischtime, NULL AS deathtime, 'EMERGENCY' AS admission_type,
             (chance(i, {seed} + 3, 10) = 0)::INTEGER AS hospital_expire_flag, 1 AS has_chartevents_data
             FROM range({admissions}) t(i)""",
@@ -154,7 +157,7 @@ def _people(rows: dict[str, int], seed: int) -> list[str]:
             50 AS last_wardid, admittime + to_minutes(300 + (i // {admissions}) * 14400) AS intime,
             intime + to_minutes((1440 * exp(0.75 + 1.1 * sqrt(-2 * ln(u)) * cos(2 * pi() * v)))::BIGINT) AS outtime,
             datediff('hour', intime, outtime) / 24 AS los
-            FROM (SELECT i, a.*, (chance(i, {seed} + 5, 9999) + 1) / 10000 AS u, (chance(i, {seed} + 6, 10000)) / 10000 AS v
+            FROM (SELECT i, a.*, (chance(i, {seed} + 5, 9999) + 1) / 10000 AS u, chance(i, {seed} + 6, 10000) / 1e4 AS v
                 FROM range({stays}) t(i) JOIN admissions a ON a.hadm_id = i % {admissions} + 100001) ORDER BY i""",
     ]
 
@@ -168,27 +171,25 @@ def _make_items(database: duckdb.DuckDBPyConnection) -> None:
         "CREATE TEMP TABLE d_labitems (row_id INTEGER, itemid INTEGER, label VARCHAR, fluid VARCHAR, "
         "category VARCHAR, loinc_code VARCHAR)"
     )
-    items = [(item, variable) for variable in VARIABLES for item in variable.items]
-    for number, (item, variable) in enumerate(items):
+    items = [(variable, item) for variable in VARIABLES for item in variable.items]
+    for number, (variable, item) in enumerate(items):
         if item.table == "labevents":
-            row = (number, item.item_id, variable.name, "Blood", "Chemistry", None)
-            database.execute("INSERT INTO d_labitems VALUES (?, ?, ?, ?, ?, ?)", row)
+            labs = (number, item.item_id, variable.name)
+            database.execute("INSERT INTO d_labitems VALUES (?, ?, ?, 'Blood', 'Chemistry', NULL)", labs)
         else:
-            row = (number, item.item_id, variable.name, item.system, item.table)
-            database.execute("INSERT INTO d_items VALUES (?, ?, ?, NULL, ?, ?, NULL, NULL, NULL, NULL)", row)
-    database.execute(
-        f"INSERT INTO d_labitems SELECT i, 60000 + i, 'other', 'Blood', 'Other', NULL FROM range({OTHER_ITEMS}) t(i)"
-    )
-    for place, (table, system) in enumerate(
-        (table, system)
-        for table in EVENT_TABLES
-        if table != "labevents"
-        for system in ([_BY_SYSTEM[table]] if table in _BY_SYSTEM else ["carevue", "metavision"])
-    ):
-        database.execute(
-            f"INSERT INTO d_items SELECT i, {300_000 + place * 10_000} + i, 'other', NULL, '{system}', '{table}', NULL, "
-            f"NULL, NULL, NULL FROM range({OTHER_ITEMS}) t(i)"
-        )
+            charted = (number, item.item_id, variable.name, item.system, item.table)
+            database.execute("INSERT INTO d_items VALUES (?, ?, ?, NULL, ?, ?, NULL, NULL, NULL, NULL)", charted)
+    others = f"FROM range({OTHER_ITEMS}) t(i)"
+    database.execute(f"INSERT INTO d_labitems SELECT i, 60000 + i, 'other', 'Blood', 'Other', NULL {others}")
+    pools = [(table, system) for table in EVENT_TABLES if table != "labevents" for system in _systems(table)]
+    for place, (table, system) in enumerate(pools):
+        first = 300_000 + place * 10_000
+        named = f"SELECT i, {first} + i, 'other', NULL, '{system}', '{table}', NULL, NULL, NULL, NULL"
+        database.execute(f"INSERT INTO d_items {named} {others}")
+
+
+def _systems(table: EventTable) -> list[str]:
+    return [_BY_SYSTEM[table]] if table in _BY_SYSTEM else ["carevue", "metavision"]
 
 
 def _ours(table: EventTable) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from imputune.cells import PARTS, PROTOCOL
-from imputune.data.cohort import cohort_hash
+from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.folds import folds_hash
 from imputune.errors import UserError
 from imputune.evaluation.comparison import Comparison
@@ -107,10 +107,11 @@ def _outputs(project: Project, imputer: Mapping[str, Any]) -> tuple[dict[Key, di
 def _rows(
     project: Project, imputer: Mapping[str, Any], outputs: Mapping[Key, dict[str, Any]], notes: list[str]
 ) -> dict[Key, Row]:
+    cohort = read_cohort(project.cohort_folder)
     runs = {run.run_id: run for run in finished_runs(project.root, EXPERIMENT, "finetune", project.dataset)}
     rows: dict[Key, Row] = {}
     for key, result in outputs.items():
-        calibration = _calibration(project.cells_folder / "-".join(key))
+        calibration = _calibration(project.cells_folder / "-".join(key), cohort)
         run = runs.get(result["run_id"])
         if run is not None:
             rows[key] = _row_of_run(project.dataset, run, calibration)
@@ -141,13 +142,13 @@ def _add_other_runs(
         notes.append(f"{left_out} finished runs of other data, folds, imputers or versions were left out")
 
 
-def _calibration(folder: Path) -> list[dict[str, float]]:
+def _calibration(folder: Path, cohort: Cohort) -> list[dict[str, float]]:
     """Return the points of the calibration curve over all test stays of a cell's output."""
     if not (folder / PREDICTIONS).is_file():
         raise UserError(f"{folder / PREDICTIONS} is missing: delete {folder}, or fine-tune that cell again")
     table = pd.read_csv(folder / PREDICTIONS)
     test = table[table["partition"] == "test"]
-    return reliability(test["died"].to_numpy(), test["risk"].to_numpy())
+    return reliability(cohort.died(test["stay_id"].to_numpy()), test["risk"].to_numpy())
 
 
 def _row_of_run(dataset: str, run: RunRecord, calibration: list[dict[str, float]]) -> Row:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from imputune.cells import Cell
-from imputune.data.cohort import cohort_hash, read_cohort
+from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.folds import Fold, draw_folds, write_folds
 from imputune.evaluation.figures import curves_figure
 from imputune.evaluation.metrics import youden_threshold
@@ -94,7 +94,7 @@ def register(
         cell.head if cell else None,
         cell.input if cell else None,
         tuple(result.fold for result in results),
-        _threshold(results) if cell else None,
+        _threshold(results, data.cohort) if cell else None,
     )
     lineage = {"cohort_hash": data.origin.cohort_hash, "folds_hash": data.origin.folds_hash}
     if cell:
@@ -104,8 +104,8 @@ def register(
     register_bundle(run, name, bundle, results, lineage)
 
 
-def _threshold(results: list[TrainedFold]) -> float:
+def _threshold(results: list[TrainedFold], cohort: Cohort) -> float:
     """Return the threshold of a bundle, from what each fold's model says of its validation stays."""
     told = pd.concat([result.predictions for result in results])
     validation = told[told["partition"] == "validation"]
-    return youden_threshold(validation["died"].to_numpy(), validation["risk"].to_numpy())
+    return youden_threshold(cohort.died(validation["stay_id"].to_numpy()), validation["risk"].to_numpy())

@@ -84,6 +84,13 @@ class Cohort:
         """The D names, in the order of the last axis of `values_NTD`."""
         return tuple(variable.name for variable in self.variables)
 
+    def died(self, stay_ids_M: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
+        """Return whether each of these stays died, 0 or 1, (M,); raises KeyError for an id that is no stay's."""
+        place_M = np.searchsorted(self.stay_ids_N, stay_ids_M).clip(max=len(self.stay_ids_N) - 1)
+        if (unknown_M := self.stay_ids_N[place_M] != stay_ids_M).any():
+            raise KeyError(int(stay_ids_M[unknown_M.argmax()]))
+        return self.died_N[place_M]
+
     def release(self) -> None:
         """Give the memory of mapped values back to the system, which reads them again when they are used."""
         if whole_file := self._whole_file():

@@ -47,8 +47,10 @@ def check_items(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable]
         CREATE TEMP TABLE units (unit VARCHAR, recorded VARCHAR, factor DOUBLE);
     """)
     rows = [
-        (place, item.table, item.item_id, *FACTOR_AND_SHIFT[item.conversion], item.conversion == "fraction")
-        + (variable.lowest, variable.highest, variable.unit)
+        (
+            *(place, item.table, item.item_id, *FACTOR_AND_SHIFT[item.conversion], item.conversion == "fraction"),
+            *(variable.lowest, variable.highest, variable.unit),
+        )
         for place, variable in enumerate(VARIABLES)
         for item in variable.items
     ]
@@ -77,8 +79,8 @@ def stage_events(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable
     MetaVision is divided over the hours that it runs in.
     """
     database.execute("""
-        CREATE TABLE events (stay INTEGER, variable UTINYINT, hour UTINYINT, itemid INTEGER, since INTEGER, until INTEGER,
-            millionths BIGINT, fault UTINYINT)
+        CREATE TABLE events (stay INTEGER, variable UTINYINT, hour UTINYINT, itemid INTEGER, since INTEGER,
+            until INTEGER, millionths BIGINT, fault UTINYINT)
     """)
     for name in EVENT_TABLES:
         stage = _infusions if name == "inputevents_mv" else _moments
@@ -112,7 +114,8 @@ def combined_cells(
             FROM cells JOIN ways USING (variable)
         """).fetchnumpy()
         (staged,) = database.execute(f"SELECT count(*) FROM events WHERE {part}").fetchall()[0]
-        yield table["cell"], table["value"] / MILLIONTHS, staged - int(table["n"].sum())
+        cells, values, counts = (np.asarray(table[name]) for name in ("cell", "value", "n"))
+        yield cells, values / MILLIONTHS, staged - int(counts.sum())
 
 
 def _moments(table: RawTable) -> str:

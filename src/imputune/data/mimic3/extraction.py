@@ -149,7 +149,7 @@ def _unpacked_bytes(path: Path) -> float:
 @contextmanager
 def _database(scratch: Path, rules: Mimic3, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a database in the scratch folder; what DuckDB says of a failure goes into one line without any row."""
-    settings = {
+    settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{rules.memory_gib}GiB",
         "threads": threads,
         "temp_directory": str(scratch / "spilled"),
@@ -158,6 +158,10 @@ def _database(scratch: Path, rules: Mimic3, threads: int) -> Iterator[duckdb.Duc
     }
     try:
         with duckdb.connect(scratch / "events.duckdb", config=settings) as database:
+            # Only with a progress bar, printed or not, does DuckDB tell how far a query is.
+            database.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+            # It takes a packed table for a small one, and would hold its rows in memory to join stays to them.
+            database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
             yield database
     except duckdb.Error as error:
         raise UserError(explained(error)) from None

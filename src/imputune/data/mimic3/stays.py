@@ -31,7 +31,7 @@ def choose_stays(
         rows, keys = database.execute(f"SELECT count(*), count(DISTINCT {key}) FROM {name}").fetchall()[0]
         if rows != keys:
             raise UserError(
-                f"{tables[name].path} has {rows - keys:,} rows with the {key.upper()} of another or none: fetch it again"
+                f"{tables[name].path} has {rows - keys:,} rows without a {key.upper()} of their own: fetch it again"
             )
     conditions = _conditions(rules)
     first_broken = " ".join(f"WHEN {broken} THEN {rule}" for rule, broken in enumerate(conditions.values()))

@@ -4,10 +4,11 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 Combined = Literal["mean", "sum", "last"]
 EventTable = Literal["chartevents", "labevents", "outputevents", "inputevents_cv", "inputevents_mv"]
+System = Literal["carevue", "metavision", ""]
 EVENT_TABLES: tuple[EventTable, ...] = get_args(EventTable)
 FACTOR_AND_SHIFT = {
     "": (1.0, 0.0),
@@ -25,7 +26,7 @@ class Item:
 
     item_id: int
     table: EventTable
-    system: Literal["carevue", "metavision", ""]
+    system: System
     conversion: str
 
 
@@ -64,8 +65,8 @@ def _read() -> Iterator[ClinicalVariable]:
     for row in csv.DictReader(text.splitlines()):
         name, unit, combined, lowest, highest, *places = row.values()
         items = [item for place, ids in zip(list(row)[5:], places, strict=True) for item in _items(place, ids)]
-        assert combined in get_args(Combined)
-        yield ClinicalVariable(name, unit, combined, float(lowest), float(highest), tuple(items))
+        way: Combined = next(known for known in get_args(Combined) if known == combined)
+        yield ClinicalVariable(name, unit, way, float(lowest), float(highest), tuple(items))
 
 
 def _items(place: str, ids: str) -> Iterator[Item]:
@@ -74,7 +75,7 @@ def _items(place: str, ids: str) -> Iterator[Item]:
     table, system = (place, systems[place]) if place in systems else place.partition("_")[::2]
     for word in ids.split():
         item_id, _, conversion = word.partition(":")
-        yield Item(int(item_id), table, system, conversion)  # type: ignore[arg-type]
+        yield Item(int(item_id), cast(EventTable, table), cast(System, system), conversion)
 
 
 VARIABLES = tuple(_read())
