@@ -49,7 +49,7 @@ def measure(tables: Path, factor: float) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         assert child.stderr is not None
         if os.waitstatus_to_exitcode(status):
-            raise UserError(child.stderr.read().decode().strip())
+            raise UserError(child.stderr.read().decode().strip().removeprefix("error: "))
         cohort = _size(place / "data/mimic3")
     charted = round(ROWS["chartevents"] * factor)
     return {

@@ -19,7 +19,7 @@ FLOORS = (
     {"stages", "plan", "estimate"},
     {"grid", "compare", "promote", "predict", "explain"},
     {"evaluate"},
-    {"console", "cli"},
+    {"console", "datasets", "cli"},
 )
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 # Packages that one room alone may import, or (None) no room at all.

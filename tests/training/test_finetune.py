@@ -59,7 +59,9 @@ def test_learns_and_predicts_what_it_scored(cohort, folds, make_params, pretrain
     assert result.scores["validation_auc"] == pytest.approx(best, abs=1e-12)
     test = result.predictions[result.predictions["partition"] == "test"]
     assert test["stay_id"].tolist() == cohort.stay_ids_N[folds[0].test].tolist()
-    assert np.mean((test["risk"] - test["died"]) ** 2) == pytest.approx(result.scores["test_brier"])
+    assert np.mean((test["risk"] - cohort.died(test["stay_id"].to_numpy())) ** 2) == pytest.approx(
+        result.scores["test_brier"]
+    )
     assert len(heard.epochs) == len(result.history)
 
 

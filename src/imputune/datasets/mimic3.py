@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,11 +48,15 @@ def _show_variables(as_json: bool) -> None:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     lines = [
-        (row["name"], row["unit"], row["combined"], f"{row['lowest']:g} to {row['highest']:g}", _items(row["items"]))
+        (row["name"], row["unit"], row["combined"], f"{row['lowest']:g} to {row['highest']:g}", _items(row))
         for row in rows
     ]
     print_table(f"{len(rows)} variables", ("variable", "unit", "in an hour", "accepted", "items"), lines)
 
 
-def _items(ids: dict[str, list[int]]) -> str:
-    return "; ".join(f"{place} {' '.join(map(str, numbers))}" for place, numbers in ids.items())
+def _items(row: dict[str, Any]) -> str:
+    def told(number: int) -> str:
+        conversion = row["conversions"].get(str(number))
+        return f"{number} ({conversion})" if conversion else str(number)
+
+    return "; ".join(f"{place} {' '.join(map(told, numbers))}" for place, numbers in row["items"].items())

@@ -24,8 +24,10 @@ from imputune.files import Watch, unwatched
 
 PAPER_STAYS = 14_365
 """Stays in the paper's extract; the rules that lead to them are not published."""
-SPACE_SHARE = 0.1
-"""Disk that the temporary files may take, as a share of the event tables' own; docs/speed.md has what they took."""
+SPACE_SHARE = 0.05
+"""Disk that must be free, as a share of the unpacked tables; docs/speed.md has what the temporary files took."""
+UNPACKED_SHARE = 8
+"""How many times as large as its .gz a table is, about."""
 
 
 def extract_mimic3(raw: Path, rules: Mimic3, home: Path, threads: int, watch: Watch = unwatched) -> Cohort:
@@ -143,7 +145,7 @@ def _check_space(scratch: Path, tables: dict[str, RawTable]) -> None:
 
 
 def _unpacked_bytes(path: Path) -> float:
-    return path.stat().st_size * (8 if path.name.lower().endswith(".gz") else 1)
+    return path.stat().st_size * (UNPACKED_SHARE if path.name.lower().endswith(".gz") else 1)
 
 
 @contextmanager
