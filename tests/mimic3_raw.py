@@ -1,4 +1,4 @@
-"""Small raw tables in MIMIC-III's schema, written by hand: eleven ICU stays, three of which form the cohort."""
+"""Small raw tables in MIMIC-III's schema, written by hand: ten ICU stays, three of which form the cohort."""
 
 import csv
 import gzip
@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from imputune.config import Mimic3
 from imputune.data.mimic3.variables import VARIABLES
 
 Row = Mapping[str, Any]
+
+RULES = Mimic3(minimum_age=18, minimum_hours=48, transfers="keep", memory_gib=0.5)
 
 EVENT = {"SUBJECT_ID": 1, "HADM_ID": 11, "ICUSTAY_ID": 301}
 OTHER = {"SUBJECT_ID": 2, "HADM_ID": 12, "ICUSTAY_ID": 302}
@@ -28,11 +31,13 @@ LAB = {
     "FLAG": "",
 }
 OUT = {"ROW_ID": 1, **EVENT, "CHARTTIME": "", "ITEMID": 1, "VALUE": "", "VALUEUOM": "ml", "ISERROR": ""}
-CV = {"ROW_ID": 1, **EVENT, "CHARTTIME": "", "ITEMID": 1, "AMOUNT": "", "AMOUNTUOM": "ml", "RATE": ""}
+CV = {"ROW_ID": 1, **EVENT, "CHARTTIME": "", "ITEMID": 1, "AMOUNT": "", "AMOUNTUOM": "ml", "RATE": "", "ORDERID": 1}
 MV = {
     **{"ROW_ID": 1, **OTHER, "STARTTIME": "", "ENDTIME": "", "ITEMID": 225158, "AMOUNT": "", "AMOUNTUOM": "ml"},
+    **{"ORDERID": 1},
     **{"STATUSDESCRIPTION": "FinishedRunning"},
 }
+REWRITTEN = {"STATUSDESCRIPTION": "Rewritten"}
 STAY = {
     **{"DBSOURCE": "carevue", "FIRST_CAREUNIT": "CCU", "LAST_CAREUNIT": "CCU", "FIRST_WARDID": 7, "LAST_WARDID": 7},
     **{"INTIME": "2150-03-01 10:00:00", "OUTTIME": "2150-03-05 10:00:00"},
@@ -59,6 +64,7 @@ def tables() -> dict[str, list[Row]]:
         (305, 4, 15, {"OUTTIME": "2150-03-03 09:59:59"}),
         (306, 5, 16, {}),
         (307, 6, 17, {"OUTTIME": ""}),
+        (310, 6, 17, {"INTIME": ""}),
         (308, 7, 18, {}),
         (309, 8, 19, {"OUTTIME": "2150-03-03 10:00:00", "LAST_CAREUNIT": "MICU"}),
     ]
@@ -140,22 +146,23 @@ def tables() -> dict[str, list[Row]]:
         ],
         "INPUTEVENTS_CV": [
             CV | {"ITEMID": 30018, "CHARTTIME": "2150-03-01 10:00:00", "AMOUNT": 100},
+            CV | {"ITEMID": 30018, "CHARTTIME": "2150-03-01 12:00:00", "AMOUNT": 20},
+            CV | {"ITEMID": 30018, "CHARTTIME": "2150-03-01 12:00:00", "AMOUNT": 20, "ORDERID": 2},  # beside the other
+            CV | {"ITEMID": 30018, "CHARTTIME": "2150-03-01 12:00:00", "AMOUNT": 20, "ORDERID": 2},  # repeats it
             CV | {"ITEMID": 30120, "CHARTTIME": "2150-03-01 10:00:00", "AMOUNT": 500, "AMOUNTUOM": "mcg"},
             CV | {"ITEMID": 30120, "CHARTTIME": "2150-03-01 11:00:00", "AMOUNT": "", "AMOUNTUOM": "", "RATE": 0.1},
         ],
         "INPUTEVENTS_MV": [
+            MV | {"STARTTIME": "2150-03-31 23:30:30", "ENDTIME": april + "00:30:30", "AMOUNT": 90},  # before the stay
             # 100 mL an hour for 2.5 hours, the first half hour of which lies before the stay
             MV | {"STARTTIME": april + "00:00:30", "ENDTIME": april + "02:30:30", "AMOUNT": 250},
             MV | {"STARTTIME": april + "02:00:30", "ENDTIME": april + "02:30:30", "AMOUNT": 40},
+            MV | {"STARTTIME": april + "02:00:30", "ENDTIME": april + "02:30:30", "AMOUNT": 40, "ORDERID": 2},
+            MV | {"STARTTIME": april + "02:00:30", "ENDTIME": april + "02:30:30", "AMOUNT": 40, "ORDERID": 2},
             MV | {"STARTTIME": april + "05:30:30", "ENDTIME": april + "05:30:30", "AMOUNT": 30},  # a bolus
             MV | {"STARTTIME": april + "05:30:30", "ENDTIME": april + "05:31:30", "AMOUNT": 12, "AMOUNTUOM": "dose"},
-            MV
-            | {
-                "STARTTIME": april + "07:30:30",
-                "ENDTIME": april + "08:30:30",
-                "AMOUNT": 7,
-                "STATUSDESCRIPTION": "Rewritten",
-            },
+            MV | {"STARTTIME": april + "07:30:30", "ENDTIME": "2150-04-02 03:30:30", "AMOUNT": 7} | REWRITTEN,
+            MV | {"STARTTIME": april + "09:30:30", "ENDTIME": april + "09:00:30", "AMOUNT": 8},  # ends before it begins
             MV | {"STARTTIME": "2150-04-03 00:00:30", "ENDTIME": "2150-04-03 01:00:30", "AMOUNT": 60},  # over the end
         ],
     }

@@ -207,7 +207,7 @@ def test_dataset_without_budget_names_those_that_have_one() -> None:
         read_params(PARAMS).budget_of("physionet")
     assert str(caught.value) == (
         "params.yaml has no budget for dataset 'physionet' (did you mean 'physionet2012'?): "
-        "add it under budget (there are: synthetic, physionet2012)"
+        "add it under budget (there are: synthetic, physionet2012, mimic3)"
     )
 
 

@@ -52,7 +52,7 @@ class Mimic3(_Section):
     minimum_age: Annotated[int, Field(ge=0)]
     minimum_hours: Annotated[int, Field(ge=48)]
     transfers: Literal["keep", "leave_out"]
-    memory_gib: Rate
+    memory_gib: Annotated[float, Field(ge=0.25)]
 
 
 class Folds(_Section):

@@ -56,7 +56,7 @@ def add_budget(path: Path, dataset: str, like: str = "physionet2012") -> str:
     if dataset in read_params(path).budget:
         return ""
     text = path.read_bytes().decode()
-    line = re.search(rf"^  {like}: *({{[^}}\n]*}}).*\n", text, flags=re.MULTILINE)
+    line = re.search(rf"^budget:[^\n]*\n(?:  [^\n]*\n)*?  {like}: *({{[^}}\n]*}})[^\n]*\n", text, flags=re.MULTILINE)
     if not line:
         raise UserError(f"{path} has no budget for {dataset}: add it under budget, as the other datasets have one")
     replace_text(path, f"{text[: line.end()]}  {dataset}: {line[1]}\n{text[line.end() :]}")

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from imputune.config import Mimic3
 from imputune.data.mimic3.extraction import extract_mimic3
 from imputune.data.mimic3.tables import find_tables
 from imputune.errors import UserError
-from mimic3_raw import Row, tables, write
+from mimic3_raw import RULES, Row, tables, write
 
-RULES = Mimic3(minimum_age=18, minimum_hours=48, transfers="keep", memory_gib=0.5)
 MARK = 987654
 
 
@@ -167,13 +165,40 @@ def test_a_line_with_missing_fields(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "line", "told"),
+    [
+        (
+            "INPUTEVENTS_CV",
+            f'1,1,11,301,2150-03-01 10:00:00,30018,4,"{MARK}\xff",,1'.encode("latin-1"),
+            "fetch the tables again",
+        ),
+        (
+            "LABEVENTS",
+            f'1,1,11,50971,2150-03-01 10:00:00,"{MARK}"x,4,'.encode(),
+            "a quotation mark is not closed, or closed too early",
+        ),
+    ],
+)
+def test_a_line_that_is_no_sound_text(tmp_path, name, line, told):
+    """Bytes that are no UTF-8 and stray quotation marks are placed, the line is not shown."""
+    raw = write(tmp_path / "raw", tables(), ".csv")
+    path = raw / f"{name}.csv"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*lines[:3], line, *lines[3:]]) + b"\n")
+    found = message(raw, tmp_path / "data")
+    assert str(path) in found
+    assert told in found
+    assert str(MARK) not in found
+
+
 def test_another_databases_dictionary(tmp_path):
     """Dictionaries without the items that are read are refused before any event is."""
     content = tables()
     content["D_ITEMS"] = content["D_ITEMS"][3:]
     content["D_LABITEMS"] = content["D_LABITEMS"][:-1]
     assert message(write(tmp_path / "raw", content), tmp_path / "data") == (
-        "D_ITEMS and D_LABITEMS lack 4 of the 230 items that are read (the first: 51, 211, 51214): "
+        "D_ITEMS and D_LABITEMS lack 4 of the 232 items that are read (the first: 51, 211, 51214): "
         "fetch MIMIC-III v1.4's own"
     )
 
@@ -182,5 +207,5 @@ def test_an_output_folder_that_cannot_be_written(tmp_path):
     """Where the output's place is a file, one line says so."""
     raw = write(tmp_path / "raw", tables())
     (tmp_path / "data").write_text("x")
-    with pytest.raises(UserError, match=r"cannot write .*: .*; free the disk or choose another folder with --out"):
+    with pytest.raises(UserError, match=r"cannot write .*: .*; free the disk, or let yourself write there"):
         extract_mimic3(raw, RULES, tmp_path / "data", 2)

@@ -21,7 +21,7 @@ Out = Annotated[Path | None, typer.Option(help="Folder to write instead of data/
 
 
 def _command(function: Callable[..., Cohort | None]) -> Callable[..., None]:
-    """Return a dataset's `extract` as a command: its options and --out, without the place."""
+    """Return a dataset's `extract` as a command: Typer reads its options, and --out in the place of the first."""
 
     def run(out: Path | None = None, **options: Any) -> None:
         place = Place(out)

@@ -85,10 +85,11 @@ class Cohort:
         return tuple(variable.name for variable in self.variables)
 
     def died(self, stay_ids_M: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
-        """Return whether each of these stays died, 0 or 1, (M,); raises KeyError for an id that is no stay's."""
+        """Return whether each of these stays died, 0 or 1, (M,); raises UserError for an id that is no stay's."""
         place_M = np.searchsorted(self.stay_ids_N, stay_ids_M).clip(max=len(self.stay_ids_N) - 1)
         if (unknown_M := self.stay_ids_N[place_M] != stay_ids_M).any():
-            raise KeyError(int(stay_ids_M[unknown_M.argmax()]))
+            stay = stay_ids_M[unknown_M.argmax()]
+            raise UserError(f"cohort {self.dataset} has no stay {stay}, of which an output tells: fine-tune again")
         return self.died_N[place_M]
 
     def release(self) -> None:
@@ -129,7 +130,7 @@ def write_cohort(cohort: Cohort, folder: Path) -> None:
 
 def read_cohort(folder: Path) -> Cohort:
     """Read a cohort folder; raises UserError, with the remedy, when it is missing or malformed."""
-    remedy = "run `imputune extract` (`imputune extract synthetic` needs no data) to make it"
+    remedy = "run `imputune extract DATASET --raw DIR` or `imputune extract synthetic` to make it"
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         cause = f"{', '.join(missing)} missing" if folder.is_dir() else "no such folder"

@@ -23,7 +23,11 @@ class Place:
 
     def folder(self, dataset: str) -> Path:
         """Return the cohort's folder; raises UserError outside a project, where no folder was given."""
-        return self.out or find_root(Path.cwd()) / "data" / dataset
+        return self.out or self.data() / dataset
+
+    def data(self) -> Path:
+        """Return the project's data/, for temporary files too; raises UserError outside a project."""
+        return find_root(Path.cwd()) / "data"
 
     def params(self) -> Params:
         """Return the project's params.yaml; raises UserError outside a project, or for a broken one."""

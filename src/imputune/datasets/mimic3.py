@@ -32,9 +32,9 @@ def extract(
         raise UserError("--raw is missing: name the folder with MIMIC-III's tables (or --list-variables)")
     params = place.params()
     with watched_files() as watch:
-        cohort = extract_mimic3(raw, params.mimic3, place.folder("mimic3").parent, params.workers, watch)
+        cohort = extract_mimic3(raw, params.mimic3, place.data(), params.workers, watch)
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in cohort.source["rows_dropped"].items() if count)
-    tell(f"{cohort.source['rows_in_the_stays_hours']:,} values in the stays' hours; dropped: {dropped or 'none'}")
+    tell(f"{cohort.source['rows_in_the_stays_hours']:,} rows in the stays' hours; dropped: {dropped or 'none'}")
     tell(
         f"{cohort.source['stays_read']:,} ICU stays read, {len(cohort.died_N):,} kept; the paper's extract has "
         f"{PAPER_STAYS:,}, by rules that are not published"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imputune.data.cohort import HOURS
-from imputune.data.mimic3.tables import RawTable, run_over
+from imputune.data.mimic3.tables import NEEDED, RawTable, run_over
 from imputune.data.mimic3.variables import EVENT_TABLES, FACTOR_AND_SHIFT, VARIABLES
 from imputune.errors import UserError
 from imputune.files import Watch
@@ -23,9 +23,13 @@ FAULTS = {
     2: "without a number",
     3: "in another unit",
     4: "out of the accepted range",
+    5: "ending before they begin, or without an end",
 }
 UNITS = {"mL": {"ml": 1.0, "l": 1000.0}, "mg": {"mg": 1.0, "mcg": 0.001, "g": 1000.0, "grams": 1000.0}}
-"""What one of a recorded unit is in the variable's; amounts without a unit are taken to be in the variable's."""
+"""What one of a recorded unit is in the variable's; amounts without a unit are taken to be in the variable's.
+
+The accepted range is of what a row gives, an infusion as a whole: an hour's sum may be higher.
+"""
 # Of each table: its value, its unit ("" where one item has one unit), and what marks a row as void.
 _VALUE = {
     "chartevents": ("valuenum", "", "error = 1"),
@@ -73,29 +77,32 @@ def check_items(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable]
 
 
 def stage_events(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable], watch: Watch) -> dict[str, int]:
-    """Fill the table `events` from the five event tables; return the number of staged rows, and of those of each fault.
+    """Fill the table `events` from the five event tables; return how many rows it took (""), and those of each fault.
 
     A row counts where its patient and admission are a stay's and its time lies in the stay's 48 hours. An infusion of
-    MetaVision is divided over the hours that it runs in.
+    MetaVision is divided over the hours that it runs in; the first of its parts counts as the row.
+
+    Raises UserError as `run_over` does.
     """
     database.execute("""
-        CREATE TABLE events (stay INTEGER, variable UTINYINT, hour UTINYINT, itemid INTEGER, since INTEGER,
-            until INTEGER, millionths BIGINT, fault UTINYINT)
+        CREATE TABLE events (stay INTEGER, variable UTINYINT, hour UTINYINT, itemid INTEGER, orderid BIGINT,
+            since BIGINT, until BIGINT, millionths BIGINT, is_row BOOLEAN, fault UTINYINT)
     """)
     for name in EVENT_TABLES:
         stage = _infusions if name == "inputevents_mv" else _moments
         run_over(database, tables[name], f"INSERT INTO events {stage(tables[name])}", watch)
-    counts = dict(database.execute("SELECT fault, count(*) FROM events GROUP BY fault").fetchall())
+    counts = dict(database.execute("SELECT fault, count(*) FROM events WHERE is_row GROUP BY fault").fetchall())
     return {"": sum(counts.values())} | {reason: counts.get(fault, 0) for fault, reason in FAULTS.items()}
 
 
 def combined_cells(
     database: duckdb.DuckDBPyConnection, stays: int
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], int]]:
-    """Yield cells as positions into the flattened (stays, hours, variables), their values, and repeated rows dropped.
+    """Yield, by some stays at a time, cells and their values, each (C,), and how many repeated rows were dropped.
 
-    Values of the same item, stay, time and amount are one. Means and sums are of all values of an hour; the last is of
-    the latest time, and the highest of those where several stand there.
+    A cell is its position in the flattened (stays, hours, variables). Rows of one stay, item, order, time and value are
+    one. Means and sums are of all values of an hour; the last is of the latest time, and the highest of those where
+    several stand there. Raises duckdb.Error where memory or disk are short.
     """
     combined = ", ".join(f"({place}, '{variable.combined}')" for place, variable in enumerate(VARIABLES))
     database.execute(f"CREATE TEMP TABLE ways AS SELECT * FROM (VALUES {combined}) ways (variable, combined)")
@@ -103,30 +110,32 @@ def combined_cells(
         part = f"fault = 0 AND stay >= {first} AND stay < {first + STAYS_AT_ONCE}"
         table = database.execute(f"""
             WITH kept AS (
-                SELECT DISTINCT stay, variable, hour, itemid, since, until, millionths FROM events WHERE {part}
+                SELECT DISTINCT * EXCLUDE fault FROM events WHERE {part}
             ), cells AS (
-                SELECT stay, hour, variable, count(*) AS n, sum(millionths) AS total,
+                SELECT stay, hour, variable, count(*) AS n, count(*) FILTER (is_row) AS rows,
+                    sum(millionths) AS total,
                     max({{'since': since, 'millionths': millionths}}).millionths AS latest
                 FROM kept GROUP BY stay, hour, variable
             )
-            SELECT (stay::BIGINT * {HOURS} + hour) * {len(VARIABLES)} + variable AS cell, n,
+            SELECT (stay::BIGINT * {HOURS} + hour) * {len(VARIABLES)} + variable AS cell, rows,
                 (CASE combined WHEN 'sum' THEN total WHEN 'mean' THEN total / n ELSE latest END)::DOUBLE AS value
             FROM cells JOIN ways USING (variable)
         """).fetchnumpy()
-        (staged,) = database.execute(f"SELECT count(*) FROM events WHERE {part}").fetchall()[0]
-        cells, values, counts = (np.asarray(table[name]) for name in ("cell", "value", "n"))
+        (staged,) = database.execute(f"SELECT count(*) FROM events WHERE is_row AND {part}").fetchall()[0]
+        cells, values, counts = (np.asarray(table[name]) for name in ("cell", "value", "rows"))
         yield cells, values / MILLIONTHS, staged - int(counts.sum())
 
 
 def _moments(table: RawTable) -> str:
     """Return the SELECT of what is recorded at a moment."""
     value, unit, void = _VALUE[table.name]
+    order = "coalesce(e.orderid, 0)" if "orderid" in NEEDED[table.name] else "0"
     return f"""
-        SELECT stay, variable, (moment // 3600)::UTINYINT AS hour, itemid, moment AS since, moment AS until,
-            {_MILLIONTHS}, {_fault("amount")}
+        SELECT stay, variable, (moment // 3600)::UTINYINT AS hour, itemid, orderid, moment AS since, moment AS until,
+            {_MILLIONTHS}, true AS is_row, {_fault("amount", "false")}
         FROM (
-            SELECT s.stay, i.*, epoch(e.charttime - s.intime)::INTEGER AS moment, {_amount(value, unit)} AS amount,
-                {value} IS NULL AS is_empty, coalesce({void}, false) AS is_void
+            SELECT s.stay, i.*, {order} AS orderid, epoch(e.charttime - s.intime)::BIGINT AS moment,
+                {_amount(value, unit)} AS amount, {value} IS NULL AS is_empty, coalesce({void}, false) AS is_void
             FROM ({table.select()}) e {_joins(table, unit)}
             WHERE e.charttime >= s.intime AND e.charttime < s.intime + INTERVAL {HOURS} HOUR
         )
@@ -138,21 +147,27 @@ def _infusions(table: RawTable) -> str:
     value, unit, void = _VALUE[table.name]
     return f"""
         WITH given AS (
-            SELECT DISTINCT s.stay, i.*, epoch(e.starttime - s.intime)::INTEGER AS since,
-                greatest(epoch(e.endtime - s.intime), epoch(e.starttime - s.intime))::INTEGER AS until,
-                {_amount(value, unit)} AS whole, {value} IS NULL AS is_empty, coalesce({void}, false) AS is_void
+            SELECT s.stay, i.*, coalesce(e.orderid, 0) AS orderid, epoch(e.starttime - s.intime)::BIGINT AS since,
+                epoch(e.endtime - s.intime)::BIGINT AS until, {_amount(value, unit)} AS whole,
+                {value} IS NULL AS is_empty, coalesce({void}, false) AS is_void
             FROM ({table.select()}) e {_joins(table, unit)}
-            WHERE e.starttime < s.intime + INTERVAL {HOURS} HOUR AND e.endtime >= s.intime
-        ), hourly AS (
-            SELECT *, unnest(range(greatest(since, 0) // 3600,
-                least(greatest(until - 1, since), {HOURS * 3600 - 1}) // 3600 + 1)) AS hour
+            WHERE e.starttime < s.intime + INTERVAL {HOURS} HOUR
+                AND (e.starttime >= s.intime OR e.endtime > s.intime)
+        ), judged AS (
+            SELECT *, {_fault("whole", "until IS NULL OR until < since")}, greatest(since, 0) // 3600 AS first
             FROM given
+        ), hourly AS (
+            SELECT *, unnest(range(first, CASE WHEN fault = 0
+                THEN least(greatest(until - 1, since), {HOURS * 3600 - 1}) // 3600 ELSE first END + 1)) AS hour
+            FROM judged
         ), shared AS (
             SELECT *, CASE WHEN until = since THEN whole ELSE whole
                 * (least(until, (hour + 1) * 3600) - greatest(since, hour * 3600)) / (until - since) END AS amount
             FROM hourly
         )
-        SELECT stay, variable, hour::UTINYINT, itemid, since, until, {_MILLIONTHS}, {_fault("whole")} FROM shared
+        SELECT stay, variable, hour::UTINYINT, itemid, orderid, since, until, {_MILLIONTHS}, hour = first AS is_row,
+            fault
+        FROM shared
     """
 
 
@@ -172,6 +187,6 @@ def _joins(table: RawTable, unit: str) -> str:
     return joins + (f"LEFT JOIN units u ON u.unit = i.unit AND u.recorded = lower({unit})" if unit else "")
 
 
-def _fault(amount: str) -> str:
-    return f"""(CASE WHEN is_void THEN 1 WHEN is_empty THEN 2 WHEN {amount} IS NULL THEN 3
+def _fault(amount: str, is_endless: str) -> str:
+    return f"""(CASE WHEN is_void THEN 1 WHEN is_empty THEN 2 WHEN {amount} IS NULL THEN 3 WHEN {is_endless} THEN 5
         WHEN NOT ({amount} >= lowest AND {amount} <= highest) THEN 4 ELSE 0 END)::UTINYINT AS fault"""

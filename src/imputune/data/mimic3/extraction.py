@@ -51,7 +51,7 @@ def extract_mimic3(raw: Path, rules: Mimic3, home: Path, threads: int, watch: Wa
 def _extract(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable], rules: Mimic3, watch: Watch) -> Cohort:
     check_items(database, tables, unwatched)
     all_stays, left_out = choose_stays(database, tables, rules)
-    stays = _all(database, "SELECT * FROM stays ORDER BY stay")
+    stays = database.execute("SELECT * FROM stays ORDER BY stay").df()
     if not len(stays):
         raise _nobody(all_stays, left_out)
     staged = stage_events(database, tables, watch)
@@ -106,10 +106,6 @@ def _nobody(all_stays: int, left_out: dict[str, int]) -> UserError:
     )
 
 
-def _all(database: duckdb.DuckDBPyConnection, sql: str) -> pd.DataFrame:
-    return database.execute(sql).df()
-
-
 @contextmanager
 def _scratch(home: Path) -> Iterator[Path]:
     """Give a folder for temporary files, removed at the end; what a killed extraction left is removed first.
@@ -117,35 +113,34 @@ def _scratch(home: Path) -> Iterator[Path]:
     Raises UserError when another extraction works there, or the folder cannot be written.
     """
     scratch = home / ".mimic3.scratch"
+    lock = FileLock(scratch / "lock", timeout=0)
     try:
         scratch.mkdir(parents=True, exist_ok=True)
-        with FileLock(scratch / "lock", timeout=0):
-            for path in scratch.iterdir():
-                if path.name != "lock":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-            try:
-                yield scratch
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+        lock.acquire()
+        for path in scratch.iterdir():
+            if path.name != "lock":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     except Timeout:
         raise UserError(f"another `imputune extract mimic3` writes to {home}: wait for its end") from None
     except OSError as error:
         cause = os.strerror(error.errno) if error.errno else str(error)
-        raise UserError(f"cannot write {scratch}: {cause}; free the disk or choose another folder with --out") from None
+        raise UserError(f"cannot write {scratch}: {cause}; free the disk, or let yourself write there") from None
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        lock.release()
 
 
 def _check_space(scratch: Path, tables: dict[str, RawTable]) -> None:
-    needed = SPACE_SHARE * sum(_unpacked_bytes(table.path) for table in tables.values())
+    unpacked = [table.path.stat().st_size * (UNPACKED_SHARE if table.packed else 1) for table in tables.values()]
+    needed = SPACE_SHARE * sum(unpacked)
     free = shutil.disk_usage(scratch).free
     if free < needed:
         raise UserError(
-            f"temporary files may take {needed / 2**30:.1f} GiB and {scratch.parent} has {free / 2**30:.1f} free: free "
-            "the disk, or write elsewhere with --out"
+            f"temporary files may take {needed / 2**30:.1f} GiB and {scratch.parent} has {free / 2**30:.1f} free: "
+            "free the disk"
         )
-
-
-def _unpacked_bytes(path: Path) -> float:
-    return path.stat().st_size * (UNPACKED_SHARE if path.name.lower().endswith(".gz") else 1)
 
 
 @contextmanager
@@ -167,3 +162,7 @@ def _database(scratch: Path, rules: Mimic3, threads: int) -> Iterator[duckdb.Duc
             yield database
     except duckdb.Error as error:
         raise UserError(explained(error)) from None
+    except RuntimeError as error:
+        if "interrupted" not in str(error):
+            raise
+        raise KeyboardInterrupt from None  # as which DuckDB hears it

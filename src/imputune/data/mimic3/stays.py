@@ -21,7 +21,7 @@ def choose_stays(
     Its rows, ascending by icustay_id: stay (from 0), subject_id, hadm_id, icustay_id, intime, died, age_years, gender,
     icu_type.
 
-    Sources: Harutyunyan et al. 2019 (adults, no transfers, in-hospital death of stays of 48 hours), Purushotham et al.
+    Sources: Harutyunyan et al. 2019 (adults, without transfers, in-hospital death after 48 hours), Purushotham et al.
     2018 (first ICU stay of a patient).
 
     Raises UserError for a broken row, or one that repeats the key of another.
@@ -30,16 +30,15 @@ def choose_stays(
         run_over(database, tables[name], f"CREATE TEMP TABLE {name} AS {tables[name].select()}", unwatched)
         rows, keys = database.execute(f"SELECT count(*), count(DISTINCT {key}) FROM {name}").fetchall()[0]
         if rows != keys:
-            raise UserError(
-                f"{tables[name].path} has {rows - keys:,} rows without a {key.upper()} of their own: fetch it again"
-            )
+            raise UserError(f"{tables[name].path} has a {key.upper()} more than once, or a row without: fetch it again")
     conditions = _conditions(rules)
     first_broken = " ".join(f"WHEN {broken} THEN {rule}" for rule, broken in enumerate(conditions.values()))
     database.execute(f"""
         CREATE TEMP TABLE judged AS
         WITH described AS (
-            SELECT i.*, p.gender, a.hospital_expire_flag AS died, p.subject_id IS NOT NULL AND a.hadm_id IS NOT NULL
-                AS has_records, datesub('year', p.dob, i.intime) AS age_years,
+            SELECT i.*, p.gender, p.dob, a.hospital_expire_flag AS died,
+                p.subject_id IS NOT NULL AND a.hadm_id IS NOT NULL AS has_records,
+                datesub('year', p.dob, i.intime) AS age_years,
                 row_number() OVER (PARTITION BY i.subject_id ORDER BY i.intime, i.icustay_id) AS place
             FROM icustays i LEFT JOIN patients p USING (subject_id) LEFT JOIN admissions a ON a.hadm_id = i.hadm_id
         )
@@ -61,8 +60,8 @@ def choose_stays(
 def _conditions(rules: Mimic3) -> dict[str, str]:
     """Return what breaks each rule, in the order in which they count."""
     conditions = {
-        "without a patient or admission": "NOT has_records OR died IS NULL OR died NOT IN (0, 1) OR age_years IS NULL",
-        "without times of entry and leave": "outtime IS NULL OR outtime <= intime",
+        "without a patient or admission": "NOT has_records OR died IS NULL OR died NOT IN (0, 1) OR dob IS NULL",
+        "without times of entry and leave": "intime IS NULL OR outtime IS NULL OR outtime <= intime",
         f"younger than {rules.minimum_age}": f"age_years < {rules.minimum_age}",
         "not the patient's first ICU stay": "place > 1",
         f"shorter than {rules.minimum_hours} hours": f"outtime < intime + INTERVAL {rules.minimum_hours} HOUR",

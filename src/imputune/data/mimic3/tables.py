@@ -15,40 +15,36 @@ import duckdb
 from imputune.errors import UserError
 from imputune.files import Watch
 
+_WHO = {"subject_id": "BIGINT", "hadm_id": "BIGINT", "itemid": "BIGINT"}
 NEEDED = {
     "patients": {"subject_id": "BIGINT", "gender": "VARCHAR", "dob": "TIMESTAMP"},
     "admissions": {"hadm_id": "BIGINT", "hospital_expire_flag": "INTEGER"},
     "icustays": {
-        **{"subject_id": "BIGINT", "hadm_id": "BIGINT", "icustay_id": "BIGINT"},
-        **{
-            "first_careunit": "VARCHAR",
-            "last_careunit": "VARCHAR",
-            "first_wardid": "INTEGER",
-            "last_wardid": "INTEGER",
-        },
-        **{"intime": "TIMESTAMP", "outtime": "TIMESTAMP"},
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "icustay_id": "BIGINT",
+        "first_careunit": "VARCHAR",
+        "last_careunit": "VARCHAR",
+        "first_wardid": "INTEGER",
+        "last_wardid": "INTEGER",
+        "intime": "TIMESTAMP",
+        "outtime": "TIMESTAMP",
     },
     "d_items": {"itemid": "BIGINT", "linksto": "VARCHAR"},
     "d_labitems": {"itemid": "BIGINT"},
-    "chartevents": {
-        **{"subject_id": "BIGINT", "hadm_id": "BIGINT", "itemid": "BIGINT", "charttime": "TIMESTAMP"},
-        **{"valuenum": "DOUBLE", "error": "INTEGER"},
-    },
-    "labevents": {
-        **{"subject_id": "BIGINT", "hadm_id": "BIGINT", "itemid": "BIGINT", "charttime": "TIMESTAMP"},
-        **{"valuenum": "DOUBLE"},
-    },
-    "outputevents": {
-        **{"subject_id": "BIGINT", "hadm_id": "BIGINT", "itemid": "BIGINT", "charttime": "TIMESTAMP"},
-        **{"value": "DOUBLE", "valueuom": "VARCHAR", "iserror": "INTEGER"},
-    },
-    "inputevents_cv": {
-        **{"subject_id": "BIGINT", "hadm_id": "BIGINT", "itemid": "BIGINT", "charttime": "TIMESTAMP"},
-        **{"amount": "DOUBLE", "amountuom": "VARCHAR"},
-    },
-    "inputevents_mv": {
-        **{"subject_id": "BIGINT", "hadm_id": "BIGINT", "itemid": "BIGINT", "starttime": "TIMESTAMP"},
-        **{"endtime": "TIMESTAMP", "amount": "DOUBLE", "amountuom": "VARCHAR", "statusdescription": "VARCHAR"},
+    "chartevents": _WHO | {"charttime": "TIMESTAMP", "valuenum": "DOUBLE", "error": "INTEGER"},
+    "labevents": _WHO | {"charttime": "TIMESTAMP", "valuenum": "DOUBLE"},
+    "outputevents": _WHO | {"charttime": "TIMESTAMP", "value": "DOUBLE", "valueuom": "VARCHAR", "iserror": "INTEGER"},
+    "inputevents_cv": _WHO
+    | {"charttime": "TIMESTAMP", "amount": "DOUBLE", "amountuom": "VARCHAR", "orderid": "BIGINT"},
+    "inputevents_mv": _WHO
+    | {
+        "starttime": "TIMESTAMP",
+        "endtime": "TIMESTAMP",
+        "amount": "DOUBLE",
+        "amountuom": "VARCHAR",
+        "orderid": "BIGINT",
+        "statusdescription": "VARCHAR",
     },
 }
 """The columns that are read of each table, and their types; the others are passed over."""
@@ -69,7 +65,7 @@ class RawTable:
     @property
     def packed(self) -> bool:
         """Whether the file is a .gz."""
-        return self.path.name.lower().endswith(".gz")
+        return _packed(self.path)
 
     def select(self) -> str:
         """Return the SQL that reads the needed columns, for `run_over`, which fills in the file's place."""
@@ -82,6 +78,10 @@ class RawTable:
             f"header = true, delim = ',', quote = '\"', escape = '\"', nullstr = '', compression = '{compression}', "
             f"buffer_size = {_BUFFER_BYTES})"
         )
+
+
+def _packed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
 
 
 def find_tables(raw: Path) -> dict[str, RawTable]:
@@ -127,7 +127,7 @@ def _header(path: Path) -> tuple[str, ...]:
 
 
 def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
-    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
+    return gzip.open(path) if _packed(path) else path.open("rb")
 
 
 class _Check(threading.Thread):
@@ -147,8 +147,13 @@ class _Check(threading.Thread):
             self.failure = f"{self.path} is truncated or damaged: fetch it again and compare its checksum"
         except OSError as error:
             self.failure = f"cannot read {self.path}: {os.strerror(error.errno or 0)}; check the file"
-        if self.failure:
+        if self.failure and not self.over:
             self.database.interrupt()
+
+    def finish(self) -> None:
+        """Wait for the end of the file, where there is one to check."""
+        if self.is_alive():
+            self.join()
 
 
 def run_over(database: duckdb.DuckDBPyConnection, table: RawTable, sql: str, watch: Watch) -> None:
@@ -164,25 +169,26 @@ def run_over(database: duckdb.DuckDBPyConnection, table: RawTable, sql: str, wat
             watch(table.path.name, round(size * max(database.query_progress(), 0) / 100), size)
 
     reporter = threading.Thread(target=report, daemon=True)
-    if table.packed:
-        check.start()
     reporter.start()
     try:
+        if table.packed:
+            check.start()
         database.execute(sql, {"path": str(table.path)})
-    except duckdb.Error as error:
-        if table.packed and not isinstance(error, duckdb.InterruptException):
-            check.join()  # a truncated file's last line is broken too
-        raise UserError(check.failure or explained(error, table)) from None
-    except KeyboardInterrupt:
-        check.over = True
-        raise
+        check.finish()
+    except (duckdb.Error, RuntimeError) as error:
+        if "CSV Error" in str(error):
+            check.finish()  # a truncated file's last line is broken too
+        if not check.failure and isinstance(error, duckdb.Error):
+            raise UserError(explained(error, table)) from None
+        if not check.failure:
+            raise  # DuckDB's word for Ctrl-C
     finally:
+        check.over = True
+        check.finish()
         done.set()
         reporter.join()
-    if table.packed:
-        check.join()
-        if check.failure:
-            raise UserError(check.failure)
+    if check.failure:
+        raise UserError(check.failure)
     watch(table.path.name, size, size)
 
 
@@ -190,15 +196,19 @@ def explained(error: duckdb.Error, table: RawTable | None = None) -> str:
     """Return one line for a failure of DuckDB, with what to do, and nothing of what a row holds."""
     text = str(error)
     if re.search("No space left|max_temp_directory_size|Could not write|could not write|File too large", text):
-        return "cannot write temporary files beside the output: free the disk, or write elsewhere with --out"
+        return "cannot write temporary files in data/: free the disk"
     if isinstance(error, duckdb.OutOfMemoryException):
         return "DuckDB needs more memory than mimic3.memory_gib in params.yaml gives it: raise it"
     line = re.search(r"CSV Error on Line: (\d+)", text)
+    if table is not None and re.search("unicode|utf-?8", text, re.IGNORECASE):
+        return f"{table.path}{f', line {line[1]}' if line else ''}: no UTF-8 text; fetch the table again"
     if table is not None and line:
         place = f"{table.path}, line {line[1]}"
         if column := re.search(r'Error when converting column "(\w+)"', text):
             kind = KINDS.get(NEEDED[table.name].get(column[1].lower(), ""), "text")
             return f"{place}: {column[1]} is no {kind}; correct the line or fetch the table again"
+        if "quote" in text.split("Possible")[0]:
+            return f"{place}: a quotation mark is not closed, or closed too early; fetch the table again"
         return f"{place}: not {len(table.columns)} fields as in the header; correct it or fetch the table again"
     where = f" while reading {table.path}" if table else ""
     return f"DuckDB failed{where} ({type(error).__name__}): fetch the tables again, or free memory and disk"
