@@ -142,3 +142,15 @@ def test_too_few_stays_for_pypots_is_one_line():
         "error: no training stay observes TroponinI twice, which makes PyPOTS's loss NaN: "
         "take more stays, with --stays or another --cohort"
     )
+
+
+def test_size_measures_an_extraction_that_holds_no_rows_in_memory(tmp_path):
+    """Extraction from half a million rows is timed, and takes less memory than their text would beside the program."""
+    done = run("mimic3_size", "--factors", "0.0015", "--tables", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads(done.stdout)["sizes"]
+    assert row["chartevents"] == 496_069
+    assert row["seconds"] > 0
+    assert row["peak_memory_gib"] < 0.4
+    assert row["peak_disk_gib"] < 0.05
+    assert run("mimic3_size", "--factors", "many").stderr.startswith("error: --factors 'many' are no numbers by commas")
