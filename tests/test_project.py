@@ -192,6 +192,7 @@ def test_data_dvc_is_what_extract_synthetic_writes(tmp_path):
         "nfiles": len(paths),
         "hash": "md5",
         "path": "data",
+        "cache": False,  # DVC keeps no copy of records
     }
 
 
