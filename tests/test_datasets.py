@@ -74,6 +74,21 @@ def test_options_that_do_not_go_together(words, told):
     assert result.stderr.count("\n") == 1
 
 
+def test_a_wrong_place_is_told_before_anything_is_read(tmp_path):
+    """A folder with other files is refused as the output before the tables are looked at."""
+    (tmp_path / "thesis.txt").write_text("mine")
+    result = CliRunner().invoke(app, ["extract", "mimic3", "--raw", "no/such", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    told = f"error: {tmp_path} holds other files (thesis.txt); choose an empty or a new folder with --out\n"
+    assert result.stderr == told
+
+
+def test_variables_without_a_value_are_told(marked):
+    """Where no stay has any value of some variables, the command says how many, because a table may be cut short."""
+    _, said = marked
+    assert "87 of the variables were never observed (systolic_pressure_invasive, " in said[1]
+
+
 def test_heads_grow_with_the_variables():
     """Recurrent heads read 89 variables where the cohort has them; perceptrons read the hidden representation alone."""
     counts = {

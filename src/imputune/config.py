@@ -49,7 +49,7 @@ class Synthetic(_Section):
 class Mimic3(_Section):
     """Which ICU stays `imputune extract mimic3` takes; see `imputune.data.mimic3.stays`."""
 
-    minimum_age: Annotated[int, Field(ge=0)]
+    minimum_age: Annotated[int, Field(ge=0, le=89)]
     minimum_hours: Annotated[int, Field(ge=48)]
     transfers: Literal["keep", "leave_out"]
     memory_gib: Annotated[float, Field(ge=0.25)]

@@ -168,9 +168,7 @@ def test_repeated_key(tmp_path: Path) -> None:
     """A table that names a stay twice would count it twice, and is refused."""
     doubled = tables()
     doubled["ICUSTAYS"].append(doubled["ICUSTAYS"][0])
-    with pytest.raises(
-        UserError, match=r"ICUSTAYS.csv.gz has a ICUSTAY_ID more than once, or a row without: fetch it again"
-    ):
+    with pytest.raises(UserError, match=r"ICUSTAYS.csv.gz repeats a ICUSTAY_ID, or has a row without: fetch it again"):
         extract(write(tmp_path / "raw", doubled), tmp_path)
 
 
@@ -219,6 +217,9 @@ def test_another_extraction_and_what_a_killed_one_left(tmp_path: Path) -> None:
     with FileLock(scratch / "lock"), pytest.raises(UserError, match="another `imputune extract mimic3` writes to"):
         extract(raw, tmp_path / "data")
     assert (scratch / "events.duckdb").is_file()
+    with pytest.raises(UserError, match="is no folder"):
+        extract(tmp_path / "no", tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
     assert len(extract(raw, tmp_path / "data").died_N) == 3
     assert list((tmp_path / "data").iterdir()) == []
 
@@ -304,7 +305,7 @@ def test_bad_tables_leave_an_earlier_cohort(earlier: tuple[Path, str]) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     path.write_bytes(whole)
     params = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(params.replace("minimum_age: 18", "minimum_age: 400"))
+    (project / "params.yaml").write_text(params.replace("minimum_hours: 48", "minimum_hours: 4800"))
     done = subprocess.run([*COMMAND, "raw"], cwd=project, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "none of the 10 ICU stays is left" in done.stderr

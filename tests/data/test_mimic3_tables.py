@@ -34,8 +34,8 @@ def test_all_that_is_missing_is_named_at_once(tmp_path):
     content["PATIENTS"] = [{key: value for key, value in row.items() if key != "DOB"} for row in content["PATIENTS"]]
     raw = write(tmp_path / "raw", content)
     assert message(raw, tmp_path / "data") == (
-        f"{raw} lacks table D_LABITEMS; table CHARTEVENTS; DOB in PATIENTS.csv.gz; FIRST_WARDID, INTIME in "
-        "ICUSTAYS.csv.gz: put MIMIC-III v1.4's tables there, as .csv or .csv.gz"
+        f"{raw} lacks table D_LABITEMS; table CHARTEVENTS; column DOB in PATIENTS.csv.gz; column FIRST_WARDID, "
+        "INTIME in ICUSTAYS.csv.gz: put MIMIC-III v1.4's tables there, as .csv or .csv.gz"
     )
 
 
@@ -64,8 +64,15 @@ def test_mimic_4(tmp_path):
     content["PATIENTS"] = [{"subject_id": 1, "gender": "F", "anchor_age": 50, "anchor_year": 2150}]
     raw = write(tmp_path / "raw", content)
     assert message(raw, tmp_path / "data") == (
-        f"{raw} holds MIMIC-IV's tables (stay_id, anchor_age): imputune reads MIMIC-III v1.4"
+        f"{raw} holds MIMIC-IV's tables (stay_id, anchor_age): point --raw at MIMIC-III v1.4's"
     )
+
+
+def test_mimic_4_as_it_is_given_out(tmp_path):
+    """MIMIC-IV's folders hosp/ and icu/ are recognised too."""
+    (tmp_path / "raw/hosp").mkdir(parents=True)
+    (tmp_path / "raw/icu").mkdir()
+    assert "holds MIMIC-IV's tables" in message(tmp_path / "raw", tmp_path / "data")
 
 
 def test_two_files_of_one_table(tmp_path):
@@ -100,7 +107,7 @@ def test_truncated_gz(tmp_path, name, kept):
     whole = path.read_bytes()
     path.write_bytes(whole[: min(int(len(whole) * kept), len(whole) - 4)])
     told = message(raw, tmp_path / "data")
-    assert re.fullmatch(rf"{path} (is truncated or damaged|has no header line of column names): fetch it again.*", told)
+    assert re.fullmatch(rf"{path} is truncated or damaged(, or no gzip file)?: fetch it again.*", told)
 
 
 def test_cut_at_the_end_of_a_line(tmp_path):
@@ -121,7 +128,7 @@ def test_damaged_gz(tmp_path):
     path.write_bytes(bytes(content))
     assert message(raw, tmp_path / "data").startswith(f"{path} is truncated or damaged")
     path.write_bytes(b"no gzip at all")
-    assert message(raw, tmp_path / "data").startswith(f"{path} has no header line")
+    assert message(raw, tmp_path / "data").startswith(f"{path} is truncated or damaged, or no gzip file")
 
 
 def corrupted(name: str, column: str, value: object) -> dict[str, list[Row]]:

@@ -10,7 +10,7 @@ import typer
 
 from imputune.cli.app import AsJson, app
 from imputune.console import print_table
-from imputune.data.cohort import Cohort, describe, read_cohort, write_cohort
+from imputune.data.cohort import Cohort, check_target, describe, read_cohort, write_cohort
 from imputune.datasets import Place, datasets
 from imputune.params import add_budget, find_root, use_dataset
 
@@ -25,6 +25,8 @@ def _command(function: Callable[..., Cohort | None]) -> Callable[..., None]:
 
     def run(out: Path | None = None, **options: Any) -> None:
         place = Place(out)
+        if out is not None:
+            check_target(out)  # before what may take minutes
         if (cohort := function(place, **options)) is not None:
             _store(cohort, place)
 
@@ -81,4 +83,4 @@ def _shown(fact: Any) -> str:
 
 
 def _counted(exclusions: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in exclusions.items())
+    return ", ".join(f"{count} {reason}" for reason, count in exclusions.items() if count)

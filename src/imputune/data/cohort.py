@@ -120,12 +120,17 @@ def write_cohort(cohort: Cohort, folder: Path) -> None:
     The files are written to a temporary folder beside `folder`, which then takes its place. Raises UserError
     when the disk refuses (an earlier cohort in `folder` stays as it was) or when `folder` holds other files.
     """
+    check_target(folder)
+    with replacing_folder(folder) as fresh:
+        _write_files(cohort, fresh)
+
+
+def check_target(folder: Path) -> None:
+    """Raise UserError where no cohort may be written: a file stands there, or a folder with other files."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; choose a folder with --out")
     if folder.is_dir() and (other := sorted({path.name for path in folder.iterdir()} - set(FILES))):
         raise UserError(f"{folder} holds other files ({other[0]}); choose an empty or a new folder with --out")
-    with replacing_folder(folder) as fresh:
-        _write_files(cohort, fresh)
 
 
 def read_cohort(folder: Path) -> Cohort:

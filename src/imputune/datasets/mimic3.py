@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from imputune.console import print_table, tell, watched_files
@@ -16,7 +17,9 @@ from imputune.errors import UserError
 
 def extract(
     place: Place,
-    raw: Annotated[Path | None, typer.Option(help="Folder with the tables as .csv or .csv.gz.")] = None,
+    raw: Annotated[
+        Path | None, typer.Option(help="Folder with the tables as .csv or .csv.gz; needed but for --list-variables.")
+    ] = None,
     list_variables: Annotated[
         bool, typer.Option("--list-variables", help="Show the 89 variables, read nothing.")
     ] = False,
@@ -35,6 +38,12 @@ def extract(
         cohort = extract_mimic3(raw, params.mimic3, place.data(), params.workers, watch)
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in cohort.source["rows_dropped"].items() if count)
     tell(f"{cohort.source['rows_in_the_stays_hours']:,} rows in the stays' hours; dropped: {dropped or 'none'}")
+    seen_D = np.asarray(cohort.observed_NTD.any(axis=(0, 1)))
+    unseen = [name for name, seen in zip(cohort.variable_names, seen_D, strict=True) if not seen]
+    if unseen:
+        tell(
+            f"{len(unseen)} of the variables were never observed ({', '.join(unseen[:3])}, ...): are the tables whole?"
+        )
     tell(
         f"{cohort.source['stays_read']:,} ICU stays read, {len(cohort.died_N):,} kept; the paper's extract has "
         f"{PAPER_STAYS:,}, by rules that are not published"

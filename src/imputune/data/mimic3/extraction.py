@@ -41,8 +41,8 @@ def extract_mimic3(raw: Path, rules: Mimic3, home: Path, threads: int, watch: Wa
 
     Sources: Johnson et al. 2016 (MIMIC-III); Harutyunyan et al. 2019 and Purushotham et al. 2018 (cohort, variables).
     """
-    tables = find_tables(raw)
-    with _scratch(home) as scratch:
+    with _scratch(home) as scratch:  # first, so that even a call that fails removes what a killed one left
+        tables = find_tables(raw)
         _check_space(scratch, tables)
         with _database(scratch, rules, threads) as database:
             return _extract(database, tables, rules, watch)

@@ -30,7 +30,7 @@ def choose_stays(
         run_over(database, tables[name], f"CREATE TEMP TABLE {name} AS {tables[name].select()}", unwatched)
         rows, keys = database.execute(f"SELECT count(*), count(DISTINCT {key}) FROM {name}").fetchall()[0]
         if rows != keys:
-            raise UserError(f"{tables[name].path} has a {key.upper()} more than once, or a row without: fetch it again")
+            raise UserError(f"{tables[name].path} repeats a {key.upper()}, or has a row without: fetch it again")
     conditions = _conditions(rules)
     first_broken = " ".join(f"WHEN {broken} THEN {rule}" for rule, broken in enumerate(conditions.values()))
     database.execute(f"""

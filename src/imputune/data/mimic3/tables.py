@@ -92,6 +92,7 @@ def find_tables(raw: Path) -> dict[str, RawTable]:
     """
     if not raw.is_dir():
         raise UserError(f"{raw} is no folder: point --raw at the folder with MIMIC-III's .csv or .csv.gz tables")
+    is_mimic4 = (raw / "hosp").is_dir() and (raw / "icu").is_dir()
     found: dict[str, list[Path]] = {}
     for path in sorted(raw.iterdir()):
         if (match := re.fullmatch(r"(\w+)\.csv(\.gz)?", path.name.lower())) and path.is_file():
@@ -101,12 +102,12 @@ def find_tables(raw: Path) -> dict[str, RawTable]:
             raise UserError(f"{raw} holds {' and '.join(path.name for path in paths)}: keep one of them")
     tables = {name: RawTable(name, found[name][0], _header(found[name][0])) for name in NEEDED if name in found}
     columns = {name: {column.lower() for column in table.columns} for name, table in tables.items()}
-    if "stay_id" in columns.get("icustays", ()) or "anchor_age" in columns.get("patients", ()):
-        raise UserError(f"{raw} holds MIMIC-IV's tables (stay_id, anchor_age): imputune reads MIMIC-III v1.4")
+    if is_mimic4 or "stay_id" in columns.get("icustays", ()) or "anchor_age" in columns.get("patients", ()):
+        raise UserError(f"{raw} holds MIMIC-IV's tables (stay_id, anchor_age): point --raw at MIMIC-III v1.4's")
     missing = [f"table {name.upper()}" for name in NEEDED if name not in tables]
     for name, there in columns.items():
         if absent := [column.upper() for column in NEEDED[name] if column not in there]:
-            missing.append(f"{', '.join(absent)} in {tables[name].path.name}")
+            missing.append(f"column {', '.join(absent)} in {tables[name].path.name}")
     if missing:
         raise UserError(f"{raw} lacks {'; '.join(missing)}: put MIMIC-III v1.4's tables there, as .csv or .csv.gz")
     return tables
@@ -116,7 +117,9 @@ def _header(path: Path) -> tuple[str, ...]:
     try:
         with _opened(path) as rows:
             line = rows.readline(_CHUNK_BYTES).decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError):
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise UserError(f"{path} is truncated or damaged, or no gzip file: fetch it again") from None
+    except (OSError, UnicodeDecodeError):
         line = ""
     columns = next(csv.reader([line]), [])
     if not columns or not all(re.fullmatch(r"\w+", column) for column in columns):
