@@ -109,6 +109,7 @@ def tables() -> dict[str, list[Row]]:
             chart("01 09:59:59", 211, 55),  # before the stay
             chart("03 09:59:59", 211, 66),  # its last second
             chart("03 10:00:00", 211, 99),  # after the 48 hours
+            chart("03 10:00:00", 646, 97),
             chart("01 13:00:00", 211, "Other/Remarks"),
             chart("01 14:00:00", 211, 900),  # out of the accepted range
             chart("01 15:00:00", 211, 77, ERROR=1),
@@ -153,7 +154,13 @@ def tables() -> dict[str, list[Row]]:
             CV | {"ITEMID": 30120, "CHARTTIME": "2150-03-01 11:00:00", "AMOUNT": "", "AMOUNTUOM": "", "RATE": 0.1},
         ],
         "INPUTEVENTS_MV": [
-            MV | {"STARTTIME": "2150-03-31 23:30:30", "ENDTIME": april + "00:30:30", "AMOUNT": 90},  # before the stay
+            MV
+            | {
+                "STARTTIME": "2150-03-31 23:30:30",
+                "ENDTIME": april + "00:30:30",
+                "ITEMID": 225168,
+                "AMOUNT": 90,
+            },  # before the stay
             # 100 mL an hour for 2.5 hours, the first half hour of which lies before the stay
             MV | {"STARTTIME": april + "00:00:30", "ENDTIME": april + "02:30:30", "AMOUNT": 250},
             MV | {"STARTTIME": april + "02:00:30", "ENDTIME": april + "02:30:30", "AMOUNT": 40},

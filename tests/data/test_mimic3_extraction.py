@@ -78,6 +78,7 @@ def test_hourly_means_by_value(cohort: Cohort) -> None:
     assert observed(cohort, 0, "heart_rate") == {0: 85, 1: 85, 6: 71, 8: 73, 47: 66}
     assert observed(cohort, 1, "heart_rate") == {0: 75}
     assert observed(cohort, 2, "heart_rate") == {0: 60}
+    assert [observed(cohort, stay, "oxygen_saturation") for stay in range(3)] == [{}, {}, {}]
 
 
 def test_units_by_value(cohort: Cohort) -> None:
@@ -102,6 +103,7 @@ def test_infusions_are_divided_over_their_hours(cohort: Cohort) -> None:
     """Each hour has its share of an infusion, whatever ran outside the 48 hours; orders of equal amounts are two."""
     assert observed(cohort, 1, "sodium_chloride") == {0: 100, 1: 180, 5: 30, 47: 30}
     assert observed(cohort, 0, "sodium_chloride") == {0: 100, 2: 40}
+    assert observed(cohort, 1, "packed_red_cells") == {}
 
 
 def test_dropped_rows_are_counted(cohort: Cohort) -> None:
