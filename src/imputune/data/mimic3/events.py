@@ -14,7 +14,7 @@ from imputune.data.cohort import HOURS
 from imputune.data.mimic3.tables import NEEDED, RawTable, run_over
 from imputune.data.mimic3.variables import EVENT_TABLES, FACTOR_AND_SHIFT, VARIABLES
 from imputune.errors import UserError
-from imputune.files import Watch
+from imputune.files import Watch, unwatched
 
 MILLIONTHS = 1_000_000
 STAYS_AT_ONCE = 500
@@ -26,10 +26,7 @@ FAULTS = {
     5: "ending before they begin, or without an end",
 }
 UNITS = {"mL": {"ml": 1.0, "l": 1000.0}, "mg": {"mg": 1.0, "mcg": 0.001, "g": 1000.0, "grams": 1000.0}}
-"""What one of a recorded unit is in the variable's; amounts without a unit are taken to be in the variable's.
-
-The accepted range is of what a row gives, an infusion as a whole: an hour's sum may be higher.
-"""
+"""What one of a recorded unit is in the variable's; amounts without a unit are taken to be in the variable's."""
 # Of each table: its value, its unit ("" where one item has one unit), and what marks a row as void.
 _VALUE = {
     "chartevents": ("valuenum", "", "error = 1"),
@@ -40,7 +37,7 @@ _VALUE = {
 }
 
 
-def check_items(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable], watch: Watch) -> None:
+def check_items(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable]) -> None:
     """Make the tables `items` and `units` of variables.csv, and look each item up in D_ITEMS or D_LABITEMS.
 
     Raises UserError when items are missing there: the tables are another database's, or incomplete.
@@ -62,7 +59,7 @@ def check_items(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable]
     units = [(unit, recorded, factor) for unit, factors in UNITS.items() for recorded, factor in factors.items()]
     database.executemany("INSERT INTO units VALUES (?, ?, ?)", units)
     for name in ("d_items", "d_labitems"):
-        run_over(database, tables[name], f"CREATE TEMP TABLE {name} AS {tables[name].select()}", watch)
+        run_over(database, tables[name], f"CREATE TEMP TABLE {name} AS {tables[name].select()}", unwatched)
     missing = database.execute("""
         SELECT itemid FROM items ANTI JOIN (
             SELECT itemid, lower(linksto) AS source FROM d_items UNION ALL SELECT itemid, 'labevents' FROM d_labitems

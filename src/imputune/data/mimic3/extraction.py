@@ -49,7 +49,7 @@ def extract_mimic3(raw: Path, rules: Mimic3, home: Path, threads: int, watch: Wa
 
 
 def _extract(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable], rules: Mimic3, watch: Watch) -> Cohort:
-    check_items(database, tables, unwatched)
+    check_items(database, tables)
     all_stays, left_out = choose_stays(database, tables, rules)
     stays = database.execute("SELECT * FROM stays ORDER BY stay").df()
     if not len(stays):

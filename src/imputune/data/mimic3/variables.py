@@ -34,7 +34,8 @@ class Item:
 class ClinicalVariable:
     """A variable: its unit, how the values of an hour are combined, and the range (in its unit) that is accepted.
 
-    combined: `mean`; `sum`, for amounts that go in or out; `last`, for scores and measures of the body.
+    combined: `mean`; `sum`, for amounts that go in or out; `last`, for scores and measures of the body. The range is of
+    what a row gives, an infusion as a whole: an hour's sum may be higher.
     """
 
     name: str
