@@ -9,9 +9,10 @@ import yaml
 PACKAGE = Path(__file__).parents[1] / "src" / "imputune"
 # From the ground up. A file imports from its own floor and those below.
 FLOORS = (
-    {"__init__", "errors", "config", "params", "cells", "files"},
+    {"__init__", "errors", "config", "params", "catalogue", "cells", "files"},
     {"data"},
     {"models"},
+    {"imputers"},
     {"evaluation"},
     {"training"},
     {"tracking"},

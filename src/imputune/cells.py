@@ -1,13 +1,15 @@
-"""Cells of the comparison: which head is fine-tuned on what, and how; which combinations exist."""
+"""Cells of the comparison: which head is fine-tuned on which imputer, and how; which combinations exist."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, cast, get_args
 
+from imputune.catalogue import IMPUTERS, PRETRAINED, known_imputer
 from imputune.config import (
     Grid,
     Head,
+    ImputerName,
     Input,
     MlpHead,
     MlpInput,
@@ -27,17 +29,25 @@ PARTS = ("head", "mode", "input", "schedule")
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the comparison: a head, the imputer's mode, what the head reads, the learning-rate schedule."""
+    """One cell of the comparison: a head, its imputer and that one's mode, what the head reads, the rates' schedule."""
 
     head: Head
     mode: Mode
     input: Input
     schedule: ScheduleName
+    imputer: ImputerName = PRETRAINED
+
+    @classmethod
+    def of(cls, parts: Sequence[str], imputer: ImputerName) -> "Cell":
+        """Return the cell of four words, in the order of PARTS."""
+        head, mode, input, schedule = cast(Any, parts)
+        return cls(head, mode, input, schedule, imputer)
 
     @property
     def name(self) -> str:
-        """The cell's name in artifacts, tables and run names."""
-        return "-".join(self.tags().values())
+        """The cell's name in artifacts, tables and run names; that of an imputer other than CSAI stands before it."""
+        own = [getattr(self, part) for part in PARTS]
+        return "-".join(own if self.imputer == PRETRAINED else [self.imputer, *own])
 
     @property
     def is_neural(self) -> bool:
@@ -47,11 +57,11 @@ class Cell:
     @property
     def frozen(self) -> "Cell":
         """The cell whose head unfrozen training starts from: the same but for the mode."""
-        return Cell(self.head, "frozen", self.input, self.schedule)
+        return replace(self, mode="frozen")
 
     def tags(self) -> dict[str, str]:
-        """Return head, mode, input and schedule as text."""
-        return {part: getattr(self, part) for part in PARTS}
+        """Return head, mode, input, schedule and imputer as text."""
+        return {part: getattr(self, part) for part in (*PARTS, "imputer")}
 
 
 @dataclass(frozen=True)
@@ -63,9 +73,16 @@ class Family:
     input: tuple[str, ...]
     schedule: tuple[str, ...]
 
-    def cells(self) -> list[Cell]:
+    def cells(self, imputer: ImputerName = PRETRAINED) -> list[Cell]:
         """Return every cell of the family."""
-        return [Cell(*cast(Any, parts)) for parts in product(self.head, self.mode, self.input, self.schedule)]
+        parts = product(self.head, self.mode, self.input, self.schedule)
+        return [Cell.of(each, imputer) for each in parts]
+
+    @property
+    def usual(self) -> dict[str, str]:
+        """What a cell of the family has where nothing is said: frozen; its first input; plateau, or none."""
+        schedule = "plateau" if "plateau" in self.schedule else self.schedule[0]
+        return {"mode": self.mode[0], "input": self.input[0], "schedule": schedule}
 
 
 FAMILIES = (
@@ -73,48 +90,88 @@ FAMILIES = (
     Family(get_args(RecurrentHead), get_args(Mode), get_args(RecurrentInput), get_args(NeuralSchedule)),
     Family(get_args(ShallowHead), ("frozen",), get_args(ShallowInput), get_args(ShallowSchedule)),
 )
-FAMILY_OF = {head: family for family in FAMILIES for head in family.head}
+HEADS = tuple(head for family in FAMILIES for head in family.head)
 PROTOCOL = tuple(cell for family in FAMILIES for cell in family.cells())
 WORDS = {part: tuple(dict.fromkeys(word for family in FAMILIES for word in getattr(family, part))) for part in PARTS}
 
 
-def make_cell(head: str, mode: str | None = None, input: str | None = None, schedule: str | None = None) -> Cell:
-    """Return a cell; what is None or "" takes the head's default (frozen; its first input; plateau, or none).
+def families_of(imputer: ImputerName) -> tuple[Family, ...]:
+    """Return the families of an imputer's cells.
+
+    CSAI and its controls have the paper's protocol. The others are read frozen; from one without a hidden state a
+    perceptron reads the imputed series instead.
+    """
+    if IMPUTERS[imputer].family == "csai":
+        return FAMILIES
+    hidden = IMPUTERS[imputer].hidden
+    inputs = (
+        get_args(MlpInput) if hidden else ("imputed",),
+        get_args(RecurrentInput) if hidden else ("imputed",),
+        ("imputed", "hidden") if hidden else ("imputed",),
+    )
+    return tuple(
+        Family(family.head, ("frozen",), reads, family.schedule) for family, reads in zip(FAMILIES, inputs, strict=True)
+    )
+
+
+def make_cell(
+    head: str,
+    mode: str | None = None,
+    input: str | None = None,
+    schedule: str | None = None,
+    imputer: str = PRETRAINED,
+) -> Cell:
+    """Return a cell; what is None or "" takes the head's usual (frozen; its first input; plateau, or none).
 
     Raises UserError for an unknown word (with the near miss) and for a combination that does not exist (with those
     that do).
     """
-    family = FAMILY_OF[_known("head", head)]
-    schedules = family.schedule
-    default = {"mode": "frozen", "input": family.input[0], "schedule": "plateau" if len(schedules) > 1 else "none"}
+    known = known_imputer(imputer or PRETRAINED)
+    family = _family(known, _known("head", head))
     given = {"mode": mode, "input": input, "schedule": schedule}
-    chosen = {part: _known(part, word) if word else default[part] for part, word in given.items()}
+    chosen = {part: _known(part, word) if word else family.usual[part] for part, word in given.items()}
     for part, word in chosen.items():
         if word not in getattr(family, part):
-            raise UserError(f"{head} has no {part} {word!r}: {_existing(family)}")
-    return Cell(*cast(Any, (head, *chosen.values())))
+            on = "" if known == PRETRAINED else f" on {known}"
+            raise UserError(f"{head}{on} has no {part} {word!r}: {_existing(family)}")
+    return Cell.of((head, *chosen.values()), known)
 
 
-def choose_cells(wanted: Mapping[str, Sequence[str]]) -> list[Cell]:
+def choose_cells(wanted: Mapping[str, Sequence[str]], imputers: Sequence[str] = ()) -> list[Cell]:
     """Return the protocol's cells whose parts are among the wanted words; a part without words takes any.
 
-    Raises UserError for an unknown word, and for one that no cell has together with the words of the other parts.
+    With `imputers`, the cells of those instead; there mode, input and schedule without words take each head's usual, so
+    that one cell stands for an imputer and a head. Raises UserError for an unknown word, and for one that no cell has
+    together with the words of the other parts.
     """
     for part, words in wanted.items():
         for word in words:
             _known(part, word)
+    families = [
+        (name, family) for name in map(known_imputer, imputers or (PRETRAINED,)) for family in families_of(name)
+    ]
+    asked = {part: tuple(wanted.get(part) or ()) for part in PARTS}
     cells = [
-        cell for cell in PROTOCOL if all(not words or getattr(cell, part) in words for part, words in wanted.items())
+        cell
+        for name, family in families
+        for cell in family.cells(name)
+        if all(
+            getattr(cell, part) in words
+            if words
+            else not imputers or getattr(cell, part) == family.usual.get(part, cell.head)
+            for part, words in asked.items()
+        )
     ]
     unmatched = [
-        word for part, words in wanted.items() for word in words if word not in {getattr(cell, part) for cell in cells}
+        word for part, words in asked.items() for word in words if word not in {getattr(cell, part) for cell in cells}
     ]
     if unmatched:
-        asked = ", ".join(f"{part} {' or '.join(words)}" for part, words in wanted.items() if words)
-        heads = wanted.get("head") or FAMILY_OF
-        families = dict.fromkeys(FAMILY_OF[head] for head in heads)
-        what = f"no cell with {asked} has {' or '.join(unmatched)}" if cells else f"no cell has {asked}"
-        raise UserError(f"{what}: {'; '.join(map(_existing, families))}")
+        said = ", ".join(f"{part} {' or '.join(words)}" for part, words in asked.items() if words)
+        told = dict.fromkeys(
+            _existing(family) for _, family in families if {*family.head} & {*(asked["head"] or HEADS)}
+        )
+        what = f"no cell with {said} has {' or '.join(unmatched)}" if cells else f"no cell has {said}"
+        raise UserError(f"{what}: {'; '.join(told)}")
     return cells
 
 
@@ -132,6 +189,10 @@ def in_order(cells: Iterable[Cell]) -> list[Cell]:
     """Return cells in the protocol's order, each once."""
     wanted = set(cells)
     return [cell for cell in PROTOCOL if cell in wanted]
+
+
+def _family(imputer: ImputerName, head: str) -> Family:
+    return next(family for family in families_of(imputer) if head in family.head)
 
 
 def _known(part: str, word: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from imputune.catalogue import PRETRAINED
 from imputune.cells import PARTS, PROTOCOL
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.folds import folds_hash
@@ -51,7 +52,7 @@ def run_compare(project: Project) -> Comparison:
     pretrained yet.
     """
     remedy = f"run `imputune pretrain {project.dataset}` (or `dvc repro`) first"
-    imputer = read_result(project.imputer_folder, remedy)
+    imputer = read_result(project.imputer_folder(), remedy)
     digest = cohort_hash(project.cohort_folder)
     if imputer["cohort_hash"] != digest:
         again = f"run `imputune folds {project.dataset}`, then `imputune pretrain {project.dataset}` (or `dvc repro`)"
@@ -96,6 +97,8 @@ def _outputs(project: Project, imputer: Mapping[str, Any]) -> tuple[dict[Key, di
     ours = {name: imputer[name] for name in ORIGIN if name != "imputer_run_id"} | {"imputer_run_id": imputer["run_id"]}
     for folder in sorted(path.parent for path in project.cells_folder.glob(f"[!.]*/{RESULT}")):
         result = read_result(folder, f"delete {folder}, or fine-tune that cell again")
+        if result["cell"]["imputer"] != PRETRAINED:
+            continue  # a cell of the matrix
         if differing := differences(result, ours):
             words = " and ".join(ORIGIN[name] for name in differing)
             notes.append(f"{folder.name} in artifacts is of other {words}, and was left out")
@@ -129,7 +132,7 @@ def _add_other_runs(
     left_out = 0
     for run in runs:
         key = tuple(run.tags[f"imputune.{part}"] for part in PARTS)
-        if key in rows:
+        if key in rows or run.tags.get("imputune.imputer", PRETRAINED) != PRETRAINED:
             continue
         ours = (imputer["cohort_hash"], imputer["run_id"], len(imputer["folds"]))
         theirs = (run.tags["imputune.cohort_hash"], run.tags["imputune.imputer_run"], len(run.folds))

@@ -6,6 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from imputune.errors import UserError, near_miss
 
+CsaiName = Literal["csai", "csai_untrained", "csai_shuffled"]
+PlainName = Literal["mean", "locf", "linear"]
+PypotsName = Literal["brits", "grud", "mrnn", "saits", "csdi", "usgan", "gpvae"]
+ImputerName = Literal[CsaiName, PlainName, PypotsName]
 Mode = Literal["frozen", "unfrozen"]
 MlpHead = Literal["mlp2", "mlp5"]
 RecurrentHead = Literal["lstm", "gru"]

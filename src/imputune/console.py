@@ -45,7 +45,8 @@ class _Watched:
 
     def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
         self.inner.fold_finished(fold, metrics)
-        bar = self.bars[fold]
+        if (bar := self.bars.get(fold)) is None:
+            return  # nothing was trained
         self.progress.update(bar, total=self.progress.tasks[bar].completed)
 
 

@@ -1,21 +1,21 @@
 """Fine-tuning of any number of cells, fold by fold over the cores, tracked, and resumed where it was interrupted."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
-from filelock import FileLock, Timeout
-
+from imputune.catalogue import PRETRAINED
 from imputune.cells import Cell
+from imputune.config import ImputerName
 from imputune.errors import UserError
 from imputune.estimate import TimeLeft
 from imputune.files import sweep
 from imputune.plan import CellResult, Request, Source, Work, made_from
-from imputune.project import Project, track, track_training
-from imputune.stages import log_curves, log_summary, register
+from imputune.project import Divided, Project, only_one, read_divided, track, track_training
+from imputune.stages import log_curves, log_summary, register, retell
 from imputune.tracking.interrupted import end_interrupted
 from imputune.training.baselines import baseline_fold
 from imputune.training.checkpoints import Checkpoints, read_run_id, write_run_id
-from imputune.training.finetune import FinetuneJob, build_classifier, finetune_fold
+from imputune.training.finetune import FinetuneJob, build_classifier, finetune_fold, new_head
 from imputune.training.outputs import TrainedFold, read_fold, write_stage
 from imputune.training.parallel import Task, run_tasks
 from imputune.training.recorder import Recorder, Unheard
@@ -34,16 +34,17 @@ def run_grid(project: Project, request: Request, tell: Tell, as_one: bool = True
     Raises UserError when no imputer was pretrained, it was trained on other variables, data or folds, a fold does not
     exist, or another command is fine-tuning the dataset.
     """
-    source = Source.read(project)
+    data = read_divided(project)
+    imputers = dict.fromkeys(cell.imputer for cell in request.cells)
+    sources = {imputer: Source.read(project, data, imputer) for imputer in imputers}
     for number in request.folds or ():
-        if number not in source.folds:
-            raise UserError(f"there is no fold {number}: choose from {', '.join(map(str, source.folds))}")
-    project.unfinished_folder.mkdir(parents=True, exist_ok=True)
-    with _alone(project), ExitStack() as stack:
+        if number not in data.numbers:
+            raise UserError(f"there is no fold {number}: choose from {', '.join(map(str, data.numbers))}")
+    with only_one(project.unfinished_folder / LOCK, f"fine-tuning {project.dataset}"), ExitStack() as stack:
         for folder in (project.unfinished_folder, project.cells_folder, project.overfit_folder):
             sweep(folder)
-        parent = _track_command(source, request, stack) if as_one else None
-        grid = _Grid(source, request, tell, parent, stack)
+        parent = _track_command(project, data, request, stack) if as_one else None
+        grid = _Grid(project, data, sources, request, tell, parent, stack)
         grid.run()
     return [work.result for work in grid.works]
 
@@ -51,10 +52,19 @@ def run_grid(project: Project, request: Request, tell: Tell, as_one: bool = True
 class _Grid:
     """The cells of one command."""
 
-    def __init__(self, source: Source, request: Request, tell: Tell, parent: str | None, stack: ExitStack) -> None:
-        self.source, self.project = source, source.project
+    def __init__(
+        self,
+        project: Project,
+        data: Divided,
+        sources: Mapping[ImputerName, Source],
+        request: Request,
+        tell: Tell,
+        parent: str | None,
+        stack: ExitStack,
+    ) -> None:
+        self.project, self.data, self.sources = project, data, sources
         self.request, self.tell, self.parent, self.stack = request, tell, parent, stack
-        self.complete = set(source.folds)
+        self.complete = set(data.numbers)
         if not request.early_stopping and request.folds:
             self.complete = set(request.folds)
         cells = sorted(request.cells, key=lambda cell: cell.mode != "frozen")  # whose heads unfrozen ones start from
@@ -85,12 +95,13 @@ class _Grid:
 
     def _open(self, cell: Cell) -> Work:
         """Look up what there is of a cell: its output, or folds of an interrupted try."""
-        about = self.source.expected(cell)
+        source = self.sources[cell.imputer]
+        about = source.expected(cell)
         folder, name = self.project.cells_folder / cell.name, cell.name
         if not self.request.early_stopping:
             about, folder = about | {"stage": "overfit"}, self.project.overfit_folder / cell.name
             name = f"{name}-overfit"
-        work = Work(cell, about, folder, sorted(self.request.folds or self.complete))
+        work = Work(cell, source, about, folder, sorted(self.request.folds or self.complete))
         checkpoints = Checkpoints(self.project.unfinished_folder / name, about)
         interrupted = checkpoints.run_id
         finished = interrupted is not None and end_interrupted(self.project.root, interrupted)
@@ -144,7 +155,7 @@ class _Grid:
         """Return the fold whose learning rate serves all folds of a cell, if there is one."""
         optuna = self.project.params.schedules.optuna
         first = cell.schedule == "optuna" and optuna.scope(cell.mode) == "first_fold"
-        return self.source.folds[0] if first else None
+        return self.data.numbers[0] if first else None
 
     def _task(self, work: Work, number: int) -> Task[TrainedFold]:
         self._start(work)
@@ -154,11 +165,11 @@ class _Grid:
             rate = work.results[searching].learning_rate
         assert work.checkpoints is not None
         job = FinetuneJob(
-            self.source.data.cohort,
-            next(fold for fold in self.source.data.folds if fold.number == number),
-            self.project.params,
+            self.data.cohort,
+            next(fold for fold in self.data.folds if fold.number == number),
+            work.source.project.params,
             work.cell,
-            self.source.imputers[number],
+            work.source.imputers[number],
             work.checkpoints.folder,
             rate,
             self._frozen_result(work, number),
@@ -177,7 +188,7 @@ class _Grid:
             if other.cell == frozen and other.checkpoints and fold in other.results and self.request.early_stopping:
                 return other.results[fold]
         folder = self.project.cells_folder / frozen.name
-        wanted = self.source.expected(frozen)
+        wanted = work.source.expected(frozen)
         return read_fold(folder, fold, "") if made_from(folder, wanted) else None
 
     def _start(self, work: Work) -> None:
@@ -185,19 +196,15 @@ class _Grid:
         if work.run is not None or not self.complete <= set(work.wanted) | set(work.results):
             return
         assert work.checkpoints is not None
-        tags = work.cell.tags() | {"imputer_run": self.source.imputer_run_id}
+        tags = work.cell.tags() | {"imputer_run": work.source.imputer_run_id}
         self.stack.enter_context(work.stack)
         run = work.stack.enter_context(
-            track_training(self.project, self.source.data, work.about["stage"], work.about, tags, self.parent)
+            track_training(work.source.project, self.data, work.about["stage"], work.about, tags, self.parent)
         )
         work.run, work.run_id = run, run.run_id
         work.checkpoints.run_id = run.run_id
         for result in work.results.values():
-            for epoch, metrics in enumerate(result.history):
-                run.epoch(result.fold, epoch, metrics)
-            for trial in result.trials:
-                run.trial_finished(result.fold, trial)
-            run.fold_finished(result.fold, result.final_metrics)
+            retell(run, result)
 
     def _fold_done(self, work: Work, result: TrainedFold) -> None:
         assert work.checkpoints is not None
@@ -214,31 +221,31 @@ class _Grid:
             return
         assert work.checkpoints is not None
         run, results = work.run, [work.results[fold] for fold in sorted(self.complete)]
-        counts = self._counts(work.cell)
+        counts = self._counts(work)
         run.log_metrics({name: count for name, count in counts.items() if count is not None})
         log_summary(run, work.about, results)
         if work.cell.is_neural:
             log_curves(run, results, "loss")
             log_curves(run, results, "auc")
         write_stage(work.folder, work.about | counts | {"run_id": run.run_id}, results)
-        if work.cell.is_neural and self.request.early_stopping:
-            register(run, self.project, self.source.data, results, work.cell, self.source.imputer_run_id)
+        if work.cell.is_neural and self.request.early_stopping and work.cell.imputer == PRETRAINED:
+            register(run, work.source.project, self.data, results, work.cell, work.source.imputer_run_id)
         work.stack.close()
         work.checkpoints.remove()
 
-    def _counts(self, cell: Cell) -> dict[str, int | None]:
+    def _counts(self, work: Work) -> dict[str, int | None]:
+        cell, params, shape = work.cell, work.source.project.params, self.data.cohort.values_NTD.shape
         if not cell.is_neural:
             return {"num_parameters": None, "trainable_parameters": None}
-        classifier = build_classifier(self.source.data.cohort.values_NTD.shape, self.project.params, cell)
-        return {
-            "num_parameters": sum(weight.numel() for weight in classifier.head.parameters()),
-            "trainable_parameters": sum(w.numel() for w in classifier.parameters() if w.requires_grad),
-        }
+        head = sum(weight.numel() for weight in new_head(shape, params, cell).parameters())
+        below = 0
+        if cell.mode == "unfrozen":
+            below = sum(weight.numel() for weight in build_classifier(shape, params, cell).imputer.parameters())
+        return {"num_parameters": head, "trainable_parameters": head + below}
 
 
-def _track_command(source: Source, request: Request, stack: ExitStack) -> str:
+def _track_command(project: Project, data: Divided, request: Request, stack: ExitStack) -> str:
     """Track the whole command, after the end of the run of one that was killed; return the run's id."""
-    project = source.project
     path = project.unfinished_folder / RUN
     if interrupted := read_run_id(path):
         end_interrupted(project.root, interrupted)
@@ -246,19 +253,7 @@ def _track_command(source: Source, request: Request, stack: ExitStack) -> str:
         "cells": str(len(request.cells)),
         "folds": "all" if request.folds is None else ",".join(map(str, request.folds)),
     }
-    run = stack.enter_context(track(project, source.data.origin.cohort_hash, "grid", settings, {}, folds=()))
+    run = stack.enter_context(track(project, data.origin.cohort_hash, "grid", settings, {}, folds=()))
     write_run_id(path, run.run_id)
     stack.callback(path.unlink)
     return run.run_id
-
-
-def _alone(project: Project) -> ExitStack:
-    """Hold the dataset's fine-tuning for this command; the system lets go of it when the process ends, however."""
-    stack = ExitStack()
-    try:
-        stack.enter_context(FileLock(project.unfinished_folder / LOCK, timeout=0))
-    except Timeout:
-        raise UserError(
-            f"another command is fine-tuning {project.dataset}: wait for its end, or end it; this one then goes on"
-        ) from None
-    return stack

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from imputune.catalogue import PRETRAINED, check_installed
 from imputune.cells import Cell
-from imputune.config import UNFROZEN_ALONE
+from imputune.config import UNFROZEN_ALONE, ImputerName
 from imputune.errors import UserError
-from imputune.project import IMPUTER_SECTIONS, Divided, Project, about, read_divided, settings_of
+from imputune.project import IMPUTER_SECTIONS, Divided, Project, about, settings_of
 from imputune.tracking.runs import TrackedRun
 from imputune.training.checkpoints import Checkpoints
 from imputune.training.outputs import (
@@ -47,9 +48,16 @@ class CellResult:
     run_id: str
 
 
+def pretrain_first(dataset: str, imputer: ImputerName) -> str:
+    """Return what to do where an imputer's output is missing."""
+    if imputer == PRETRAINED:
+        return f"run `imputune pretrain {dataset}` (or `dvc repro`) first"
+    return f"run `imputune pretrain {dataset} --imputer {imputer}` first"
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What cells are fine-tuned from: a project, its divided cohort, and the imputers in its artifacts by fold."""
+    """What cells are fine-tuned from: a project, its divided cohort, and an imputer in its artifacts, by fold."""
 
     project: Project
     data: Divided
@@ -57,22 +65,18 @@ class Source:
     imputers: dict[int, dict[str, torch.Tensor]]
 
     @classmethod
-    def read(cls, project: Project) -> "Source":
-        """Read everything, with the settings that the imputers were pretrained with.
+    def read(cls, project: Project, data: Divided, imputer: ImputerName) -> "Source":
+        """Read an imputer, with the settings that it was pretrained with.
 
-        Raises UserError when no imputer was pretrained, or it was trained on other variables, data or folds.
+        Raises UserError when it was not pretrained, was trained on other variables, data or folds, or its package is
+        not installed.
         """
-        data = read_divided(project)
-        remedy = f"run `imputune pretrain {project.dataset}` (or `dvc repro`) first"
-        imputer = read_result(project.imputer_folder, remedy)
-        data.origin.check(imputer, project.imputer_folder, remedy)
-        imputers = {fold.number: read_weights(project.imputer_folder, fold.number) for fold in data.folds}
-        return cls(project.with_imputer(imputer["params"]), data, imputer["run_id"], imputers)
-
-    @property
-    def folds(self) -> list[int]:
-        """The numbers of the folds."""
-        return [fold.number for fold in self.data.folds]
+        check_installed(imputer)
+        folder, remedy = project.imputer_folder(imputer), pretrain_first(project.dataset, imputer)
+        found = read_result(folder, remedy)
+        data.origin.check(found, folder, remedy)
+        weights = {fold.number: read_weights(folder, fold.number) for fold in data.folds}
+        return cls(project.with_imputer(found["params"]), data, found["run_id"], weights)
 
     def expected(self, cell: Cell) -> dict[str, Any]:
         """Return what the output of a cell says of what it was made from, where that is what there is now."""
@@ -106,12 +110,13 @@ def cell_settings(project: Project, cell: Cell) -> dict[str, Any]:
 
 @dataclass
 class Work:
-    """A cell on its way: what its output will say and where it goes, the folds wanted, and what is there of it.
+    """A cell on its way: what it is made from, what its output will say, the folds wanted, and what is there of it.
 
-    checkpoints: None for a cell that is done. stack: closes its run.
+    folder: where its output goes. checkpoints: None for a cell that is done. stack: closes its run.
     """
 
     cell: Cell
+    source: Source
     about: dict[str, Any]
     folder: Path
     wanted: list[int]

@@ -1,14 +1,18 @@
 """A project folder: where everything has its place, what is read of it, and how a command on it is tracked."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from imputune.config import Budget, Params
+from filelock import FileLock, Timeout
+
+from imputune.catalogue import PRETRAINED
+from imputune.config import Budget, ImputerName, Params
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.folds import Fold, folds_hash, read_folds
+from imputune.errors import UserError
 from imputune.params import read_params
 from imputune.tracking.runs import TrackedRun, tracked_run
 from imputune.training.device import choose_device
@@ -67,10 +71,9 @@ class Project:
         """Where the folds are written."""
         return self.root / "artifacts" / self.dataset / "folds.json"
 
-    @property
-    def imputer_folder(self) -> Path:
-        """Where pretraining leaves its output."""
-        return self.root / "artifacts" / self.dataset / "csai"
+    def imputer_folder(self, imputer: ImputerName = PRETRAINED) -> Path:
+        """Where the pretraining of an imputer leaves its output."""
+        return self.root / "artifacts" / self.dataset / imputer
 
     @property
     def cells_folder(self) -> Path:
@@ -100,6 +103,29 @@ class Divided:
     cohort: Cohort
     folds: list[Fold]
     origin: Origin
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the folds."""
+        return [fold.number for fold in self.folds]
+
+
+@contextmanager
+def only_one(path: Path, doing: str) -> Iterator[None]:
+    """Hold a lock file for the block; the system lets go of it when the process ends, however.
+
+    Raises UserError, saying what is being done, when another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another command is {doing}: wait for its end, or end it; this one then goes on") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_divided(project: Project) -> Divided:

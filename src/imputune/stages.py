@@ -6,7 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from imputune.catalogue import PRETRAINED, check_installed
 from imputune.cells import Cell
+from imputune.config import ImputerName
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.folds import Fold, draw_folds, write_folds
 from imputune.evaluation.figures import curves_figure
@@ -17,17 +19,21 @@ from imputune.project import (
     Project,
     Watch,
     about,
+    only_one,
     read_divided,
     settings_of,
     track,
     track_training,
 )
 from imputune.tracking.bundle import BundleAbout
+from imputune.tracking.interrupted import end_interrupted
 from imputune.tracking.registry import classifier_name, imputer_name, register_bundle, version_of_run
 from imputune.tracking.runs import TrackedRun
+from imputune.training.checkpoints import Checkpoints
+from imputune.training.imputers import csai_sizes
 from imputune.training.outputs import TrainedFold, write_stage
 from imputune.training.parallel import run_folds
-from imputune.training.pretrain import PretrainJob, csai_sizes, pretrain_fold
+from imputune.training.pretrain import PretrainJob, pretrain_fold
 
 
 def run_folds_stage(project: Project) -> list[Fold]:
@@ -42,25 +48,55 @@ def run_folds_stage(project: Project) -> list[Fold]:
     return folds
 
 
-def run_pretrain(project: Project, watch: Watch) -> dict[str, Any]:
-    """Pretrain CSAI on every fold, track it, register the imputers, write artifacts; return the result.
+def run_pretrain(project: Project, watch: Watch, imputer: ImputerName = PRETRAINED) -> dict[str, Any]:
+    """Pretrain an imputer on every fold, track it, write artifacts, register it if it is CSAI; return the result.
 
-    Raises UserError when the cohort or its folds are missing or do not belong together.
+    Folds that an interrupted command had finished, from the same data, folds and settings, are not trained again.
+    Raises UserError when the cohort or its folds are missing or do not belong together, the imputer's package is not
+    installed, or another command is pretraining the same imputer.
     """
+    check_installed(imputer)
     data = read_divided(project)
     params = project.params
-    told = about(project, data) | {"stage": "pretrain", "params": settings_of(project, *IMPUTER_SECTIONS)}
-    with track_training(project, data, "pretrain", told, {}) as run:
-        jobs = [PretrainJob(data.cohort, fold, params) for fold in data.folds]
-        with watch(run, project.budget.pretrain_epochs) as recorder:
-            results = run_folds(pretrain_fold, jobs, recorder, params.workers)
-        log_summary(run, told, results)
-        log_curves(run, results, "loss")
-        log_curves(run, results, "mae")
-        run.log_dict({str(result.fold): result.imputation for result in results}, "imputation.json")
-        write_stage(project.imputer_folder, told | {"run_id": run.run_id}, results)
-        register(run, project, data, results)
+    told = about(project, data) | {
+        "stage": "pretrain",
+        "imputer": imputer,
+        "params": settings_of(project, *IMPUTER_SECTIONS),
+    }
+    folder = project.unfinished_folder / f"pretrain-{imputer}"
+    with only_one(folder.with_suffix(".lock"), f"pretraining {imputer} on {project.dataset}"):
+        checkpoints = Checkpoints(folder, told)
+        if interrupted := checkpoints.run_id:
+            end_interrupted(project.root, interrupted)
+        done = checkpoints.begin()
+        with track_training(project, data, "pretrain", told, {"imputer": imputer}) as run:
+            checkpoints.run_id = run.run_id
+            for result in done.values():
+                retell(run, result)
+            jobs = [PretrainJob(data.cohort, fold, params, imputer) for fold in data.folds if fold.number not in done]
+            with watch(run, project.budget.pretrain_epochs) as recorder:
+                trained = run_folds(pretrain_fold, jobs, recorder, params.workers, checkpoints.save)
+            done |= {result.fold: result for result in trained}
+            results = [done[fold.number] for fold in data.folds]
+            log_summary(run, told, results)
+            if results[0].history:
+                log_curves(run, results, "loss")
+                log_curves(run, results, "mae")
+            run.log_dict({str(result.fold): result.imputation for result in results}, "imputation.json")
+            write_stage(project.imputer_folder(imputer), told | {"run_id": run.run_id}, results)
+            if imputer == PRETRAINED:
+                register(run, project, data, results)
+        checkpoints.remove()
     return told | {"run_id": run.run_id, "results": results}
+
+
+def retell(run: TrackedRun, result: TrainedFold) -> None:
+    """Tell a run all about a fold that was finished before it began."""
+    for epoch, metrics in enumerate(result.history):
+        run.epoch(result.fold, epoch, metrics)
+    for trial in result.trials:
+        run.trial_finished(result.fold, trial)
+    run.fold_finished(result.fold, result.final_metrics)
 
 
 def log_summary(run: TrackedRun, told: Mapping[str, Any], results: list[TrainedFold]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imputune.catalogue import IMPUTERS, PRETRAINED, check_installed, known_imputer
 from imputune.cells import PARTS, PROTOCOL, WORDS, choose_cells, grid_cells, make_cell
 from imputune.cli.app import AsJson, Dataset, app
 from imputune.console import print_table, tell, watched
@@ -33,18 +34,24 @@ def folds_command(dataset: Dataset = None) -> None:
 
 
 @app.command("pretrain")
-def pretrain_command(dataset: Dataset = None) -> None:
-    """Pretrain CSAI on every fold, and score it on held-out cells beside simple imputers."""
+def pretrain_command(
+    dataset: Dataset = None,
+    imputer: Annotated[str, typer.Option(help=f"Words separated by commas, of: {', '.join(IMPUTERS)}.")] = PRETRAINED,
+) -> None:
+    """Pretrain an imputer on every fold, anew, and score it on held-out cells; interrupted, it goes on."""
     from imputune.evaluation.rows import imputer_rows
     from imputune.evaluation.tables import imputers_table
     from imputune.project import Project
     from imputune.stages import run_pretrain
 
     project = Project.open(find_root(Path.cwd()), dataset)
-    result = run_pretrain(project, watched)
-    rows = imputer_rows([fold.imputation for fold in result["results"]])
-    table = imputers_table(rows)
-    print_table(f"Imputers of {project.dataset}, run {result['run_id']}", table.header, table.lines)
+    names = list(map(known_imputer, _words(imputer) or [PRETRAINED]))
+    for name in names:
+        check_installed(name)
+    for name in names:
+        result = run_pretrain(project, watched, name)
+        table = imputers_table(imputer_rows([fold.imputation for fold in result["results"]]))
+        print_table(f"{IMPUTERS[name].label} on {project.dataset}, run {result['run_id']}", table.header, table.lines)
 
 
 @app.command("finetune")
@@ -54,13 +61,14 @@ def finetune_command(
     mode: Annotated[str, typer.Option(help="frozen, or unfrozen: the imputer is trained too (networks alone).")] = "",
     input: Annotated[str, typer.Option(help=f"What the head reads: {', '.join(WORDS['input'])}; else its usual.")] = "",
     schedule: Annotated[str, typer.Option(help=f"One of: {', '.join(WORDS['schedule'])}; else plateau, or none.")] = "",
+    imputer: Annotated[str, typer.Option(help=f"One of: {', '.join(IMPUTERS)}.")] = PRETRAINED,
 ) -> None:
-    """Fine-tune a head on the pretrained imputer, on every fold, anew; interrupted, it goes on with the folds left."""
+    """Fine-tune a head on a pretrained imputer, on every fold, anew; interrupted, it goes on with the folds left."""
     from imputune.grid import run_grid
     from imputune.plan import Request
     from imputune.project import Project
 
-    cell = make_cell(head, mode, input, schedule)
+    cell = make_cell(head, mode, input, schedule, imputer)
     project = Project.open(find_root(Path.cwd()), dataset)
     [made] = run_grid(project, Request([cell], again=True), tell, as_one=False)
     _print_folds(project.dataset, made)
@@ -75,6 +83,10 @@ def grid_command(
     mode: Words = "",
     input: Words = "",
     schedule: Words = "",
+    imputer: Annotated[
+        str,
+        typer.Option(help=f"Of: {', '.join(IMPUTERS)}; each with every head's usual cell. Without it, CSAI."),
+    ] = "",
     fold: Annotated[str, typer.Option(help="Numbers of folds, separated by commas; else all.")] = "",
     all_cells: Annotated[bool, typer.Option("--all", help="Every cell of the paper's protocol.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Train also what is done already.")] = False,
@@ -85,10 +97,12 @@ def grid_command(
     Killed at any moment, the same command goes on where it stopped.
     """
     wanted = {part: _words(text) for part, text in zip(PARTS, (head, mode, input, schedule), strict=True)}
-    if all_cells and any(wanted.values()):
-        raise UserError("--all takes every cell: leave out --head, --mode, --input and --schedule, or --all")
+    imputers = _words(imputer)
+    if all_cells and (any(wanted.values()) or imputers):
+        raise UserError("--all takes every cell: leave out --head, --mode, --input, --schedule and --imputer, or --all")
     params = read_params(find_root(Path.cwd()) / "params.yaml")
-    cells = choose_cells(wanted) if all_cells or any(wanted.values()) else grid_cells(params.grid)
+    chosen = all_cells or any(wanted.values()) or imputers
+    cells = choose_cells(wanted, imputers) if chosen else grid_cells(params.grid)
     if show:
         if fold:
             raise UserError("--list names cells, each with all its folds: leave out --fold, or --list")

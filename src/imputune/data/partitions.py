@@ -1,6 +1,6 @@
 """One fold of a cohort as tensors, with everything that was fitted on its training stays."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -64,3 +64,15 @@ def divide(cohort: Cohort, fold: Fold, scaler: Scaler) -> FoldData:
     cohort.release()
     gaps_D = median_gap_hours(train.observed_NTD.numpy())
     return FoldData(fold.number, scaler, gaps_D, train, validation, test)
+
+
+def dealt_anew(part: Partition, generator: torch.Generator) -> Partition:
+    """Return a part in which each variable's series, holes and all, went to another stay drawn at random.
+
+    What a variable does by itself stays as it was; which variables belong to one patient is lost.
+    """
+    values_NTD, observed_NTD = torch.empty_like(part.values_NTD), torch.empty_like(part.observed_NTD)
+    for d in range(part.values_NTD.shape[-1]):
+        deal_N = torch.randperm(len(part), generator=generator)
+        values_NTD[..., d], observed_NTD[..., d] = part.values_NTD[deal_N, :, d], part.observed_NTD[deal_N, :, d]
+    return replace(part, values_NTD=values_NTD, observed_NTD=observed_NTD)

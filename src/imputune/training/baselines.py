@@ -1,21 +1,18 @@
 """Heads that are no networks, on features that a frozen imputer gives or on plain statistics, one fold at a time."""
 
 import time
-from collections.abc import Callable
 
 import numpy as np
-import torch
 
-from imputune.config import Input
+from imputune.cells import Cell
 from imputune.data.partitions import Partition, divide
 from imputune.data.summary import summarise
-from imputune.data.views import Views
-from imputune.models.csai import Csai, Reconstruction
+from imputune.imputers.interface import Imputer
 from imputune.models.shallow import SHALLOW
 from imputune.training.finetune import FinetuneJob
-from imputune.training.loop import generator_for, in_order
-from imputune.training.outputs import TrainedFold, load_module, load_scaler
-from imputune.training.pretrain import csai_sizes
+from imputune.training.imputers import hidden_of, represent, saved_imputer
+from imputune.training.loop import generator_for
+from imputune.training.outputs import TrainedFold, load_scaler
 from imputune.training.recorder import Recorder
 from imputune.training.scoring import score
 
@@ -25,7 +22,7 @@ SEED = 15  # the purpose of the generator that seeds an estimator; see `finetune
 def baseline_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     """Fit a shallow head on a fold's training stays and score it once on the test stays; nothing is reported.
 
-    Inputs: `hidden`, the representation `last`; `imputed`, the imputed series, its hours side by side; `summary`, the
+    Inputs: `hidden`, the imputer's hidden state; `imputed`, the imputed series, its hours side by side; `summary`, the
     statistics of `data.summary`, to which the imputer adds nothing.
 
     Source: paper, section V.A (non-neural classifiers); `summary` is ours.
@@ -33,11 +30,9 @@ def baseline_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     started = time.perf_counter()
     params = job.params
     data = divide(job.cohort, job.fold, load_scaler(job.pretrained))
-    _, hours, variables = job.cohort.values_NTD.shape
-    imputer = Csai(csai_sizes(params, variables, hours))
-    load_module("imputer", imputer, job.pretrained)
+    imputer = saved_imputer(job.cell.imputer, job.cohort.values_NTD.shape, params, job.pretrained)
     parts = (data.train, data.validation, data.test)
-    features = {part: _features(imputer, part, job.cell.input) for part in parts}
+    features = {part: _features(imputer, part, job.cell) for part in parts}
     settings = getattr(params.shallow, job.cell.head).model_dump()
     model = SHALLOW[job.cell.head](**settings)
     train, validation = ((features[part], part.died_N.numpy().astype(int)) for part in parts[:2])
@@ -47,13 +42,11 @@ def baseline_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     return TrainedFold(data.number, {}, scores, 0, seconds, [], predictions=predictions)
 
 
-def _features(imputer: Csai, part: Partition, reads: Input) -> np.ndarray:
+def _features(imputer: Imputer, part: Partition, cell: Cell) -> np.ndarray:
     """Return a part's features, float32 (N, F)."""
-    if reads == "summary":
+    if cell.input == "summary":
         return summarise(part.values_NTD.numpy(), part.observed_NTD.numpy())
-    chosen: Callable[[Reconstruction], torch.Tensor] = (
-        (lambda made: made.last_BH) if reads == "hidden" else (lambda made: made.imputed_BTD.flatten(1))
-    )
-    with torch.no_grad():
-        batches = [chosen(imputer(Views.read(*part.batch(stays)))) for stays in in_order(len(part))]
-    return torch.cat(batches).numpy()
+    representation = represent(imputer, part)
+    if cell.input == "hidden":
+        return hidden_of(cell, representation).numpy()
+    return representation.imputed_BTD.flatten(1).numpy()

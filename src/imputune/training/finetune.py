@@ -4,29 +4,32 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 import torch
+from torch import nn
 
+from imputune.catalogue import IMPUTERS
 from imputune.cells import Cell
-from imputune.config import NeuralSchedule, Params
+from imputune.config import MlpHead, NeuralSchedule, Params
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
-from imputune.data.partitions import FoldData, divide
+from imputune.data.partitions import FoldData, Partition, divide
 from imputune.evaluation.metrics import curve_scores
+from imputune.imputers.interface import Imputer
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
 from imputune.models.heads import HEADS
 from imputune.training.device import choose_device
+from imputune.training.imputers import csai_sizes, read_by, represent, saved_imputer
 from imputune.training.loop import BestState, RunningAverage, check_converging, generator_for, shuffled
 from imputune.training.outputs import TrainedFold, load_module, load_scaler, module_weights, scaler_weights
-from imputune.training.pretrain import csai_sizes
 from imputune.training.recorder import Curve, Recorder, Trial, Unheard
 from imputune.training.schedules import make_schedule
 from imputune.training.scoring import score
 from imputune.training.search import Report, search_rate
-from imputune.training.trainers import FrozenTrainer, Represented, Trainer, UnfrozenTrainer, represent
+from imputune.training.trainers import FrozenTrainer, Represented, Trainer, UnfrozenTrainer
 
 WEIGHTS, ORDER, _, DROPOUT, SEARCH = range(10, 15)  # purposes of generators; 12 hides cells, see `trainers`
 
@@ -77,13 +80,26 @@ def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
 
 
 def build_classifier(shape: tuple[int, ...], params: Params, cell: Cell, fold: int = 0) -> Classifier:
-    """Return a classifier for a cohort's shape (N, T, D), its head freshly drawn for the fold."""
+    """Return a classifier on CSAI for a cohort's shape (N, T, D), its head freshly drawn for the fold."""
+    imputer, head = _drawn(shape, params, cell, fold)
+    return Classifier(imputer, head, freeze_imputer=cell.mode == "frozen", reads=cell.input)
+
+
+def new_head(shape: tuple[int, ...], params: Params, cell: Cell, fold: int = 0) -> nn.Module:
+    """Return a cell's head, a network, for a cohort's shape (N, T, D), freshly drawn for the fold."""
+    return _drawn(shape, params, cell, fold)[1]
+
+
+def _drawn(shape: tuple[int, ...], params: Params, cell: Cell, fold: int) -> tuple[Csai, nn.Module]:
+    """Draw a CSAI and a head, in this order whatever the imputer is: a fold's head then begins the same on each."""
     _, hours, variables = shape
+    width = params.csai.hidden
+    if cell.head in get_args(MlpHead) and cell.input == "imputed":
+        width = hours * variables
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(params.seed, fold, WEIGHTS).initial_seed())
         imputer = Csai(csai_sizes(params, variables, hours))
-        head = HEADS[cell.head](params.csai.hidden, variables, params.finetune.dropout)
-    return Classifier(imputer, head, freeze_imputer=cell.mode == "frozen", reads=cell.input)
+        return imputer, HEADS[cell.head](width, variables, params.finetune.dropout)
 
 
 def _train(job: FinetuneJob, data: FoldData, recorder: Recorder) -> TrainedFold:
@@ -94,13 +110,8 @@ def _train(job: FinetuneJob, data: FoldData, recorder: Recorder) -> TrainedFold:
     if job.cell.schedule == "optuna" and rate is None:
         rate, trials = _search(attempts, recorder)
     best, history = attempts.train(rate, job.epochs, partial(recorder.epoch, data.number))
-    classifier, trainer = attempts.classifier, attempts.trainer
-    scores, predictions = score(data, trainer.risk)
-    weights = (
-        scaler_weights(data.scaler)
-        | module_weights("imputer", classifier.imputer)
-        | module_weights("head", classifier.head)
-    )
+    scores, predictions = score(data, attempts.trainer.risk)
+    weights = scaler_weights(data.scaler) | attempts.weights()
     seconds = time.perf_counter() - started
     return TrainedFold(
         data.number,
@@ -140,12 +151,8 @@ def _search(attempts: "_Attempts", recorder: Recorder) -> tuple[float, list[Tria
 
 
 class _Attempts:
-    """Trains one fold of a cell any number of times, each time from the same start.
+    """Trains one fold of a cell any number of times, each time from the same start; `trainer` is the last attempt's."""
 
-    `classifier` and `trainer` are the last attempt's.
-    """
-
-    classifier: Classifier
     trainer: Trainer
 
     def __init__(self, job: FinetuneJob, data: FoldData) -> None:
@@ -153,20 +160,34 @@ class _Attempts:
         self.device = choose_device(job.params.device)
         self.represented: Represented | None = None
         if job.cell.mode == "frozen":
-            classifier = self._new_classifier()
-            self.represented = {part: represent(classifier, part) for part in (data.train, data.validation, data.test)}
+            imputer = saved_imputer(job.cell.imputer, job.cohort.values_NTD.shape, job.params, job.pretrained)
+            self.represented = {part: self._read(imputer, part) for part in (data.train, data.validation, data.test)}
 
     def train(self, rate: float | None, epochs: int, report: Report) -> tuple[BestState, Curve]:
         """Train for at most so many epochs; `rate` is that of schedule optuna."""
         params, fold = self.job.params, self.data.number
-        self.classifier = self._new_classifier()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(generator_for(params.seed, fold, DROPOUT).initial_seed())
             if self.represented is None:
-                self.trainer = UnfrozenTrainer(self.classifier, self.data, params)
+                self.trainer = UnfrozenTrainer(self._new_classifier(), self.data, params)
             else:
-                self.trainer = FrozenTrainer(self.classifier, self.data, self.represented)
+                head = new_head(self.job.cohort.values_NTD.shape, params, self.job.cell, fold).to(self.device)
+                self.trainer = FrozenTrainer(head, self.data, self.represented, self.device)
             return _run_epochs(self.job, self.data, self.trainer, rate, epochs, report)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return the last attempt's head, and the CSAI it stands on; another imputer's are in its own output alone."""
+        module = self.trainer.module
+        if isinstance(module, Classifier):
+            return module_weights("imputer", module.imputer) | module_weights("head", module.head)
+        imputer = {name: tensor.numpy() for name, tensor in self.job.pretrained.items() if name.startswith("imputer.")}
+        own = IMPUTERS[self.job.cell.imputer].family == "csai"
+        return (imputer if own else {}) | module_weights("head", module)
+
+    def _read(self, imputer: Imputer, part: Partition) -> tuple[torch.Tensor, ...]:
+        representation = represent(imputer, part)
+        read = read_by(self.job.cell, representation, part, self.job.params.csai.hidden)
+        return tuple(each.to(self.device) for each in read)
 
     def _new_classifier(self) -> Classifier:
         job = self.job

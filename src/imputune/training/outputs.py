@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
+from imputune.catalogue import PRETRAINED
 from imputune.data.scaling import Scaler
 from imputune.errors import UserError
 from imputune.files import replacing_folder
@@ -108,6 +109,8 @@ def read_result(folder: Path, remedy: str) -> dict[str, Any]:
         raise UserError(f"{path} is broken: {remedy}") from None
     if content.get("format") != FORMAT:
         raise UserError(f"{path} is of another version of imputune: {remedy}")
+    if "cell" in content:
+        content["cell"].setdefault("imputer", PRETRAINED)  # as outputs did not say when there was no other
     return content
 
 

@@ -158,14 +158,26 @@ def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
 
 
 def run_folds(
-    work: Callable[[Job, Recorder], Result], jobs: Sequence[Job], recorder: Recorder, workers: int
+    work: Callable[[Job, Recorder], Result],
+    jobs: Sequence[Job],
+    recorder: Recorder,
+    workers: int,
+    heard: Callable[[Result], None] | None = None,
 ) -> list[Result]:
-    """Do `work` for every job and return the results in the jobs' order; see `run_tasks`."""
+    """Do `work` for every job and return the results in the jobs' order; see `run_tasks`.
+
+    `heard` is given each result as soon as it is there.
+    """
     results: dict[int, Result] = {}
+
+    def done(place: int, result: Result) -> None:
+        if heard is not None:
+            heard(result)
+        results[place] = result
 
     def tasks() -> Iterator[Task[Result] | None]:
         for place, job in enumerate(jobs):
-            yield Task(work, job, recorder, partial(results.__setitem__, place))
+            yield Task(work, job, recorder, partial(done, place))
 
     run_tasks(tasks(), min(workers, len(jobs)))
     return [results[place] for place in range(len(jobs))]

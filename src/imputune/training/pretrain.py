@@ -1,31 +1,34 @@
-"""Pretraining: CSAI learns to fill cells hidden from it, one fold at a time."""
+"""Pretraining: an imputer learns to fill cells hidden from it, one fold at a time."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from imputune.config import Params, Pretrain
+from imputune.config import ImputerName, Params, Pretrain
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
 from imputune.data.masking import Hiding, hide, hiding_rates
-from imputune.data.partitions import FoldData, Partition, fit_and_divide
+from imputune.data.partitions import FoldData, Partition, dealt_anew, fit_and_divide
 from imputune.data.views import Views
 from imputune.evaluation.metrics import imputation_scores
-from imputune.models.csai import Csai, CsaiSizes
+from imputune.imputers.csai import CsaiImputer
+from imputune.imputers.interface import Imputer
+from imputune.imputers.plain import PlainImputer
+from imputune.imputers.pypots import PypotsImputer
+from imputune.models.csai import Csai
 from imputune.models.interpolation import BASELINES
 from imputune.training.device import choose_device
+from imputune.training.imputers import new_imputer, represent
 from imputune.training.loop import BestState, check_converging, generator_for, in_order, shuffled
 from imputune.training.outputs import TrainedFold, module_weights, scaler_weights
 from imputune.training.reconstruction import hide_cells, learner, reconstruction_loss
 from imputune.training.recorder import Recorder
 
-WEIGHTS, ORDER, TRAIN_MASKS, VALIDATION_MASKS, TEST_MASKS = range(5)
+ORDER, TRAIN_MASKS, VALIDATION_MASKS, TEST_MASKS, DEALING = range(1, 6)  # purposes of generators; see `imputers` for 0
 PartName = Literal["validation", "test"]
 PARTS: tuple[PartName, ...] = ("validation", "test")
 HIDINGS: tuple[Hiding, ...] = ("non_uniform", "uniform")
@@ -33,55 +36,101 @@ HIDINGS: tuple[Hiding, ...] = ("non_uniform", "uniform")
 
 @dataclass(frozen=True, eq=False)
 class PretrainJob:
-    """One fold to pretrain on."""
+    """One fold to pretrain an imputer on."""
 
     cohort: Cohort
     fold: Fold
     params: Params
-
-
-def csai_sizes(params: Params, variables: int, hours: int) -> CsaiSizes:
-    """Return the imputer's sizes for a cohort of so many variables and hours."""
-    return CsaiSizes(variables=variables, hours=hours, **params.csai.model_dump())
-
-
-def new_imputer(data: FoldData, params: Params) -> Csai:
-    """Return a fold's imputer as pretraining begins with it, on the CPU: its weights newly drawn, its median gaps."""
-    _, hours, variables = data.train.values_NTD.shape
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator_for(params.seed, data.number, WEIGHTS).initial_seed())
-        imputer = Csai(csai_sizes(params, variables, hours))
-    imputer.median_gap_hours_D.copy_(torch.from_numpy(data.median_gap_hours_D))
-    return imputer
+    imputer: ImputerName = "csai"
 
 
 def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
-    """Train CSAI on a fold's training stays and score it on held-out cells of its validation and test stays.
+    """Train an imputer on a fold's training stays and score it on held-out cells of its validation and test stays.
 
     Hidden cells are drawn afresh each epoch in training, once for validation and test. The kept epoch has the
-    lowest validation error on hidden cells; test stays are read once, at the end.
+    lowest validation error on hidden cells; test stays are read once, at the end. An imputer that learns nothing is
+    scored alone.
     """
     started = time.perf_counter()
     params, number = job.params, job.fold.number
     data = fit_and_divide(job.cohort, job.fold, params.scaling.tail_share)
-    imputer = new_imputer(data, params)
-    best, history = _train(imputer, data, params, recorder)
-    best.restore()
+    imputer = new_imputer(job.imputer, data, params)
+    best_epoch, history = 0, list[dict[str, float]]()
+    if training := training_of(job.imputer, imputer, data, params):
+        best, history = _train(training, number, params.budget_of(params.dataset).pretrain_epochs, recorder)
+        best.restore()
+        best_epoch = best.epoch
     imputation = [
         row
         for part in PARTS
         for hiding in HIDINGS
-        for row in _score(imputer, data, part, params, hiding, job.cohort.variable_names)
+        for row in _score(job.imputer, imputer, data, part, params, hiding, job.cohort.variable_names)
     ]
     scores = {
         f"{row['partition']}_{measure}_{row['hiding']}": row[measure]
         for row in imputation
-        if (row["imputer"], row["variable"]) == ("csai", "all")
+        if (row["imputer"], row["variable"]) == (job.imputer, "all")
         for measure in ("mae", "mre")
     }
-    weights = scaler_weights(data.scaler) | module_weights("imputer", imputer)
+    weights = scaler_weights(data.scaler)
+    if imputer.module is not None:
+        weights |= module_weights("imputer", imputer.module)
     seconds = time.perf_counter() - started
-    return TrainedFold(number, weights, scores, best.epoch, seconds, history, imputation)
+    return TrainedFold(number, weights, scores, best_epoch, seconds, history, imputation)
+
+
+class Training(Protocol):
+    """An imputer learning on a fold's training stays, an epoch at a time."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
+
+    def train_epoch(self) -> list[float]:
+        """Train on all training stays once and return the losses, a number or more."""
+
+    def validate(self) -> dict[str, float]:
+        """Return what is known of the epoch: validation_mae, on hidden cells of validation stays, and other metrics.
+
+        Empty where looking would take too long; then the last epoch is kept.
+        """
+
+
+def training_of(name: ImputerName, imputer: Imputer, data: FoldData, params: Params) -> Training | None:
+    """Return how an imputer is trained on a fold; None for one that learns nothing."""
+    if isinstance(imputer, PlainImputer) or name == "csai_untrained":
+        return None
+    if name == "csai_shuffled":
+        deal = generator_for(params.seed, data.number, DEALING)
+        data = replace(data, train=dealt_anew(data.train, deal), validation=dealt_anew(data.validation, deal))
+    if isinstance(imputer, PypotsImputer):
+        return PypotsTraining(imputer, data, params)
+    assert isinstance(imputer, CsaiImputer)
+    return Pretraining(imputer.module, data, params)
+
+
+class PypotsTraining:
+    """One of PyPOTS's imputers learning by its own `fit`, from all observed cells of the training stays."""
+
+    def __init__(self, imputer: PypotsImputer, data: FoldData, params: Params) -> None:
+        self.imputer, self.module, self.validation = imputer, imputer.module, data.validation
+        self.holed_NTD = torch.where(data.train.observed_NTD, data.train.values_NTD, torch.nan).numpy()
+        self.hidden_NTD = fixed_mask(data, "validation", params, params.masking.hiding)
+        self.order = generator_for(params.seed, data.number, ORDER)
+
+    def train_epoch(self) -> list[float]:
+        """Train once; see `Training.train_epoch`."""
+        seed = int(torch.randint(2**32, (), generator=self.order))
+        return [self.imputer.train_epoch(self.holed_NTD, seed)]
+
+    def validate(self) -> dict[str, float]:
+        """Return validation_mae; see `Training.validate`."""
+        if not self.imputer.validates:
+            return {}
+        visible = self.validation.observed_NTD & ~self.hidden_NTD
+        estimate = represent(self.imputer, self.validation, visible).imputed_BTD
+        error = ((estimate - self.validation.values_NTD).abs() * self.hidden_NTD).sum()
+        return {"validation_mae": (error / self.hidden_NTD.sum().clamp(min=1)).item()}
 
 
 class Pretraining:
@@ -91,7 +140,9 @@ class Pretraining:
     """
 
     def __init__(self, imputer: Csai, data: FoldData, params: Params) -> None:
-        self.settings, self.train = params.pretrain, data.train
+        self.settings, self.train, self.validation = params.pretrain, data.train, data.validation
+        self.module = imputer
+        self.hidden_NTD = fixed_mask(data, "validation", params, params.masking.hiding)
         self.device = choose_device(params.device)
         self.order = generator_for(params.seed, data.number, ORDER)
         self.masks = generator_for(params.seed, data.number, TRAIN_MASKS)
@@ -118,22 +169,22 @@ class Pretraining:
         self.schedule.step()
         return torch.stack(losses).tolist()
 
+    def validate(self) -> dict[str, float]:
+        """Return validation_loss and validation_mae."""
+        loss, mae = _validate(self.module, self.validation, self.hidden_NTD, self.settings)
+        return {"validation_loss": loss, "validation_mae": mae}
 
-def _train(
-    imputer: Csai, data: FoldData, params: Params, recorder: Recorder
-) -> tuple[BestState, list[dict[str, float]]]:
-    validation_hidden = _fixed_mask(data, "validation", params, params.masking.hiding)
-    training = Pretraining(imputer, data, params)
-    best, history = BestState(imputer), []
-    for epoch in range(params.budget_of(params.dataset).pretrain_epochs):
+
+def _train(training: Training, fold: int, epochs: int, recorder: Recorder) -> tuple[BestState, list[dict[str, float]]]:
+    best, history = BestState(training.module), []
+    for epoch in range(epochs):
         losses = training.train_epoch()
-        validation_loss, mae = _validate(imputer, data.validation, validation_hidden, params.pretrain)
-        check_converging((*losses, mae), data.number, epoch, "lower pretrain.learning_rate in params.yaml")
-        best.update(-mae, epoch)
-        history.append(
-            {"train_loss": float(np.mean(losses)), "validation_loss": validation_loss, "validation_mae": mae}
-        )
-        recorder.epoch(data.number, epoch, history[-1])
+        validated = training.validate()
+        numbers = (*losses, *validated.values())
+        check_converging(numbers, fold, epoch, "lower pretrain.learning_rate in params.yaml")
+        best.update(-validated["validation_mae"] if validated else float(epoch), epoch)
+        history.append({"train_loss": float(np.mean(losses)), **validated})
+        recorder.epoch(fold, epoch, history[-1])
     return best, history
 
 
@@ -153,23 +204,13 @@ def _validate(imputer: Csai, part: Partition, hidden_NTD: torch.Tensor, settings
     return loss, error / max(hidden_NTD.sum().item(), 1)
 
 
-def impute(imputer: Csai, part: Partition, visible_NTD: torch.Tensor) -> torch.Tensor:
-    """Return a part's values (N, T, D), standardised, imputed from the visible cells alone (boolean or 0/1)."""
-    imputed_NTD = torch.empty_like(part.values_NTD)
-    with torch.no_grad():
-        for stays in in_order(len(part)):
-            values = part.values_NTD[stays].to(imputer.device)
-            imputed_NTD[stays] = imputer(Views.read(values, visible_NTD[stays].to(values))).imputed_BTD.cpu()
-    return imputed_NTD
-
-
 def _rates(train: Partition, params: Params, hiding: Hiding) -> torch.Tensor:
     masking = params.masking
     rate_D = hiding_rates(train.observed_NTD.numpy(), hiding, masking.share, masking.factor)
     return torch.from_numpy(rate_D).float()
 
 
-def _fixed_mask(data: FoldData, name: PartName, params: Params, hiding: Hiding) -> torch.Tensor:
+def fixed_mask(data: FoldData, name: PartName, params: Params, hiding: Hiding) -> torch.Tensor:
     """Return the cells of a validation or test part that are hidden in every epoch, boolean (N, T, D)."""
     purpose = VALIDATION_MASKS if name == "validation" else TEST_MASKS
     masks = generator_for(params.seed, data.number, purpose)
@@ -182,26 +223,25 @@ def _fixed_mask(data: FoldData, name: PartName, params: Params, hiding: Hiding) 
 
 
 def _score(
-    imputer: Csai, data: FoldData, name: PartName, params: Params, hiding: Hiding, variables: tuple[str, ...]
+    name: ImputerName,
+    imputer: Imputer,
+    data: FoldData,
+    part_name: PartName,
+    params: Params,
+    hiding: Hiding,
+    variables: tuple[str, ...],
 ) -> list[dict[str, Any]]:
-    """Score CSAI and the simple imputers on the hidden cells of a part; see `imputation_scores` for the rows."""
-    part: Partition = getattr(data, name)
-    hidden = _fixed_mask(data, name, params, hiding)
+    """Score an imputer, CSAI beside the plain ones, on a part's hidden cells; see `imputation_scores` for the rows."""
+    part: Partition = getattr(data, part_name)
+    hidden = fixed_mask(data, part_name, params, hiding)
     visible = part.observed_NTD & ~hidden
-    # Functions, not arrays: one estimate at a time stands in memory.
-    estimates: dict[str, Callable[[], np.ndarray]] = {"csai": lambda: impute(imputer, part, visible).numpy()}
-    estimates |= {baseline: partial(_fill, part, visible, fill) for baseline, fill in BASELINES.items()}
+    scored: dict[ImputerName, Imputer] = {name: imputer}
+    if name == "csai":
+        scored |= {cast(ImputerName, baseline): PlainImputer(cast(ImputerName, baseline)) for baseline in BASELINES}
     return [
-        {"imputer": imputer_name, "hiding": hiding, "partition": name} | row
-        for imputer_name, estimate in estimates.items()
-        for row in imputation_scores(estimate(), part.values_NTD.numpy(), hidden.numpy(), variables)
+        {"imputer": each, "hiding": hiding, "partition": part_name} | row
+        for each, other in scored.items()
+        for row in imputation_scores(
+            represent(other, part, visible).imputed_BTD.numpy(), part.values_NTD.numpy(), hidden.numpy(), variables
+        )
     ]
-
-
-def _fill(part: Partition, visible_NTD: torch.Tensor, fill: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Return what a simple imputer makes of a part's visible cells, (N, T, D)."""
-    filled_NTD = np.empty(part.values_NTD.shape, dtype=np.float32)
-    for stays in in_order(len(part)):
-        holed_BTD = torch.where(visible_NTD[stays], part.values_NTD[stays], torch.nan)
-        filled_NTD[stays.numpy()] = fill(holed_BTD.numpy())
-    return filled_NTD

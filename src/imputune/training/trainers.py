@@ -13,17 +13,17 @@ from imputune.training.loop import FlatWeights, generator_for, in_order
 from imputune.training.reconstruction import hide_cells, learner
 
 Represented = dict[Partition, tuple[torch.Tensor, ...]]
-"""What the head reads of every stay of a fold's parts; see `represent`."""
+"""What the head reads of every stay of a fold's parts, on the device; see `imputers.read_by`."""
 HIDING = 12  # the purpose of the generator that hides cells; see `finetune` for the others of fine-tuning
 
 
 class FrozenTrainer:
     """Trains the head alone, on what it reads of each stay, computed once."""
 
-    def __init__(self, classifier: Classifier, data: FoldData, represented: Represented) -> None:
-        self.module: nn.Module = classifier.head
+    def __init__(self, head: nn.Module, data: FoldData, represented: Represented, device: torch.device) -> None:
+        self.module: nn.Module = head
         self.weights = FlatWeights(self.module)
-        self.device = classifier.imputer.device
+        self.device = device
         self.represented = represented
         self.died = {part: part.died_N.to(self.device) for part in (data.train, data.validation, data.test)}
 
@@ -71,13 +71,13 @@ class UnfrozenTrainer:
         classifier = (module or self.module).eval()
         assert isinstance(classifier, Classifier)
         with torch.no_grad():
-            return torch.sigmoid(classifier.head(*represent(classifier, part))).cpu().numpy()
+            return torch.sigmoid(classifier.head(*_represent(classifier, part))).cpu().numpy()
 
 
 Trainer = FrozenTrainer | UnfrozenTrainer
 
 
-def represent(classifier: Classifier, part: Partition) -> tuple[torch.Tensor, ...]:
+def _represent(classifier: Classifier, part: Partition) -> tuple[torch.Tensor, ...]:
     """Return what the head reads of every stay of a part, (N, H) and where it reads one (N, T, D), without gradient."""
     device = classifier.imputer.device
     with torch.no_grad():

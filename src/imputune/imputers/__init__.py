@@ -1,0 +1,1 @@
+"""Imputers behind one interface: CSAI and its controls, plain rules, PyPOTS's networks."""

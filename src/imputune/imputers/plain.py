@@ -1,0 +1,23 @@
+"""Imputers that follow a rule and learn nothing: mean, last observation carried forward, linear interpolation."""
+
+import torch
+from torch import nn
+
+from imputune.config import ImputerName
+from imputune.imputers.interface import Representation, sealed
+from imputune.models.interpolation import BASELINES
+
+
+class PlainImputer:
+    """One of `models.interpolation.BASELINES`; it has no hidden state, and 0 is the training mean."""
+
+    module: nn.Module | None = None
+
+    def __init__(self, name: ImputerName) -> None:
+        self.name, self.fill = name, BASELINES[name]
+
+    def represent(self, values_BTD: torch.Tensor, observed_BTD: torch.Tensor) -> Representation:
+        """Fill the holes by the rule; see `Imputer.represent`."""
+        holed_BTD = torch.where(observed_BTD > 0, values_BTD, torch.nan)
+        filled_BTD = torch.from_numpy(self.fill(holed_BTD.numpy()))
+        return Representation(sealed(self.name, values_BTD, observed_BTD, filled_BTD))
