@@ -18,7 +18,8 @@ FLOORS = (
     {"tracking"},
     {"project"},
     {"stages", "plan", "estimate"},
-    {"grid", "compare", "promote", "predict", "explain"},
+    {"collect", "grid", "assess"},
+    {"compare", "sections", "report", "promote", "predict", "explain"},
     {"evaluate"},
     {"console", "datasets", "cli"},
 )

@@ -1,16 +1,15 @@
 """The comparison stage: tracked runs, or stage outputs where a run is gone, to the tables in results/<dataset>."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from matplotlib.figure import Figure
 
-from imputune.catalogue import PRETRAINED
 from imputune.cells import PARTS, PROTOCOL
-from imputune.data.cohort import Cohort, cohort_hash, read_cohort
+from imputune.collect import Key, add_other_runs, finetuned_runs, outputs_of, rows_of
+from imputune.data.cohort import cohort_hash, read_cohort
 from imputune.data.folds import folds_hash
 from imputune.errors import UserError
 from imputune.evaluation.comparison import Comparison
@@ -21,26 +20,14 @@ from imputune.evaluation.figures import (
     to_png,
     to_svg,
 )
-from imputune.evaluation.metrics import reliability
-from imputune.evaluation.rows import SCORES, Row, imputer_rows, make_row
+from imputune.evaluation.rows import Row, imputer_rows
 from imputune.files import replace_bytes, replace_text
 from imputune.plan import cell_settings
-from imputune.project import EXPERIMENT, Project, track
-from imputune.tracking.history import RunRecord, finished_runs
-from imputune.training.outputs import PREDICTIONS, RESULT, differences, read_result
+from imputune.project import Project, track
+from imputune.training.outputs import RESULT, differences, read_result
 from imputune.training.search import brackets
 
-Key = tuple[str, ...]
-COUNTS = ("num_parameters", "trainable_parameters")
-ORDER = {tuple(cell.tags().values()): place for place, cell in enumerate(PROTOCOL)}
-ORIGIN = {
-    "cohort_hash": "data",
-    "folds_hash": "folds",
-    "variables": "variables",
-    "seed": "seed",
-    "imputer_run_id": "imputer",
-}
-"""What an output may be made of, and what it is called where it differs."""
+ORDER = {tuple(getattr(cell, part) for part in PARTS): place for place, cell in enumerate(PROTOCOL)}
 
 
 def run_compare(project: Project) -> Comparison:
@@ -60,8 +47,10 @@ def run_compare(project: Project) -> Comparison:
     if project.folds_file.is_file() and imputer["folds_hash"] != folds_hash(project.folds_file):
         raise UserError(f"the imputer in artifacts was trained on other folds than {project.folds_file}: {remedy}")
     with track(project, digest, "compare", {}, {}, folds=()) as run:
-        outputs, notes = _outputs(project, imputer)
-        rows = _rows(project, imputer, outputs, notes)
+        outputs, notes = outputs_of(project, imputer)
+        runs = finetuned_runs(project)
+        rows = rows_of(project, read_cohort(project.cohort_folder), outputs, runs, notes)
+        add_other_runs(project, imputer, runs.values(), rows, notes)
         if not rows:
             why = f" ({'; '.join(notes)})" if notes else ""
             raise UserError(
@@ -88,96 +77,6 @@ def run_compare(project: Project) -> Comparison:
         for name, figure in figures.items():
             run.log_figure(figure, f"figures/{name}.png")
     return comparison
-
-
-def _outputs(project: Project, imputer: Mapping[str, Any]) -> tuple[dict[Key, dict[str, Any]], list[str]]:
-    """Return the cells' outputs in artifacts that belong to the imputer there, and what was left out and why."""
-    found: dict[Key, dict[str, Any]] = {}
-    notes = []
-    ours = {name: imputer[name] for name in ORIGIN if name != "imputer_run_id"} | {"imputer_run_id": imputer["run_id"]}
-    for folder in sorted(path.parent for path in project.cells_folder.glob(f"[!.]*/{RESULT}")):
-        result = read_result(folder, f"delete {folder}, or fine-tune that cell again")
-        if result["cell"]["imputer"] != PRETRAINED:
-            continue  # a cell of the matrix
-        if differing := differences(result, ours):
-            words = " and ".join(ORIGIN[name] for name in differing)
-            notes.append(f"{folder.name} in artifacts is of other {words}, and was left out")
-        else:
-            found[tuple(result["cell"][part] for part in PARTS)] = result
-    return found, notes
-
-
-def _rows(
-    project: Project, imputer: Mapping[str, Any], outputs: Mapping[Key, dict[str, Any]], notes: list[str]
-) -> dict[Key, Row]:
-    cohort = read_cohort(project.cohort_folder)
-    runs = {run.run_id: run for run in finished_runs(project.root, EXPERIMENT, "finetune", project.dataset)}
-    rows: dict[Key, Row] = {}
-    for key, result in outputs.items():
-        calibration = _calibration(project.cells_folder / "-".join(key), cohort)
-        run = runs.get(result["run_id"])
-        if run is not None:
-            rows[key] = _row_of_run(project.dataset, run, calibration)
-        else:
-            rows[key] = _row_of_outputs(project.dataset, result, calibration)
-            notes.append(f"{'-'.join(key)}: its run {result['run_id']} is gone or unfinished, read from artifacts")
-    _add_other_runs(project, imputer, runs.values(), rows, notes)
-    return rows
-
-
-def _add_other_runs(
-    project: Project, imputer: Mapping[str, Any], runs: Iterable[RunRecord], rows: dict[Key, Row], notes: list[str]
-) -> None:
-    """Add the newest run of each cell that artifacts do not hold; `runs` are newest first."""
-    left_out = 0
-    for run in runs:
-        key = tuple(run.tags[f"imputune.{part}"] for part in PARTS)
-        if key in rows or run.tags.get("imputune.imputer", PRETRAINED) != PRETRAINED:
-            continue
-        ours = (imputer["cohort_hash"], imputer["run_id"], len(imputer["folds"]))
-        theirs = (run.tags["imputune.cohort_hash"], run.tags["imputune.imputer_run"], len(run.folds))
-        if theirs != ours or not all(set(SCORES) <= set(fold.metrics) for fold in run.folds):
-            left_out += 1
-            continue
-        rows[key] = _row_of_run(project.dataset, run, [])
-        notes.append(f"{'-'.join(key)}: not in artifacts, read from its newest run {run.run_id}")
-    if left_out:
-        notes.append(f"{left_out} finished runs of other data, folds, imputers or versions were left out")
-
-
-def _calibration(folder: Path, cohort: Cohort) -> list[dict[str, float]]:
-    """Return the points of the calibration curve over all test stays of a cell's output."""
-    if not (folder / PREDICTIONS).is_file():
-        raise UserError(f"{folder / PREDICTIONS} is missing: delete {folder}, or fine-tune that cell again")
-    table = pd.read_csv(folder / PREDICTIONS)
-    test = table[table["partition"] == "test"]
-    return reliability(cohort.died(test["stay_id"].to_numpy()), test["risk"].to_numpy())
-
-
-def _row_of_run(dataset: str, run: RunRecord, calibration: list[dict[str, float]]) -> Row:
-    return make_row(
-        dataset,
-        {part: run.tags[f"imputune.{part}"] for part in PARTS},
-        {name: int(run.metrics[name]) if name in run.metrics else None for name in COUNTS},
-        run.metrics["seconds"],
-        [{"fold": fold.fold} | fold.metrics for fold in run.folds],
-        run.run_id,
-        "tracked run",
-        calibration,
-    )
-
-
-def _row_of_outputs(dataset: str, result: Mapping[str, Any], calibration: list[dict[str, float]]) -> Row:
-    return make_row(
-        dataset,
-        {part: result["cell"][part] for part in PARTS},
-        {name: result[name] for name in COUNTS},
-        sum(fold["seconds"] for fold in result["folds"]),
-        [{"fold": fold["fold"]} | fold["scores"] for fold in result["folds"]],
-        result["run_id"],
-        "stage outputs",
-        calibration,
-    )
 
 
 def _unfinished_notes(project: Project, imputer: Mapping[str, Any], rows: Mapping[Key, Row]) -> Iterator[str]:

@@ -10,6 +10,7 @@ CsaiName = Literal["csai", "csai_untrained", "csai_shuffled"]
 PlainName = Literal["mean", "locf", "linear"]
 PypotsName = Literal["brits", "grud", "mrnn", "saits", "csdi", "usgan", "gpvae"]
 ImputerName = Literal[CsaiName, PlainName, PypotsName]
+Hiding = Literal["uniform", "non_uniform", "hours", "onward", "blocks"]
 Mode = Literal["frozen", "unfrozen"]
 MlpHead = Literal["mlp2", "mlp5"]
 RecurrentHead = Literal["lstm", "gru"]
@@ -71,6 +72,22 @@ class Masking(_Section):
     hiding: Literal["non_uniform", "uniform"]
     share: Share
     factor: Rate
+
+
+class Assess(_Section):
+    """Hiding cells of test stays to score imputers on; see `imputune.data.hiding`."""
+
+    hiding: tuple[Hiding, ...] = Field(strict=False, min_length=1)
+    shares: tuple[Share, ...] = Field(strict=False, min_length=1)
+    block_hours: Positive
+    block_variables: Positive
+
+
+class Matrix(_Section):
+    """The imputers that are compared with CSAI, and the heads that are fine-tuned on each."""
+
+    imputer: tuple[ImputerName, ...] = Field(strict=False)
+    head: tuple[Head, ...] = Field(strict=False)
 
 
 class Scaling(_Section):
@@ -266,6 +283,8 @@ class Params(_Section):
     schedules: Schedules
     shallow: Shallow
     grid: Grid
+    matrix: Matrix
+    assess: Assess
     promote: Promote
     evaluate: Evaluate
 

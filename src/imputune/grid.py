@@ -41,7 +41,7 @@ def run_grid(project: Project, request: Request, tell: Tell, as_one: bool = True
         if number not in data.numbers:
             raise UserError(f"there is no fold {number}: choose from {', '.join(map(str, data.numbers))}")
     with only_one(project.unfinished_folder / LOCK, f"fine-tuning {project.dataset}"), ExitStack() as stack:
-        for folder in (project.unfinished_folder, project.cells_folder, project.overfit_folder):
+        for folder in (project.unfinished_folder, project.overfit_folder, *map(project.cells_folder, imputers)):
             sweep(folder)
         parent = _track_command(project, data, request, stack) if as_one else None
         grid = _Grid(project, data, sources, request, tell, parent, stack)
@@ -97,7 +97,7 @@ class _Grid:
         """Look up what there is of a cell: its output, or folds of an interrupted try."""
         source = self.sources[cell.imputer]
         about = source.expected(cell)
-        folder, name = self.project.cells_folder / cell.name, cell.name
+        folder, name = self.project.cells_folder(cell.imputer) / cell.name, cell.name
         if not self.request.early_stopping:
             about, folder = about | {"stage": "overfit"}, self.project.overfit_folder / cell.name
             name = f"{name}-overfit"
@@ -187,7 +187,7 @@ class _Grid:
         for other in self.works:
             if other.cell == frozen and other.checkpoints and fold in other.results and self.request.early_stopping:
                 return other.results[fold]
-        folder = self.project.cells_folder / frozen.name
+        folder = self.project.cells_folder(frozen.imputer) / frozen.name
         wanted = work.source.expected(frozen)
         return read_fold(folder, fold, "") if made_from(folder, wanted) else None
 

@@ -73,12 +73,17 @@ class Project:
 
     def imputer_folder(self, imputer: ImputerName = PRETRAINED) -> Path:
         """Where the pretraining of an imputer leaves its output."""
-        return self.root / "artifacts" / self.dataset / imputer
+        artifacts = self.root / "artifacts" / self.dataset
+        return artifacts / imputer if imputer == PRETRAINED else artifacts / "imputers" / imputer
 
-    @property
-    def cells_folder(self) -> Path:
-        """Where fine-tuning leaves a folder for each cell."""
-        return self.root / "artifacts" / self.dataset / "finetune"
+    def cells_folder(self, imputer: ImputerName = PRETRAINED) -> Path:
+        """Where fine-tuning on an imputer leaves a folder for each cell."""
+        artifacts = self.root / "artifacts" / self.dataset
+        return artifacts / "finetune" if imputer == PRETRAINED else artifacts / "matrix" / imputer
+
+    def assess_folder(self, imputer: ImputerName) -> Path:
+        """Where the assessment of an imputer leaves its output."""
+        return self.root / "artifacts" / self.dataset / "assess" / imputer
 
     @property
     def overfit_folder(self) -> Path:

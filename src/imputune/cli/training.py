@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from imputune.plan import CellResult
 
 Words = Annotated[str, typer.Option(help="Words separated by commas; else any.")]
+BY = "imputer,head"
 NEURAL = tuple(cell for cell in PROTOCOL if cell.is_neural)
 
 
@@ -85,7 +86,10 @@ def grid_command(
     schedule: Words = "",
     imputer: Annotated[
         str,
-        typer.Option(help=f"Of: {', '.join(IMPUTERS)}; each with every head's usual cell. Without it, CSAI."),
+        typer.Option(
+            help=f"Of: {', '.join(IMPUTERS)}; or all: CSAI and those under matrix in params.yaml. Each with the usual "
+            "cell of every head named, or of those under matrix."
+        ),
     ] = "",
     fold: Annotated[str, typer.Option(help="Numbers of folds, separated by commas; else all.")] = "",
     all_cells: Annotated[bool, typer.Option("--all", help="Every cell of the paper's protocol.")] = False,
@@ -97,10 +101,12 @@ def grid_command(
     Killed at any moment, the same command goes on where it stopped.
     """
     wanted = {part: _words(text) for part, text in zip(PARTS, (head, mode, input, schedule), strict=True)}
-    imputers = _words(imputer)
+    params = read_params(find_root(Path.cwd()) / "params.yaml")
+    imputers = [PRETRAINED, *params.matrix.imputer] if imputer == "all" else _words(imputer)
+    if imputers and not wanted["head"]:
+        wanted["head"] = list(params.matrix.head)
     if all_cells and (any(wanted.values()) or imputers):
         raise UserError("--all takes every cell: leave out --head, --mode, --input, --schedule and --imputer, or --all")
-    params = read_params(find_root(Path.cwd()) / "params.yaml")
     chosen = all_cells or any(wanted.values()) or imputers
     cells = choose_cells(wanted, imputers) if chosen else grid_cells(params.grid)
     if show:
@@ -117,6 +123,27 @@ def grid_command(
         made = run_grid(project, Request(cells, _numbers(fold), again), tell)
         header = ("cell", "folds", "validation AUC", "test AUC", "seconds")
         print_table(f"Cells of {project.dataset}", header, [_line(each) for each in made])
+
+
+@app.command("assess")
+def assess_command(
+    dataset: Dataset = None,
+    imputer: Annotated[
+        str, typer.Option(help="Imputers, separated by commas; else CSAI and those under matrix in params.yaml.")
+    ] = "",
+    again: Annotated[bool, typer.Option("--again", help="Assess also what is assessed already.")] = False,
+) -> None:
+    """Score imputers alone on the same held-out cells of every fold's test stays: error, distribution, time."""
+    from imputune.assess import compared_imputers, run_assess
+    from imputune.evaluation.imputers import assessed_imputer, errors_table
+    from imputune.project import Project
+
+    project = Project.open(find_root(Path.cwd()), dataset)
+    names = [known_imputer(word) for word in _words(imputer)] or compared_imputers(project)
+    results = run_assess(project, names, again, tell)
+    table = errors_table([assessed_imputer(result) for result in results])
+    print_table(table.title, table.header, table.lines)
+    tell(table.remark)
 
 
 @app.command("overfit")
@@ -143,16 +170,28 @@ def overfit_command(
 
 
 @app.command("compare")
-def compare_command(dataset: Dataset = None, as_json: AsJson = False) -> None:
+def compare_command(
+    dataset: Dataset = None,
+    by: Annotated[
+        str, typer.Option(help=f"{BY}: the matrix of imputers and heads, and the report; else the paper's tables.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
     """Build the paper's tables and figures from tracked runs, print them, and write them to results/<dataset>."""
     from imputune.compare import run_compare
     from imputune.project import Project
+    from imputune.report import run_report
 
-    comparison = run_compare(Project.open(find_root(Path.cwd()), dataset))
+    if by and sorted(_words(by)) != sorted(_words(BY)):
+        raise UserError(f"--by takes {BY}: got {by!r}")
+    project = Project.open(find_root(Path.cwd()), dataset)
+    comparison = run_report(project) if by else run_compare(project)
     if as_json:
         typer.echo(json.dumps(comparison.as_json(), indent=1))
         return
     typer.echo(comparison.title)
+    for sentence in comparison.answers:
+        typer.echo(sentence)
     for table in comparison.tables():
         print_table(table.title, table.header, table.lines)
         if table.remark:

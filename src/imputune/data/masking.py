@@ -1,11 +1,9 @@
 """Hiding observed cells, so that an imputer can be trained and scored on values it did not see."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 
-Hiding = Literal["non_uniform", "uniform"]
+from imputune.config import Hiding
 
 
 def hiding_rates(observed_NTD: np.ndarray, hiding: Hiding, share: float, factor: float) -> np.ndarray:

@@ -5,7 +5,7 @@ variables follow their organ system; the sicker a stay is, the more often it is 
 ends in death. Shape letters: N stays, T hours.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -140,6 +140,20 @@ def extract_synthetic(stays: int = 1000, seed: int = 2012) -> Cohort:
     except OSError as error:
         raise UserError(f"cannot write to {gettempdir()}: {error.strerror}; free it or set TMPDIR") from error
     return read_records([records], "synthetic", f"imputune extract synthetic --stays {stays} --seed {seed}")
+
+
+def example_stay(variables: Sequence[str], seed: int) -> npt.NDArray[np.float32]:
+    """Return an invented stay in the variables of a cohort, of 20 the one most observed, to show what a model does.
+
+    Shapes: (1, T, D) in the units of the synthetic cohort, NaN where not observed and in all variables that it has not.
+    """
+    cohort = extract_synthetic(20, seed)
+    places = {name: place for place, name in enumerate(cohort.variable_names)}
+    stay = int(cohort.observed_NTD.sum(axis=(1, 2)).argmax())
+    columns = [
+        cohort.values_NTD[stay, :, places[name]] if name in places else np.full(HOURS, np.nan) for name in variables
+    ]
+    return np.stack(columns, axis=-1)[None].astype(np.float32)
 
 
 def write_synthetic_records(folder: Path, stays: int, seed: int) -> None:

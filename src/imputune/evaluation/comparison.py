@@ -69,6 +69,11 @@ class Comparison:
         imputers = {f"{row.imputer}-{row.hiding}-{row.partition}": round(row.mae_mean, 6) for row in self.imputers}
         return {"cells": cells, "imputer_mae": imputers}
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What there is to say in a sentence: nothing, the verdicts stand in their table."""
+        return ()
+
     def tables(self) -> list[Table]:
         """Return every table for which there is something to show."""
         found = [

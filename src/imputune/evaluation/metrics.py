@@ -12,24 +12,26 @@ def imputation_scores(
     """Score estimates on held-out cells: one row over all variables, then one per variable with such cells.
 
     Shapes: estimate and truth standardised (N, T, D), held_out 0/1 or boolean. A row has variable ("all" first),
-    cells, mae (in training standard deviations) and mre (sum of errors over sum of magnitudes).
+    cells, mae and rmse (in training standard deviations) and mre (sum of errors over sum of magnitudes).
     """
     by_variable = []
     for number, name in enumerate(variables):
         held_NT = held_out_NTD[..., number].astype(bool)
         truth_M, estimate_M = truth_NTD[..., number][held_NT], estimate_NTD[..., number][held_NT]
         error, size = (np.abs(each_M).sum(dtype=np.float64) for each_M in (estimate_M - truth_M, truth_M))
-        by_variable.append((name, error, size, len(truth_M)))
+        square = np.square(estimate_M - truth_M).sum(dtype=np.float64)
+        by_variable.append((name, error, square, size, len(truth_M)))
     totals = (sum(column) for column in list(zip(*by_variable, strict=True))[1:])
-    groups = [("all", *totals), *(row for row in by_variable if row[3])]
+    groups = [("all", *totals), *(row for row in by_variable if row[4])]
     return [
         {
             "variable": name,
             "cells": int(cells),
             "mae": float(error / max(cells, 1)),
+            "rmse": float(np.sqrt(square / max(cells, 1))),
             "mre": float(error / max(size, 1e-12)),
         }
-        for name, error, size, cells in groups
+        for name, error, square, size, cells in groups
     ]
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from imputune.catalogue import PRETRAINED, known_imputer
+from imputune.config import ImputerName
 from imputune.evaluation.paper import Quoted, quoted
 
 SCORES = ("validation_auc", "test_auc", "test_auprc", "test_brier", "test_calibration_error")
@@ -43,6 +45,7 @@ class Row:
     source: str
     folds: tuple[dict[str, Any], ...]
     calibration: tuple[dict[str, float], ...] = ()
+    imputer: ImputerName = PRETRAINED
 
     @property
     def name(self) -> str:
@@ -71,7 +74,7 @@ def make_row(
 ) -> Row:
     """Aggregate a cell's folds, each a mapping with fold and the names in SCORES.
 
-    `cell` names head, mode, input and schedule; `counts` has num_parameters and trainable_parameters.
+    `cell` names head, mode, input, schedule and imputer; `counts` has num_parameters and trainable_parameters.
     """
     spread = {name: mean_and_deviation([float(fold[name]) for fold in folds]) for name in SCORES}
     means: dict[str, Any] = {
@@ -79,7 +82,9 @@ def make_row(
         for name, pair in spread.items()
         for statistic, value in zip(("mean", "std"), pair, strict=True)
     }
-    paper = quoted(dataset, **cell) or Quoted(None, None, None)
+    imputer = known_imputer(cell["imputer"])
+    protocol = {part: word for part, word in cell.items() if part != "imputer"}
+    paper = (quoted(dataset, **protocol) if imputer == PRETRAINED else None) or Quoted(None, None, None)
     return Row(
         head=cell["head"],
         mode=cell["mode"],
@@ -95,6 +100,7 @@ def make_row(
         source=source,
         folds=tuple({"fold": fold["fold"]} | {name: fold[name] for name in SCORES} for fold in folds),
         calibration=tuple(calibration),
+        imputer=imputer,
     )
 
 

@@ -84,6 +84,12 @@ def write_stage(folder: Path, about: dict[str, Any], folds: list[TrainedFold]) -
         (new / RESULT).write_text(json.dumps(content, indent=1) + "\n")
 
 
+def write_result(folder: Path, content: dict[str, Any]) -> None:
+    """Write an output that is a result.json alone, all or nothing; see `write_stage` for the errors."""
+    with replacing_folder(folder) as new:
+        (new / RESULT).write_text(json.dumps({"format": FORMAT} | content, indent=1) + "\n")
+
+
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """Return the dotted names of what differs between two outputs' descriptions, as far as `wanted` goes."""
     names = []

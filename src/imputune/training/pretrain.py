@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from imputune.config import ImputerName, Params, Pretrain
+from imputune.config import Hiding, ImputerName, Params, Pretrain
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
-from imputune.data.masking import Hiding, hide, hiding_rates
+from imputune.data.masking import hide, hiding_rates
 from imputune.data.partitions import FoldData, Partition, dealt_anew, fit_and_divide
 from imputune.data.views import Views
 from imputune.evaluation.metrics import imputation_scores

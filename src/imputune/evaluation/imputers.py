@@ -1,0 +1,163 @@
+"""Imputers alone: what assessing each gave, as rows and tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+from typing import Any
+
+from imputune.catalogue import IMPUTERS, PRETRAINED
+from imputune.config import Hiding, ImputerName
+from imputune.data.hiding import LABELS
+from imputune.evaluation.imputation import HidingRow, hiding_rows
+from imputune.evaluation.tables import Table, spread
+from imputune.evaluation.verdicts import LEVEL, corrected_t_test
+
+SAME = 1e-4  # deviations; a stay alone and in a batch may differ by that much through rounding
+TARGET: tuple[Hiding, float] = ("non_uniform", 0.1)
+"""The way of hiding and the share by which imputers are ranked."""
+
+
+@dataclass(frozen=True)
+class AssessedImputer:
+    """One imputer: how close it came, how long it takes, whether it mixes patients.
+
+    seconds_per_1000_stays: to impute them on one core, the mean over folds. pretrain_seconds: of all folds together; 0
+    where nothing is learned. epochs: trained at most. batch_difference: the furthest that a stay imputed alone lay from
+    the same stay in a batch, in training deviations. mae_by_fold: by TARGET; None where that was not asked for.
+    """
+
+    imputer: ImputerName
+    label: str
+    epochs: int
+    pretrain_seconds: float
+    seconds_per_1000_stays: float
+    batch_difference: float
+    mixes_stays: bool
+    rows: tuple[HidingRow, ...]
+    mae_by_fold: tuple[float, ...] | None
+    run_id: str
+
+    def row(self, hiding: Hiding, share: float) -> HidingRow | None:
+        """Return the row of a way of hiding and a share, None where there is none."""
+        return next((row for row in self.rows if (row.hiding, row.share) == (hiding, share)), None)
+
+
+def assessed_imputer(result: Mapping[str, Any], pretrained: Mapping[str, Any] | None = None) -> AssessedImputer:
+    """Return an assessment's output as a row; `pretrained` is the output of the imputer's pretraining."""
+    name: ImputerName = result["imputer"]
+    folds = result["folds"]
+    trained = [fold for fold in (pretrained or {"folds": []})["folds"] if fold["history"]]
+    target = [float(row["mae"]) for fold in folds for row in fold["scores"] if (row["hiding"], row["share"]) == TARGET]
+    difference = max(fold["batch_difference"] for fold in folds)
+    return AssessedImputer(
+        imputer=name,
+        label=IMPUTERS[name].label,
+        epochs=max((len(fold["history"]) for fold in trained), default=0),
+        pretrain_seconds=sum(fold["seconds"] for fold in trained),
+        seconds_per_1000_stays=fmean(fold["seconds"] for fold in folds),
+        batch_difference=difference,
+        mixes_stays=difference > SAME,
+        rows=hiding_rows([fold["scores"] for fold in folds]),
+        mae_by_fold=tuple(target) or None,
+        run_id=result["run_id"],
+    )
+
+
+def errors_table(imputers: Sequence[AssessedImputer]) -> Table:
+    """Return mean absolute errors, a line for each way of hiding and share, a column for each imputer."""
+    ways = dict.fromkeys((row.hiding, row.share) for each in imputers for row in each.rows)
+    lines = tuple(
+        (
+            LABELS[hiding],
+            f"{share:.0%}",
+            *(f"{row.mean['mae']:.3f}" if (row := each.row(hiding, share)) else "" for each in imputers),
+        )
+        for hiding, share in ways
+    )
+    remark = (
+        "Mean absolute error on held-out cells of the test stays, in training standard deviations, mean over folds; "
+        "every imputer met the same cells."
+    )
+    header = ("hidden", "share", *(each.label for each in imputers))
+    return Table("Imputation error by way of hiding and share of cells hidden", header, lines, remark)
+
+
+def target_table(imputers: Sequence[AssessedImputer]) -> Table | None:
+    """Return all measures under TARGET, in order of error; None where no imputer has that."""
+    found = [(each, row) for each in imputers if (row := each.row(*TARGET))]
+    if not found:
+        return None
+    found.sort(key=lambda pair: pair[1].mean["mae"])
+    measures = ("mae", "rmse", "mre", "wasserstein", "correlation_error")
+    lines = tuple(
+        (
+            each.label,
+            *(spread(row.mean[name], row.deviation[name]) if name in row.mean else "" for name in measures),
+            f"{each.epochs}" if each.epochs else "",
+            f"{each.pretrain_seconds / 60:,.0f}" if each.epochs else "",
+            f"{each.seconds_per_1000_stays:.1f}",
+            f"no, mixes patients (by {each.batch_difference:.2f})" if each.mixes_stays else "yes",
+        )
+        for each, row in found
+    )
+    header = (
+        *("imputer", "MAE", "RMSE", "MRE", "Wasserstein", "correlation error", "epochs", "training minutes"),
+        *("s per 1,000 stays", "a stay alone = in a batch"),
+    )
+    remark = (
+        f"{TARGET[1]:.0%} of the observed cells hidden {LABELS[TARGET[0]]}ly; mean ± sample deviation over test folds. "
+        "Wasserstein: distance between the distributions of estimates and truth, mean over the variables. Correlation "
+        "error: how far the correlations between variables, held-out cells imputed, lie from the true ones. Training "
+        "minutes are the folds' added up, seconds those of imputing, both on one core."
+    )
+    return Table("Imputers, the closest first", header, lines, remark)
+
+
+def winner_sentence(imputers: Sequence[AssessedImputer], test_to_train: float) -> str:
+    """Say which imputer has the lowest error under TARGET, and by how much CSAI wins or loses."""
+    scored = {each.imputer: each for each in imputers if each.mae_by_fold}
+    if PRETRAINED not in scored or len(scored) < 2:
+        return ""
+    order = sorted(scored.values(), key=lambda each: fmean(each.mae_by_fold or ()))
+    csai = scored[PRETRAINED]
+    rival = order[1] if order[0] is csai else order[0]
+    ours, theirs = (each.mae_by_fold or () for each in (csai, rival))
+    p_value = corrected_t_test([one - other for one, other in zip(theirs, ours, strict=True)], test_to_train)
+    means = fmean(ours), fmean(theirs)
+    how = f"{abs(means[0] - means[1]) / max(means):.0%}"
+    doubt = "" if p_value < LEVEL else f", which the folds leave undecided (p = {p_value:.2f})"
+    if order[0] is csai:
+        told = f"CSAI comes closest ({means[0]:.3f} deviations), {how} below the next, {rival.label} ({means[1]:.3f})"
+    else:
+        told = f"{rival.label} comes closest ({means[1]:.3f} deviations), {how} below CSAI ({means[0]:.3f})"
+    return f"With {TARGET[1]:.0%} of the cells hidden {LABELS[TARGET[0]]}ly, {told}{doubt}."
+
+
+def missing_table(imputers: Sequence[AssessedImputer], edges: Sequence[float]) -> Table | None:
+    """Return the error by the share of a stay's cells that were missing before any was hidden, under TARGET."""
+    found = [(each, row) for each in imputers if (row := each.row(*TARGET))]
+    if not found:
+        return None
+    groups = [str(group) for group in range(len(edges) - 1)]
+    header = ("imputer", *(f"{low:.0%} to {high:.0%} missing" for low, high in pairwise(edges)))
+    lines = tuple(
+        (each.label, *(f"{row.mae_by_missing_share[g]:.3f}" if g in row.mae_by_missing_share else "" for g in groups))
+        for each, row in found
+    )
+    remark = "Mean absolute error; stays in groups of equal size by the share of their cells that were never observed."
+    return Table("Imputation error by how much of a stay is missing", header, lines, remark)
+
+
+def variables_table(imputers: Sequence[AssessedImputer]) -> Table | None:
+    """Return the error by variable under TARGET, the best of each line first seen to be so; None without rows."""
+    found = [(each, row) for each in imputers if (row := each.row(*TARGET))]
+    if not found:
+        return None
+    names = dict.fromkeys(name for _, row in found for name in row.mae_by_variable)
+    lines = tuple(
+        (name, *(f"{row.mae_by_variable[name]:.3f}" if name in row.mae_by_variable else "" for _, row in found))
+        for name in names
+    )
+    header = ("variable", *(each.label for each, _ in found))
+    return Table("Imputation error by variable", header, lines, "Mean absolute error, in training deviations.")
