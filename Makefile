@@ -33,7 +33,7 @@ load: $(READY) ## the champion served: 20 clients for a minute
 	cd $(ROOT) && python -m benchmarks.serving_load
 
 benchmark: $(READY) ## CSAI side by side with PyPOTS's, which it installs; 7 minutes
-	$(BIN)/python -m pip install --quiet --editable "$(ROOT)[benchmark]"
+	$(BIN)/python -m pip install --quiet --editable "$(ROOT)[pypots]"
 	cd $(ROOT) && python -m benchmarks.csai_speed
 
 ui: $(READY) ## http://127.0.0.1:5000 (PORT changes it)

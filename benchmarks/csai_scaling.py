@@ -44,10 +44,12 @@ from imputune.data.synthetic import extract_synthetic
 from imputune.data.views import Views
 from imputune.errors import UserError
 from imputune.evaluation.metrics import imputation_scores
+from imputune.imputers.csai import CsaiImputer
 from imputune.training.finetune import FinetuneJob, finetune_fold
+from imputune.training.imputers import new_csai, represent
 from imputune.training.outputs import module_weights, scaler_weights
 from imputune.training.parallel import settle
-from imputune.training.pretrain import Pretraining, impute, new_imputer
+from imputune.training.pretrain import Pretraining
 
 BASE = {"stays": 64, "hours": 48, "variables": 35}  # of a batch
 DOUBLINGS = {"stays": (64, 128, 256), "hours": (24, 48, 96), "variables": (35, 70, 140)}
@@ -88,7 +90,7 @@ def step_seconds(stays: int, hours: int, variables: int) -> dict[str, float]:
     fold = Fold(0, every, every[-1:] + 1, every[-1:] + 2)
     params = _with_batch(settings(cohort, REPETITIONS + 1), stays)
     data = fit_and_divide(cohort, fold, params.scaling.tail_share)
-    training = Pretraining(new_imputer(data, params), data, params)
+    training = Pretraining(new_csai(data, params), data, params)
     return spread([timed(training.train_epoch) / STEPS for _ in range(REPETITIONS + 1)][1:])
 
 
@@ -123,7 +125,7 @@ def head_seconds(stays: int, epochs: int) -> dict[str, float]:
     params = params.model_copy(update={"budget": budget, "finetune": patient})
     fold = draw_folds(cohort, params.folds.count, params.seed)[0]
     data = fit_and_divide(cohort, fold, params.scaling.tail_share)
-    arrays = scaler_weights(data.scaler) | module_weights("imputer", new_imputer(data, params))
+    arrays = scaler_weights(data.scaler) | module_weights("imputer", new_csai(data, params))
     pretrained = {name: torch.from_numpy(array) for name, array in arrays.items()}
     watch = Stopwatch()
     started = time.perf_counter()
@@ -154,7 +156,7 @@ def train_large(folder: Path) -> dict[str, float]:
     fold = draw_folds(cohort, params.folds.count, params.seed)[0]
     data = fit_and_divide(cohort, fold, params.scaling.tail_share)
     prepared = time.perf_counter()
-    imputer = new_imputer(data, params)
+    imputer = new_csai(data, params)
     training = Pretraining(imputer, data, params)
     training.train = _first(data.train, BATCHES * params.pretrain.batch_size)
     training.train_epoch()
@@ -162,7 +164,7 @@ def train_large(folder: Path) -> dict[str, float]:
     part = data.validation
     hidden_NTD = torch.zeros_like(part.observed_NTD)
     hidden_NTD[:, HIDDEN_HOURS] = part.observed_NTD[:, HIDDEN_HOURS]
-    imputed_NTD = impute(imputer, part, part.observed_NTD & ~hidden_NTD).numpy()
+    imputed_NTD = represent(CsaiImputer(imputer), part, part.observed_NTD & ~hidden_NTD).imputed_BTD.numpy()
     imputation_scores(imputed_NTD, part.values_NTD.numpy(), hidden_NTD.numpy(), cohort.variable_names)
     return {
         "peak_gib": _peak_gib(),

@@ -46,11 +46,13 @@ from imputune.data.folds import Fold, draw_folds
 from imputune.data.partitions import Partition, fit_and_divide
 from imputune.data.synthetic import extract_synthetic
 from imputune.errors import UserError
+from imputune.imputers.csai import CsaiImputer
 from imputune.models.csai import Csai
 from imputune.params import read_params
 from imputune.training.device import choose_device
+from imputune.training.imputers import new_csai, represent
 from imputune.training.parallel import run_folds, settle
-from imputune.training.pretrain import Pretraining, PretrainJob, impute, new_imputer, pretrain_fold
+from imputune.training.pretrain import Pretraining, PretrainJob, pretrain_fold
 from imputune.training.recorder import Trial
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -94,7 +96,7 @@ def side_by_side(cohort: Cohort, fold: Fold, params: Params) -> dict[str, Any]:
     data = fit_and_divide(cohort, fold, params.scaling.tail_share)
     torch.manual_seed(params.seed)
     np.random.seed(params.seed)  # whose global state PyPOTS draws the cells from that it hides
-    imputer = new_imputer(data, params)
+    imputer = new_csai(data, params)
     ours = Pretraining(imputer, data, params)
     theirs = PypotsCsai(_holed(data.train), params, cohort.variable_names)
     seconds_ours, seconds_pypots = [], []
@@ -117,7 +119,7 @@ def _held_out_error(imputer: Csai, theirs: PypotsCsai, part: Partition) -> dict[
     """Score both on the cells that PyPOTS hides; ours reads what is left."""
     prediction = theirs.predict(_holed(part))
     hidden = torch.from_numpy(prediction.hidden_NTD)
-    imputed = impute(imputer, part, part.observed_NTD.float() - hidden)
+    imputed = represent(CsaiImputer(imputer), part, part.observed_NTD.float() - hidden).imputed_BTD
     cells = prediction.hidden_NTD > 0
     return {
         "mae_ours": float(np.abs(imputed.numpy() - prediction.truth_NTD)[cells].mean()),

@@ -14,7 +14,7 @@ from imputune.errors import UserError
 from imputune.training.device import choose_device
 
 MEASURED = "1.5"
-INSTALL = "pip install -e '.[benchmark]'"
+INSTALL = "pip install -e '.[pypots]'"
 HEADS, FEEDFORWARD = 8, 64  # which PyPOTS does not let its user choose
 
 

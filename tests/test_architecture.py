@@ -26,7 +26,7 @@ FLOORS = (
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 # Packages that one room alone may import, or (None) no room at all.
 RESERVED = {"mlflow": "tracking", "dvc": None}
-ROOMS = ("data", "models", "evaluation", "training", "cells")
+ROOMS = ("data", "models", "imputers", "evaluation", "training", "catalogue", "cells")
 # What changes no result: who is told of it, and on which device it is computed.
 NO_RESULT = {("training", "device"), ("training", "recorder")}
 
@@ -183,6 +183,10 @@ def test_circle_is_found(house: Path, file: str, line: str) -> None:
         ("finetune_mlp", "finetune"),
         ("finetune_recurrent", "finetune"),
         ("finetune_shallow", "baselines"),
+        ("pretrain_others", "pretrain"),
+        ("matrix", "finetune"),
+        ("matrix", "baselines"),
+        ("assess", "assessment"),
     ],
 )
 def test_stages_depend_on_the_files_they_run(stage: str, start: str) -> None:

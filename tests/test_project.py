@@ -88,7 +88,8 @@ def test_parsing_gives_typed_values():
     parsed = parse("extract physionet2012 --raw some/where --sets a,b --download")
     assert parsed == {"raw": Path("some/where"), "sets": "a,b", "download": True, "out": None}
     parsed = parse("finetune physionet2012 --mode unfrozen")
-    assert parsed == {"dataset": "physionet2012", "head": "mlp2", "mode": "unfrozen", "input": "", "schedule": ""}
+    words = {"dataset": "physionet2012", "head": "mlp2", "mode": "unfrozen", "input": "", "schedule": ""}
+    assert parsed == words | {"imputer": "csai"}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,8 @@ def test_every_dvc_command_parses():
     """Each stage of dvc.yaml, its matrix filled in by dvc, is a command line imputune accepts."""
     with Repo(str(ROOT)) as repo:
         commands = [stage.cmd for stage in repo.index.stages if getattr(stage, "cmd", None)]
-    assert len(commands) == 3 + len(grid_cells(read_params(ROOT / "params.yaml").grid))
+    params = read_params(ROOT / "params.yaml")
+    assert len(commands) == 5 + len(grid_cells(params.grid)) + 2 * len(params.matrix.imputer)
     for command in commands:
         assert command.startswith("imputune ")
         assert parse(command.removeprefix("imputune "))["dataset"] == "synthetic"

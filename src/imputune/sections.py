@@ -75,12 +75,12 @@ def _what_was_run(
     heads = dict.fromkeys(row.head for row in comparison.matrix)
     paragraphs = (
         f"{comparison.stays:,} ICU stays of {project.dataset}, the first {HOURS} hours of {len(data.cohort.variables)} "
-        f"variables in hourly bins; {comparison.deaths:,} patients died in hospital. {len(data.folds)} folds, by patient: "
-        "each imputer and each classifier learned on a fold's training stays, chose its epoch on its validation stays "
+        f"variables in hourly bins; {comparison.deaths:,} patients died in hospital. {len(data.folds)} folds. "
+        "Each imputer and each classifier learned on a fold's training stays, chose its epoch on its validation stays "
         "and was scored once on its test stays.",
-        "Each imputer was trained first and then left as it is (frozen); each classifier learned death in hospital from "
-        f"what the imputer made of the records. Classifiers: {', '.join(heads) or 'none yet'}. Imputers that learn had "
-        f"{project.budget.pretrain_epochs} epochs at most, batches of {project.params.pretrain.batch_size}.",
+        "Each imputer was trained first and then left as it is (frozen); each classifier learned in-hospital death "
+        f"from what the imputer made of the records. Classifiers: {', '.join(heads) or 'none yet'}. Imputers that "
+        f"learn had {project.budget.pretrain_epochs} epochs at most, batches of {project.params.pretrain.batch_size}.",
     )
     lines = tuple(
         (IMPUTERS[name].label, name, IMPUTERS[name].source, _kept(each.pretrained)) for name, each in found.items()

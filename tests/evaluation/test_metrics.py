@@ -10,9 +10,9 @@ def test_imputation_scores_by_hand() -> None:
     estimate_NTD = np.array([[[1.0, -1.0, 0.0], [3.5, 8.0, 0.0]]], dtype=np.float32)
     held_out_NTD = np.array([[[1, 1, 0], [1, 0, 0]]])
     assert imputation_scores(estimate_NTD, truth_NTD, held_out_NTD, ("HR", "pH", "Temp")) == [
-        {"variable": "all", "cells": 3, "mae": 1.5, "mre": 0.5},
-        {"variable": "HR", "cells": 2, "mae": 0.75, "mre": pytest.approx(1.5 / 5)},
-        {"variable": "pH", "cells": 1, "mae": 3.0, "mre": 0.75},
+        {"variable": "all", "cells": 3, "mae": 1.5, "rmse": pytest.approx((10.25 / 3) ** 0.5), "mre": 0.5},
+        {"variable": "HR", "cells": 2, "mae": 0.75, "rmse": pytest.approx(0.625**0.5), "mre": pytest.approx(1.5 / 5)},
+        {"variable": "pH", "cells": 1, "mae": 3.0, "rmse": 3.0, "mre": 0.75},
     ]
 
 
@@ -29,7 +29,7 @@ def test_cells_not_held_out_do_not_count() -> None:
 def test_nothing_held_out_scores_0() -> None:
     """Without held-out cells there is the row over all, with 0 cells and no NaN."""
     scores = imputation_scores(np.ones((1, 2, 1)), np.zeros((1, 2, 1)), np.zeros((1, 2, 1)), ("HR",))
-    assert scores == [{"variable": "all", "cells": 0, "mae": 0.0, "mre": 0.0}]
+    assert scores == [{"variable": "all", "cells": 0, "mae": 0.0, "rmse": 0.0, "mre": 0.0}]
 
 
 def test_risk_scores_by_hand() -> None:

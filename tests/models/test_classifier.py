@@ -70,7 +70,8 @@ def test_unfreezing_an_imputer_that_was_frozen() -> None:
 def test_both_modes_start_from_the_same_logits(make_record: Callable[..., Record]) -> None:
     """Freezing changes what can move, not what is predicted."""
     views = Views.read(*make_record(4))
-    assert torch.equal(build(freeze_imputer=True)(views), build(freeze_imputer=False)(views))
+    logits = build(freeze_imputer=True)(views), build(freeze_imputer=False)(views)
+    torch.testing.assert_close(*logits, rtol=0, atol=1e-6)  # the last bit may depend on where memory lies
 
 
 @pytest.mark.parametrize("stays", [1, 4])

@@ -8,7 +8,7 @@ from torch import nn
 from imputune.data.views import Views
 from imputune.models.csai import Csai, CsaiSizes
 
-pytest.importorskip("pypots", reason="PyPOTS is not installed: pip install -e '.[benchmark]'")
+pytest.importorskip("pypots", reason="PyPOTS is not installed: pip install -e '.[pypots]'")
 
 from pypots.data.utils import parse_delta
 from pypots.imputation.csai.data import compute_last_obs

@@ -7,8 +7,9 @@ from imputune.errors import UserError
 from imputune.models.csai import Csai
 from imputune.training.device import choose_device, graphed
 from imputune.training.finetune import FinetuneJob, finetune_fold
+from imputune.training.imputers import csai_sizes
 from imputune.training.loop import generator_for, in_order
-from imputune.training.pretrain import PretrainJob, csai_sizes, pretrain_fold
+from imputune.training.pretrain import PretrainJob, pretrain_fold
 from imputune.training.reconstruction import hide_cells, learner
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA GPU on this machine")

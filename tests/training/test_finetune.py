@@ -85,9 +85,9 @@ def test_cached_representation_gives_what_recomputing_it_gives(cohort, folds, ma
     """Reading each stay once and training on what came out predicts as reading it anew for every batch does."""
 
     class Recomputing(trainers.FrozenTrainer):
-        def __init__(self, classifier, *rest):
-            super().__init__(classifier, *rest)
-            self.classifier, self.represented = classifier, None
+        def __init__(self, *parts):
+            super().__init__(*parts)
+            self.classifier, self.represented = finetune._Attempts(job, parts[1])._new_classifier(), None
 
         def read(self, part, stays):
             with torch.no_grad():

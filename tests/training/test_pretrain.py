@@ -10,9 +10,10 @@ from imputune.data.partitions import fit_and_divide
 from imputune.errors import UserError
 from imputune.models.csai import Reconstruction
 from imputune.training import pretrain
+from imputune.training.imputers import new_csai
 from imputune.training.loop import in_order
 from imputune.training.parallel import run_folds
-from imputune.training.pretrain import Pretraining, PretrainJob, new_imputer, pretrain_fold
+from imputune.training.pretrain import Pretraining, PretrainJob, pretrain_fold
 from imputune.training.reconstruction import reconstruction_loss
 
 
@@ -34,7 +35,7 @@ def test_train_epoch_takes_a_step_on_every_batch(cohort, folds, make_params):
     """54 training stays in batches of 16 are four losses; every weight moves, and the rate ends at 0."""
     params = make_params(pretrain_epochs=2, pretrain={"batch_size": 16})
     data = fit_and_divide(cohort, folds[0], 0.001)
-    training = Pretraining(new_imputer(data, params), data, params)
+    training = Pretraining(new_csai(data, params), data, params)
     before = [weight.detach().clone() for weight in training.weights]
     losses = [training.train_epoch() for _ in range(2)]
     assert [len(epoch) for epoch in losses] == [4, 4]
@@ -47,7 +48,7 @@ def test_each_epoch_hides_other_cells(cohort, folds, make_params, monkeypatch):
     monkeypatch.setattr(pretrain, "shuffled", lambda stays, batch_size, order: in_order(stays, batch_size))
     params = make_params(pretrain={"batch_size": 64, "learning_rate": 1e-30})
     data = fit_and_divide(cohort, folds[0], 0.001)
-    training = Pretraining(new_imputer(data, params), data, params)
+    training = Pretraining(new_csai(data, params), data, params)
     [first], [second] = (training.train_epoch() for _ in range(2))
     assert first != pytest.approx(second, rel=1e-4)
 
@@ -72,8 +73,8 @@ def test_losses_outlive_the_memory_of_a_graph(cohort, folds, make_params, monkey
     """Losses that each call writes to the same memory come out of an epoch as those that lie apart do."""
     params = make_params(pretrain={"batch_size": 16})
     data = fit_and_divide(cohort, folds[0], 0.001)
-    apart = Pretraining(new_imputer(data, params), data, params).train_epoch()
-    training = Pretraining(new_imputer(data, params), data, params)
+    apart = Pretraining(new_csai(data, params), data, params).train_epoch()
+    training = Pretraining(new_csai(data, params), data, params)
     learn = training.learner
     monkeypatch.setattr(training, "learner", lambda *cells: (Replayed.apply(learn(*cells)[0]), None))
     assert training.train_epoch() == apart
@@ -146,7 +147,7 @@ def test_hidden_cells_do_not_depend_on_how_many_stays_are_drawn_at_once(cohort, 
     masks = []
     for at_once in (256, 7):
         monkeypatch.setattr(pretrain, "in_order", partial(in_order, batch_size=at_once))
-        masks.append(pretrain._fixed_mask(data, "test", make_params(masking={"share": 0.4}), "uniform"))
+        masks.append(pretrain.fixed_mask(data, "test", make_params(masking={"share": 0.4}), "uniform"))
     assert torch.equal(*masks)
     assert 0.3 < masks[0].sum() / data.test.observed_NTD.sum() < 0.5
     assert not (masks[0] & ~data.test.observed_NTD).any()

@@ -74,7 +74,8 @@ def make_row(
 ) -> Row:
     """Aggregate a cell's folds, each a mapping with fold and the names in SCORES.
 
-    `cell` names head, mode, input, schedule and imputer; `counts` has num_parameters and trainable_parameters.
+    `cell` names head, mode, input and schedule, and an imputer other than CSAI; `counts` has num_parameters and
+    trainable_parameters.
     """
     spread = {name: mean_and_deviation([float(fold[name]) for fold in folds]) for name in SCORES}
     means: dict[str, Any] = {
@@ -82,7 +83,7 @@ def make_row(
         for name, pair in spread.items()
         for statistic, value in zip(("mean", "std"), pair, strict=True)
     }
-    imputer = known_imputer(cell["imputer"])
+    imputer = known_imputer(cell.get("imputer", PRETRAINED))
     protocol = {part: word for part, word in cell.items() if part != "imputer"}
     paper = (quoted(dataset, **protocol) if imputer == PRETRAINED else None) or Quoted(None, None, None)
     return Row(

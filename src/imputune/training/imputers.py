@@ -52,7 +52,8 @@ def saved_imputer(
     """
     _, hours, variables = shape
     if IMPUTERS[name].family == "csai":
-        csai = Csai(csai_sizes(params, variables, hours))
+        with torch.random.fork_rng(devices=[]):  # building draws weights that are thrown away
+            csai = Csai(csai_sizes(params, variables, hours))
         load_module("imputer", csai, weights)
         return CsaiImputer(csai.to(choose_device(params.device)))
     imputer = _other(name, hours, variables, params, fold=0)

@@ -1,0 +1,70 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from imputune.config import Assess
+from imputune.data.hiding import LABELS, hidden_cells
+
+SETTINGS = Assess(hiding=tuple(LABELS), shares=(0.1,), block_hours=6, block_variables=7)
+
+
+@pytest.fixture
+def draw() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """Draw what is hidden of 300 stays of 48 hours and 20 variables, of which from 5 to 90 % are observed."""
+    shares_D = torch.linspace(0.05, 0.9, 20)
+    observed_NTD = torch.rand(300, 48, 20, generator=torch.Generator().manual_seed(1)) < shares_D
+
+    def make(hiding: str, share: float, seed: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+        rate_D = torch.full((20,), share)
+        return observed_NTD, hidden_cells(
+            observed_NTD, hiding, share, rate_D, SETTINGS, torch.Generator().manual_seed(seed)
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("hiding", LABELS)
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.8])
+def test_every_way_hides_its_share_of_observed_cells(draw, hiding, share):
+    """Only observed cells are hidden, and as large a share of them as was asked for."""
+    observed, hidden = draw(hiding, share)
+    assert not (hidden & ~observed).any()
+    assert hidden.sum() / observed.sum() == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("hiding", LABELS)
+def test_the_same_seed_hides_the_same_cells(draw, hiding):
+    """A generator's seed decides what is hidden."""
+    assert torch.equal(draw(hiding, 0.3)[1], draw(hiding, 0.3)[1])
+    assert not torch.equal(draw(hiding, 0.3)[1], draw(hiding, 0.3, seed=3)[1])
+
+
+def test_whole_hours_are_hidden_or_shown(draw):
+    """An hour of a stay is hidden in all its observed variables or in none."""
+    observed, hidden = draw("hours", 0.3)
+    shown = (observed & ~hidden).any(dim=2)
+    assert not (shown & hidden.any(dim=2)).any()
+
+
+def test_from_some_hour_on_nothing_is_shown(draw):
+    """Where a variable of a stay is hidden once, it is hidden ever after; some series are cut, others are not."""
+    observed, hidden = draw("onward", 0.3)
+    gone = hidden.long().cumsum(dim=1) > 0
+    assert not (observed & ~hidden & gone).any()
+    cut = hidden.any(dim=1) & observed.any(dim=1)
+    assert 0.4 < cut.float().mean() < 0.7
+
+
+def test_blocks_are_hours_by_variables(draw):
+    """With everything observed, what is hidden falls into tiles of 6 hours by 7 variables, the last smaller."""
+    observed = torch.ones(4, 48, 14, dtype=torch.bool)
+    rate = torch.full((14,), 0.4)
+    hidden = hidden_cells(observed, "blocks", 0.4, rate, SETTINGS, torch.Generator().manual_seed(5))
+    for stay in hidden:
+        columns = {tuple(column.tolist()) for column in stay.T}
+        assert len(columns) <= 2  # two groups of seven variables, alike within
+        for column in columns:
+            turns = [hour for hour in range(1, 48) if column[hour] != column[hour - 1]]
+            assert len({turn % 6 for turn in turns}) <= 1  # tiles begin six hours apart
+    assert 0.2 < hidden.float().mean() < 0.6

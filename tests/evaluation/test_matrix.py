@@ -1,0 +1,92 @@
+from itertools import product
+
+import numpy as np
+import pytest
+
+from imputune.evaluation.matrix import answer, decompose, decomposition_table, matrix_table, rivals_table
+from imputune.evaluation.rows import SCORES, Row, make_row
+
+IMPUTERS, HEADS = ("csai", "mean", "csai_untrained"), ("mlp2", "xgboost")
+
+
+def row_of(imputer: str, head: str, aucs: list[float]) -> Row:
+    """Return a row of the matrix with these test AUCs by fold."""
+    folds = [dict.fromkeys(SCORES, auc) | {"fold": fold} for fold, auc in enumerate(aucs)]
+    cell = {"head": head, "mode": "frozen", "input": "imputed", "schedule": "none", "imputer": imputer}
+    return make_row("synthetic", cell, dict.fromkeys(("num_parameters", "trainable_parameters")), 60, folds, "run", "")
+
+
+def rows_of(auc) -> list[Row]:
+    """Return a row for every imputer and head, `auc(i, c, f)` its test AUC in fold f."""
+    return [
+        row_of(imputer, head, [auc(i, c, f) for f in range(4)])
+        for (i, imputer), (c, head) in product(enumerate(IMPUTERS), enumerate(HEADS))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("auc", "part"),
+    [
+        (lambda i, c, f: 0.7 + 0.1 * c, "head"),
+        (lambda i, c, f: 0.7 + 0.05 * i, "imputer"),
+        (lambda i, c, f: 0.7 + 0.05 * (2 * c - 1) * (i - 1), "interaction"),
+        (lambda i, c, f: 0.7 + 0.02 * f, "folds"),
+    ],
+)
+def test_a_single_cause_takes_all_of_the_variance(auc, part):
+    """What varies for one reason alone is that reason's."""
+    found = decompose(rows_of(auc))
+    assert getattr(found, part) == pytest.approx(1)
+
+
+def test_shares_add_up_and_are_those_of_the_sums_of_squares():
+    """Against group means by another way: each share is a part's sum of squares over the total."""
+    random = np.random.default_rng(3)
+    auc = random.uniform(0.6, 0.9, (3, 2, 4))
+    found = decompose(rows_of(lambda i, c, f: auc[i, c, f]))
+    parts = (found.imputer, found.head, found.interaction, found.folds, found.rest)
+    total = ((auc - auc.mean()) ** 2).sum()
+    assert sum(parts) == pytest.approx(1)
+    assert found.imputer == pytest.approx(8 * auc.mean(axis=(1, 2)).var() * 3 / total)
+    cells = ((auc.mean(axis=2) - auc.mean()) ** 2).sum() * 4 / total
+    assert found.interaction == pytest.approx(cells - found.imputer - found.head)
+    assert 0 < found.interaction_p < 1
+
+
+def test_an_imputer_without_every_head_does_not_count():
+    """The decomposition is of a full matrix: what is incomplete is left out, and too little gives none."""
+    rows = rows_of(lambda i, c, f: 0.7 + 0.1 * c)
+    assert decompose(rows[:-1]).imputers == ("csai", "mean")
+    assert decompose(rows[:2]) is None
+    assert decompose([row for row in rows if row.head == "mlp2"]) is None
+
+
+def test_the_answer_is_one_sentence_that_names_the_largest_part():
+    """It says what weighs most, or what weighs about the same, and that there is no answer yet."""
+    head = answer("set-a", decompose(rows_of(lambda i, c, f: 0.7 + 0.1 * c + 0.001 * i)))
+    assert head.startswith("On set-a the classifier weighs most: ")
+    assert "3 imputers, 2 classifiers" in head
+    both = answer("set-a", decompose(rows_of(lambda i, c, f: 0.7 + 0.1 * c + 0.06 * i)))
+    assert "weigh about the same" in both
+    assert all(sentence.count(". ") == 0 for sentence in (head, both))
+    assert "no answer yet" in answer("set-a", None)
+
+
+def test_tables_hold_every_imputer_and_head():
+    """The matrix has a line for an imputer and a gap where a head is missing; the controls are taken out of a line."""
+    rows = rows_of(lambda i, c, f: 0.7 + 0.1 * c + 0.01 * i + 0.001 * f)
+    table = matrix_table(rows[:-1])
+    assert table.header == ("imputer", "mlp2", "xgboost", "minutes")
+    assert table.lines[0][:2] == ("CSAI", "0.702 ± 0.001")
+    assert table.lines[2][2] == ""
+    divided = decomposition_table(rows)
+    assert [line[0] for line in divided.lines] == ["all", "without the controls"]
+
+
+def test_csai_is_held_against_each_other_imputer():
+    """The differences are CSAI's over the heads, by fold; a steady one is told from one that wavers."""
+    steady = rows_of(lambda i, c, f: 0.8 - 0.05 * i + 0.0001 * f * i)
+    assert [line[-1] for line in rivals_table(steady, 1 / 3).lines] == ["CSAI is ahead", "CSAI is ahead"]
+    wavering = rows_of(lambda i, c, f: 0.8 + 0.05 * i * (-1) ** f)
+    assert {line[-1] for line in rivals_table(wavering, 1 / 3).lines} == {"undecided"}
+    assert rivals_table(steady[2:], 1 / 3) is None
