@@ -43,6 +43,7 @@ def opened(path: Path, metrics: Mapping[str, Any] = PHONE) -> dict[str, Any]:
               widest: Math.max(...images.map(i => i.getBoundingClientRect().right)),
               smallest: Math.min(...text.map(e => parseFloat(getComputedStyle(e).fontSize))),
               sections: document.querySelectorAll('section').length,
+              loaded: performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:')),
             };
             """
         )

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from imputune.catalogue import PRETRAINED
 from imputune.config import ImputerName
 from imputune.data.cohort import Cohort
 from imputune.data.synthetic import example_stay
@@ -21,11 +20,6 @@ from imputune.training.parallel import run_folds
 
 GROUPS = 4  # of stays, by their share of missing cells
 EXAMPLE_HOURS = slice(18, 30)  # hidden from imputers in the invented stay
-
-
-def compared_imputers(project: Project) -> list[ImputerName]:
-    """Return CSAI and the imputers that params.yaml compares with it, each once."""
-    return list(dict.fromkeys((PRETRAINED, *project.params.matrix.imputer)))
 
 
 def run_assess(
@@ -109,5 +103,6 @@ def missing_groups(cohort: Cohort) -> tuple[np.ndarray, list[float]]:
     The groups are of equal size, to a few stays; edges are shares, from the lowest to the highest there is.
     """
     missing_N = 1 - cohort.observed_NTD.mean(axis=(1, 2))
+    cohort.release()
     edges = np.quantile(missing_N, np.linspace(0, 1, GROUPS + 1))
     return np.searchsorted(edges[1:-1], missing_N, side="right"), [round(float(edge), 4) for edge in edges]

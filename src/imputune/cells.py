@@ -137,42 +137,46 @@ def make_cell(
     return Cell.of((head, *chosen.values()), known)
 
 
-def choose_cells(wanted: Mapping[str, Sequence[str]], imputers: Sequence[str] = ()) -> list[Cell]:
-    """Return the protocol's cells whose parts are among the wanted words; a part without words takes any.
+def choose_cells(
+    wanted: Mapping[str, Sequence[str]], imputers: Sequence[str] = (), heads: Sequence[str] = HEADS
+) -> list[Cell]:
+    """Return the protocol's cells whose parts are among the wanted words, each once; a part without words takes any.
 
     With `imputers`, the cells of those instead; there mode, input and schedule without words take each head's usual, so
-    that one cell stands for an imputer and a head. Raises UserError for an unknown word, and for one that no cell has
-    together with the words of the other parts.
+    that one cell stands for an imputer and a head, and `heads` are those taken where no head is wanted. Raises
+    UserError for an unknown word, for one that no cell has together with the words of the other parts, and for an
+    imputer without a cell.
     """
     for part, words in wanted.items():
         for word in words:
             _known(part, word)
-    families = [
-        (name, family) for name in map(known_imputer, imputers or (PRETRAINED,)) for family in families_of(name)
-    ]
+    names = list(dict.fromkeys(map(known_imputer, imputers or (PRETRAINED,))))
+    families = [(name, family) for name in names for family in families_of(name)]
     asked = {part: tuple(wanted.get(part) or ()) for part in PARTS}
     cells = [
         cell
         for name, family in families
         for cell in family.cells(name)
-        if all(
-            getattr(cell, part) in words
-            if words
-            else not imputers or getattr(cell, part) == family.usual.get(part, cell.head)
-            for part, words in asked.items()
-        )
+        if all(getattr(cell, part) in words for part, words in asked.items() if words)
+        and (not imputers or _is_usual(cell, family, heads, asked))
     ]
     unmatched = [
         word for part, words in asked.items() for word in words if word not in {getattr(cell, part) for cell in cells}
     ]
+    unmatched += [f"imputer {name}" for name in names if name not in {cell.imputer for cell in cells}]
     if unmatched:
         said = ", ".join(f"{part} {' or '.join(words)}" for part, words in asked.items() if words)
-        told = dict.fromkeys(
-            _existing(family) for _, family in families if {*family.head} & {*(asked["head"] or HEADS)}
-        )
+        chosen = {*(asked["head"] or heads)}
+        told = dict.fromkeys(_existing(family) for _, family in families if {*family.head} & chosen)
         what = f"no cell with {said} has {' or '.join(unmatched)}" if cells else f"no cell has {said}"
         raise UserError(f"{what}: {'; '.join(told)}")
     return cells
+
+
+def _is_usual(cell: Cell, family: Family, heads: Sequence[str], asked: Mapping[str, Sequence[str]]) -> bool:
+    """Say whether a cell has, in every part that nothing was asked of, what is usual."""
+    usual = {part: (word,) for part, word in family.usual.items()} | {"head": tuple(heads)}
+    return all(getattr(cell, part) in usual[part] for part in PARTS if not asked[part])
 
 
 def grid_cells(grid: Grid) -> list[Cell]:

@@ -2,14 +2,15 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from imputune.errors import UserError, near_miss
 
-CsaiName = Literal["csai", "csai_untrained", "csai_shuffled"]
+ControlName = Literal["csai_untrained", "csai_shuffled"]
 PlainName = Literal["mean", "locf", "linear"]
 PypotsName = Literal["brits", "grud", "mrnn", "saits", "csdi", "usgan", "gpvae"]
-ImputerName = Literal[CsaiName, PlainName, PypotsName]
+OtherImputer = Literal[ControlName, PlainName, PypotsName]
+ImputerName = Literal["csai", OtherImputer]
 Hiding = Literal["uniform", "non_uniform", "hours", "onward", "blocks"]
 Mode = Literal["frozen", "unfrozen"]
 MlpHead = Literal["mlp2", "mlp5"]
@@ -82,12 +83,22 @@ class Assess(_Section):
     block_hours: Positive
     block_variables: Positive
 
+    @field_validator("hiding", "shares")
+    @classmethod
+    def _once(cls, words: tuple[Any, ...]) -> tuple[Any, ...]:
+        return _each_once(words)
+
 
 class Matrix(_Section):
     """The imputers that are compared with CSAI, and the heads that are fine-tuned on each."""
 
-    imputer: tuple[ImputerName, ...] = Field(strict=False)
-    head: tuple[Head, ...] = Field(strict=False)
+    imputer: tuple[OtherImputer, ...] = Field(strict=False, min_length=1)
+    head: tuple[Head, ...] = Field(strict=False, min_length=1)
+
+    @field_validator("imputer", "head")
+    @classmethod
+    def _once(cls, words: tuple[Any, ...]) -> tuple[Any, ...]:
+        return _each_once(words)
 
 
 class Scaling(_Section):
@@ -297,6 +308,12 @@ class Params(_Section):
                 f"add it under budget (there are: {known})"
             )
         return self.budget[dataset]
+
+
+def _each_once(words: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(words)) < len(words):
+        raise ValueError("each may stand here once")
+    return words
 
 
 def _ascending(rates: Any) -> Any:

@@ -92,7 +92,7 @@ class Project:
 
     @property
     def unfinished_folder(self) -> Path:
-        """Where fine-tuning keeps the folds of cells that are not complete."""
+        """Where training keeps the folds of cells and imputers that are not complete."""
         return self.root / "artifacts" / self.dataset / "unfinished"
 
     @property

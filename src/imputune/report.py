@@ -58,8 +58,12 @@ def run_report(project: Project) -> ImputerComparison:
 
 
 def _imputers(project: Project, data: Divided, notes: list[str]) -> Iterator[tuple[ImputerName, Found]]:
-    """Yield every imputer that was pretrained on the data and folds that there are now."""
+    """Yield every imputer that was pretrained on the data and folds that there are now, hidden and scaled as the first.
+
+    One whose cells were hidden or whose values were scaled by other settings met other cells, and is left out.
+    """
     runs = finetuned_runs(project)
+    first: dict[str, Any] = {}
     for name in IMPUTERS:
         folder = project.imputer_folder(name)
         if not (folder / RESULT).is_file():
@@ -67,9 +71,13 @@ def _imputers(project: Project, data: Divided, notes: list[str]) -> Iterator[tup
         try:
             pretrained = read_result(folder, "pretrain it again")
             data.origin.check(pretrained, folder, "pretrain it again")
+            shared = {section: pretrained["params"][section] for section in ("masking", "scaling")}
+            if differing := differences(shared, first or shared):
+                raise UserError(f"it was pretrained with another {', '.join(differing)}: pretrain it again")
         except UserError as error:
             notes.append(f"{name} was left out: {error}")
             continue
+        first = first or shared
         yield name, _found(project, data, name, pretrained, runs, notes)
 
 
@@ -107,10 +115,12 @@ def _comparison(
 ) -> ImputerComparison:
     assessed = [each.assessed for each in found.values() if each.assessed]
     matrix = tuple(row for each in found.values() for row in each.rows.values())
-    heads = dict.fromkeys(row.head for row in matrix)
+    heads = dict.fromkeys(row.head for row in matrix if row.imputer != PRETRAINED)
     for name, each in found.items():
         if each.rows and (missing := [head for head in heads if head not in {row.head for row in each.rows.values()}]):
             notes.append(f"{name} lacks {', '.join(missing)}, and does not count where the variance is divided")
+        elif not each.rows:
+            notes.append(f"{name} has no classifier yet: `imputune grid --imputer {name}`")
         if not each.assessed:
             notes.append(f"{name} is not assessed: `imputune assess --imputer {name}`")
     return ImputerComparison(

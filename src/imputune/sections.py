@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -79,8 +80,7 @@ def _what_was_run(
         "Each imputer and each classifier learned on a fold's training stays, chose its epoch on its validation stays "
         "and was scored once on its test stays.",
         "Each imputer was trained first and then left as it is (frozen); each classifier learned in-hospital death "
-        f"from what the imputer made of the records. Classifiers: {', '.join(heads) or 'none yet'}. Imputers that "
-        f"learn had {project.budget.pretrain_epochs} epochs at most, batches of {project.params.pretrain.batch_size}.",
+        f"from what the imputer made of the records. Classifiers: {', '.join(heads) or 'none yet'}.",
     )
     lines = tuple(
         (IMPUTERS[name].label, name, IMPUTERS[name].source, _kept(each.pretrained)) for name, each in found.items()
@@ -127,7 +127,7 @@ def _example(cohort: Cohort, comparison: ImputerComparison, found: Mapping[Imput
     hidden[EXAMPLE_HOURS] = True
     figure = example_figure(truth, imputed, cohort.variables, hidden)
     if figure is None:
-        return Section(title)
+        return Section(title, ("No variable of the generated stays is one of this dataset's: there is none to show.",))
     paragraphs = (
         "No patient's record stands in this report: the stay was generated. Hours in the grey stretch were hidden from "
         "the imputers. Lines are the mean over the folds' imputers, bands their range.",
@@ -162,7 +162,7 @@ def _matrix(comparison: ImputerComparison) -> Section:
 
 def _risks(project: Project, cohort: Cohort, found: Mapping[ImputerName, Found]) -> Section:
     title = "Risks that the classifiers give"
-    name = PRETRAINED if PRETRAINED in found and found[PRETRAINED].rows else next(iter(found))
+    name = _shown(found)
     risks, lines = {}, []
     for row in found[name].rows.values():
         table = pd.read_csv(project.cells_folder(name) / make_cell(row.head, imputer=name).name / PREDICTIONS)
@@ -181,6 +181,11 @@ def _risks(project: Project, cohort: Cohort, found: Mapping[ImputerName, Found])
     return Section(title, tables=(Table(f"Classifiers on {label}", header, tuple(lines), remark),), pictures=(picture,))
 
 
+def _shown(found: Mapping[ImputerName, Found]) -> ImputerName:
+    """Return the imputer whose classifiers are shown one by one: the first that has some, CSAI before all others."""
+    return next((name for name, each in found.items() if each.rows), next(iter(found)))
+
+
 def _training(found: Mapping[ImputerName, Found]) -> Section:
     imputers = {
         IMPUTERS[name].label: curves
@@ -190,8 +195,11 @@ def _training(found: Mapping[ImputerName, Found]) -> Section:
     pictures = []
     if imputers:
         figure = training_figure(imputers, "validation MAE")
-        pictures.append(Picture("imputer-training", "Validation error of the imputers by epoch", figure))
-    name = PRETRAINED if PRETRAINED in found else next(iter(found))
+        shows = "Validation error of the imputers by epoch"
+        if IMPUTERS["csai_shuffled"].label in imputers:
+            shows += "; of the control on shuffled stays, on validation stays that were shuffled too"
+        pictures.append(Picture("imputer-training", shows, figure))
+    name = _shown(found)
     heads = {
         output["cell"]["head"]: curves
         for output in found[name].cells.values()
@@ -229,6 +237,8 @@ def _reproduce(
     commit = source.get("mlflow.source.git.commit", "unknown")
     changed = " with changes" if source.get("imputune.git_dirty") == "true" else ""
     libraries = ", ".join(f"{name} {source[f'imputune.{name}']}" for name in ("python", "torch", "numpy"))
+    if any(IMPUTERS[name].family == "pypots" for name in found):
+        libraries += f", pypots {version('pypots')}"
     paragraphs = (
         f"Code: imputune at commit {commit}{changed}; {libraries}. Data: {data.origin.cohort_hash[:16]}, folds: "
         f"{data.origin.folds_hash[:16]} (beginnings of sha256). Seed: {project.params.seed}.",
@@ -236,14 +246,14 @@ def _reproduce(
     )
     others = [name for name in found if name != PRETRAINED]
     heads = list(dict.fromkeys(row.head for row in comparison.matrix))
-    dataset = project.dataset
+    imputers, dataset = ",".join(found), project.dataset
     commands = [
         f"pip install -e '.[{EXTRA}]'" if any(IMPUTERS[name].family == "pypots" for name in others) else "make setup",
         str(data.cohort.source.get("command", f"imputune extract {dataset}")),
         f"imputune folds {dataset}",
-        f"imputune pretrain {dataset} --imputer {','.join(found)}",
-        f"imputune grid {dataset} --imputer {','.join(found)} --head {','.join(heads)}",
-        f"imputune assess {dataset} --imputer {','.join(found)}",
+        f"imputune pretrain {dataset} --imputer {imputers}",
+        *([f"imputune grid {dataset} --imputer {imputers} --head {','.join(heads)}"] if heads else []),
+        f"imputune assess {dataset} --imputer {imputers}",
         f"imputune compare {dataset} --by imputer,head",
     ]
     return Section("How to reproduce it", paragraphs, commands=tuple(commands))

@@ -66,8 +66,8 @@ def run_pretrain(project: Project, watch: Watch, imputer: ImputerName = PRETRAIN
     folder = project.unfinished_folder / f"pretrain-{imputer}"
     with only_one(folder.with_suffix(".lock"), f"pretraining {imputer} on {project.dataset}"):
         checkpoints = Checkpoints(folder, told)
-        if interrupted := checkpoints.run_id:
-            end_interrupted(project.root, interrupted)
+        if (interrupted := checkpoints.run_id) and end_interrupted(project.root, interrupted):
+            checkpoints.remove()  # the command was killed between the end of its run and this
         done = checkpoints.begin()
         with track_training(project, data, "pretrain", told, {"imputer": imputer}) as run:
             checkpoints.run_id = run.run_id

@@ -3,10 +3,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from imputune.evaluation.matrix import answer, decompose, decomposition_table, matrix_table, rivals_table
+from imputune.evaluation.matrix import answer, decompose, decomposition_table, holm, matrix_table, rivals_table
 from imputune.evaluation.rows import SCORES, Row, make_row
 
-IMPUTERS, HEADS = ("csai", "mean", "csai_untrained"), ("mlp2", "xgboost")
+IMPUTERS, HEADS = ("csai", "mean", "saits"), ("mlp2", "xgboost")
 
 
 def row_of(imputer: str, head: str, aucs: list[float]) -> Row:
@@ -61,26 +61,51 @@ def test_an_imputer_without_every_head_does_not_count():
     assert decompose([row for row in rows if row.head == "mlp2"]) is None
 
 
+def test_what_csai_alone_has_does_not_keep_the_others_out():
+    """CSAI may have all of the paper's heads; the heads of the others are what is compared."""
+    rows = [*rows_of(lambda i, c, f: 0.7 + 0.1 * c), row_of("csai", "svm", [0.7] * 4)]
+    assert decompose(rows).heads == HEADS
+    assert len(decompose(rows).imputers) == 3
+
+
+def noisy(auc):
+    """Return AUCs with a little noise, the same each time, so that there is a rest to test against."""
+    noise = np.random.default_rng(1).normal(0, 0.004, (3, 2, 4))
+    return rows_of(lambda i, c, f: auc(i, c, f) + noise[i, c, f])
+
+
 def test_the_answer_is_one_sentence_that_names_the_largest_part():
-    """It says what weighs most, or what weighs about the same, and that there is no answer yet."""
-    head = answer("set-a", decompose(rows_of(lambda i, c, f: 0.7 + 0.1 * c + 0.001 * i)))
+    """It says what weighs most, or what weighs about the same, or that nothing stands out, or that it is too early."""
+    head = answer("set-a", noisy(lambda i, c, f: 0.7 + 0.1 * c))
     assert head.startswith("On set-a the classifier weighs most: ")
     assert "3 imputers, 2 classifiers" in head
-    both = answer("set-a", decompose(rows_of(lambda i, c, f: 0.7 + 0.1 * c + 0.06 * i)))
+    imputer = answer("set-a", noisy(lambda i, c, f: 0.7 + 0.05 * i))
+    assert imputer.startswith("On set-a the imputer weighs most: ")
+    both = answer("set-a", noisy(lambda i, c, f: 0.7 + 0.1 * c + 0.06 * i))
     assert "weigh about the same" in both
-    assert all(sentence.count(". ") == 0 for sentence in (head, both))
-    assert "no answer yet" in answer("set-a", None)
+    nothing = answer("set-a", noisy(lambda i, c, f: 0.7 + 0.03 * f))
+    assert "neither imputer nor classifier stands out" in nothing
+    assert all(sentence.count(". ") == 0 for sentence in (head, imputer, both, nothing))
+    assert "no answer yet" in answer("set-a", [])
+
+
+def test_controls_stand_aside_in_the_answer():
+    """A control that fails everywhere moves the division of all, not the answer."""
+    rows = [*noisy(lambda i, c, f: 0.7 + 0.1 * c), *(row_of("csai_untrained", head, [0.5] * 4) for head in HEADS)]
+    assert answer("set-a", rows) == answer("set-a", rows[:-2])
+    assert decompose(rows).imputer > 0.1
+    assert [line[:2] for line in decomposition_table(rows).lines] == [("controls aside", "3 × 2"), ("all", "4 × 2")]
 
 
 def test_tables_hold_every_imputer_and_head():
-    """The matrix has a line for an imputer and a gap where a head is missing; the controls are taken out of a line."""
+    """The matrix has a line for an imputer and a gap where a head is missing."""
     rows = rows_of(lambda i, c, f: 0.7 + 0.1 * c + 0.01 * i + 0.001 * f)
     table = matrix_table(rows[:-1])
     assert table.header == ("imputer", "mlp2", "xgboost", "minutes")
     assert table.lines[0][:2] == ("CSAI", "0.702 ± 0.001")
     assert table.lines[2][2] == ""
-    divided = decomposition_table(rows)
-    assert [line[0] for line in divided.lines] == ["all", "without the controls"]
+    assert [line[0] for line in decomposition_table(rows).lines] == ["all"]
+    assert decomposition_table([]) is None
 
 
 def test_csai_is_held_against_each_other_imputer():
@@ -90,3 +115,10 @@ def test_csai_is_held_against_each_other_imputer():
     wavering = rows_of(lambda i, c, f: 0.8 + 0.05 * i * (-1) ** f)
     assert {line[-1] for line in rivals_table(wavering, 1 / 3).lines} == {"undecided"}
     assert rivals_table(steady[2:], 1 / 3) is None
+
+
+def test_holm_by_hand():
+    """The smallest of three is taken three times, the next twice, none above one or below one before it."""
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

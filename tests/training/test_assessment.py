@@ -51,7 +51,7 @@ def test_every_imputer_meets_the_same_cells(make_job, heard):
     """The number of cells by variable is the same whatever imputer is assessed."""
     first, second = (assess_fold(make_job(name)[0], heard).scores for name in ("mean", "csai_untrained"))
     for one, other in zip(first, second, strict=True):
-        assert one["cells"] == other["cells"]
+        assert one["cells"] == other["cells"] > 0
         cells = [{name: row["cells"] for name, row in each["by_variable"].items()} for each in (one, other)]
         assert cells[0] == cells[1]
 
@@ -87,3 +87,11 @@ def test_an_imputer_that_mixes_stays_is_seen(make_job, heard, monkeypatch):
 
     monkeypatch.setattr("imputune.training.assessment.saved_imputer", lambda *_: Mixing())
     assert assess_fold(make_job()[0], heard).batch_difference == pytest.approx(0.25)
+
+
+def test_a_variable_that_training_never_saw_is_not_held_out(make_job, cohort, folds, heard):
+    """Its test cells stay visible in every way of hiding: errors there would be in no deviations."""
+    cohort.values_NTD[folds[0].train, :, 3] = np.nan
+    scores = assess_fold(make_job("csai_untrained")[0], heard).scores
+    assert all("K" not in row["by_variable"] for row in scores)
+    assert all(np.isfinite(row["mae"]) for row in scores)

@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imputune.catalogue import IMPUTERS, PRETRAINED, check_installed, known_imputer
-from imputune.cells import PARTS, PROTOCOL, WORDS, choose_cells, grid_cells, make_cell
+from imputune.cells import HEADS, PARTS, PROTOCOL, WORDS, choose_cells, grid_cells, make_cell
 from imputune.cli.app import AsJson, Dataset, app
 from imputune.console import print_table, tell, watched
 from imputune.errors import UserError
 from imputune.params import find_root, read_params
 
 if TYPE_CHECKING:
+    from imputune.config import ImputerName, Params
     from imputune.plan import CellResult
 
 Words = Annotated[str, typer.Option(help="Words separated by commas; else any.")]
+Imputers = Annotated[
+    str,
+    typer.Option(help=f"Separated by commas: {', '.join(IMPUTERS)}; or all: CSAI and params.yaml's under matrix."),
+]
 BY = "imputer,head"
 NEURAL = tuple(cell for cell in PROTOCOL if cell.is_neural)
 
@@ -37,7 +42,7 @@ def folds_command(dataset: Dataset = None) -> None:
 @app.command("pretrain")
 def pretrain_command(
     dataset: Dataset = None,
-    imputer: Annotated[str, typer.Option(help=f"Words separated by commas, of: {', '.join(IMPUTERS)}.")] = PRETRAINED,
+    imputer: Imputers = PRETRAINED,
 ) -> None:
     """Pretrain an imputer on every fold, anew, and score it on held-out cells; interrupted, it goes on."""
     from imputune.evaluation.rows import imputer_rows
@@ -46,7 +51,7 @@ def pretrain_command(
     from imputune.stages import run_pretrain
 
     project = Project.open(find_root(Path.cwd()), dataset)
-    names = list(map(known_imputer, _words(imputer) or [PRETRAINED]))
+    names = _imputers(imputer or PRETRAINED, project.params)
     for name in names:
         check_installed(name)
     for name in names:
@@ -84,13 +89,7 @@ def grid_command(
     mode: Words = "",
     input: Words = "",
     schedule: Words = "",
-    imputer: Annotated[
-        str,
-        typer.Option(
-            help=f"Of: {', '.join(IMPUTERS)}; or all: CSAI and those under matrix in params.yaml. Each with the usual "
-            "cell of every head named, or of those under matrix."
-        ),
-    ] = "",
+    imputer: Imputers = "",
     fold: Annotated[str, typer.Option(help="Numbers of folds, separated by commas; else all.")] = "",
     all_cells: Annotated[bool, typer.Option("--all", help="Every cell of the paper's protocol.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Train also what is done already.")] = False,
@@ -98,17 +97,18 @@ def grid_command(
 ) -> None:
     """Fine-tune many cells over the cores: those params.yaml names, those chosen here, or all; skip what is done.
 
-    Killed at any moment, the same command goes on where it stopped.
+    With --imputer, of each imputer and head the usual cell, where no other words are given, and without --head the
+    heads under matrix. Killed at any moment, the same command goes on where it stopped.
     """
     wanted = {part: _words(text) for part, text in zip(PARTS, (head, mode, input, schedule), strict=True)}
     params = read_params(find_root(Path.cwd()) / "params.yaml")
-    imputers = [PRETRAINED, *params.matrix.imputer] if imputer == "all" else _words(imputer)
-    if imputers and not wanted["head"]:
-        wanted["head"] = list(params.matrix.head)
+    imputers = _imputers(imputer, params)
     if all_cells and (any(wanted.values()) or imputers):
         raise UserError("--all takes every cell: leave out --head, --mode, --input, --schedule and --imputer, or --all")
     chosen = all_cells or any(wanted.values()) or imputers
-    cells = choose_cells(wanted, imputers) if chosen else grid_cells(params.grid)
+    cells = (
+        choose_cells(wanted, imputers, params.matrix.head if imputers else HEADS) if chosen else grid_cells(params.grid)
+    )
     if show:
         if fold:
             raise UserError("--list names cells, each with all its folds: leave out --fold, or --list")
@@ -128,18 +128,16 @@ def grid_command(
 @app.command("assess")
 def assess_command(
     dataset: Dataset = None,
-    imputer: Annotated[
-        str, typer.Option(help="Imputers, separated by commas; else CSAI and those under matrix in params.yaml.")
-    ] = "",
+    imputer: Imputers = "all",
     again: Annotated[bool, typer.Option("--again", help="Assess also what is assessed already.")] = False,
 ) -> None:
     """Score imputers alone on the same held-out cells of every fold's test stays: error, distribution, time."""
-    from imputune.assess import compared_imputers, run_assess
+    from imputune.assess import run_assess
     from imputune.evaluation.imputers import assessed_imputer, errors_table
     from imputune.project import Project
 
     project = Project.open(find_root(Path.cwd()), dataset)
-    names = [known_imputer(word) for word in _words(imputer)] or compared_imputers(project)
+    names = _imputers(imputer or "all", project.params)
     results = run_assess(project, names, again, tell)
     table = errors_table([assessed_imputer(result) for result in results])
     print_table(table.title, table.header, table.lines)
@@ -198,6 +196,12 @@ def compare_command(
             tell(table.remark)
     for note in comparison.notes:
         tell(f"note: {note}")
+
+
+def _imputers(text: str, params: "Params") -> "list[ImputerName]":
+    """Return the imputers of a list separated by commas, each once; UserError for an unknown one."""
+    words = [PRETRAINED, *params.matrix.imputer] if text.strip() == "all" else _words(text)
+    return list(dict.fromkeys(map(known_imputer, words)))
 
 
 def _words(text: str) -> list[str]:

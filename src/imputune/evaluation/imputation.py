@@ -15,7 +15,9 @@ from imputune.config import Hiding
 from imputune.evaluation.metrics import imputation_scores
 from imputune.evaluation.rows import mean_and_deviation
 
-FEWEST_HOURS = 50  # in which two variables must be observed together for their correlation to count
+STAYS_AT_ONCE = 1000  # of which sums are taken, so that memory does not grow with the cohort
+LEAST_VARIANCE = 1e-9  # below it a variable does not vary, but for rounding
+FEWEST_HOURS = 50  # in which two variables must be observed together and one held out, for their correlation to count
 MEASURES = ("mae", "rmse", "mre", "wasserstein", "correlation_error")
 
 
@@ -65,54 +67,62 @@ def correlation_error(
 
     Of each pair of variables, over the hours in which both were observed and one at least is held out, the correlation
     with estimates in the held-out cells is taken and that of the truth; the mean absolute difference over the pairs
-    with 50 such hours or more, in which both vary. None where there is no such pair.
+    with 50 such hours or more in which both truly vary, whatever the imputer. An estimate that does not vary has
+    correlation 0. None where there is no such pair.
+
+    Shapes: as for `held_out_scores`.
     """
-    D = truth_NTD.shape[-1]
-    seen = observed_NTD.reshape(-1, D).astype(np.float64)
-    shown = (observed_NTD & ~held_out_NTD).reshape(-1, D).astype(np.float64)
-    truth = np.where(observed_NTD, truth_NTD, 0.0).reshape(-1, D).astype(np.float64)
-    filled = np.where(held_out_NTD, estimate_NTD, truth_NTD)
-    filled = np.where(observed_NTD, filled, 0.0).reshape(-1, D).astype(np.float64)
-    true_DD, count_DD = _correlations(truth, truth, seen, shown)
-    made_DD, _ = _correlations(filled, truth, seen, shown)
-    pairs = np.triu(count_DD >= FEWEST_HOURS, 1) & np.isfinite(true_DD) & np.isfinite(made_DD)
-    return float(np.abs(made_DD - true_DD)[pairs].mean()) if pairs.any() else None
+    truly, made = (np.zeros((5, truth_NTD.shape[-1], truth_NTD.shape[-1])) for _ in range(2))
+    for stays in np.array_split(np.arange(len(truth_NTD)), -(-len(truth_NTD) // STAYS_AT_ONCE)):
+        truth, held_out, observed = (each[stays] for each in (truth_NTD, held_out_NTD, observed_NTD))
+        truly += _moments(truth, truth, held_out, observed)
+        made += _moments(np.where(held_out, estimate_NTD[stays], truth), truth, held_out, observed)
+    true_DD, made_DD = _correlations(truly), _correlations(made)
+    pairs = np.triu(truly[0] >= FEWEST_HOURS, 1) & np.isfinite(true_DD)
+    difference_DD = np.abs(np.nan_to_num(made_DD) - np.nan_to_num(true_DD))
+    return float(difference_DD[pairs].mean()) if pairs.any() else None
 
 
-def _correlations(
-    values: np.ndarray, shown_values: np.ndarray, seen: np.ndarray, shown: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return correlations and counts over hours in which both are seen, less those in which both are shown.
+def _moments(
+    values_NTD: np.ndarray, truth_NTD: np.ndarray, held_out_NTD: np.ndarray, observed_NTD: np.ndarray
+) -> np.ndarray:
+    """Return sums for each pair over the hours in which both are observed and one at least is held out, (5, D, D).
 
-    Where both are shown, `values` are `shown_values`.
+    Their number, and the sums of the first, the second, the products, and the first's squares: those over all hours in
+    which both are observed, less those in which both are shown.
     """
-    visible = shown_values * shown
+    total = np.zeros((5, values_NTD.shape[-1], values_NTD.shape[-1]))
+    for sign, values, cells in ((1, values_NTD, observed_NTD), (-1, truth_NTD, observed_NTD & ~held_out_NTD)):
+        seen = cells.reshape(-1, cells.shape[-1]).astype(np.float64)
+        value = np.where(cells, values, 0.0).reshape(seen.shape).astype(np.float64)
+        sums = value.T @ seen
+        total += sign * np.stack([seen.T @ seen, sums, sums.T, value.T @ value, (value**2).T @ seen])
+    return total
 
-    def over(first: np.ndarray, second: np.ndarray, of_shown: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        return np.asarray(first.T @ second - of_shown[0].T @ of_shown[1])
 
-    count = over(seen, seen, (shown, shown))
+def _correlations(moments: np.ndarray) -> np.ndarray:
+    """Return the correlation of each pair, (D, D), NaN where one of the two does not vary."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = over(values, seen, (visible, shown)) / count  # of the first of a pair
-        product = over(values, values, (visible, visible)) / count
-        square = over(values**2, seen, (visible**2, shown)) / count
-        variance = np.where((spread := square - mean**2) > 1e-9, spread, np.nan)
-        return (product - mean * mean.T) / np.sqrt(variance * variance.T), count
+        _, first, second, product, square = moments / moments[0]
+        variance = np.where((spread := square - first**2) > LEAST_VARIANCE, spread, np.nan)
+        return np.asarray((product - first * second) / np.sqrt(variance * variance.T))
 
 
 @dataclass(frozen=True)
 class HidingRow:
     """An imputer under one way of hiding, at one share: measures as mean and sample deviation over folds.
 
-    mae_by_variable and mae_by_missing_share are means over the folds that have such cells.
+    mean and deviation have `MEASURES`, in training deviations but for mre and correlation_error; a measure that no fold
+    has is left out. by_variable and by_missing_share have theirs as means over the folds with such cells, by name of
+    the variable and by number of the group.
     """
 
     hiding: Hiding
     share: float
     mean: dict[str, float]
     deviation: dict[str, float]
-    mae_by_variable: dict[str, float]
-    mae_by_missing_share: dict[str, float]
+    by_variable: dict[str, dict[str, float]]
+    by_missing_share: dict[str, dict[str, float]]
 
 
 def hiding_rows(folds: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[HidingRow, ...]:
@@ -137,6 +147,12 @@ def hiding_rows(folds: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[HidingRow
     return tuple(rows)
 
 
-def _means(folds: Sequence[Mapping[str, Any]], part: str) -> dict[str, float]:
-    names = dict.fromkeys(name for each in folds for name in each[part])
-    return {name: fmean(each[part][name]["mae"] for each in folds if name in each[part]) for name in names}
+def _means(folds: Sequence[Mapping[str, Any]], part: str) -> dict[str, dict[str, float]]:
+    found: dict[str, list[Mapping[str, float]]] = {}
+    for each in folds:
+        for name, scores in each[part].items():
+            found.setdefault(name, []).append(scores)
+    return {
+        name: {measure: fmean(scores[measure] for scores in same) for measure in same[0] if measure != "cells"}
+        for name, same in found.items()
+    }

@@ -58,7 +58,7 @@ class ImputerComparison:
     @property
     def answers(self) -> tuple[str, ...]:
         """The answer in one sentence, and which imputer comes closest."""
-        sentences = (answer(self.dataset, decompose(self.matrix)), winner_sentence(self.imputers, self.test_to_train))
+        sentences = (answer(self.dataset, self.matrix), winner_sentence(self.imputers, self.test_to_train))
         return tuple(sentence for sentence in sentences if sentence)
 
     def imputer_tables(self) -> list[Table]:
@@ -69,6 +69,8 @@ class ImputerComparison:
 
     def matrix_tables(self) -> list[Table]:
         """Return the tables of imputers with classifiers."""
+        if not self.matrix:
+            return []
         found = [
             matrix_table(self.matrix),
             decomposition_table(self.matrix),

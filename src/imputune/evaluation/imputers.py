@@ -9,7 +9,7 @@ from typing import Any
 from imputune.catalogue import IMPUTERS, PRETRAINED
 from imputune.config import Hiding, ImputerName
 from imputune.data.hiding import LABELS
-from imputune.evaluation.imputation import HidingRow, hiding_rows
+from imputune.evaluation.imputation import MEASURES, HidingRow, hiding_rows
 from imputune.evaluation.tables import Table, spread
 from imputune.evaluation.verdicts import LEVEL, corrected_t_test
 
@@ -89,11 +89,10 @@ def target_table(imputers: Sequence[AssessedImputer]) -> Table | None:
     if not found:
         return None
     found.sort(key=lambda pair: pair[1].mean["mae"])
-    measures = ("mae", "rmse", "mre", "wasserstein", "correlation_error")
     lines = tuple(
         (
             each.label,
-            *(spread(row.mean[name], row.deviation[name]) if name in row.mean else "" for name in measures),
+            *(spread(row.mean[name], row.deviation[name]) if name in row.mean else "" for name in MEASURES),
             f"{each.epochs}" if each.epochs else "",
             f"{each.pretrain_seconds / 60:,.0f}" if each.epochs else "",
             f"{each.seconds_per_1000_stays:.1f}",
@@ -106,16 +105,19 @@ def target_table(imputers: Sequence[AssessedImputer]) -> Table | None:
         *("s per 1,000 stays", "a stay alone = in a batch"),
     )
     remark = (
-        f"{TARGET[1]:.0%} of the observed cells hidden {LABELS[TARGET[0]]}ly; mean ± sample deviation over test folds. "
+        f"{TARGET[1]:.0%} of the observed cells hidden ({LABELS[TARGET[0]]}); mean ± sample deviation over test folds. "
         "Wasserstein: distance between the distributions of estimates and truth, mean over the variables. Correlation "
         "error: how far the correlations between variables, held-out cells imputed, lie from the true ones. Training "
-        "minutes are the folds' added up, seconds those of imputing, both on one core."
+        "minutes are the folds' added up, their scoring included, seconds those of imputing, both on a core each."
     )
     return Table("Imputers, the closest first", header, lines, remark)
 
 
 def winner_sentence(imputers: Sequence[AssessedImputer], test_to_train: float) -> str:
-    """Say which imputer has the lowest error under TARGET, and by how much CSAI wins or loses."""
+    """Say which imputer has the lowest error under TARGET, and by how much CSAI wins or loses.
+
+    The rival is the best of the others on the test folds, which the p-value does not account for.
+    """
     scored = {each.imputer: each for each in imputers if each.mae_by_fold}
     if PRETRAINED not in scored or len(scored) < 2:
         return ""
@@ -131,7 +133,7 @@ def winner_sentence(imputers: Sequence[AssessedImputer], test_to_train: float) -
         told = f"CSAI comes closest ({means[0]:.3f} deviations), {how} below the next, {rival.label} ({means[1]:.3f})"
     else:
         told = f"{rival.label} comes closest ({means[1]:.3f} deviations), {how} below CSAI ({means[0]:.3f})"
-    return f"With {TARGET[1]:.0%} of the cells hidden {LABELS[TARGET[0]]}ly, {told}{doubt}."
+    return f"With {TARGET[1]:.0%} of the observed cells hidden ({LABELS[TARGET[0]]}), {told}{doubt}."
 
 
 def missing_table(imputers: Sequence[AssessedImputer], edges: Sequence[float]) -> Table | None:
@@ -141,23 +143,21 @@ def missing_table(imputers: Sequence[AssessedImputer], edges: Sequence[float]) -
         return None
     groups = [str(group) for group in range(len(edges) - 1)]
     header = ("imputer", *(f"{low:.0%} to {high:.0%} missing" for low, high in pairwise(edges)))
-    lines = tuple(
-        (each.label, *(f"{row.mae_by_missing_share[g]:.3f}" if g in row.mae_by_missing_share else "" for g in groups))
-        for each, row in found
-    )
+    lines = tuple((each.label, *(_mae(row.by_missing_share, group) for group in groups)) for each, row in found)
     remark = "Mean absolute error; stays in groups of equal size by the share of their cells that were never observed."
     return Table("Imputation error by how much of a stay is missing", header, lines, remark)
 
 
 def variables_table(imputers: Sequence[AssessedImputer]) -> Table | None:
-    """Return the error by variable under TARGET, the best of each line first seen to be so; None without rows."""
+    """Return the error by variable under TARGET; None where no imputer has that."""
     found = [(each, row) for each in imputers if (row := each.row(*TARGET))]
     if not found:
         return None
-    names = dict.fromkeys(name for _, row in found for name in row.mae_by_variable)
-    lines = tuple(
-        (name, *(f"{row.mae_by_variable[name]:.3f}" if name in row.mae_by_variable else "" for _, row in found))
-        for name in names
-    )
+    names = dict.fromkeys(name for _, row in found for name in row.by_variable)
+    lines = tuple((name, *(_mae(row.by_variable, name) for _, row in found)) for name in names)
     header = ("variable", *(each.label for each, _ in found))
     return Table("Imputation error by variable", header, lines, "Mean absolute error, in training deviations.")
+
+
+def _mae(scores: Mapping[str, Mapping[str, float]], name: str) -> str:
+    return f"{scores[name]['mae']:.3f}" if name in scores else ""

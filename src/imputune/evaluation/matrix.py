@@ -16,6 +16,7 @@ from imputune.evaluation.tables import Table, spread
 from imputune.evaluation.verdicts import CITATION, LEVEL, corrected_t_test
 
 CONTROLS: tuple[ImputerName, ...] = ("csai_untrained", "csai_shuffled")
+SMALLEST = 1e-300  # in place of a sum of squares that is 0
 CLEARLY = 1.5  # times the next: from there on one part of the variance is said to weigh more
 
 
@@ -23,8 +24,8 @@ CLEARLY = 1.5  # times the next: from there on one part of the variance is said 
 class Decomposition:
     """How the sum of squares of test AUC divides, as shares that add up to 1.
 
-    imputer, head, interaction and folds; rest is what a fold does to a single combination. interaction_p: of the F-test
-    of the interaction against the rest; 1 where there is no rest.
+    imputer, head, interaction and folds; rest is what a fold does to a single combination. The p-values are of F-tests
+    of the first three against the rest, 1 where there is no rest.
     """
 
     imputers: tuple[ImputerName, ...]
@@ -34,16 +35,19 @@ class Decomposition:
     interaction: float
     folds: float
     rest: float
+    imputer_p: float
+    head_p: float
     interaction_p: float
 
 
 def decompose(rows: Sequence[Row]) -> Decomposition | None:
     """Divide the variance of test AUC among imputer, head, their interaction and the folds.
 
-    Only imputers that have every head count. None for fewer than two imputers or heads. Two-way analysis of variance
-    with folds as blocks: the sums of squares about the grand mean, balanced, so that they add up.
+    The heads are those that another imputer than CSAI has, which alone may have all of the paper's; only imputers with
+    every one of them count. None for fewer than two imputers or heads. Two-way analysis of variance with folds as
+    blocks: sums of squares about the grand mean, balanced, so that they add up.
     """
-    heads = tuple(dict.fromkeys(row.head for row in rows))
+    heads = tuple(dict.fromkeys(row.head for row in rows if row.imputer != PRETRAINED))
     found = {(row.imputer, row.head): row for row in rows}
     imputers = tuple(
         imputer
@@ -62,7 +66,8 @@ def decompose(rows: Sequence[Row]) -> Decomposition | None:
     return Decomposition(imputers, heads, *_shares(auc_ICF))
 
 
-def _shares(auc_ICF: np.ndarray) -> tuple[float, float, float, float, float, float]:
+def _shares(auc_ICF: np.ndarray) -> list[float]:
+    """Return the five shares and the three p-values of a `Decomposition`, in its order."""
     imputers, heads, folds = auc_ICF.shape
     grand = auc_ICF.mean()
     of_imputer_I, of_head_C, of_fold_F = (auc_ICF.mean(axis=axes) - grand for axes in ((1, 2), (0, 2), (0, 1)))
@@ -77,25 +82,35 @@ def _shares(auc_ICF: np.ndarray) -> tuple[float, float, float, float, float, flo
             (rest_ICF**2).sum(),
         ]
     )
-    degrees = (imputers - 1) * (heads - 1), (imputers * heads - 1) * (folds - 1)
-    p_value = 1.0
-    if degrees[1] and squares[4] > 0:
-        p_value = float(stats.f.sf(squares[2] / degrees[0] / (squares[4] / degrees[1]), *degrees))
-    of_imputer, of_head, of_both, of_folds, rest = (squares / max(squares.sum(), 1e-300)).tolist()
-    return of_imputer, of_head, of_both, of_folds, rest, p_value
+    causes = np.array([imputers - 1, heads - 1, (imputers - 1) * (heads - 1)])
+    degrees = (imputers * heads - 1) * (folds - 1)
+    p_values = np.ones(3)
+    if degrees and squares[4] > 0:
+        p_values = stats.f.sf(squares[:3] / causes / (squares[4] / degrees), causes, degrees)
+    return [*(squares / max(squares.sum(), SMALLEST)).tolist(), *p_values.tolist()]
 
 
-def answer(dataset: str, found: Decomposition | None) -> str:
-    """Return the question's answer in one sentence; what is missing for one where there is none."""
+def answer(dataset: str, rows: Sequence[Row]) -> str:
+    """Return the question's answer in one sentence, the controls set aside; without one, what it takes.
+
+    Only a part that stands out from the rest (F-test, 0.05) is said to weigh anything, and one alone to weigh most
+    where it is half as large again as the next.
+    """
+    found = decompose([row for row in rows if row.imputer not in CONTROLS])
     if found is None:
-        return "There is no answer yet: it takes two imputers, each with the same two heads or more."
-    parts = {
-        "the classifier": found.head,
-        "the imputer": found.imputer,
-        "the interaction of both": found.interaction,
-    }
-    (first, most), (second, next_most), _ = sorted(parts.items(), key=lambda part: -part[1])
-    told = f"{first} weighs most" if most >= CLEARLY * next_most else f"{first} and {second} weigh about the same"
+        return "There is no answer yet: it takes two imputers, controls aside, each with the same two heads or more."
+    parts = (
+        ("the classifier", found.head, found.head_p),
+        ("the imputer", found.imputer, found.imputer_p),
+        ("the interaction of both", found.interaction, found.interaction_p),
+    )
+    clear = sorted((part for part in parts if part[2] < LEVEL), key=lambda part: -part[1])
+    if not clear:
+        told = "neither imputer nor classifier stands out from what differs between folds"
+    elif len(clear) == 1 or clear[0][1] >= CLEARLY * clear[1][1]:
+        told = f"{clear[0][0]} weighs most"
+    else:
+        told = f"{clear[0][0]} and {clear[1][0]} weigh about the same"
     return (
         f"On {dataset} {told}: of the variance of test AUC over {len(found.imputers)} imputers, {len(found.heads)} "
         f"classifiers and their folds, {found.head:.0%} is the classifier's, {found.imputer:.0%} the imputer's, "
@@ -124,33 +139,31 @@ def matrix_table(rows: Sequence[Row]) -> Table:
 
 
 def decomposition_table(rows: Sequence[Row]) -> Table | None:
-    """Return where the variance lies, with the controls and without; None where there is nothing to divide."""
-    everything = decompose(rows)
-    if everything is None:
-        return None
-    without = decompose([row for row in rows if row.imputer not in CONTROLS])
-    chosen = [("all", everything)]
-    if without is not None and without.imputers != everything.imputers:
-        chosen.append(("without the controls", without))
+    """Return where the variance lies, without the controls and with them; None where there is nothing to divide."""
+    chosen = {"controls aside": decompose([row for row in rows if row.imputer not in CONTROLS]), "all": decompose(rows)}
+    if chosen["all"] == chosen["controls aside"]:
+        chosen.pop("controls aside")
     lines = tuple(
         (
             name,
             f"{len(found.imputers)} × {len(found.heads)}",
-            *(f"{part:.1%}" for part in (found.head, found.imputer, found.interaction, found.folds, found.rest)),
-            f"{found.interaction_p:.3f}",
+            f"{found.head:.1%} ({found.head_p:.3f})",
+            f"{found.imputer:.1%} ({found.imputer_p:.3f})",
+            f"{found.interaction:.1%} ({found.interaction_p:.3f})",
+            f"{found.folds:.1%}",
+            f"{found.rest:.1%}",
         )
-        for name, found in chosen
+        for name, found in chosen.items()
+        if found
     )
     header = (
-        *("imputers", "imputers × classifiers", "classifier", "imputer", "interaction", "folds", "rest"),
-        "p of the interaction",
+        *("imputers", "imputers × classifiers", "classifier (p)", "imputer (p)", "interaction (p)", "folds", "rest"),
     )
     remark = (
         "Shares of the sum of squares of test AUC about its mean, two-way analysis of variance, folds as blocks. p: "
-        "F-test of the interaction against the rest; folds share training stays, so that it is too small rather than "
-        "too large."
+        "F-test against the rest; folds share training stays, so that p is too small rather than too large."
     )
-    return Table("Where the variance lies", header, lines, remark)
+    return Table("Where the variance lies", header, lines, remark) if lines else None
 
 
 def rivals_table(rows: Sequence[Row], test_to_train: float) -> Table | None:
@@ -158,24 +171,34 @@ def rivals_table(rows: Sequence[Row], test_to_train: float) -> Table | None:
     by_imputer: dict[ImputerName, dict[str, Row]] = {}
     for row in rows:
         by_imputer.setdefault(row.imputer, {})[row.head] = row
-    ours = by_imputer.get(PRETRAINED, {})
-    lines = []
+    ours = by_imputer.pop(PRETRAINED, {})
+    found = []
     for imputer, theirs in by_imputer.items():
-        heads = [head for head in ours if head in theirs]
-        if imputer == PRETRAINED or not heads:
+        if not (heads := [head for head in ours if head in theirs]):
             continue
-        differences = [
-            float(
-                np.mean(
-                    [ours[head].by_fold("test_auc")[fold] - theirs[head].by_fold("test_auc")[fold] for head in heads]
-                )
-            )
-            for fold in ours[heads[0]].by_fold("test_auc")
-        ]
-        p_value, mean = corrected_t_test(differences, test_to_train), float(np.mean(differences))
-        verdict = "undecided" if p_value >= LEVEL else "CSAI is ahead" if mean > 0 else "CSAI is behind"
-        told = f"{mean:+.4f}".replace("-", "−")
-        lines.append((IMPUTERS[imputer].label, str(len(heads)), told, f"{p_value:.3f}", verdict))
+        pairs = [(ours[head].by_fold("test_auc"), theirs[head].by_fold("test_auc")) for head in heads]
+        differences = [float(np.mean([mine[fold] - other[fold] for mine, other in pairs])) for fold in pairs[0][0]]
+        found.append((imputer, len(heads), float(np.mean(differences)), corrected_t_test(differences, test_to_train)))
+    p_values = holm([p_value for *_, p_value in found])
+    lines = tuple(
+        (
+            IMPUTERS[imputer].label,
+            str(heads),
+            f"{mean:+.4f}".replace("-", "−"),
+            f"{p_value:.3f}",
+            "undecided" if p_value >= LEVEL else "CSAI is ahead" if mean > 0 else "CSAI is behind",
+        )
+        for (imputer, heads, mean, _), p_value in zip(found, p_values, strict=True)
+    )
     header = ("CSAI against", "heads", "difference in test AUC", "p", f"verdict at {LEVEL}")
-    remark = f"Mean over the heads, by fold; {CITATION}."
-    return Table("CSAI against each other imputer", header, tuple(lines), remark) if lines else None
+    remark = f"Mean over the heads, by fold; {CITATION}; p adjusted for the number of comparisons (Holm 1979)."
+    return Table("CSAI against each other imputer", header, lines, remark) if lines else None
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number, in their order. Source: Holm 1979, step-down."""
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for place, number in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[number]))
+        adjusted[number] = highest
+    return adjusted

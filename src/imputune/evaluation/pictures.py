@@ -97,7 +97,7 @@ def missing_figure(imputers: Sequence[AssessedImputer], edges: Sequence[float]) 
     figure = Figure(figsize=(WIDTH, 2.2 * PANEL), layout="constrained")
     axes = figure.add_subplot()
     for place, (each, row) in enumerate(found):
-        errors = [row.mae_by_missing_share.get(str(group), np.nan) for group in range(len(middles))]
+        errors = [row.by_missing_share.get(str(group), {"mae": np.nan})["mae"] for group in range(len(middles))]
         axes.plot(middles, errors, "o-", markersize=3, linewidth=1, color=_colour(place), label=each.label)
     axes.set(xlabel="% of a stay's cells never observed", ylabel="MAE")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)

@@ -38,9 +38,19 @@ class Imputer(Protocol):
         """
 
 
-def sealed(name: str, values_BTD: torch.Tensor, observed_BTD: torch.Tensor, estimate_BTD: torch.Tensor) -> torch.Tensor:
-    """Return an estimate with the observed cells as they were; raises UserError where it is not finite everywhere."""
+def sealed(
+    name: str,
+    values_BTD: torch.Tensor,
+    observed_BTD: torch.Tensor,
+    estimate_BTD: torch.Tensor,
+    hidden_BH: torch.Tensor | None = None,
+) -> Representation:
+    """Return what an imputer made, with the observed cells as they were.
+
+    Raises UserError, naming the imputer, where a hole or the hidden state is no finite number.
+    """
     imputed_BTD = torch.where(observed_BTD > 0, values_BTD, estimate_BTD)
-    if not torch.isfinite(imputed_BTD).all():
-        raise UserError(f"imputer {name} gave values that are no numbers: pretrain it again, or leave it out")
-    return imputed_BTD
+    for made in (imputed_BTD, hidden_BH):
+        if made is not None and not torch.isfinite(made).all():
+            raise UserError(f"imputer {name} gave values that are no numbers: pretrain it again, or leave it out")
+    return Representation(imputed_BTD, hidden_BH)

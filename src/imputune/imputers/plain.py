@@ -20,4 +20,4 @@ class PlainImputer:
         """Fill the holes by the rule; see `Imputer.represent`."""
         holed_BTD = torch.where(observed_BTD > 0, values_BTD, torch.nan)
         filled_BTD = torch.from_numpy(self.fill(holed_BTD.numpy()))
-        return Representation(sealed(self.name, values_BTD, observed_BTD, filled_BTD))
+        return sealed(self.name, values_BTD, observed_BTD, filled_BTD)

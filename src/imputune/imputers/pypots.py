@@ -104,24 +104,25 @@ class PypotsImputer:
     def train_epoch(self, holed_NTD: np.ndarray, seed: int) -> float:
         """Train for one epoch on stays with NaN in their holes; return PyPOTS's mean training loss.
 
-        Raises UserError when training diverged.
+        Raises UserError, with PyPOTS's own words, when it fails.
         """
-        with _quiet(), _seeded(seed):
+        with _quiet() as log, _seeded(seed):
             try:
                 self.model.fit({"X": holed_NTD})
             except (RuntimeError, ValueError) as error:
-                raise UserError(f"training of imputer {self.name} diverged: {' '.join(str(error).split())}") from error
+                cause = " ".join((log.errors or [str(error)])[-1].split())
+                raise UserError(f"PyPOTS could not train imputer {self.name} ({cause}): leave it out") from error
         return float(self.model.best_loss)
 
     def represent(self, values_BTD: torch.Tensor, observed_BTD: torch.Tensor) -> Representation:
-        """Impute by PyPOTS's `predict`; see `Imputer.represent`. A sampled imputation is the mean of its samples."""
+        """Impute by PyPOTS's `predict`; see `Imputer.represent`. CSDI draws one sample."""
         holed_BTD = torch.where(observed_BTD > 0, values_BTD, torch.nan).numpy()
         with _quiet(), _seeded(0), self._hooked() as states:
             estimate = torch.as_tensor(self.model.predict({"X": holed_BTD})["imputation"])
-        if estimate.dim() == 4:  # (B, samples, T, D)
-            estimate = estimate.mean(dim=1)
+        if estimate.dim() == 4:  # (B, samples, T, D), of one sample
+            estimate = estimate[:, 0]
         hidden_BH = torch.cat(states).cpu() if states else None
-        return Representation(sealed(self.name, values_BTD, observed_BTD, estimate), hidden_BH)
+        return sealed(self.name, values_BTD, observed_BTD, estimate, hidden_BH)
 
     @contextlib.contextmanager
     def _hooked(self) -> Iterator[list[torch.Tensor]]:
@@ -158,11 +159,27 @@ def _seeded(seed: int) -> Iterator[None]:
         np.random.set_state(state)
 
 
+class _Log(logging.Handler):
+    """Keeps the errors that PyPOTS logs, where it raises no more than that there was one."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.errors: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep an error's text."""
+        self.errors.append(record.getMessage())
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep PyPOTS's banner, log and its libraries' warnings from the user's screen; its errors are raised."""
-    logging.getLogger("PyPOTS running log").setLevel(logging.CRITICAL)
+def _quiet() -> Iterator[_Log]:
+    """Keep PyPOTS's banner, log and its libraries' warnings from the user's screen; give the errors it logs."""
+    logger, log = logging.getLogger("PyPOTS running log"), _Log()
+    earlier, logger.handlers = logger.handlers, [log]
     unseen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # with an encoding, which its banner asks for
     with contextlib.redirect_stdout(unseen), contextlib.redirect_stderr(unseen), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        try:
+            yield log
+        finally:
+            logger.handlers = earlier

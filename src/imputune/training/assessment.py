@@ -104,13 +104,15 @@ def assess_fold(job: AssessJob, recorder: Recorder) -> AssessedFold:
 def held_out(data: FoldData, hiding: Hiding, share: float, params: Params) -> torch.Tensor:
     """Return the cells of a fold's test stays that are held out, boolean (N, T, D), the same for every imputer.
 
+    A variable that no training stay has is not held out: it has no deviation to measure errors in.
+
     Raises UserError where none is held out, or none is left visible.
     """
-    test = data.test
+    test, known_D = data.test, data.train.observed_NTD.any(dim=0).any(dim=0)
     rate_D = hiding_rates(data.train.observed_NTD.numpy(), hiding, share, params.masking.factor)
     generator = generator_for(params.seed, data.number, *PURPOSES[hiding])
     rates = torch.from_numpy(rate_D).float()
-    hidden_NTD = hidden_cells(test.observed_NTD, hiding, share, rates, params.assess, generator)
+    hidden_NTD = hidden_cells(test.observed_NTD & known_D, hiding, share, rates, params.assess, generator)
     for cells, what in ((hidden_NTD, "hides no cell"), (test.observed_NTD & ~hidden_NTD, "leaves no cell to go by")):
         if not cells.any():
             raise UserError(

@@ -1,4 +1,4 @@
-"""Finished folds of a cell that is not complete, so that work that was interrupted goes on."""
+"""Finished folds of a cell or an imputer that is not complete, so that work that was interrupted goes on."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ ABOUT, RUN = "about.json", "run.json"
 
 
 class Checkpoints:
-    """The folder of one cell: what it is trained on, the run that tracks it, a stage output for every finished fold.
+    """The folder of a cell or an imputer: what it is trained on, the run that tracks it, an output per finished fold.
 
     Nothing is written before `begin`, which empties a folder that was made for other data or settings.
     """

@@ -39,7 +39,7 @@ def new_imputer(name: ImputerName, data: FoldData, params: Params) -> Imputer:
     """Return a fold's imputer as pretraining begins with it; UserError where its package is not installed."""
     _, hours, variables = data.train.values_NTD.shape
     if IMPUTERS[name].family == "csai":
-        return CsaiImputer(new_csai(data, params))
+        return CsaiImputer(new_csai(data, params), name)
     return _other(name, hours, variables, params, data.number)
 
 
@@ -55,7 +55,7 @@ def saved_imputer(
         with torch.random.fork_rng(devices=[]):  # building draws weights that are thrown away
             csai = Csai(csai_sizes(params, variables, hours))
         load_module("imputer", csai, weights)
-        return CsaiImputer(csai.to(choose_device(params.device)))
+        return CsaiImputer(csai.to(choose_device(params.device)), name)
     imputer = _other(name, hours, variables, params, fold=0)
     if imputer.module is not None:
         load_module("imputer", imputer.module, weights)

@@ -27,9 +27,9 @@ class TrainedFold:
     """What training one fold returns.
 
     weights: arrays under the prefixes `scaler.`, `imputer.` and, after fine-tuning, `head.`; empty where a head is no
-    network. scores: final scores by name. history: one row of curves per epoch. imputation: scores on held-out test
-    cells (pretraining). predictions: stay_id, partition, risk of validation and test stays (fine-tuning).
-    learning_rate and trials: what a search found, and tried.
+    network. scores: final scores by name. history: one row of curves per epoch. imputation: scores on held-out
+    validation and test cells (pretraining). predictions: stay_id, partition, risk of validation and test stays
+    (fine-tuning). learning_rate and trials: what a search found, and tried.
     """
 
     fold: int

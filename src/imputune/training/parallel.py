@@ -179,7 +179,8 @@ def run_folds(
         for place, job in enumerate(jobs):
             yield Task(work, job, recorder, partial(done, place))
 
-    run_tasks(tasks(), min(workers, len(jobs)))
+    if jobs:
+        run_tasks(tasks(), min(workers, len(jobs)))
     return [results[place] for place in range(len(jobs))]
 
 

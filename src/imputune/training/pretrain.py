@@ -47,19 +47,13 @@ class PretrainJob:
 def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
     """Train an imputer on a fold's training stays and score it on held-out cells of its validation and test stays.
 
-    Hidden cells are drawn afresh each epoch in training, once for validation and test. The kept epoch has the
-    lowest validation error on hidden cells; test stays are read once, at the end. An imputer that learns nothing is
-    scored alone.
+    Hidden cells are drawn once for validation and test, and in CSAI's training afresh each epoch. The kept epoch has
+    the lowest validation error on hidden cells; test stays are read once, at the end.
     """
     started = time.perf_counter()
     params, number = job.params, job.fold.number
     data = fit_and_divide(job.cohort, job.fold, params.scaling.tail_share)
-    imputer = new_imputer(job.imputer, data, params)
-    best_epoch, history = 0, list[dict[str, float]]()
-    if training := training_of(job.imputer, imputer, data, params):
-        best, history = _train(training, number, params.budget_of(params.dataset).pretrain_epochs, recorder)
-        best.restore()
-        best_epoch = best.epoch
+    imputer, best_epoch, history = fit(job.imputer, data, params, recorder)
     imputation = [
         row
         for part in PARTS
@@ -77,6 +71,23 @@ def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
         weights |= module_weights("imputer", imputer.module)
     seconds = time.perf_counter() - started
     return TrainedFold(number, weights, scores, best_epoch, seconds, history, imputation)
+
+
+def fit(
+    name: ImputerName, data: FoldData, params: Params, recorder: Recorder
+) -> tuple[Imputer, int, list[dict[str, float]]]:
+    """Fit an imputer on a fold's training stays; return it with the epoch that was kept, and its curve.
+
+    Validation stays choose the epoch, test stays nothing. An imputer that learns nothing has epoch 0 and no curve.
+    Raises UserError where training diverges, or the imputer's package is not installed.
+    """
+    imputer = new_imputer(name, data, params)
+    training = training_of(name, imputer, data, params)
+    if training is None:
+        return imputer, 0, []
+    best, history = _train(training, data.number, params.budget_of(params.dataset).pretrain_epochs, recorder)
+    best.restore()
+    return imputer, best.epoch, history
 
 
 class Training(Protocol):

@@ -6,7 +6,6 @@ import torch
 
 from imputune.catalogue import IMPUTERS
 from imputune.errors import UserError
-from imputune.imputers.interface import sealed
 from imputune.imputers.pypots import NETWORKS, PypotsImputer
 
 pytest.importorskip("pypots", reason="PyPOTS is not installed: pip install -e '.[pypots]'")
@@ -106,10 +105,9 @@ def test_says_nothing_on_the_screen(stays, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_is_no_number_is_refused():
-    """An estimate that is no number in a hole is an error that names the imputer; under an observed cell it is none."""
-    values, observed = torch.ones(1, 2, 1), torch.tensor([[[1.0], [0.0]]])
-    estimate = torch.tensor([[[torch.nan], [2.0]]])
-    assert sealed("saits", values, observed, estimate).flatten().tolist() == [1.0, 2.0]
-    with pytest.raises(UserError, match="imputer saits gave values that are no numbers"):
-        sealed("saits", values, observed, estimate.flip(1))
+def test_a_failure_of_pypots_is_told_in_its_own_words(monkeypatch, stays):
+    """What PyPOTS logs, and does not raise, is in the one line that the user sees."""
+    imputer = build("grud")
+    monkeypatch.setattr(imputer.module, "forward", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no memory")))
+    with pytest.raises(UserError, match=r"PyPOTS could not train imputer grud .*no memory.*: leave it out"):
+        imputer.train_epoch(stays[0].numpy(), 1)
