@@ -21,6 +21,7 @@ from imputune.evaluation.figures import (
     to_svg,
 )
 from imputune.evaluation.rows import Row, imputer_rows
+from imputune.evaluation.verdicts import tested_per_trained
 from imputune.files import replace_bytes, replace_text
 from imputune.plan import cell_settings
 from imputune.project import Project, track
@@ -61,7 +62,7 @@ def run_compare(project: Project) -> Comparison:
             imputer["stays"],
             imputer["deaths"],
             digest,
-            1 / (len(imputer["folds"]) - 2),  # a part is for testing, one for validation, the rest for training
+            tested_per_trained(len(imputer["folds"])),
             tuple(rows[key] for key in sorted(rows, key=lambda key: ORDER.get(key, len(ORDER)))),
             tuple(imputer_rows([fold["imputation"] for fold in imputer["folds"]])),
             (

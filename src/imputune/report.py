@@ -12,6 +12,7 @@ from imputune.config import ImputerName
 from imputune.errors import UserError
 from imputune.evaluation.imputer_comparison import ImputerComparison
 from imputune.evaluation.imputers import assessed_imputer
+from imputune.evaluation.verdicts import tested_per_trained
 from imputune.files import replace_bytes, replace_text
 from imputune.plan import Source, cell_settings
 from imputune.project import Divided, Project, read_divided, track
@@ -128,7 +129,7 @@ def _comparison(
         len(data.cohort.died_N),
         int(data.cohort.died_N.sum()),
         data.origin.cohort_hash,
-        1 / (len(data.folds) - 2),  # a part is for testing, one for validation, the rest for training
+        tested_per_trained(len(data.folds)),
         tuple(assessed_imputer(each.assessed, each.pretrained) for each in found.values() if each.assessed),
         tuple(assessed[0]["missing_share_edges"]) if assessed else (),
         matrix,

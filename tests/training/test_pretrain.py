@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from imputune.catalogue import IMPUTERS
 from imputune.data.partitions import fit_and_divide
 from imputune.errors import UserError
 from imputune.models.csai import Reconstruction
@@ -100,13 +101,16 @@ def test_training_lowers_the_error_and_keeps_the_best_epoch(cohort, folds, make_
     assert result.best_epoch == int(np.argmin(errors))
 
 
-def test_test_stays_change_neither_weights_nor_choice(cohort, folds, make_params, heard):
+@pytest.mark.parametrize("imputer", ["csai", "csai_shuffled", "grud", "saits"])
+def test_test_stays_change_neither_weights_nor_choice(cohort, folds, make_params, heard, imputer):
     """With other values in the test stays, every weight, curve and choice is the same; only test scores move."""
+    if IMPUTERS[imputer].family == "pypots":
+        pytest.importorskip("pypots", reason="PyPOTS is not installed: pip install -e '.[pypots]'")
     other = cohort.values_NTD.copy()
     other[folds[0].test] *= -3
     params = make_params()
-    ours = pretrain_fold(PretrainJob(cohort, folds[0], params), heard)
-    theirs = pretrain_fold(PretrainJob(replace(cohort, values_NTD=other), folds[0], params), heard)
+    ours = pretrain_fold(PretrainJob(cohort, folds[0], params, imputer), heard)
+    theirs = pretrain_fold(PretrainJob(replace(cohort, values_NTD=other), folds[0], params, imputer), heard)
     for name, array in ours.weights.items():
         np.testing.assert_array_equal(array, theirs.weights[name], err_msg=name)
     assert (ours.history, ours.best_epoch) == (theirs.history, theirs.best_epoch)

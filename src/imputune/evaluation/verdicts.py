@@ -53,6 +53,11 @@ def corrected_t_test(differences: Sequence[float], test_to_train: float) -> floa
     return float(2 * stats.t.sf(abs(statistic), count - 1))
 
 
+def tested_per_trained(folds: int) -> float:
+    """Return the test stays of a fold over its training stays: one part tests, one validates, the others train."""
+    return 1 / (folds - 2)
+
+
 def judge(rows: Sequence[Row], test_to_train: float) -> tuple[Verdict, ...]:
     """Return a verdict on every claim of the paper for which there are cells to compare."""
     frozen, unfrozen = ([row for row in rows if row.mode == mode and row.num_parameters] for mode in MODES)
