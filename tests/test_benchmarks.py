@@ -47,7 +47,7 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(t
     """Exit code 2, nothing on standard output, and the command to type."""
     done = run("csai_speed", "--json", first_on_path=fake_pypots(tmp_path, content))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {cause}: install it with pip install -e '.[benchmark]'\n"
+    assert done.stderr == f"error: {cause}: install it with pip install -e '.[pypots]'\n"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_bad_input_is_one_line(module, words, message):
     assert line.startswith(f"error: {message}")
 
 
-@pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[benchmark]'")
+@pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[pypots]'")
 def test_speed_prints_one_json_object_with_finite_numbers():
     """A very small run gives every ratio and error; the two-fold ratio is null only where a single core is free."""
     done = run("csai_speed", "--json", "--stays", "200", "--epochs", "2")
@@ -92,7 +92,7 @@ def test_speed_prints_one_json_object_with_finite_numbers():
     assert found["ratio_epoch_vs_pypots"] == pytest.approx(seconds[1]["median"] / seconds[0]["median"])
 
 
-@pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[benchmark]'")
+@pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[pypots]'")
 def test_pypots_trains_at_its_own_learning_rate():
     """The rate of its optimiser is the one reported, whatever params.yaml has for imputune's."""
     params = read_params(ROOT / "params.yaml")
@@ -133,7 +133,7 @@ def test_growth_compares_the_ends_of_a_range():
     }
 
 
-@pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[benchmark]'")
+@pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[pypots]'")
 def test_too_few_stays_for_pypots_is_one_line():
     """A variable that no training stay observes twice is named, where PyPOTS itself would reach NaN."""
     done = run("csai_speed", "--stays", "45", "--epochs", "2")
