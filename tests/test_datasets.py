@@ -36,6 +36,9 @@ def new_project(folder: Path) -> Path:
     text = re.sub(r"minimum_auc: [\d.]+", "minimum_auc: 0.001", text)
     text = text.replace("mode: [frozen, unfrozen]", "mode: [frozen]").replace("input: [imputed]", "input: [raw]")
     text = text.replace("head: [xgboost]", "head: []")
+    text = re.sub(r"imputer: \[csai_untrained, mean, locf\]", "imputer: [mean]", text)
+    text = re.sub(r"head: \[mlp2, gru, xgboost\]", "head: [mlp2]", text)
+    text = re.sub(r"hiding: \[.*\]", "hiding: [uniform]", text)
     (folder / "params.yaml").write_text(text)
     done = run(folder, "dvc", "init", "--no-scm")
     assert done.returncode == 0, done.stderr

@@ -28,6 +28,7 @@ CELLS = [
     ("mlp2", "frozen", "hidden", "plateau"),
     ("mlp2", "unfrozen", "hidden", "plateau"),
     ("gru", "frozen", "imputed", "plateau"),
+    ("xgboost", "frozen", "imputed", "none"),
     ("xgboost", "frozen", "hidden", "none"),
     ("xgboost", "frozen", "summary", "none"),
 ]
@@ -54,12 +55,13 @@ def test_second_repro_does_nothing(project, monkeypatch):
     monkeypatch.chdir(project)
     with Repo() as repo:
         assert repo.reproduce() == []
-        assert len(repo.index.stages) == 3 + len(CELLS)
+        assert len(repo.index.stages) == 7 + len(CELLS)  # two of them for the imputer under matrix
 
 
 def test_runs_carry_what_made_them(project):
     """A tracked run names its parameters, cohort hash, seed and environment; curves and scores stand in its folds."""
     runs = finished_runs(project, "imputune", "finetune", "synthetic")
+    runs = [run for run in runs if run.tags["imputune.imputer"] == "csai"]
     assert len(runs) == len(CELLS)
     newest = next(run for run in runs if run.tags["imputune.head"] == "gru")
     assert newest.params["cohort.hash"] == newest.tags["imputune.cohort_hash"]

@@ -324,7 +324,7 @@ def test_list_names_the_cells(copy, monkeypatch):
     assert invoke(copy, [*CYCLIC, "--list"], monkeypatch).stdout.split() == NAMES
     every = invoke(copy, ["grid", "--all", "--list"], monkeypatch).stdout.split()
     assert every == [cell.name for cell in PROTOCOL]
-    assert len(invoke(copy, ["grid", "--list"], monkeypatch).stdout.split()) == 5
+    assert len(invoke(copy, ["grid", "--list"], monkeypatch).stdout.split()) == 6
     done = invoke(copy, ["grid", "--list", "--fold", "7"], monkeypatch)
     assert done.exit_code == 2
     assert "leave out --fold, or --list" in done.stderr
@@ -333,7 +333,7 @@ def test_list_names_the_cells(copy, monkeypatch):
 def test_dvc_reaches_every_cell_of_the_protocol(copy, monkeypatch):
     """With the whole protocol under grid in params.yaml, dvc has a stage for each cell; an empty list takes none."""
     text = (copy / "params.yaml").read_text()
-    before, after = text[: text.index("grid:")], text[text.index("promote:") :]
+    before, after = text[: text.index("grid:")], text[text.index("matrix:") :]
     neural = "mode: [frozen, unfrozen], input: [{}], schedule: [optuna, cyclic, plateau]"
     (copy / "params.yaml").write_text(
         f"{before}grid:\n  mlp: {{ head: [mlp2, mlp5], {neural.format('hidden')} }}\n"

@@ -64,7 +64,7 @@ def run_pretrain(project: Project, watch: Watch, imputer: ImputerName = PRETRAIN
         "params": settings_of(project, *IMPUTER_SECTIONS),
     }
     folder = project.unfinished_folder / f"pretrain-{imputer}"
-    with only_one(folder.with_suffix(".lock"), f"pretraining {imputer} on {project.dataset}"):
+    with only_one(project.unfinished_folder / f"lock.{imputer}", f"pretraining {imputer} on {project.dataset}"):
         checkpoints = Checkpoints(folder, told)
         if (interrupted := checkpoints.run_id) and end_interrupted(project.root, interrupted):
             checkpoints.remove()  # the command was killed between the end of its run and this
