@@ -197,11 +197,12 @@ def copies(folder: Path) -> Iterator[Path]:
     numbers = [np.array(value, kind).tobytes() for kind in ("<f4", "<f8") for value in MARKED_VALUES[::4]]
     ids = [MARKED_ID + kind + n for kind in (0, 1000, 2000) for n in range(0, STAYS, 4)]
     numbers += [np.array(each, kind).tobytes() for each in ids for kind in ("<i8", "<i4", "<f8")]
-    texts = [MARKED_TEXT.encode(), b".4567", str(MARKED_ID)[:5].encode(), b"2077-07-07"]
+    # Digits of scores must not be taken for a mark: ids begin a number, values have hundreds before the point.
+    texts = re.compile(rb"%b|\d{3}\.4567|(?<![\d.])%b|2077-07-07" % (MARKED_TEXT.encode(), str(MARKED_ID)[:5].encode()))
     for path in folder.rglob("*"):
         if path.is_file() and path.relative_to(folder).parts[0] not in ("data", "src"):
             content = path.read_bytes()
-            if any(mark in content for mark in texts + numbers):
+            if texts.search(content) or any(mark in content for mark in numbers):
                 yield path
 
 
