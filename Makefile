@@ -24,7 +24,7 @@ demo: $(READY) ## the main job on generated records
 	@echo "Done. 'make ui' opens the MLflow UI on these runs; README.md goes on with real records."
 
 test: lint
-	cd $(ROOT) && python -m pytest
+	cd $(ROOT) && python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	cd $(ROOT) && ruff check . && ruff format --check . && mypy
