@@ -233,9 +233,13 @@ def test_readme_shows_commands_and_make_targets_that_exist():
 
 
 def test_readme_results_are_those_of_compare():
-    """The tables among README.md's results are, line by line, some that compare wrote to results/physionet2012."""
-    made = (ROOT / "results/physionet2012/comparison.md").read_text().splitlines()
+    """The tables and the answers among README.md's results are, line by line, what compare wrote to results/."""
+    folder = ROOT / "results/physionet2012"
+    made = [line for name in ("comparison.md", "report.md") for line in (folder / name).read_text().splitlines()]
     [results] = re.findall(r"^## Results\n(.*?)^## ", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     tables = [line for line in results.splitlines() if line.startswith("|")]
     assert len(tables) >= 20
     assert not [line for line in tables if line not in made]
+    answers = json.loads((folder / "imputers.json").read_text())["answers"]
+    assert len(answers) == 2
+    assert all(answer in " ".join(results.split()) for answer in answers)
