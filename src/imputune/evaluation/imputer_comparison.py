@@ -25,6 +25,7 @@ from imputune.evaluation.rows import Row
 from imputune.evaluation.tables import Table, verdicts_table
 from imputune.evaluation.verdicts import judge
 
+PLACES = 6
 MATRIX_FIELDS = (
     *("imputer", "head", "mode", "input", "schedule", "num_parameters", "val_auc_mean", "val_auc_std"),
     *("test_auc_mean", "test_auc_std", "seconds", "run_id", "source", "folds"),
@@ -91,9 +92,9 @@ class ImputerComparison:
         return verdicts_table(judge(self.protocol, self.test_to_train))
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything as plain values: a row for each imputer, a row for each imputer and head."""
+        """Return everything as plain values, to six places: a row for each imputer, a row for each imputer and head."""
         without = decompose([row for row in self.matrix if row.imputer not in CONTROLS])
-        return {
+        content = {
             "dataset": self.dataset,
             "stays": self.stays,
             "deaths": self.deaths,
@@ -106,6 +107,16 @@ class ImputerComparison:
             "decomposition_without_controls": _plain(without),
             "notes": list(self.notes),
         }
+        return {name: _rounded(value) for name, value in content.items()}
+
+
+def _rounded(value: Any) -> Any:
+    """Return plain values with their numbers to six places."""
+    if isinstance(value, float):
+        return round(value, PLACES)
+    if isinstance(value, Mapping):
+        return {name: _rounded(each) for name, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _plain(found: Decomposition | None) -> Mapping[str, Any] | None:
