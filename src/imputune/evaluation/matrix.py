@@ -17,6 +17,7 @@ from imputune.evaluation.verdicts import CITATION, LEVEL, corrected_t_test
 
 CONTROLS: tuple[ImputerName, ...] = ("csai_untrained", "csai_shuffled")
 SMALLEST = 1e-300  # in place of a sum of squares that is 0
+SMALLEST_TOLD = 0.001  # p-value
 CLEARLY = 1.5  # times the next: from there on one part of the variance is said to weigh more
 
 
@@ -139,17 +140,20 @@ def matrix_table(rows: Sequence[Row]) -> Table:
 
 
 def decomposition_table(rows: Sequence[Row]) -> Table | None:
-    """Return where the variance lies, without the controls and with them; None where there is nothing to divide."""
-    chosen = {"controls aside": decompose([row for row in rows if row.imputer not in CONTROLS]), "all": decompose(rows)}
-    if chosen["all"] == chosen["controls aside"]:
-        chosen.pop("controls aside")
+    """Return where the variance lies, for all imputers and for parts of them; None where there is nothing to divide."""
+    aside = [row for row in rows if row.imputer not in CONTROLS]
+    learned = [row for row in aside if IMPUTERS[row.imputer].family != "plain"]
+    chosen: dict[str, Decomposition | None] = {}
+    for name, part in (("all", rows), ("controls aside", aside), ("those that learn", learned)):
+        if (found := decompose(part)) not in chosen.values():
+            chosen[name] = found
     lines = tuple(
         (
             name,
             f"{len(found.imputers)} × {len(found.heads)}",
-            f"{found.head:.1%} ({found.head_p:.3f})",
-            f"{found.imputer:.1%} ({found.imputer_p:.3f})",
-            f"{found.interaction:.1%} ({found.interaction_p:.3f})",
+            f"{found.head:.1%} ({_told(found.head_p)})",
+            f"{found.imputer:.1%} ({_told(found.imputer_p)})",
+            f"{found.interaction:.1%} ({_told(found.interaction_p)})",
             f"{found.folds:.1%}",
             f"{found.rest:.1%}",
         )
@@ -161,7 +165,8 @@ def decomposition_table(rows: Sequence[Row]) -> Table | None:
     )
     remark = (
         "Shares of the sum of squares of test AUC about its mean, two-way analysis of variance, folds as blocks. p: "
-        "F-test against the rest; folds share training stays, so that p is too small rather than too large."
+        "F-test against the rest; folds share training stays, so that p is too small rather than too large. Those that "
+        "learn: without controls and plain rules."
     )
     return Table("Where the variance lies", header, lines, remark) if lines else None
 
@@ -185,7 +190,7 @@ def rivals_table(rows: Sequence[Row], test_to_train: float) -> Table | None:
             IMPUTERS[imputer].label,
             str(heads),
             f"{mean:+.4f}".replace("-", "−"),
-            f"{p_value:.3f}",
+            _told(p_value),
             "undecided" if p_value >= LEVEL else "CSAI is ahead" if mean > 0 else "CSAI is behind",
         )
         for (imputer, heads, mean, _), p_value in zip(found, p_values, strict=True)
@@ -193,6 +198,10 @@ def rivals_table(rows: Sequence[Row], test_to_train: float) -> Table | None:
     header = ("CSAI against", "heads", "difference in test AUC", "p", f"verdict at {LEVEL}")
     remark = f"Mean over the heads, by fold; {CITATION}; p adjusted for the number of comparisons (Holm 1979)."
     return Table("CSAI against each other imputer", header, lines, remark) if lines else None
+
+
+def _told(p_value: float) -> str:
+    return "< 0.001" if p_value < SMALLEST_TOLD else f"{p_value:.3f}"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
