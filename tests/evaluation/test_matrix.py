@@ -79,6 +79,8 @@ def test_the_answer_is_one_sentence_that_names_the_largest_part():
     head = answer("set-a", noisy(lambda i, c, f: 0.7 + 0.1 * c))
     assert head.startswith("On set-a the classifier weighs most: ")
     assert "3 imputers, 2 classifiers" in head
+    assert "; among the 2 imputers that learn, the classifier's part is " in head
+    assert "among" not in answer("set-a", [row for row in noisy(lambda i, c, f: 0.7) if row.imputer != "mean"])
     imputer = answer("set-a", noisy(lambda i, c, f: 0.7 + 0.05 * i))
     assert imputer.startswith("On set-a the imputer weighs most: ")
     both = answer("set-a", noisy(lambda i, c, f: 0.7 + 0.1 * c + 0.06 * i))

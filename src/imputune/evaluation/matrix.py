@@ -95,9 +95,11 @@ def answer(dataset: str, rows: Sequence[Row]) -> str:
     """Return the question's answer in one sentence, the controls set aside; without one, what it takes.
 
     Only a part that stands out from the rest (F-test, 0.05) is said to weigh anything, and one alone to weigh most
-    where it is half as large again as the next.
+    where it is half as large again as the next. What the parts are among the imputers that learn is told beside, where
+    there are plain rules too.
     """
-    found = decompose([row for row in rows if row.imputer not in CONTROLS])
+    aside, learned = _parts(rows)
+    found, among_learned = decompose(aside), decompose(learned)
     if found is None:
         return "There is no answer yet: it takes two imputers, controls aside, each with the same two heads or more."
     parts = (
@@ -115,8 +117,24 @@ def answer(dataset: str, rows: Sequence[Row]) -> str:
     return (
         f"On {dataset} {told}: of the variance of test AUC over {len(found.imputers)} imputers, {len(found.heads)} "
         f"classifiers and their folds, {found.head:.0%} is the classifier's, {found.imputer:.0%} the imputer's, "
-        f"{found.interaction:.0%} their interaction's and {found.folds:.0%} the folds', which leaves {found.rest:.0%}."
+        f"{found.interaction:.0%} their interaction's and {found.folds:.0%} the folds', which leaves {found.rest:.0%}"
+        f"{_beside(found, among_learned)}."
     )
+
+
+def _beside(found: Decomposition, learned: Decomposition | None) -> str:
+    if learned is None or learned.imputers == found.imputers:
+        return ""
+    return (
+        f"; among the {len(learned.imputers)} imputers that learn, the classifier's part is {learned.head:.0%} and the "
+        f"imputer's {learned.imputer:.0%}"
+    )
+
+
+def _parts(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Return the rows without the controls, and of these the rows of imputers that learn."""
+    aside = [row for row in rows if row.imputer not in CONTROLS]
+    return aside, [row for row in aside if IMPUTERS[row.imputer].family != "plain"]
 
 
 def matrix_table(rows: Sequence[Row]) -> Table:
@@ -141,8 +159,7 @@ def matrix_table(rows: Sequence[Row]) -> Table:
 
 def decomposition_table(rows: Sequence[Row]) -> Table | None:
     """Return where the variance lies, for all imputers and for parts of them; None where there is nothing to divide."""
-    aside = [row for row in rows if row.imputer not in CONTROLS]
-    learned = [row for row in aside if IMPUTERS[row.imputer].family != "plain"]
+    aside, learned = _parts(rows)
     chosen: dict[str, Decomposition | None] = {}
     for name, part in (("all", rows), ("controls aside", aside), ("those that learn", learned)):
         if (found := decompose(part)) not in chosen.values():
