@@ -1,5 +1,7 @@
-# Everything runs in the project's own .venv, made on first use; PYTHON chooses the interpreter (3.11 or 3.12).
+# Everything runs in the project's own .venv, made on first use; PYTHON chooses the interpreter (3.11 or 3.12), EXTRAS
+# what is installed beside it (EXTRAS=dev,pypots: the imputers of PyPOTS too).
 PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c "" 2>/dev/null && echo $$name && break; done)
+EXTRAS ?= dev
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 BIN := $(ROOT).venv/bin
 READY := $(ROOT).venv/.ready
@@ -12,7 +14,7 @@ setup: $(READY)
 
 $(READY): $(ROOT)pyproject.toml
 	$(PYTHON) -m venv $(ROOT).venv
-	$(BIN)/python -m pip install --quiet --editable "$(ROOT)[dev]"
+	$(BIN)/python -m pip install --quiet --editable "$(ROOT)[$(EXTRAS)]"
 	$(BIN)/python -c "from pathlib import Path; from imputune.tracking.store import open_store; open_store(Path('$(ROOT)'))"
 	touch $@
 
@@ -24,7 +26,7 @@ demo: $(READY) ## the main job on generated records
 	@echo "Done. 'make ui' opens the MLflow UI on these runs; README.md goes on with real records."
 
 test: lint
-	cd $(ROOT) && python -m pytest -n 2 --dist loadfile
+	cd $(ROOT) && python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	cd $(ROOT) && ruff check . && ruff format --check . && mypy

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from dvc.repo import Repo
+from filelock import FileLock
 
 from imputune.data.cohort import write_cohort
 from imputune.data.synthetic import extract_synthetic, write_synthetic_records
@@ -37,9 +38,19 @@ def _no_outer_tracking(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory) -> Path:
-    """A copy of the project with a tiny cohort and tiny sizes, after one `dvc repro`."""
-    folder = tmp_path_factory.mktemp("project")
+def project(tmp_path_factory, worker_id) -> Path:
+    """A copy of the project with a tiny cohort and tiny sizes, after one `dvc repro`; tests change copies of it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent  # one for the processes in which tests run side by side
+    with FileLock(shared / "project.lock"):
+        if not (shared / "project.ready").exists():
+            _make_project(shared / "project")
+            (shared / "project.ready").touch()
+    return shared / "project"
+
+
+def _make_project(folder: Path) -> None:
+    folder.mkdir()
     for name in ("dvc.yaml", "MLproject", "conda.yaml"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
@@ -55,7 +66,6 @@ def project(tmp_path_factory) -> Path:
     Repo.init(str(folder), no_scm=True).close()
     done = run(folder, "dvc", "repro")
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import benchmarks
 from benchmarks import csai_scaling, pypots_csai
 from imputune.params import read_params
 
@@ -66,11 +69,15 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(t
         ),
     ],
 )
-def test_bad_input_is_one_line(module, words, message):
+def test_bad_input_is_one_line(module, words, message, monkeypatch, capsys):
     """A wrong option, number or folder ends a benchmark with exit code 2, before it measures anything."""
-    done = run(module, *words)
-    assert (done.returncode, done.stdout) == (2, "")
-    [line] = done.stderr.splitlines()
+    monkeypatch.setattr(sys, "argv", [module, *words])
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # Ctrl-C stays with the tests
+    with pytest.raises(SystemExit) as ended:
+        benchmarks.run(import_module(f"benchmarks.{module}").main)
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out) == (2, "")
+    [line] = said.err.splitlines()
     assert line.startswith(f"error: {message}")
 
 

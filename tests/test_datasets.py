@@ -16,7 +16,7 @@ from imputune.data.cohort import read_cohort
 from imputune.data.mimic3.extraction import PAPER_STAYS
 from imputune.models.heads import HEADS
 from mimic3_raw import CHART, Row, tables, write
-from projects import COMMAND, ROOT, run
+from projects import COMMAND, ROOT, invoke, run
 
 MARKED_TEXT = "PlantedDiagnosis"
 MARKED_VALUES = [123.4567 + n * (n + 1) for n in range(40)]  # one for each stay
@@ -134,7 +134,7 @@ def test_a_toy_dataset_is_one_file(toy):
     again = imputune(toy, "extract", "toy")
     assert again.stdout.count("\n") == 1  # nothing left to change in params.yaml
     assert len((toy / "params.yaml").read_text().splitlines()) == len(before.splitlines()) + 1
-    done = run(toy, "dvc", "repro", PYTHONPATH=str(toy / "src"))
+    done = run(toy, "dvc", "repro", "compare", PYTHONPATH=str(toy / "src"))
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((toy / "results/toy/results.json").read_text())["rows"]
     assert {row["head"] for row in rows} == {"mlp2"}
@@ -174,21 +174,30 @@ def marked_tables() -> dict[str, list[Row]]:
 
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory) -> tuple[Path, list[str]]:
-    """A project after the pipeline and a promotion on marked tables, and all that its commands said."""
+    """A project after the pipeline's commands and a promotion on marked tables, and all that its commands said."""
     folder = new_project(tmp_path_factory.mktemp("marked"))
     raw = write(tmp_path_factory.mktemp("marked_raw"), marked_tables())
     said = []
     for words in (
-        [*COMMAND, "extract", "mimic3", "--raw", str(raw)],
-        ["dvc", "repro"],
-        ["dvc", "add", "data"],
-        ["dvc", "commit", "--force"],
-        [*COMMAND, "describe", "data/mimic3"],
-        [*COMMAND, "promote"],
+        ["extract", "mimic3", "--raw", str(raw)],
+        ["folds"],
+        ["pretrain", "--imputer", "all"],
+        ["grid"],
+        ["grid", "--imputer", "all"],
+        ["assess"],
+        ["compare"],
+        ["compare", "--by", "imputer,head"],
+        ["describe", "data/mimic3"],
+        ["promote"],
     ):
-        done = run(folder, *words)
-        assert done.returncode == 0, done.stdout + done.stderr
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            done = invoke(folder, words, monkeypatch)
+        assert done.exit_code == 0, done.output
         said += [done.stdout, done.stderr]
+    for words in (["add", "data"], ["commit", "--force"]):
+        ended = run(folder, "dvc", *words)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        said += [ended.stdout, ended.stderr]
     return folder, said
 
 

@@ -55,14 +55,15 @@ def post(port: int, body: str) -> tuple[int, dict]:
 
 
 def test_a_served_model_answers_as_predict_does(models, monkeypatch):
-    """README.md's request gets what `imputune predict` prints for the same table; a bad one gets one line and 400."""
+    """The request of docs/prediction.md gets what `imputune predict` prints; a bad one gets one line and 400."""
     assert invoke(models, ["promote"], monkeypatch).exit_code == 0
-    [body] = re.findall(r"-d '(\{.*?\})'", readme_section(), re.DOTALL)
+    page = (ROOT / "docs/prediction.md").read_text()
+    [body] = re.findall(r"-d '(\{.*?\})'", page, re.DOTALL)
     table = json.loads(body)["dataframe_split"]
     pd.DataFrame(table["data"], columns=table["columns"]).to_csv(models / "stay.csv", index=False)
     printed = invoke(models, ["predict", "--records", "stay.csv"], monkeypatch).stdout.splitlines()
     expected = dict(zip(printed[0].split(","), printed[1].split(","), strict=True))
-    assert "-m models:/imputune-mortality-synthetic@champion --env-manager local" in readme_section()
+    assert "-m models:/imputune-mortality-synthetic@champion --env-manager local" in page
     with served(f"models:/{NAME}@champion", f"sqlite:///{models}/mlflow.db", workers=1) as (port, _):
         status, answer = post(port, body)
         assert status == 200

@@ -13,6 +13,7 @@ from imputune.cli.app import AsJson, Dataset, app
 from imputune.console import print_table, tell, watched
 from imputune.errors import UserError
 from imputune.params import find_root, read_params
+from imputune.training.parallel import start_preloading
 
 if TYPE_CHECKING:
     from imputune.config import ImputerName, Params
@@ -45,6 +46,7 @@ def pretrain_command(
     imputer: Imputers = PRETRAINED,
 ) -> None:
     """Pretrain an imputer on every fold, anew, and score it on held-out cells; interrupted, it goes on."""
+    start_preloading()
     from imputune.evaluation.rows import imputer_rows
     from imputune.evaluation.tables import imputers_table
     from imputune.project import Project
@@ -70,11 +72,12 @@ def finetune_command(
     imputer: Annotated[str, typer.Option(help=f"One of: {', '.join(IMPUTERS)}.")] = PRETRAINED,
 ) -> None:
     """Fine-tune a head on a pretrained imputer, on every fold, anew; interrupted, it goes on with the folds left."""
+    cell = make_cell(head, mode, input, schedule, imputer)
+    start_preloading()
     from imputune.grid import run_grid
     from imputune.plan import Request
     from imputune.project import Project
 
-    cell = make_cell(head, mode, input, schedule, imputer)
     project = Project.open(find_root(Path.cwd()), dataset)
     [made] = run_grid(project, Request([cell], again=True), tell, as_one=False)
     _print_folds(project.dataset, made)
@@ -114,6 +117,7 @@ def grid_command(
             raise UserError("--list names cells, each with all its folds: leave out --fold, or --list")
         typer.echo("\n".join(cell.name for cell in cells))
         return
+    start_preloading()
     from imputune.grid import run_grid
     from imputune.plan import Request
     from imputune.project import Project
@@ -132,6 +136,7 @@ def assess_command(
     again: Annotated[bool, typer.Option("--again", help="Assess also what is assessed already.")] = False,
 ) -> None:
     """Score imputers alone on the same held-out cells of every fold's test stays: error, distribution, time."""
+    start_preloading()
     from imputune.assess import run_assess
     from imputune.evaluation.imputers import assessed_imputer, errors_table
     from imputune.project import Project
@@ -155,13 +160,14 @@ def overfit_command(
     epochs: Annotated[int, typer.Option(help="How many, all of them trained.", min=1)] = 200,
 ) -> None:
     """Train a cell without early stopping, to show when it overfits (the paper's Fig. 4); compare draws the curves."""
+    cell = make_cell(head, mode, input, schedule)
+    if not cell.is_neural:
+        raise UserError(f"{head} has no epochs: choose from {', '.join(dict.fromkeys(c.head for c in NEURAL))}")
+    start_preloading()
     from imputune.grid import run_grid
     from imputune.plan import Request
     from imputune.project import Project
 
-    cell = make_cell(head, mode, input, schedule)
-    if not cell.is_neural:
-        raise UserError(f"{head} has no epochs: choose from {', '.join(dict.fromkeys(c.head for c in NEURAL))}")
     project = Project.open(find_root(Path.cwd()), dataset).with_epochs(epochs)
     [made] = run_grid(project, Request([cell], _numbers(fold), True, False), tell, as_one=False)
     _print_folds(project.dataset, made)

@@ -10,11 +10,10 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Lock
 from typing import Any, Generic, Protocol, TypeVar
-
-import torch
 
 from imputune.errors import UserError
 from imputune.training.recorder import Recorder, Trial
@@ -84,6 +83,8 @@ def settle() -> None:
 
     Weights that nothing pulls at decay to such numbers, and operations on them take many times longer.
     """
+    import torch
+
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
 
@@ -110,6 +111,19 @@ def _work_in_worker(task: int, work: Callable[[Any, Recorder], Result], pickled_
     return work(pickle.loads(pickled_job), _forwarder)  # noqa: S301 (what this command's own process has written)
 
 
+def start_preloading() -> None:
+    """Begin to load what workers need, in the process that they come from, while this one loads its own."""
+    # Once for all workers, and for later commands of one process.
+    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, [signal.SIGINT]
+    )  # Ctrl-C is this process's, not of what it starts
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
     """Do tasks, at most `workers` at a time, in the order in which the iterator gives them.
 
@@ -120,7 +134,7 @@ def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
     Raises UserError when the system kills a worker.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)  # once for all workers, and for later commands of one process
+    start_preloading()
     reader, writer = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, context, _start_worker, (writer, context.Lock()))
     pending: dict[int, tuple[Task[Result], Future[Result]]] = {}
