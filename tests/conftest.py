@@ -4,6 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import networkx
 import pytest
 import torch
 from dvc.repo import Repo
@@ -11,7 +12,7 @@ from filelock import FileLock
 
 from imputune.data.cohort import write_cohort
 from imputune.data.synthetic import extract_synthetic, write_synthetic_records
-from projects import ROOT, STAYS, copy_of, edit, run
+from projects import OUTER, ROOT, STAYS, copy_of, edit, finished, run
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,14 +33,17 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _no_outer_tracking(monkeypatch):
     """Hide an outer server, mlflow run or dvc from each test, and each test's own from the next."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "DVC_STAGE"):
+    for name in OUTER:
         monkeypatch.setenv(name, "")  # so that what the test itself sets, as mlflow.set_tracking_uri does, is undone
         monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory, worker_id) -> Path:
-    """A copy of the project with a tiny cohort and tiny sizes, after one `dvc repro`; tests change copies of it."""
+    """A copy of the project, its cohort and sizes tiny, after the commands of dvc.yaml; tests change copies of it.
+
+    The commands run in this process, where `dvc repro` would start one for each; dvc itself runs in test_datasets.py.
+    """
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent  # one for the processes in which tests run side by side
     with FileLock(shared / "project.lock"):
@@ -63,8 +67,13 @@ def _make_project(folder: Path) -> None:
     text = re.sub(r"shares: \[.*\]", "shares: [0.1, 0.5]", text)
     (folder / "params.yaml").write_text(text)
     write_cohort(extract_synthetic(STAYS, 2012), folder / "data/synthetic")
-    Repo.init(str(folder), no_scm=True).close()
-    done = run(folder, "dvc", "repro")
+    with Repo.init(str(folder), no_scm=True) as repo:
+        commands = [stage.cmd for stage in networkx.dfs_postorder_nodes(repo.index.graph)]
+    for command in commands:
+        name, *words = command.split()
+        assert name == "imputune"
+        finished(folder, words)
+    done = run(folder, "dvc", "commit", "--force")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

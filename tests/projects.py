@@ -16,6 +16,7 @@ from imputune.cli import app
 
 ROOT = Path(__file__).parent.parent
 STAYS = 60
+OUTER = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "DVC_STAGE")
 COMMAND = [sys.executable, "-m", "imputune.cli"]
 
 
@@ -38,6 +39,17 @@ def invoke(project: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, env
     for name, text in (environment or {}).items():
         monkeypatch.setenv(name, text)
     return CliRunner().invoke(app, words)
+
+
+def finished(project: Path, words: list[str]) -> Result:
+    """Run an imputune command in this process as a fixture of many tests does, free of any outer tracking or dvc."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in OUTER:
+            monkeypatch.setenv(name, "")  # so that what the command sets is undone
+            monkeypatch.delenv(name)
+        done = invoke(project, words, monkeypatch)
+    assert done.exit_code == 0, done.output
+    return done
 
 
 def copy_of(project: Path, folder: Path, without: tuple[str, ...] = ()) -> Path:

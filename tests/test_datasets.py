@@ -16,7 +16,7 @@ from imputune.data.cohort import read_cohort
 from imputune.data.mimic3.extraction import PAPER_STAYS
 from imputune.models.heads import HEADS
 from mimic3_raw import CHART, Row, tables, write
-from projects import COMMAND, ROOT, invoke, run
+from projects import COMMAND, ROOT, finished, run
 
 MARKED_TEXT = "PlantedDiagnosis"
 MARKED_VALUES = [123.4567 + n * (n + 1) for n in range(40)]  # one for each stay
@@ -134,10 +134,11 @@ def test_a_toy_dataset_is_one_file(toy):
     again = imputune(toy, "extract", "toy")
     assert again.stdout.count("\n") == 1  # nothing left to change in params.yaml
     assert len((toy / "params.yaml").read_text().splitlines()) == len(before.splitlines()) + 1
-    done = run(toy, "dvc", "repro", "compare", PYTHONPATH=str(toy / "src"))
+    done = run(toy, "dvc", "repro", PYTHONPATH=str(toy / "src"))
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((toy / "results/toy/results.json").read_text())["rows"]
     assert {row["head"] for row in rows} == {"mlp2"}
+    assert (toy / "results/toy/report.html").is_file()
 
 
 def marked_tables() -> dict[str, list[Row]]:
@@ -190,9 +191,7 @@ def marked(tmp_path_factory) -> tuple[Path, list[str]]:
         ["describe", "data/mimic3"],
         ["promote"],
     ):
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            done = invoke(folder, words, monkeypatch)
-        assert done.exit_code == 0, done.output
+        done = finished(folder, words)
         said += [done.stdout, done.stderr]
     for words in (["add", "data"], ["commit", "--force"]):
         ended = run(folder, "dvc", *words)

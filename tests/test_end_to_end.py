@@ -34,8 +34,8 @@ CELLS = [
 ]
 
 
-def test_repro_leaves_tables_and_tracked_runs(project):
-    """After one repro, results hold a row per cell, each read from a tracked run with a child per fold."""
+def test_stages_leave_tables_and_tracked_runs(project):
+    """After dvc.yaml's commands, results hold a row per cell, each read from a tracked run with a child per fold."""
     results = json.loads((project / "results/synthetic/results.json").read_text())
     assert [(row["head"], row["mode"], row["input"], row["schedule"]) for row in results["rows"]] == CELLS
     assert all((row["source"], len(row["folds"])) == ("tracked run", 5) for row in results["rows"])
@@ -50,7 +50,7 @@ def test_repro_leaves_tables_and_tracked_runs(project):
     assert {"comparison.tex", "calibration.png", "calibration.svg", "curves.png", "curves.svg"} < written
 
 
-def test_second_repro_does_nothing(project, monkeypatch):
+def test_repro_does_nothing_where_all_is_made(project, monkeypatch):
     """With nothing changed no stage runs again."""
     monkeypatch.chdir(project)
     with Repo() as repo:

@@ -29,8 +29,8 @@ def found(project: Path) -> dict:
     return json.loads((project / "results/synthetic/imputers.json").read_text())
 
 
-def test_repro_compares_imputers_and_heads(project):
-    """`dvc repro` leaves a row for every imputer by way and share, one for every imputer and head, and the answer."""
+def test_stages_compare_imputers_and_heads(project):
+    """dvc.yaml's commands leave a row for every imputer, one for every imputer and head, and the answer."""
     told = found(project)
     assert [each["imputer"] for each in told["imputers"]] == ["csai", "mean"]
     assert {(row["hiding"], row["share"]) for row in told["imputers"][0]["rows"]} == {

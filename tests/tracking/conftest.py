@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-OUTER = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "DVC_STAGE")
+from projects import OUTER
 
 
 @pytest.fixture(autouse=True)
