@@ -14,7 +14,7 @@ setup: $(READY)
 
 $(READY): $(ROOT)pyproject.toml
 	$(PYTHON) -m venv $(ROOT).venv
-	$(BIN)/python -m pip install --quiet --editable "$(ROOT)[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --no-compile --editable "$(ROOT)[$(EXTRAS)]" # compiled where first imported
 	$(BIN)/python -c "from pathlib import Path; from imputune.tracking.store import open_store; open_store(Path('$(ROOT)'))"
 	touch $@
 
