@@ -14,7 +14,8 @@ setup: $(READY)
 
 $(READY): $(ROOT)pyproject.toml
 	$(PYTHON) -m venv $(ROOT).venv
-	$(BIN)/python -m pip install --quiet --no-compile --editable "$(ROOT)[$(EXTRAS)]" # compiled where first imported
+	$(BIN)/python -m pip install --quiet --no-compile --editable "$(ROOT)[$(EXTRAS)]"
+	$(BIN)/python -m compileall -qq -j 0 $(ROOT).venv/lib || true # over the cores; pip does so on one. Templates do not compile
 	$(BIN)/python -c "from pathlib import Path; from imputune.tracking.store import open_store; open_store(Path('$(ROOT)'))"
 	touch $@
 
