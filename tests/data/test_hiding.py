@@ -56,6 +56,15 @@ def test_from_some_hour_on_nothing_is_shown(draw):
     assert 0.4 < cut.float().mean() < 0.7
 
 
+def test_a_lone_observation_is_hidden_as_often_as_any():
+    """Series observed once keep it or lose it: a share of one half cuts all series, and hides half of such cells."""
+    observed = torch.zeros(400, 48, 20, dtype=torch.bool)
+    observed[:, 7] = True
+    rate = torch.full((20,), 0.5)
+    hidden = hidden_cells(observed, "onward", 0.5, rate, SETTINGS, torch.Generator().manual_seed(5))
+    assert hidden.sum() / observed.sum() == pytest.approx(0.5, abs=0.02)
+
+
 def test_blocks_are_hours_by_variables(draw):
     """With everything observed, what is hidden falls into tiles of 6 hours by 7 variables, the last smaller."""
     observed = torch.ones(4, 48, 14, dtype=torch.bool)

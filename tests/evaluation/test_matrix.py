@@ -2,6 +2,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from imputune.evaluation.matrix import answer, decompose, decomposition_table, holm, matrix_table, rivals_table
 from imputune.evaluation.rows import SCORES, Row, make_row
@@ -50,7 +51,20 @@ def test_shares_add_up_and_are_those_of_the_sums_of_squares():
     assert found.imputer == pytest.approx(8 * auc.mean(axis=(1, 2)).var() * 3 / total)
     cells = ((auc.mean(axis=2) - auc.mean()) ** 2).sum() * 4 / total
     assert found.interaction == pytest.approx(cells - found.imputer - found.head)
-    assert 0 < found.interaction_p < 1
+
+
+def test_p_values_are_those_of_nested_linear_models():
+    """The interaction's against least squares with and without it, whose ranks give the degrees of freedom."""
+    auc = np.random.default_rng(3).uniform(0.6, 0.9, (3, 2, 4))
+    imputer, head, fold = np.eye(3), np.eye(2), np.eye(4)
+    cells = [(imputer[i], head[c], fold[f]) for i, c, f in np.ndindex(auc.shape)]
+    additive = np.array([np.concatenate(cell) for cell in cells])
+    whole = np.hstack([additive, [np.outer(i, c).ravel() for i, c, _ in cells]])
+    left = [((auc.ravel() - model @ np.linalg.lstsq(model, auc.ravel())[0]) ** 2).sum() for model in (additive, whole)]
+    ranks = [np.linalg.matrix_rank(model) for model in (additive, whole)]
+    causes, degrees = ranks[1] - ranks[0], auc.size - ranks[1]
+    expected = stats.f.sf((left[0] - left[1]) / causes / (left[1] / degrees), causes, degrees)
+    assert decompose(rows_of(lambda i, c, f: auc[i, c, f])).interaction_p == pytest.approx(expected)
 
 
 def test_an_imputer_without_every_head_does_not_count():
