@@ -4,7 +4,8 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c "" 2>/
 EXTRAS ?= dev
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 BIN := $(ROOT).venv/bin
-READY := $(ROOT).venv/.ready
+COMMA := ,
+READY := $(ROOT).venv/.ready-$(subst $(COMMA),-,$(EXTRAS))
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 

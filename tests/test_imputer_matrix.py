@@ -3,13 +3,17 @@
 import json
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 from browser import needs_browser, opened
 from imputune import catalogue, stages
+from imputune.assess import missing_groups
+from imputune.data.cohort import read_cohort
 from imputune.tracking.history import finished_runs
 from projects import copy_of, edit, invoke, refused
 
@@ -143,9 +147,25 @@ def test_interrupted_pretraining_goes_on(copy, monkeypatch, finished):
     assert not (copy / "artifacts/synthetic/unfinished/pretrain-locf").exists()
 
 
+def test_groups_of_stays_begin_with_the_fullest_records(project):
+    """Group 0 has the fewest missing cells, the last the most; all are of about the same size."""
+    cohort = read_cohort(project / "data/synthetic")
+    group_N, edges = missing_groups(cohort)
+    missing_N = 1 - cohort.observed_NTD.mean(axis=(1, 2))
+    ends = [missing_N[group_N == 0].min(), missing_N[group_N == 3].max()]
+    assert ends == pytest.approx([edges[0], edges[-1]], abs=1e-4)
+    for fuller, emptier in pairwise(range(4)):
+        assert missing_N[group_N == fuller].max() <= missing_N[group_N == emptier].min()
+    assert max(np.bincount(group_N)) - min(np.bincount(group_N)) <= 3
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            ["pretrain", "--imputer", ","],
+            "--imputer takes names separated by commas, such as mean,locf, or all: got ','",
+        ),
         (["pretrain", "--imputer", "sait"], "unknown imputer 'sait' (did you mean 'saits'?): choose from csai, "),
         (["grid", "--imputer", "locf"], "artifacts/synthetic/imputers/locf has no result of a finished run: run "),
         (["assess", "--imputer", "linear"], "run `imputune pretrain synthetic --imputer linear` first"),

@@ -12,6 +12,7 @@ from imputune.config import ImputerName
 from imputune.errors import UserError
 from imputune.evaluation.imputer_comparison import ImputerComparison
 from imputune.evaluation.imputers import assessed_imputer
+from imputune.evaluation.matrix import decompose
 from imputune.evaluation.verdicts import tested_per_trained
 from imputune.files import replace_bytes, replace_text
 from imputune.plan import Source, cell_settings
@@ -61,10 +62,12 @@ def run_report(project: Project) -> ImputerComparison:
 def _imputers(project: Project, data: Divided, notes: list[str]) -> Iterator[tuple[ImputerName, Found]]:
     """Yield every imputer that was pretrained on the data and folds that there are now, hidden and scaled as the first.
 
-    One whose cells were hidden or whose values were scaled by other settings met other cells, and is left out.
+    One whose cells were hidden or whose values were scaled by other settings met other cells, and is left out; other
+    differences in the settings of those that learn are noted.
     """
     runs = finetuned_runs(project)
     first: dict[str, Any] = {}
+    learning: dict[str, Any] = {}
     for name in IMPUTERS:
         folder = project.imputer_folder(name)
         if not (folder / RESULT).is_file():
@@ -75,6 +78,10 @@ def _imputers(project: Project, data: Divided, notes: list[str]) -> Iterator[tup
             shared = {section: pretrained["params"][section] for section in ("masking", "scaling")}
             if differing := differences(shared, first or shared):
                 raise UserError(f"it was pretrained with another {', '.join(differing)}: pretrain it again")
+            if IMPUTERS[name].family != "plain":
+                learning = learning or pretrained["params"]
+                if differing := differences(pretrained["params"], learning):
+                    notes.append(f"{name} was pretrained with another {', '.join(differing)} than those before it")
         except UserError as error:
             notes.append(f"{name} was left out: {error}")
             continue
@@ -116,7 +123,7 @@ def _comparison(
 ) -> ImputerComparison:
     assessed = [each.assessed for each in found.values() if each.assessed]
     matrix = tuple(row for each in found.values() for row in each.rows.values())
-    heads = dict.fromkeys(row.head for row in matrix if row.imputer != PRETRAINED)
+    heads = divided.heads if (divided := decompose(matrix)) else ()
     for name, each in found.items():
         if each.rows and (missing := [head for head in heads if head not in {row.head for row in each.rows.values()}]):
             notes.append(f"{name} lacks {', '.join(missing)}, and does not count where the variance is divided")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -238,22 +238,32 @@ def _reproduce(
     changed = " with changes" if source.get("imputune.git_dirty") == "true" else ""
     libraries = ", ".join(f"{name} {source[f'imputune.{name}']}" for name in ("python", "torch", "numpy"))
     if any(IMPUTERS[name].family == "pypots" for name in found):
-        libraries += f", pypots {version('pypots')}"
+        libraries += f", {_installed_pypots()}"
     paragraphs = (
         f"Code: imputune at commit {commit}{changed}; {libraries}. Data: {data.origin.cohort_hash[:16]}, folds: "
         f"{data.origin.folds_hash[:16]} (beginnings of sha256). Seed: {project.params.seed}.",
         *(f"Note: {note}." for note in comparison.notes),
     )
     others = [name for name in found if name != PRETRAINED]
-    heads = list(dict.fromkeys(row.head for row in comparison.matrix))
     imputers, dataset = ",".join(found), project.dataset
+    by_heads: dict[str, list[str]] = {}
+    for name, each in found.items():
+        if heads := ",".join(row.head for row in each.rows.values()):
+            by_heads.setdefault(heads, []).append(name)
     commands = [
         f"pip install -e '.[{EXTRA}]'" if any(IMPUTERS[name].family == "pypots" for name in others) else "make setup",
         str(data.cohort.source.get("command", f"imputune extract {dataset}")),
         f"imputune folds {dataset}",
         f"imputune pretrain {dataset} --imputer {imputers}",
-        *([f"imputune grid {dataset} --imputer {imputers} --head {','.join(heads)}"] if heads else []),
+        *(f"imputune grid {dataset} --imputer {','.join(names)} --head {heads}" for heads, names in by_heads.items()),
         f"imputune assess {dataset} --imputer {imputers}",
         f"imputune compare {dataset} --by imputer,head",
     ]
     return Section("How to reproduce it", paragraphs, commands=tuple(commands))
+
+
+def _installed_pypots() -> str:
+    try:
+        return f"pypots {version('pypots')}"
+    except PackageNotFoundError:
+        return "pypots, which is not installed where this report was written"

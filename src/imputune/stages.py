@@ -81,7 +81,8 @@ def run_pretrain(project: Project, watch: Watch, imputer: ImputerName = PRETRAIN
             log_summary(run, told, results)
             if results[0].history:
                 log_curves(run, results, "loss")
-                log_curves(run, results, "mae")
+                if "validation_mae" in results[0].history[0]:  # CSDI looks at none
+                    log_curves(run, results, "mae")
             run.log_dict({str(result.fold): result.imputation for result in results}, "imputation.json")
             write_stage(project.imputer_folder(imputer), told | {"run_id": run.run_id}, results)
             if imputer == PRETRAINED:

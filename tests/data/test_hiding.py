@@ -1,4 +1,6 @@
+from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -70,10 +72,12 @@ def test_blocks_are_hours_by_variables(draw):
     observed = torch.ones(4, 48, 14, dtype=torch.bool)
     rate = torch.full((14,), 0.4)
     hidden = hidden_cells(observed, "blocks", 0.4, rate, SETTINGS, torch.Generator().manual_seed(5))
+    steps = set()
     for stay in hidden:
-        columns = {tuple(column.tolist()) for column in stay.T}
-        assert len(columns) <= 2  # two groups of seven variables, alike within
-        for column in columns:
-            turns = [hour for hour in range(1, 48) if column[hour] != column[hour - 1]]
-            assert len({turn % 6 for turn in turns}) <= 1  # tiles begin six hours apart
+        columns = Counter(tuple(column.tolist()) for column in stay.T)
+        assert set(columns.values()) == {7}  # two groups of seven variables, alike within
+        turns = {hour for column in columns for hour in range(1, 48) if column[hour] != column[hour - 1]}
+        steps |= {later - hour for hour, later in pairwise(sorted(turns))}
+    assert min(steps) == 6  # hours from tile to tile
+    assert all(step % 6 == 0 for step in steps)
     assert 0.2 < hidden.float().mean() < 0.6

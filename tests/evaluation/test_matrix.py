@@ -38,6 +38,7 @@ def test_a_single_cause_takes_all_of_the_variance(auc, part):
     """What varies for one reason alone is that reason's."""
     found = decompose(rows_of(auc))
     assert getattr(found, part) == pytest.approx(1)
+    assert (found.imputer_p, found.head_p, found.interaction_p) == (1, 1, 1)  # nothing to test against
 
 
 def test_shares_add_up_and_are_those_of_the_sums_of_squares():
@@ -76,10 +77,23 @@ def test_an_imputer_without_every_head_does_not_count():
 
 
 def test_what_csai_alone_has_does_not_keep_the_others_out():
-    """CSAI may have all of the paper's heads; the heads of the others are what is compared."""
-    rows = [*rows_of(lambda i, c, f: 0.7 + 0.1 * c), row_of("csai", "svm", [0.7] * 4)]
-    assert decompose(rows).heads == HEADS
-    assert len(decompose(rows).imputers) == 3
+    """A head that one imputer alone has, CSAI or another, does not count; the rest is compared."""
+    for alone in ("csai", "mean"):
+        rows = [*rows_of(lambda i, c, f: 0.7 + 0.1 * c), row_of(alone, "svm", [0.7] * 4)]
+        assert decompose(rows).heads == HEADS
+        assert len(decompose(rows).imputers) == 3
+
+
+def test_many_combinations_do_not_outweigh_few_by_chance():
+    """Of noise alone the interaction and the imputer take a share, and have no effect."""
+    random = np.random.default_rng(4)
+    found = []
+    for _ in range(200):
+        auc = random.normal(0.7, 0.01, (3, 2, 4))
+        found.append(decompose(rows_of(lambda i, c, f: auc[i, c, f])))  # noqa: B023
+    assert np.mean([each.interaction for each in found]) > 0.05
+    assert np.mean([each.interaction_effect for each in found]) == pytest.approx(0, abs=0.02)
+    assert np.mean([each.imputer_effect for each in found]) == pytest.approx(0, abs=0.02)
 
 
 def noisy(auc):

@@ -1,4 +1,4 @@
-"""Commands that train and compare: folds, pretrain, finetune, grid, overfit, compare."""
+"""Commands that train and compare: folds, pretrain, finetune, grid, assess, overfit, compare."""
 
 import json
 from pathlib import Path
@@ -207,6 +207,8 @@ def compare_command(
 def _imputers(text: str, params: "Params") -> "list[ImputerName]":
     """Return the imputers of a list separated by commas, each once; UserError for an unknown one."""
     words = [PRETRAINED, *params.matrix.imputer] if text.strip() == "all" else _words(text)
+    if text and not words:
+        raise UserError(f"--imputer takes names separated by commas, such as mean,locf, or all: got {text!r}")
     return list(dict.fromkeys(map(known_imputer, words)))
 
 

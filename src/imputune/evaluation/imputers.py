@@ -70,7 +70,7 @@ def errors_table(imputers: Sequence[AssessedImputer]) -> Table:
     lines = tuple(
         (
             LABELS[hiding],
-            f"{share:.0%}",
+            f"{100 * share:g}%",
             *(f"{row.mean['mae']:.3f}" if (row := each.row(hiding, share)) else "" for each in imputers),
         )
         for hiding, share in ways
@@ -106,9 +106,11 @@ def target_table(imputers: Sequence[AssessedImputer]) -> Table | None:
     )
     remark = (
         f"{TARGET[1]:.0%} of the observed cells hidden ({LABELS[TARGET[0]]}); mean ± sample deviation over test folds. "
-        "Wasserstein: distance between the distributions of estimates and truth, mean over the variables. Correlation "
-        "error: how far the correlations between variables, held-out cells imputed, lie from the true ones. Training "
-        "minutes are the folds' added up, their scoring included, seconds those of imputing, both on a core each."
+        "Wasserstein: distance between the distributions of estimates and truth, mean over the variables by their "
+        "cells. Correlation error: how far the correlations between variables, held-out cells imputed, lie from the "
+        "true ones. Training minutes are the folds' added up, their scoring included, seconds those of imputing, both "
+        "on a core each, or a GPU where there is one. CSAI learns on cells hidden by masking.hiding of params.yaml, "
+        "non-uniform unless it was changed; PyPOTS's networks on cells hidden in ways of their own."
     )
     return Table("Imputers, the closest first", header, lines, remark)
 

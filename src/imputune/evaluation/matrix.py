@@ -3,8 +3,9 @@
 Letters: I imputers, C classifiers (heads), F folds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
 from scipy import stats
@@ -17,6 +18,7 @@ from imputune.evaluation.verdicts import CITATION, LEVEL, corrected_t_test
 
 CONTROLS: tuple[ImputerName, ...] = ("csai_untrained", "csai_shuffled")
 SMALLEST = 1e-300  # in place of a sum of squares that is 0
+ROUNDING = 1e-12  # of the sum of squares: less than that is no rest
 SMALLEST_TOLD = 0.001  # p-value
 CLEARLY = 1.5  # times the next: from there on one part of the variance is said to weigh more
 
@@ -25,8 +27,10 @@ CLEARLY = 1.5  # times the next: from there on one part of the variance is said 
 class Decomposition:
     """How the sum of squares of test AUC divides, as shares that add up to 1.
 
-    imputer, head, interaction and folds; rest is what a fold does to a single combination. The p-values are of F-tests
-    of the first three against the rest, 1 where there is no rest.
+    imputer, head, interaction and folds; rest is what a fold does to a single combination. The effects are what is left
+    of the first three shares once what chance gives such a part is taken off (the numerator of omega squared: Hays,
+    Statistics, 1963), so that parts of many combinations can be held against parts of few. The p-values are of F-tests
+    of the same three against the rest, 1 where there is no rest.
     """
 
     imputers: tuple[ImputerName, ...]
@@ -36,6 +40,9 @@ class Decomposition:
     interaction: float
     folds: float
     rest: float
+    imputer_effect: float
+    head_effect: float
+    interaction_effect: float
     imputer_p: float
     head_p: float
     interaction_p: float
@@ -44,17 +51,12 @@ class Decomposition:
 def decompose(rows: Sequence[Row]) -> Decomposition | None:
     """Divide the variance of test AUC among imputer, head, their interaction and the folds.
 
-    The heads are those that another imputer than CSAI has, which alone may have all of the paper's; only imputers with
-    every one of them count. None for fewer than two imputers or heads. Two-way analysis of variance with folds as
-    blocks: sums of squares about the grand mean, balanced, so that they add up.
+    The imputers and heads are those of the largest full matrix: what only some of them have does not count. None where
+    that has fewer than two imputers or heads. Two-way analysis of variance with folds as blocks: sums of squares about
+    the grand mean, balanced, so that they add up.
     """
-    heads = tuple(dict.fromkeys(row.head for row in rows if row.imputer != PRETRAINED))
     found = {(row.imputer, row.head): row for row in rows}
-    imputers = tuple(
-        imputer
-        for imputer in dict.fromkeys(row.imputer for row in rows)
-        if all((imputer, head) in found for head in heads)
-    )
+    imputers, heads = _largest_full(found)
     if len(imputers) < 2 or len(heads) < 2:
         return None
     numbers = sorted(found[imputers[0], heads[0]].by_fold("test_auc"))
@@ -67,8 +69,22 @@ def decompose(rows: Sequence[Row]) -> Decomposition | None:
     return Decomposition(imputers, heads, *_shares(auc_ICF))
 
 
+def _largest_full(found: Iterable[tuple[ImputerName, str]]) -> tuple[tuple[ImputerName, ...], tuple[str, ...]]:
+    """Return the imputers and heads, two heads or more, of which the most combinations are there without a gap."""
+    heads_of: dict[ImputerName, dict[str, None]] = {}
+    for imputer, head in found:
+        heads_of.setdefault(imputer, {})[head] = None
+    best: tuple[tuple[ImputerName, ...], tuple[str, ...]] = (), ()
+    for one, other in combinations_with_replacement(heads_of.values(), 2):
+        heads = tuple(head for head in one if head in other)
+        imputers = tuple(imputer for imputer, has in heads_of.items() if set(heads) <= set(has))
+        if len(heads) > 1 and len(imputers) * len(heads) > len(best[0]) * len(best[1]):
+            best = imputers, heads
+    return best
+
+
 def _shares(auc_ICF: np.ndarray) -> list[float]:
-    """Return the five shares and the three p-values of a `Decomposition`, in its order."""
+    """Return the five shares, the three effects and the three p-values of a `Decomposition`, in its order."""
     imputers, heads, folds = auc_ICF.shape
     grand = auc_ICF.mean()
     of_imputer_I, of_head_C, of_fold_F = (auc_ICF.mean(axis=axes) - grand for axes in ((1, 2), (0, 2), (0, 1)))
@@ -85,27 +101,30 @@ def _shares(auc_ICF: np.ndarray) -> list[float]:
     )
     causes = np.array([imputers - 1, heads - 1, (imputers - 1) * (heads - 1)])
     degrees = (imputers * heads - 1) * (folds - 1)
-    p_values = np.ones(3)
-    if degrees and squares[4] > 0:
-        p_values = stats.f.sf(squares[:3] / causes / (squares[4] / degrees), causes, degrees)
-    return [*(squares / max(squares.sum(), SMALLEST)).tolist(), *p_values.tolist()]
+    by_chance, p_values = np.zeros(3), np.ones(3)
+    if degrees and squares[4] > ROUNDING * squares.sum():
+        by_chance = causes * squares[4] / degrees
+        p_values = stats.f.sf(squares[:3] / by_chance, causes, degrees)
+    shares = squares / max(squares.sum(), SMALLEST)
+    effects = (squares[:3] - by_chance) / max(squares.sum(), SMALLEST)
+    return [*shares.tolist(), *effects.tolist(), *p_values.tolist()]
 
 
 def answer(dataset: str, rows: Sequence[Row]) -> str:
     """Return the question's answer in one sentence, the controls set aside; without one, what it takes.
 
     Only a part that stands out from the rest (F-test, 0.05) is said to weigh anything, and one alone to weigh most
-    where it is half as large again as the next. What the parts are among the imputers that learn is told beside, where
-    there are plain rules too.
+    where its effect is half as large again as the next. What the parts are among those of the imputers that learn is
+    told beside, where there are plain rules too.
     """
     aside, learned = _parts(rows)
-    found, among_learned = decompose(aside), decompose(learned)
+    found = decompose(aside)
     if found is None:
         return "There is no answer yet: it takes two imputers, controls aside, each with the same two heads or more."
     parts = (
-        ("the classifier", found.head, found.head_p),
-        ("the imputer", found.imputer, found.imputer_p),
-        ("the interaction of both", found.interaction, found.interaction_p),
+        ("the classifier", found.head_effect, found.head_p),
+        ("the imputer", found.imputer_effect, found.imputer_p),
+        ("the interaction of both", found.interaction_effect, found.interaction_p),
     )
     clear = sorted((part for part in parts if part[2] < LEVEL), key=lambda part: -part[1])
     if not clear:
@@ -114,11 +133,12 @@ def answer(dataset: str, rows: Sequence[Row]) -> str:
         told = f"{clear[0][0]} weighs most"
     else:
         told = f"{clear[0][0]} and {clear[1][0]} weigh about the same"
+    same = [row for row in learned if row.imputer in found.imputers and row.head in found.heads]
     return (
         f"On {dataset} {told}: of the variance of test AUC over {len(found.imputers)} imputers, {len(found.heads)} "
         f"classifiers and their folds, {found.head:.0%} is the classifier's, {found.imputer:.0%} the imputer's, "
         f"{found.interaction:.0%} their interaction's and {found.folds:.0%} the folds', which leaves {found.rest:.0%}"
-        f"{_beside(found, among_learned)}."
+        f"{_beside(found, decompose(same))}."
     )
 
 

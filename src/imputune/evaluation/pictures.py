@@ -131,6 +131,7 @@ def risk_figure(risks: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     """
     figure = Figure(figsize=(WIDTH, 3 * 2.4 * PANEL), layout="constrained")
     roc, precision, calibration = figure.subplots(3, 1)
+    highest = 0.0
     for name, (died_N, risk_N) in risks.items():
         false_positive, true_positive, _ = roc_curve(died_N, risk_N)
         label = f"{name}, AUC {roc_auc_score(died_N, risk_N):.3f}"
@@ -141,15 +142,15 @@ def risk_figure(risks: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
         calibration.plot(
             [each["risk"] for each in points], [each["died"] for each in points], ".-", linewidth=1.2, label=name
         )
+        highest = max(highest, *(each[axis] for each in points for axis in ("risk", "died")))
     died_N, _ = next(iter(risks.values()))
     precision.axhline(float(died_N.mean()), linestyle=":", color="grey")
     for axes in (roc, calibration):
         axes.plot([0, 1], [0, 1], ":", color="grey")
     roc.set(title="ROC", xlabel="1 − specificity", ylabel="sensitivity")
     precision.set(title="precision and recall", xlabel="recall (sensitivity)", ylabel="precision")
-    calibration.set(
-        title="calibration", xlabel="predicted risk", ylabel="share that died", xlim=(0, 0.8), ylim=(0, 0.8)
-    )
+    limits = (0, min(1.0, 1.1 * highest))
+    calibration.set(title="calibration", xlabel="predicted risk", ylabel="share that died", xlim=limits, ylim=limits)
     for axes in (roc, precision, calibration):
         axes.legend(fontsize=7)
     return figure

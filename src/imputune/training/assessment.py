@@ -69,7 +69,7 @@ class AssessedFold:
     @property
     def final_metrics(self) -> dict[str, float]:
         """What a recorder hears of the fold at its end."""
-        told = {f"mae_{row['hiding']}_{round(100 * row['share'])}": row["mae"] for row in self.scores}
+        told = {f"mae_{row['hiding']}_{100 * row['share']:g}": row["mae"] for row in self.scores}
         return told | {"seconds_per_1000_stays": self.seconds, "batch_difference": self.batch_difference}
 
 

@@ -97,6 +97,10 @@ class Training(Protocol):
     def module(self) -> nn.Module:
         """What is trained."""
 
+    @property
+    def remedy(self) -> str:
+        """What to do where it diverges."""
+
     def train_epoch(self) -> list[float]:
         """Train on all training stays once and return the losses, a number or more."""
 
@@ -122,6 +126,8 @@ def training_of(name: ImputerName, imputer: Imputer, data: FoldData, params: Par
 
 class PypotsTraining:
     """One of PyPOTS's imputers learning by its own `fit`, from all observed cells of the training stays."""
+
+    remedy = "PyPOTS's own learning rate does not suit these records, leave that imputer out"
 
     def __init__(self, imputer: PypotsImputer, data: FoldData, params: Params) -> None:
         self.imputer, self.module, self.validation = imputer, imputer.module, data.validation
@@ -149,6 +155,8 @@ class Pretraining:
 
     The learning rate falls along a cosine over the dataset's budget of epochs.
     """
+
+    remedy = "lower pretrain.learning_rate in params.yaml"
 
     def __init__(self, imputer: Csai, data: FoldData, params: Params) -> None:
         self.settings, self.train, self.validation = params.pretrain, data.train, data.validation
@@ -192,7 +200,7 @@ def _train(training: Training, fold: int, epochs: int, recorder: Recorder) -> tu
         losses = training.train_epoch()
         validated = training.validate()
         numbers = (*losses, *validated.values())
-        check_converging(numbers, fold, epoch, "lower pretrain.learning_rate in params.yaml")
+        check_converging(numbers, fold, epoch, training.remedy)
         best.update(-validated["validation_mae"] if validated else float(epoch), epoch)
         history.append({"train_loss": float(np.mean(losses)), **validated})
         recorder.epoch(fold, epoch, history[-1])
