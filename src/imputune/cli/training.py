@@ -46,6 +46,9 @@ def pretrain_command(
     imputer: Imputers = PRETRAINED,
 ) -> None:
     """Pretrain an imputer on every fold, anew, and score it on held-out cells; interrupted, it goes on."""
+    names = _imputers(imputer or PRETRAINED, read_params(find_root(Path.cwd()) / "params.yaml"))
+    for name in names:
+        check_installed(name)
     start_preloading()
     from imputune.evaluation.rows import imputer_rows
     from imputune.evaluation.tables import imputers_table
@@ -53,9 +56,6 @@ def pretrain_command(
     from imputune.stages import run_pretrain
 
     project = Project.open(find_root(Path.cwd()), dataset)
-    names = _imputers(imputer or PRETRAINED, project.params)
-    for name in names:
-        check_installed(name)
     for name in names:
         result = run_pretrain(project, watched, name)
         table = imputers_table(imputer_rows([fold.imputation for fold in result["results"]]))
@@ -136,13 +136,13 @@ def assess_command(
     again: Annotated[bool, typer.Option("--again", help="Assess also what is assessed already.")] = False,
 ) -> None:
     """Score imputers alone on the same held-out cells of every fold's test stays: error, distribution, time."""
+    names = _imputers(imputer or "all", read_params(find_root(Path.cwd()) / "params.yaml"))
     start_preloading()
     from imputune.assess import run_assess
     from imputune.evaluation.imputers import assessed_imputer, errors_table
     from imputune.project import Project
 
     project = Project.open(find_root(Path.cwd()), dataset)
-    names = _imputers(imputer or "all", project.params)
     results = run_assess(project, names, again, tell)
     table = errors_table([assessed_imputer(result) for result in results])
     print_table(table.title, table.header, table.lines)
