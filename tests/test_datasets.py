@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,19 @@ from imputune.data.cohort import read_cohort
 from imputune.data.mimic3.extraction import PAPER_STAYS
 from imputune.models.heads import HEADS
 from mimic3_raw import CHART, Row, tables, write
-from projects import COMMAND, ROOT, finished, run
+from projects import COMMAND, ROOT, run
 
 MARKED_TEXT = "PlantedDiagnosis"
 MARKED_VALUES = [123.4567 + n * (n + 1) for n in range(40)]  # one for each stay
 MARKED_ID = 987_650_000  # patients from here; admissions and stays a thousand and two thousand on
 STAYS = len(MARKED_VALUES)
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from imputune.cli import app
+for words in json.loads(sys.argv[1]):
+    if code := app(words, standalone_mode=False):
+        sys.exit(code)
+"""  # in one process, whose output and workers' are read as a whole
 
 
 def new_project(folder: Path) -> Path:
@@ -139,6 +147,10 @@ def test_a_toy_dataset_is_one_file(toy):
     rows = json.loads((toy / "results/toy/results.json").read_text())["rows"]
     assert {row["head"] for row in rows} == {"mlp2"}
     assert (toy / "results/toy/report.html").is_file()
+    again = run(toy, "dvc", "repro", PYTHONPATH=str(toy / "src"))
+    assert again.returncode == 0
+    assert "Running stage" in done.stdout
+    assert "Running stage" not in again.stdout
 
 
 def marked_tables() -> dict[str, list[Row]]:
@@ -179,7 +191,7 @@ def marked(tmp_path_factory) -> tuple[Path, list[str]]:
     folder = new_project(tmp_path_factory.mktemp("marked"))
     raw = write(tmp_path_factory.mktemp("marked_raw"), marked_tables())
     said = []
-    for words in (
+    commands = [
         ["extract", "mimic3", "--raw", str(raw)],
         ["folds"],
         ["pretrain", "--imputer", "all"],
@@ -190,13 +202,16 @@ def marked(tmp_path_factory) -> tuple[Path, list[str]]:
         ["compare", "--by", "imputer,head"],
         ["describe", "data/mimic3"],
         ["promote"],
+    ]
+    for words in (
+        [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(commands)],
+        ["dvc", "add", "data"],
+        ["dvc", "commit", "--force"],
+        ["dvc", "repro"],
     ):
-        done = finished(folder, words)
+        done = run(folder, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
         said += [done.stdout, done.stderr]
-    for words in (["add", "data"], ["commit", "--force"]):
-        ended = run(folder, "dvc", *words)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        said += [ended.stdout, ended.stderr]
     return folder, said
 
 
