@@ -31,7 +31,7 @@ def rows_of(auc) -> list[Row]:
         (lambda i, c, f: 0.7 + 0.1 * c, "head"),
         (lambda i, c, f: 0.7 + 0.05 * i, "imputer"),
         (lambda i, c, f: 0.7 + 0.05 * (2 * c - 1) * (i - 1), "interaction"),
-        (lambda i, c, f: 0.7 + 0.02 * f, "folds"),
+        (lambda i, c, f: 0.7 + 0.03 * f, "folds"),
     ],
 )
 def test_a_single_cause_takes_all_of_the_variance(auc, part):

@@ -193,3 +193,22 @@ def test_workers_end_with_a_command_that_is_killed(tmp_path):
     while any(map(alive, workers)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+INTERRUPTED_AT_ONCE = """
+import os, signal, time
+from imputune.training.parallel import start_preloading
+signal.signal(signal.SIGINT, lambda number, frame: None)
+start_preloading()
+time.sleep(0.5)  # by when its Python runs
+for _ in range(10):
+    os.killpg(0, signal.SIGINT)
+    time.sleep(0.1)
+"""
+
+
+def test_ctrl_c_while_workers_modules_load_leaves_no_traceback():
+    """Ctrl-C goes to all processes of a terminal: the one that is loading for workers does not take it."""
+    words = [sys.executable, "-c", INTERRUPTED_AT_ONCE]
+    done = subprocess.run(words, capture_output=True, text=True, start_new_session=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")

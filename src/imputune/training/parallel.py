@@ -10,7 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Lock
 from typing import Any, Generic, Protocol, TypeVar
@@ -115,6 +115,7 @@ def start_preloading() -> None:
     """Begin to load what workers need, in the process that they come from, while this one loads its own."""
     # Once for all workers, and for later commands of one process.
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    resource_tracker.ensure_running()  # which lets Ctrl-C through again, so before it is held back
     before = signal.pthread_sigmask(
         signal.SIG_BLOCK, [signal.SIGINT]
     )  # Ctrl-C is this process's, not of what it starts
