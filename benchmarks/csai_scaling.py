@@ -33,22 +33,29 @@ import torch
 
 from benchmarks import Parser, report, run, spread, timed
 from benchmarks.csai_speed import STAYS, Stopwatch, settings
-from imputune.cells import make_cell
-from imputune.config import Budget, Params
-from imputune.console import print_table
-from imputune.data.cohort import DESCRIPTORS, Cohort, Variable, read_cohort, write_cohort
+from imputune.data.cohort import (
+    DESCRIPTORS,
+    Cohort,
+    Variable,
+    read_cohort,
+    write_cohort,
+)
+from imputune.data.directions import Views
 from imputune.data.folds import Fold, draw_folds
 from imputune.data.masking import hide
-from imputune.data.partitions import Partition, fit_and_divide
-from imputune.data.synthetic import extract_synthetic
-from imputune.data.views import Views
+from imputune.data.raw.synthetic import extract_synthetic
+from imputune.data.scaling import scaler_weights
+from imputune.data.splits import Partition, fit_and_divide
 from imputune.errors import UserError
 from imputune.evaluation.metrics import imputation_scores
+from imputune.imputers.build import new_csai, represent
 from imputune.imputers.csai import CsaiImputer
+from imputune.models.weights import module_weights
+from imputune.protocol.variants import make_cell
+from imputune.runtime.console import print_table
+from imputune.runtime.workers import settle
+from imputune.settings.schema import Budget, Params
 from imputune.training.finetune import FinetuneJob, finetune_fold
-from imputune.training.imputers import new_csai, represent
-from imputune.training.outputs import module_weights, scaler_weights
-from imputune.training.parallel import settle
 from imputune.training.pretrain import Pretraining
 
 BASE = {"stays": 64, "hours": 48, "variables": 35}  # of a batch

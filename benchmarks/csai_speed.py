@@ -39,21 +39,22 @@ from benchmarks.pypots_csai import (
     check_pypots,
     default_learning_rate,
 )
-from imputune.config import Budget, DeviceName, Params
-from imputune.console import print_table
 from imputune.data.cohort import Cohort, read_cohort
 from imputune.data.folds import Fold, draw_folds
-from imputune.data.partitions import Partition, fit_and_divide
-from imputune.data.synthetic import extract_synthetic
+from imputune.data.raw.synthetic import extract_synthetic
+from imputune.data.splits import Partition, fit_and_divide
 from imputune.errors import UserError
+from imputune.imputers.build import new_csai, represent
 from imputune.imputers.csai import CsaiImputer
 from imputune.models.csai import Csai
-from imputune.params import read_params
-from imputune.training.device import choose_device
-from imputune.training.imputers import new_csai, represent
-from imputune.training.parallel import run_folds, settle
+from imputune.runtime.console import print_table
+from imputune.runtime.device import choose_device
+from imputune.runtime.recorder import Trial
+from imputune.runtime.workers import run_folds, settle
+from imputune.settings.file import read_params
+from imputune.settings.names import DeviceName
+from imputune.settings.schema import Budget, Params
 from imputune.training.pretrain import Pretraining, PretrainJob, pretrain_fold
-from imputune.training.recorder import Trial
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 STAYS = 3997  # of the generated cohort: 2,398 train, as in the challenge's set a

@@ -15,9 +15,9 @@ from typing import Any
 
 from benchmarks import Parser, report, run
 from benchmarks.mimic3_tables import ROWS, write_tables
-from imputune.console import print_table
 from imputune.errors import UserError
-from imputune.params import find_root
+from imputune.runtime.console import print_table
+from imputune.settings.file import find_root
 
 GIB = 2**30
 EVENTS = ("chartevents", "labevents", "outputevents", "inputevents_cv", "inputevents_mv")

@@ -11,7 +11,12 @@ from pathlib import Path
 
 import duckdb
 
-from imputune.data.mimic3.variables import EVENT_TABLES, FACTOR_AND_SHIFT, VARIABLES, EventTable
+from imputune.data.raw.mimic3.variables import (
+    EVENT_TABLES,
+    FACTOR_AND_SHIFT,
+    VARIABLES,
+    EventTable,
+)
 
 ROWS = {
     "patients": 46_520,

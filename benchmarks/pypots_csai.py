@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from imputune.config import Params
 from imputune.errors import UserError
-from imputune.training.device import choose_device
+from imputune.runtime.device import choose_device
+from imputune.settings.schema import Params
 
 MEASURED = "1.5"
 INSTALL = "pip install -e '.[pypots]'"

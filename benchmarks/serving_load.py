@@ -27,13 +27,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import Parser, report, run
-from imputune.console import print_table
-from imputune.data.synthetic import write_synthetic_records
+from imputune.data.raw.synthetic import write_synthetic_records
 from imputune.errors import UserError
-from imputune.params import find_root
-from imputune.project import Project
-from imputune.tracking.registry import classifier_name
-from imputune.tracking.versions import Registry
+from imputune.pipeline.project import Project
+from imputune.registry.register import classifier_name
+from imputune.registry.versions import Registry
+from imputune.runtime.console import print_table
+from imputune.settings.file import find_root
 
 STAYS = 50
 STARTED_WITHIN = 120  # seconds

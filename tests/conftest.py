@@ -11,8 +11,10 @@ from dvc.repo import Repo
 from filelock import FileLock
 
 from imputune.data.cohort import write_cohort
-from imputune.data.synthetic import extract_synthetic, write_synthetic_records
+from imputune.data.raw.synthetic import extract_synthetic, write_synthetic_records
 from projects import OUTER, ROOT, STAYS, copy_of, edit, finished, run
+
+pytest_plugins = ["fold_fixtures"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imputune.config import Mimic3
-from imputune.data.mimic3.variables import VARIABLES
+from imputune.data.raw.mimic3.variables import VARIABLES
+from imputune.settings.schema import Mimic3
 
 Row = Mapping[str, Any]
 

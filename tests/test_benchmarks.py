@@ -14,7 +14,7 @@ import torch
 
 import benchmarks
 from benchmarks import csai_scaling, pypots_csai
-from imputune.params import read_params
+from imputune.settings.file import read_params
 
 ROOT = Path(__file__).parent.parent
 RATIOS = ("ratio_epoch_vs_pypots", "mae_ours", "mae_pypots")

@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imputune.data.cohort import Cohort, Variable, cohort_hash, describe, read_cohort, write_cohort
+from imputune.data.cohort import (
+    Cohort,
+    Variable,
+    cohort_hash,
+    describe,
+    read_cohort,
+    write_cohort,
+)
 from imputune.errors import UserError
 
 

@@ -2,9 +2,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from imputune.config import Promote
-from imputune.evaluation.gates import TestFold, mean_scores, paired_difference, reproduced_gate, score_gates
+from imputune.evaluation.gates import (
+    TestFold,
+    mean_scores,
+    paired_difference,
+    reproduced_gate,
+    score_gates,
+)
 from imputune.evaluation.metrics import risk_scores
+from imputune.settings.schema import Promote
 
 SETTINGS = Promote(minimum_auc=0.7, auc_margin=0.01, calibration_margin=0.02, resamples=200)
 

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from imputune.evaluation.metrics import curve_scores, imputation_scores, reliability, risk_scores
+from imputune.evaluation.metrics import (
+    curve_scores,
+    imputation_scores,
+    reliability,
+    risk_scores,
+)
 
 
 def test_imputation_scores_by_hand() -> None:

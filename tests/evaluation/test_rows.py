@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from imputune.evaluation.comparison import Comparison
 from imputune.evaluation.rows import Row, imputer_rows, make_row
-from imputune.evaluation.tables import cells_table, imputers_table
+from imputune.reporting.comparison import Comparison
+from imputune.reporting.tables import cells_table, imputers_table
 
 SCORES = ("validation_auc", "test_auc", "test_auprc", "test_brier", "test_calibration_error")
 FOLDS = [

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from imputune.evaluation.verdicts import corrected_t_test, judge
+from imputune.evaluation.significance import corrected_t_test
+from imputune.evaluation.verdicts import judge
 
 MORE = "more parameters do not help (unfrozen)"
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from imputune.catalogue import IMPUTERS
 from imputune.errors import UserError
 from imputune.imputers.pypots import NETWORKS, PypotsImputer
+from imputune.protocol.imputers import IMPUTERS
 
 pytest.importorskip("pypots", reason="PyPOTS is not installed: pip install -e '.[pypots]'")
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from imputune.data.views import Views
+from imputune.data.directions import Views
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HEADS, Mlp

@@ -7,8 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from imputune.data.views import Views
-from imputune.models.csai import Csai, CsaiSizes, Reconstruction, sinusoidal_positions
+from imputune.data.directions import Views
+from imputune.models.csai import (
+    Csai,
+    CsaiSizes,
+    Reconstruction,
+    sinusoidal_positions,
+)
 
 Record = tuple[torch.Tensor, torch.Tensor]
 MakeRecord = Callable[..., Record]

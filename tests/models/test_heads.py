@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from imputune.cells import FAMILIES
 from imputune.models.heads import HEADS, Mlp, RecurrentHead
+from imputune.protocol.variants import FAMILIES
 
 # Of heads on 108 hidden numbers and, where they read a series, 35 variables.
 COUNTS = {"mlp2": 14_081, "mlp5": 63_617, "lstm": 76_721, "gru": 61_061}

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from imputune.models.interpolation import BASELINES, last_observation_carried_forward, linear_interpolation, mean_fill
+from imputune.models.interpolation import (
+    BASELINES,
+    last_observation_carried_forward,
+    linear_interpolation,
+    mean_fill,
+)
 
 NAN = np.nan
 

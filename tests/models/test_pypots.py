@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from imputune.data.views import Views
+from imputune.data.directions import Views
 from imputune.models.csai import Csai, CsaiSizes
 
 pytest.importorskip("pypots", reason="PyPOTS is not installed: pip install -e '.[pypots]'")

@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from imputune.models.recurrence import Steps, Trace, Weights, recur
+from imputune.models.recurrence import (
+    Steps,
+    Trace,
+    Weights,
+    recur,
+)
 
 # Hours, readings, stays, variables, hidden width.
 SHAPES = [

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from imputune.cells import make_cell
-from imputune.data.views import Views
+from imputune.data.directions import Views
 from imputune.errors import UserError
+from imputune.protocol.variants import make_cell
 from imputune.training import finetune, trainers
-from imputune.training.baselines import baseline_fold
 from imputune.training.finetune import FinetuneJob, finetune_fold
+from imputune.training.non_neural import baseline_fold
 from imputune.training.pretrain import PretrainJob, pretrain_fold
 
 CELLS = {mode: make_cell("mlp2", mode) for mode in ("frozen", "unfrozen")}

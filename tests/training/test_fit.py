@@ -2,11 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from imputune.cells import make_cell
-from imputune.data.partitions import dealt_anew, fit_and_divide
+from imputune.data.splits import dealt_anew, fit_and_divide
+from imputune.imputers.build import (
+    new_csai,
+    new_imputer,
+    represent,
+    saved_imputer,
+)
 from imputune.imputers.interface import Representation
-from imputune.training.imputers import hidden_of, new_csai, new_imputer, read_by, represent, saved_imputer
-from imputune.training.outputs import module_weights
+from imputune.models.weights import module_weights
+from imputune.protocol.variants import make_cell
+from imputune.training.head_inputs import hidden_of, read_by
 from imputune.training.pretrain import PretrainJob, pretrain_fold, training_of
 
 

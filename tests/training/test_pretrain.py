@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from imputune.catalogue import IMPUTERS
-from imputune.data.partitions import fit_and_divide
+from imputune.data.batches import in_order
+from imputune.data.splits import fit_and_divide
 from imputune.errors import UserError
+from imputune.imputers.build import new_csai
 from imputune.models.csai import Reconstruction
+from imputune.protocol.imputers import IMPUTERS
+from imputune.runtime.workers import run_folds
 from imputune.training import pretrain
-from imputune.training.imputers import new_csai
-from imputune.training.loop import in_order
-from imputune.training.parallel import run_folds
 from imputune.training.pretrain import Pretraining, PretrainJob, pretrain_fold
 from imputune.training.reconstruction import reconstruction_loss
 

@@ -9,10 +9,16 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from imputune.cli.app import AsJson, app
-from imputune.console import print_table
-from imputune.data.cohort import Cohort, check_target, describe, read_cohort, write_cohort
+from imputune.data.cohort import (
+    Cohort,
+    check_target,
+    describe,
+    read_cohort,
+    write_cohort,
+)
 from imputune.datasets import Place, datasets
-from imputune.params import add_budget, find_root, use_dataset
+from imputune.runtime.console import print_table
+from imputune.settings.file import add_budget, find_root, use_dataset
 
 extract = typer.Typer(help="Raw records to data/<dataset>: hourly bins of the first 48 hours.", no_args_is_help=True)
 app.add_typer(extract, name="extract")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imputune.cli.app import AsJson, Dataset, app
-from imputune.console import print_table, tell
 from imputune.errors import UserError
-from imputune.params import find_root
+from imputune.runtime.console import print_table, tell
+from imputune.settings.file import find_root
 
 if TYPE_CHECKING:
-    from imputune.evaluation.cohorts import GroupScores, Interval
-    from imputune.promote import Decision
+    from imputune.evaluation.subgroups import GroupScores, Interval
+    from imputune.pipeline.promote import Decision
 
 REFUSED = 3  # exit code of a promotion whose candidate failed a gate
 SHOWN_VARIABLES = 12
@@ -37,8 +37,8 @@ def promote_command(
 
     Its test folds are compared with the champion's, never used to choose it. Exit code 3 says that it was refused.
     """
-    from imputune.project import Project
-    from imputune.promote import Choice, run_promote, run_rollback
+    from imputune.pipeline.project import Project
+    from imputune.pipeline.promote import Choice, run_promote, run_rollback
 
     project = Project.open(find_root(Path.cwd()), dataset)
     if rollback:
@@ -65,8 +65,14 @@ def predict_command(
     series: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the imputed hourly series.")] = None,
 ) -> None:
     """Predict in-hospital death from raw records: risk, its deviation over folds, and whether it is high."""
-    from imputune.predict import check_ending, load_model, read_stays, to_csv, write_table
-    from imputune.project import Project
+    from imputune.pipeline.predict import (
+        check_ending,
+        load_model,
+        read_stays,
+        to_csv,
+        write_table,
+    )
+    from imputune.pipeline.project import Project
 
     for path in (out, series):
         if path is not None:
@@ -101,11 +107,16 @@ def explain_command(
     as_json: AsJson = False,
 ) -> None:
     """Tell how much each variable and hour moved a stay's risk (integrated gradients)."""
-    from imputune.evaluation.figures import attributions_figure, to_png, to_svg
-    from imputune.explain import explain_stay
     from imputune.files import replace_bytes
-    from imputune.predict import check_ending, load_model, read_stays, write_table
-    from imputune.project import Project
+    from imputune.pipeline.explain import explain_stay
+    from imputune.pipeline.predict import (
+        check_ending,
+        load_model,
+        read_stays,
+        write_table,
+    )
+    from imputune.pipeline.project import Project
+    from imputune.reporting.figures import attributions_figure, to_png, to_svg
 
     drawings = {".png": to_png, ".svg": to_svg}
     if out is not None:
@@ -147,8 +158,8 @@ def evaluate_command(
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on a cohort it was not trained on: scores and calibration with intervals, by group of stays."""
-    from imputune.evaluate import run_evaluate
-    from imputune.project import Project
+    from imputune.pipeline.evaluate import run_evaluate
+    from imputune.pipeline.project import Project
 
     evaluation, path = run_evaluate(Project.open(find_root(Path.cwd()), dataset), model, data)
     if as_json:

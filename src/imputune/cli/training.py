@@ -7,17 +7,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imputune.catalogue import IMPUTERS, PRETRAINED, check_installed, known_imputer
-from imputune.cells import HEADS, PARTS, PROTOCOL, WORDS, choose_cells, grid_cells, make_cell
 from imputune.cli.app import AsJson, Dataset, app
-from imputune.console import print_table, tell, watched
 from imputune.errors import UserError
-from imputune.params import find_root, read_params
-from imputune.training.parallel import start_preloading
+from imputune.protocol.imputers import (
+    IMPUTERS,
+    PRETRAINED,
+    check_installed,
+    known_imputer,
+)
+from imputune.protocol.variants import (
+    HEADS,
+    PARTS,
+    PROTOCOL,
+    WORDS,
+    choose_cells,
+    grid_cells,
+    make_cell,
+)
+from imputune.runtime.console import print_table, tell, watched
+from imputune.runtime.workers import start_preloading
+from imputune.settings.file import find_root, read_params
 
 if TYPE_CHECKING:
-    from imputune.config import ImputerName, Params
-    from imputune.plan import CellResult
+    from imputune.pipeline.inputs import CellResult
+    from imputune.settings.names import ImputerName
+    from imputune.settings.schema import Params
 
 Words = Annotated[str, typer.Option(help="Words separated by commas; else any.")]
 Imputers = Annotated[
@@ -31,8 +45,8 @@ NEURAL = tuple(cell for cell in PROTOCOL if cell.is_neural)
 @app.command("folds")
 def folds_command(dataset: Dataset = None) -> None:
     """Divide a cohort into folds."""
-    from imputune.project import Project
-    from imputune.stages import run_folds_stage
+    from imputune.pipeline.folds import run_folds_stage
+    from imputune.pipeline.project import Project
 
     project = Project.open(find_root(Path.cwd()), dataset)
     folds = run_folds_stage(project)
@@ -51,9 +65,9 @@ def pretrain_command(
         check_installed(name)
     start_preloading()
     from imputune.evaluation.rows import imputer_rows
-    from imputune.evaluation.tables import imputers_table
-    from imputune.project import Project
-    from imputune.stages import run_pretrain
+    from imputune.pipeline.pretrain import run_pretrain
+    from imputune.pipeline.project import Project
+    from imputune.reporting.tables import imputers_table
 
     project = Project.open(find_root(Path.cwd()), dataset)
     for name in names:
@@ -74,9 +88,9 @@ def finetune_command(
     """Fine-tune a head on a pretrained imputer, on every fold, anew; interrupted, it goes on with the folds left."""
     cell = make_cell(head, mode, input, schedule, imputer)
     start_preloading()
-    from imputune.grid import run_grid
-    from imputune.plan import Request
-    from imputune.project import Project
+    from imputune.pipeline.grid import run_grid
+    from imputune.pipeline.inputs import Request
+    from imputune.pipeline.project import Project
 
     project = Project.open(find_root(Path.cwd()), dataset)
     [made] = run_grid(project, Request([cell], again=True), tell, as_one=False)
@@ -118,9 +132,9 @@ def grid_command(
         typer.echo("\n".join(cell.name for cell in cells))
         return
     start_preloading()
-    from imputune.grid import run_grid
-    from imputune.plan import Request
-    from imputune.project import Project
+    from imputune.pipeline.grid import run_grid
+    from imputune.pipeline.inputs import Request
+    from imputune.pipeline.project import Project
 
     projects = [Project.open(find_root(Path.cwd()), name) for name in _words(dataset) or [""]]
     for project in projects:
@@ -138,9 +152,10 @@ def assess_command(
     """Score imputers alone on the same held-out cells of every fold's test stays: error, distribution, time."""
     names = _imputers(imputer or "all", read_params(find_root(Path.cwd()) / "params.yaml"))
     start_preloading()
-    from imputune.assess import run_assess
-    from imputune.evaluation.imputers import assessed_imputer, errors_table
-    from imputune.project import Project
+    from imputune.evaluation.assessed_imputers import assessed_imputer
+    from imputune.pipeline.assess import run_assess
+    from imputune.pipeline.project import Project
+    from imputune.reporting.imputer_tables import errors_table
 
     project = Project.open(find_root(Path.cwd()), dataset)
     results = run_assess(project, names, again, tell)
@@ -164,9 +179,9 @@ def overfit_command(
     if not cell.is_neural:
         raise UserError(f"{head} has no epochs: choose from {', '.join(dict.fromkeys(c.head for c in NEURAL))}")
     start_preloading()
-    from imputune.grid import run_grid
-    from imputune.plan import Request
-    from imputune.project import Project
+    from imputune.pipeline.grid import run_grid
+    from imputune.pipeline.inputs import Request
+    from imputune.pipeline.project import Project
 
     project = Project.open(find_root(Path.cwd()), dataset).with_epochs(epochs)
     [made] = run_grid(project, Request([cell], _numbers(fold), True, False), tell, as_one=False)
@@ -182,9 +197,9 @@ def compare_command(
     as_json: AsJson = False,
 ) -> None:
     """Build the paper's tables and figures from tracked runs, print them, and write them to results/<dataset>."""
-    from imputune.compare import run_compare
-    from imputune.project import Project
-    from imputune.report import run_report
+    from imputune.pipeline.compare import run_compare
+    from imputune.pipeline.compare_imputers import run_report
+    from imputune.pipeline.project import Project
 
     if by and sorted(_words(by)) != sorted(_words(BY)):
         raise UserError(f"--by takes {BY}: got {by!r}")

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from imputune.config import Hiding
+from imputune.settings.names import Hiding
 
 
 def hiding_rates(observed_NTD: np.ndarray, hiding: Hiding, share: float, factor: float) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Standardisation fitted on training stays alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -70,3 +70,13 @@ def standardised_tensors(values_NTD: np.ndarray, scaler: Scaler) -> tuple[torch.
     scaler.standardise_in_place(values_NTD)
     np.copyto(values_NTD, 0, where=~observed_NTD)
     return torch.from_numpy(values_NTD), torch.from_numpy(observed_NTD)
+
+
+def scaler_weights(scaler: Scaler) -> dict[str, np.ndarray]:
+    """Return a scaler as arrays to save with a model."""
+    return {f"scaler.{name.removesuffix('_D')}": array for name, array in vars(scaler).items()}
+
+
+def load_scaler(weights: dict[str, torch.Tensor]) -> Scaler:
+    """Return the scaler saved with a model."""
+    return Scaler(*(weights[f"scaler.{field.name.removesuffix('_D')}"].numpy() for field in fields(Scaler)))

@@ -10,9 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
-from imputune.config import Params
 from imputune.data.cohort import Cohort
-from imputune.params import find_root, read_params
+from imputune.settings.file import find_root, read_params
+from imputune.settings.schema import Params
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from imputune.console import print_table, tell, watched_files
 from imputune.data.cohort import Cohort
-from imputune.data.mimic3.extraction import PAPER_STAYS, extract_mimic3
-from imputune.data.mimic3.variables import VARIABLES
+from imputune.data.raw.mimic3.extraction import PAPER_STAYS, extract_mimic3
+from imputune.data.raw.mimic3.variables import VARIABLES
 from imputune.datasets import Place
 from imputune.errors import UserError
+from imputune.runtime.console import print_table, tell, watched_files
 
 
 def extract(

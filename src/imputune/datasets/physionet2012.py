@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from imputune.console import watched_files
 from imputune.data.cohort import Cohort
-from imputune.data.download import download_physionet2012
-from imputune.data.physionet2012 import extract_physionet2012
+from imputune.data.raw.download import download_physionet2012
+from imputune.data.raw.physionet2012 import extract_physionet2012
 from imputune.datasets import Place
+from imputune.runtime.console import watched_files
 
 
 def extract(

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from imputune.data.cohort import Cohort
-from imputune.data.synthetic import extract_synthetic
+from imputune.data.raw.synthetic import extract_synthetic
 from imputune.datasets import Place
 
 

@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from imputune.config import Promote
 from imputune.evaluation.intervals import bootstrap_intervals
 from imputune.evaluation.metrics import curve_scores, risk_scores
-from imputune.evaluation.verdicts import corrected_t_test
+from imputune.evaluation.significance import corrected_t_test
+from imputune.settings.schema import Promote
 
 REPRODUCED_TO = 1e-4  # AUC
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import wasserstein_distance
 
-from imputune.config import Hiding
 from imputune.evaluation.metrics import imputation_scores
 from imputune.evaluation.rows import mean_and_deviation
+from imputune.settings.names import Hiding
 
 STAYS_AT_ONCE = 1000  # of which sums are taken, so that memory does not grow with the cohort
 LEAST_VARIANCE = 1e-9  # below it a variable does not vary, but for rounding

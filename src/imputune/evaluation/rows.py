@@ -5,9 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imputune.catalogue import PRETRAINED, known_imputer
-from imputune.config import ImputerName
-from imputune.evaluation.paper import Quoted, quoted
+from imputune.protocol.imputers import PRETRAINED, known_imputer
+from imputune.protocol.published import (
+    SCHEDULES,
+    Quoted,
+    quoted,
+)
+from imputune.settings.names import ImputerName
 
 SCORES = ("validation_auc", "test_auc", "test_auprc", "test_brier", "test_calibration_error")
 
@@ -142,3 +146,14 @@ def imputer_rows(folds: Sequence[Sequence[Mapping[str, Any]]]) -> list[ImputerRo
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean and the sample deviation of values, 0 for a single one."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def schedule_average(rows: Sequence[Row], score: str) -> tuple[float, float] | None:
+    """Return mean and deviation over folds of a reader's average over the three schedules; None while one is missing.
+
+    `rows` are those of one head, mode and input.
+    """
+    if {row.schedule for row in rows} != set(SCHEDULES):
+        return None
+    by_fold = [row.by_fold(score) for row in rows]
+    return mean_and_deviation([sum(each[fold] for each in by_fold) / len(by_fold) for fold in by_fold[0]])

@@ -7,16 +7,11 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
-from scipy import stats
 
 from imputune.evaluation.rows import Row
+from imputune.evaluation.significance import LEVEL, corrected_t_test
 
-LEVEL = 0.05
 RECURRENT, MLPS = ("lstm", "gru"), ("mlp2", "mlp5")
-CITATION = (
-    "corrected resampled t-test, two-sided (Nadeau and Bengio, Inference for the generalization error, "
-    "Machine Learning 52, 2003)"
-)
 
 
 @dataclass(frozen=True)
@@ -33,29 +28,6 @@ class Verdict:
     differences: tuple[float, ...]
     p_value: float
     verdict: str
-
-
-def corrected_t_test(differences: Sequence[float], test_to_train: float) -> float:
-    """Return the two-sided p-value that the mean of paired differences over cross-validation folds is 0.
-
-    The variance of the mean is inflated by `test_to_train`, test stays over training stays of a fold, because folds
-    share training stays. Raises ValueError for fewer than two differences.
-
-    Source: Nadeau and Bengio 2003, corrected resampled t-test.
-    """
-    count = len(differences)
-    if count < 2:
-        raise ValueError(f"the test needs two folds at least, got {count}")
-    mean, variance = float(np.mean(differences)), float(np.var(differences, ddof=1))
-    if variance == 0:
-        return 1.0 if mean == 0 else 0.0
-    statistic = mean / math.sqrt((1 / count + test_to_train) * variance)
-    return float(2 * stats.t.sf(abs(statistic), count - 1))
-
-
-def tested_per_trained(folds: int) -> float:
-    """Return the test stays of a fold over its training stays: one part tests, one validates, the others train."""
-    return 1 / (folds - 2)
 
 
 def judge(rows: Sequence[Row], test_to_train: float) -> tuple[Verdict, ...]:

@@ -2,10 +2,10 @@
 
 import torch
 
-from imputune.config import ImputerName
-from imputune.data.views import Views
+from imputune.data.directions import Views
 from imputune.imputers.interface import Representation, sealed
 from imputune.models.csai import Csai
+from imputune.settings.names import ImputerName
 
 
 class CsaiImputer:

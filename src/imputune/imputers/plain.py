@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from imputune.config import ImputerName
 from imputune.imputers.interface import Representation, sealed
 from imputune.models.interpolation import BASELINES
+from imputune.settings.names import ImputerName
 
 
 class PlainImputer:

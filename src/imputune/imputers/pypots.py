@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from imputune.catalogue import check_installed
-from imputune.config import ImputerName
 from imputune.errors import UserError
 from imputune.imputers.interface import Representation, sealed
+from imputune.protocol.imputers import check_installed
+from imputune.settings.names import ImputerName
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Letters: B stays, T hours, D variables.
 import torch
 from captum.attr import IntegratedGradients
 
-from imputune.data.views import Views
+from imputune.data.directions import Views
 from imputune.models.classifier import Classifier
 
 AT_ONCE = 64  # points of the path in a batch

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from imputune.data.views import Views
+from imputune.data.directions import Views
 from imputune.models.csai import Csai
 
 READS = ("hidden", "imputed", "raw")

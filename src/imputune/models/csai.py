@@ -11,9 +11,14 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu, pad
 
-from imputune.data.views import Views
+from imputune.data.directions import Views
 from imputune.models.attention import attend
-from imputune.models.recurrence import Steps, Trace, Weights, recur
+from imputune.models.recurrence import (
+    Steps,
+    Trace,
+    Weights,
+    recur,
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from imputune.tracking import store
-from imputune.tracking.runs import COMMAND_TAG, DATASET_TAG, EXPERIMENT_TAG, FOLD_TAG, PARENT_TAG
+from imputune.tracking.runs import (
+    COMMAND_TAG,
+    DATASET_TAG,
+    EXPERIMENT_TAG,
+    FOLD_TAG,
+    PARENT_TAG,
+)
 from imputune.tracking.trials import TRIAL_TAG
 
 PAGE_RUNS = 1000

@@ -17,10 +17,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from imputune.errors import UserError
+from imputune.runtime.recorder import Trial
 from imputune.tracking import store
 from imputune.tracking.provenance import flattened, source_tags
 from imputune.tracking.trials import log_trial
-from imputune.training.recorder import Trial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from imputune.training.recorder import Trial
+from imputune.runtime.recorder import Trial
 
 TRIAL_TAG = "imputune.trial"
 STATE_TAG = "imputune.trial_state"

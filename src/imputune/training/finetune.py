@@ -10,26 +10,42 @@ import numpy as np
 import torch
 from torch import nn
 
-from imputune.catalogue import IMPUTERS
-from imputune.cells import Cell
-from imputune.config import MlpHead, NeuralSchedule, Params
+from imputune.artifacts.stage_output import TrainedFold
+from imputune.data.batches import shuffled
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
-from imputune.data.partitions import FoldData, Partition, divide
+from imputune.data.scaling import load_scaler, scaler_weights
+from imputune.data.splits import FoldData, Partition, divide
 from imputune.evaluation.metrics import curve_scores
+from imputune.imputers.build import csai_sizes, represent, saved_imputer
 from imputune.imputers.interface import Imputer
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
 from imputune.models.heads import HEADS
-from imputune.training.device import choose_device
-from imputune.training.imputers import csai_sizes, read_by, represent, saved_imputer
-from imputune.training.loop import BestState, RunningAverage, check_converging, generator_for, shuffled
-from imputune.training.outputs import TrainedFold, load_module, load_scaler, module_weights, scaler_weights
-from imputune.training.recorder import Curve, Recorder, Trial, Unheard
+from imputune.models.weights import RunningAverage, load_module, module_weights
+from imputune.protocol.imputers import IMPUTERS
+from imputune.protocol.variants import Cell
+from imputune.runtime.device import choose_device
+from imputune.runtime.recorder import (
+    Curve,
+    Recorder,
+    Trial,
+    Unheard,
+)
+from imputune.runtime.seeds import generator_for
+from imputune.settings.names import MlpHead, NeuralSchedule
+from imputune.settings.schema import Params
+from imputune.training.best_state import BestState, check_converging
+from imputune.training.head_inputs import read_by
 from imputune.training.schedules import make_schedule
 from imputune.training.scoring import score
 from imputune.training.search import Report, search_rate
-from imputune.training.trainers import FrozenTrainer, Represented, Trainer, UnfrozenTrainer
+from imputune.training.trainers import (
+    FrozenTrainer,
+    Represented,
+    Trainer,
+    UnfrozenTrainer,
+)
 
 WEIGHTS, ORDER, _, DROPOUT, SEARCH = range(10, 15)  # purposes of generators; 12 hides cells, see `trainers`
 

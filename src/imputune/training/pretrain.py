@@ -8,25 +8,35 @@ import numpy as np
 import torch
 from torch import nn
 
-from imputune.config import Hiding, ImputerName, Params, Pretrain
+from imputune.artifacts.stage_output import TrainedFold
+from imputune.data.batches import in_order, shuffled
 from imputune.data.cohort import Cohort
+from imputune.data.directions import Views
 from imputune.data.folds import Fold
 from imputune.data.masking import hide, hiding_rates
-from imputune.data.partitions import FoldData, Partition, dealt_anew, fit_and_divide
-from imputune.data.views import Views
+from imputune.data.scaling import scaler_weights
+from imputune.data.splits import (
+    FoldData,
+    Partition,
+    dealt_anew,
+    fit_and_divide,
+)
 from imputune.evaluation.metrics import imputation_scores
+from imputune.imputers.build import new_imputer, represent
 from imputune.imputers.csai import CsaiImputer
 from imputune.imputers.interface import Imputer
 from imputune.imputers.plain import PlainImputer
 from imputune.imputers.pypots import PypotsImputer
 from imputune.models.csai import Csai
 from imputune.models.interpolation import BASELINES
-from imputune.training.device import choose_device
-from imputune.training.imputers import new_imputer, represent
-from imputune.training.loop import BestState, check_converging, generator_for, in_order, shuffled
-from imputune.training.outputs import TrainedFold, module_weights, scaler_weights
+from imputune.models.weights import module_weights
+from imputune.runtime.device import choose_device
+from imputune.runtime.recorder import Recorder
+from imputune.runtime.seeds import generator_for
+from imputune.settings.names import Hiding, ImputerName
+from imputune.settings.schema import Params, Pretrain
+from imputune.training.best_state import BestState, check_converging
 from imputune.training.reconstruction import hide_cells, learner, reconstruction_loss
-from imputune.training.recorder import Recorder
 
 ORDER, TRAIN_MASKS, VALIDATION_MASKS, TEST_MASKS, DEALING = range(1, 6)  # purposes of generators; see `imputers` for 0
 PartName = Literal["validation", "test"]

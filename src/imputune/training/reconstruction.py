@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from imputune.config import Pretrain
+from imputune.data.directions import Views
 from imputune.data.masking import hide
-from imputune.data.partitions import Partition
-from imputune.data.views import Views
+from imputune.data.splits import Partition
 from imputune.models.csai import Csai, Reconstruction
-from imputune.training.device import graphed
+from imputune.runtime.device import graphed
+from imputune.settings.schema import Pretrain
 
 Cells = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """A batch's values, and which of its cells are visible and which hidden (0/1), (B, T, D) each."""

@@ -4,8 +4,8 @@ from typing import Protocol
 
 import torch
 
-from imputune.config import Cyclic, Plateau, Schedules
-from imputune.config import NeuralSchedule as Name
+from imputune.settings.names import NeuralSchedule as Name
+from imputune.settings.schema import Cyclic, Plateau, Schedules
 
 
 class Schedule(Protocol):

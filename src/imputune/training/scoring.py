@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from imputune.data.partitions import FoldData, Partition
+from imputune.data.splits import FoldData, Partition
 from imputune.evaluation.metrics import risk_scores
 
 

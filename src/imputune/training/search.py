@@ -9,8 +9,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from imputune.config import Optuna
-from imputune.training.recorder import Trial
+from imputune.runtime.recorder import Trial
+from imputune.settings.schema import Optuna
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 CURVE = "curve"

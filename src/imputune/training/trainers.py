@@ -5,11 +5,13 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from imputune.config import Params
-from imputune.data.partitions import FoldData, Partition
-from imputune.data.views import Views
+from imputune.data.batches import in_order
+from imputune.data.directions import Views
+from imputune.data.splits import FoldData, Partition
 from imputune.models.classifier import Classifier
-from imputune.training.loop import FlatWeights, generator_for, in_order
+from imputune.models.weights import FlatWeights
+from imputune.runtime.seeds import generator_for
+from imputune.settings.schema import Params
 from imputune.training.reconstruction import hide_cells, learner
 
 Represented = dict[Partition, tuple[torch.Tensor, ...]]

@@ -1,0 +1,224 @@
+"""PhysioNet/Computing in Cardiology Challenge 2012: text records and outcomes to a cohort.
+
+Shape letters: N stays, T hours, D variables, F record files, R rows of the records.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+import imputune
+from imputune.data.cohort import Cohort, Variable
+from imputune.data.raw.binning import (
+    MOST_ID,
+    BinnedStays,
+    Rows,
+    bin_rows,
+    bin_table,
+    check_repeats,
+    check_rows,
+)
+from imputune.data.raw.records import (
+    RecordSet,
+    RecordTable,
+    parse_outcomes,
+    parse_records,
+    read_record_set,
+)
+from imputune.errors import UserError
+
+SETS = ("a", "b", "c")
+# Units as the challenge's page gives them.
+VARIABLES = tuple(
+    Variable(name, unit)
+    for name, unit in (
+        ("DiasABP", "mmHg"),
+        ("HR", "beats/min"),
+        ("Na", "mEq/L"),
+        ("Lactate", "mmol/L"),
+        ("NIDiasABP", "mmHg"),
+        ("PaO2", "mmHg"),
+        ("WBC", "cells/nL"),
+        ("pH", "pH"),
+        ("Albumin", "g/dL"),
+        ("ALT", "IU/L"),
+        ("Glucose", "mg/dL"),
+        ("SaO2", "%"),
+        ("Temp", "°C"),
+        ("AST", "IU/L"),
+        ("Bilirubin", "mg/dL"),
+        ("HCO3", "mmol/L"),
+        ("BUN", "mg/dL"),
+        ("RespRate", "breaths/min"),
+        ("Mg", "mmol/L"),
+        ("HCT", "%"),
+        ("SysABP", "mmHg"),
+        ("FiO2", "fraction"),
+        ("K", "mEq/L"),
+        ("GCS", "points"),
+        ("Cholesterol", "mg/dL"),
+        ("NISysABP", "mmHg"),
+        ("TroponinT", "ug/L"),
+        ("MAP", "mmHg"),
+        ("TroponinI", "ug/L"),
+        ("PaCO2", "mmHg"),
+        ("Platelets", "cells/nL"),
+        ("Urine", "mL"),
+        ("NIMAP", "mmHg"),
+        ("Creatinine", "mg/dL"),
+        ("ALP", "IU/L"),
+    )
+)
+_NAMES = tuple(variable.name for variable in VARIABLES)
+# Rows at 00:00 that describe the stay, and the descriptor each becomes.
+_DESCRIPTORS = {
+    "Age": "age_years",
+    "Gender": "gender",
+    "Height": "height_cm",
+    "ICUType": "icu_type",
+    "Weight": "weight_kg",
+}
+_ID = "RecordID"
+_OTHERS = (_ID, *_DESCRIPTORS, "MechVent")
+_KNOWN = (*_NAMES, *_OTHERS)
+
+
+def extract_physionet2012(raw: Path, sets: Sequence[str]) -> Cohort:
+    """Read challenge sets, for instance ("a", "b"), from `raw` into one cohort of 35 variables.
+
+    `raw` is the folder with set-a/ or set-a.tar.gz and Outcomes-a.txt, or one of these sets itself. Stays
+    with no measurement in the 48 hours are left out and counted. Raises UserError, with file and line, for
+    anything missing or unreadable. Source: Silva et al. 2012, https://physionet.org/content/challenge-2012/.
+    """
+    if unknown := [letter for letter in sets if letter not in SETS]:
+        raise UserError(f"unknown set {unknown[0]!r}; the sets are {', '.join(SETS)}")
+    if not sets or len(set(sets)) != len(sets):
+        raise UserError("a set must be named once; for instance --sets a,b")
+    letters = sorted(sets)
+    command = f"imputune extract physionet2012 --sets {','.join(letters)}"
+    return read_records([read_record_set(raw, letter) for letter in letters], "physionet2012", command)
+
+
+def bin_long_table(table: pd.DataFrame, variables: Sequence[Variable]) -> BinnedStays:
+    """Bin a table with the columns RecordID, Time (HH:MM), Parameter and Value as the extractor bins records.
+
+    The challenge's other parameters are passed over. Raises UserError as `bin_table` does.
+    """
+    names, others = _known(variables)
+    return bin_table(table, names, others)
+
+
+def bin_record_files(records: tuple[tuple[str, bytes], ...], variables: Sequence[Variable]) -> BinnedStays:
+    """Bin text records, (name, content) each, as the extractor does, without outcomes.
+
+    Raises UserError, with file and line, for a broken line, an unknown parameter, a time not HH:MM, a duplicate id, a
+    line that repeats another, or a stay with too many.
+    """
+    names, others = _known(variables)
+    parsed = parse_records(records)
+    rows = check_rows(parsed.table, [*names, *others], parsed.locate)
+    stay_id_F = _stay_ids(parsed, rows, parsed.file_R, len(names) + others.index(_ID))
+    order_N = np.argsort(stay_id_F)
+    stay_R = np.argsort(order_N)[parsed.file_R]
+    check_repeats(parsed.table, rows, stay_R, stay_id_F[order_N], len(names), parsed.locate)
+    return BinnedStays(stay_id_F[order_N], *bin_rows(rows, stay_R, len(stay_id_F), len(names)))
+
+
+def read_records(record_sets: Sequence[RecordSet], dataset: str, command: str) -> Cohort:
+    """Turn record files and outcomes, as bytes, into a cohort; touches no file.
+
+    `command` goes into the source as it is. Raises UserError, with file and line, for a broken line, an
+    unknown parameter, a time not HH:MM, a duplicate id, an id without outcome, or no stay left.
+    """
+    parsed = parse_records(tuple(record for record_set in record_sets for record in record_set.records))
+    rows = check_rows(parsed.table, _KNOWN, parsed.locate)
+    file_R = parsed.file_R
+    stay_id_F = _stay_ids(parsed, rows, file_R, _KNOWN.index(_ID))
+    died_F = _outcomes(record_sets, stay_id_F)
+
+    order_N = np.argsort(stay_id_F)
+    stay_of_file_F = np.argsort(order_N)
+    values_NTD, dropped = bin_rows(rows, stay_of_file_F[file_R], len(stay_id_F), len(VARIABLES))
+    measured_N = ~np.isnan(values_NTD).all(axis=(1, 2))
+    if not measured_N.any():
+        raise UserError(f"no measurements in any of the {len(stay_id_F)} records; check the files")
+    stay_ids_N = stay_id_F[order_N][measured_N]
+    source: dict[str, Any] = {
+        "command": command,
+        "version": imputune.__version__,
+        "sets": [record_set.name for record_set in record_sets],
+        "sha256": {name: digest for record_set in record_sets for name, digest in record_set.sha256.items()},
+        "records_read": len(stay_id_F),
+        "rows_read": len(parsed.table),
+        "rows_dropped": dropped,
+        "exclusions": {"no measurements": int((~measured_N).sum())},
+    }
+    return Cohort(
+        dataset=dataset,
+        stay_ids_N=stay_ids_N,
+        died_N=died_F[order_N][measured_N],
+        values_NTD=values_NTD[measured_N],
+        variables=VARIABLES,
+        descriptors=_descriptors(parsed, rows, stay_id_F[file_R], stay_ids_N),
+        source=source,
+    )
+
+
+def _known(variables: Sequence[Variable]) -> tuple[list[str], list[str]]:
+    """Return the names of a model's variables, and what else a record may hold."""
+    names = [variable.name for variable in variables]
+    return names, [name for name in _KNOWN if name not in names]
+
+
+def _stay_ids(
+    parsed: RecordTable, rows: Rows, file_R: npt.NDArray[np.int64], id_parameter: int
+) -> npt.NDArray[np.int64]:
+    id_rows = np.flatnonzero(rows.parameter_R == id_parameter)
+    counts_F = np.bincount(file_R[id_rows], minlength=len(parsed.names))
+    if (counts_F == 0).any():
+        raise UserError(f"{parsed.names[int(counts_F.argmin())]}: no RecordID line; restore or remove the file")
+    ids = rows.value_R[id_rows]
+    unfit = (ids < 0) | (ids % 1 != 0) | (ids > MOST_ID)
+    if unfit.any():
+        row = int(id_rows[unfit.argmax()])
+        raise UserError(f"{parsed.locate(row)}: RecordID must be a whole number; correct the line")
+    repeated = pd.Series(ids).duplicated().to_numpy()
+    if repeated.any():
+        row, stay_id = int(id_rows[repeated.argmax()]), int(ids[repeated.argmax()])
+        first = parsed.locate(int(id_rows[(ids == stay_id).argmax()]))
+        raise UserError(f"{parsed.locate(row)}: duplicate id {stay_id}, already at {first}; remove one of the two")
+    return ids.astype(np.int64)
+
+
+def _outcomes(record_sets: Sequence[RecordSet], stay_id_F: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
+    died_by_set, start = [], 0
+    for record_set in record_sets:
+        died = parse_outcomes(record_set)
+        ids = stay_id_F[start : start + len(record_set.records)]
+        start += len(ids)
+        without = np.sort(ids[~np.isin(ids, died.index)])
+        if len(without):
+            raise UserError(
+                f"{record_set.outcomes_name} has no line for {len(without)} of the {len(ids)} stays of "
+                f"{record_set.name} (the first: {without[0]}); add them or remove their records"
+            )
+        died_by_set.append(died.reindex(ids).to_numpy(np.int8))
+    return np.concatenate(died_by_set)
+
+
+def _descriptors(
+    parsed: RecordTable, rows: Rows, stay_id_R: npt.NDArray[np.int64], stay_ids_N: npt.NDArray[np.int64]
+) -> pd.DataFrame:
+    # Weight is measured later too: only the first line at 00:00 describes the stay.
+    admission_R = (parsed.table["Time"] == "00:00").to_numpy()
+    columns = {}
+    for parameter, column in _DESCRIPTORS.items():
+        at = np.flatnonzero(admission_R & (rows.parameter_R == _KNOWN.index(parameter)))
+        described = pd.Series(rows.value_R[at], index=stay_id_R[at])
+        described = described[~described.index.duplicated()]
+        columns[column] = described.where(described >= 0).reindex(stay_ids_N).to_numpy(np.float64)
+    return pd.DataFrame(columns)

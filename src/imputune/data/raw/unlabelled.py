@@ -1,0 +1,51 @@
+"""Raw records of stays whose outcome nobody knows yet, in any of the forms that a model can be asked about."""
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from pyarrow import ArrowException
+
+from imputune.data.cohort import Variable
+from imputune.data.raw.binning import BinnedStays
+from imputune.data.raw.physionet2012 import bin_long_table, bin_record_files
+from imputune.data.raw.records import read_record_files
+from imputune.errors import UserError
+
+TABLES = (".csv", ".csv.gz", ".parquet")
+RECORDS = (".txt", ".tar.gz")
+
+
+def read_raw(path: Path, variables: Sequence[Variable]) -> BinnedStays:
+    """Read raw records and bin them by hour for a model of these variables.
+
+    `path` is a folder or a .tar.gz of text records with the header Time,Parameter,Value and a line RecordID, one such
+    .txt, or a table .csv, .csv.gz or .parquet with the columns RecordID, Time (HH:MM), Parameter and Value. Raises
+    UserError, with file and line or the table's row, for anything missing or unreadable.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist; name a folder of records, or a file ({', '.join(RECORDS + TABLES)})")
+    if path.is_dir() or path.name.endswith(RECORDS):
+        return bin_record_files(read_record_files(path), variables)
+    if not path.name.endswith(TABLES):
+        raise UserError(f"{path} is of no known kind; name a folder, or a file ({', '.join(RECORDS + TABLES)})")
+    try:
+        return bin_long_table(_read_table(path), variables)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        table = pd.read_csv(path, dtype={"Time": "category", "Parameter": "category"}, keep_default_na=False)
+    except pd.errors.EmptyDataError:
+        raise UserError("the file is empty; give at least one measurement") from None
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pd.errors.ParserError, ArrowException) as error:
+        cause = " ".join(str(error).split())
+        raise UserError(f"cannot be read as a table ({cause}); write it again") from error
+    if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of the first column
+        raise UserError("its rows have more fields than its header; write it again")
+    return table

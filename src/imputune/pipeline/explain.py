@@ -1,0 +1,87 @@
+"""Explaining a registered model's risk for one stay: what each variable in each hour added to it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from imputune.data.raw.binning import BinnedStays
+from imputune.data.scaling import standardised_tensors
+from imputune.errors import UserError
+from imputune.models.attributions import attribute_risk
+from imputune.registry.bundle import Bundle
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What moved one stay's risk, mean over fold models.
+
+    baseline_risk: of the same cells observed, every value at its variable's training mean. table: Hour, Parameter,
+    Value (in its unit) and Attribution of every observed cell; attributions sum to risk - baseline_risk, up to `gap`.
+    """
+
+    stay_id: int
+    risk: float
+    baseline_risk: float
+    table: pd.DataFrame
+    gap: float
+
+    def by_variable(self) -> pd.DataFrame:
+        """Return a row per variable, the one that moved the risk most first: hours observed and attribution."""
+        grouped = self.table.groupby("Parameter", sort=False)["Attribution"].agg(["size", "sum"]).reset_index()
+        grouped.columns = pd.Index(["Parameter", "Hours", "Attribution"])
+        return grouped.sort_values("Attribution", key=abs, ascending=False, ignore_index=True)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for machines."""
+        return {
+            "RecordID": self.stay_id,
+            "risk": self.risk,
+            "baseline_risk": self.baseline_risk,
+            "completeness_gap": self.gap,
+            "by_variable": self.by_variable().to_dict("records"),
+            "cells": self.table.to_dict("records"),
+        }
+
+
+def explain_stay(bundle: Bundle, stays: BinnedStays, stay_id: int | None, steps: int) -> Explanation:
+    """Explain the risk of one of the stays; None is the only one there is.
+
+    Source: `models.attributions.attribute_risk`. Raises UserError for an id that is not there, or for a bundle of
+    imputers.
+    """
+    place = _place(stays, stay_id)
+    values_1TD = stays.values_NTD[place : place + 1]
+    shares, risks, baselines = [], [], []
+    for model, classifier in zip(bundle.models, bundle.classifiers, strict=True):
+        standardised, observed = standardised_tensors(values_1TD.copy(), model.scaler)
+        share_BTD, risk_B, baseline_B = attribute_risk(classifier, standardised, observed.float(), steps)
+        shares.append(share_BTD[0].numpy().astype(np.float64))
+        risks.append(float(risk_B))
+        baselines.append(float(baseline_B))
+    share_TD, risk, baseline = np.mean(shares, axis=0), float(np.mean(risks)), float(np.mean(baselines))
+    hour_M, variable_M = np.nonzero(~np.isnan(values_1TD[0]))
+    table = pd.DataFrame(
+        {
+            "Hour": hour_M,
+            "Parameter": np.array(bundle.about.variable_names, dtype=object)[variable_M],
+            "Value": values_1TD[0][hour_M, variable_M].astype(np.float64),
+            "Attribution": share_TD[hour_M, variable_M],
+        }
+    )
+    gap = abs(float(share_TD.sum()) - (risk - baseline))
+    return Explanation(int(stays.stay_ids_N[place]), risk, baseline, table, gap)
+
+
+def _place(stays: BinnedStays, stay_id: int | None) -> int:
+    ids_N = stays.stay_ids_N
+    if stay_id is None:
+        if len(ids_N) > 1:
+            raise UserError(f"the records hold {len(ids_N):,} stays: name one with --stay, such as {ids_N[0]}")
+        return 0
+    found = np.flatnonzero(ids_N == stay_id)
+    if not len(found):
+        some = ", ".join(map(str, ids_N[:3])) + (", ..." if len(ids_N) > 3 else "")
+        raise UserError(f"the records hold no stay {stay_id}: there are {len(ids_N):,} ({some})")
+    return int(found[0])

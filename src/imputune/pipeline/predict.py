@@ -1,0 +1,85 @@
+"""Asking a registered model about raw records: risks, and the imputed series behind them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from imputune.data.raw.binning import BinnedStays
+from imputune.data.raw.unlabelled import read_raw
+from imputune.errors import UserError
+from imputune.files import replace_bytes
+from imputune.pipeline.project import Project
+from imputune.registry.bundle import Bundle
+from imputune.registry.register import classifier_name
+from imputune.registry.versions import Registry, Version
+
+SHOWN = 5  # variables in a note
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A registered version and its loaded bundle."""
+
+    version: Version
+    bundle: Bundle
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"{self.version.name} version {self.version.number} ({self.version.cell})"
+
+
+def load_model(project: Project, wanted: str) -> Model:
+    """Load a dataset's classifier by alias or version number; UserError naming those that exist."""
+    registry = Registry(project.root, classifier_name(project.dataset))
+    version = registry.find(wanted)
+    return Model(version, registry.load(version))
+
+
+def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
+    """Bin raw records as the model reads them, and return what a user should know of them, a line each.
+
+    Raises UserError for records that cannot be read; see `data.raw.read_raw`.
+    """
+    stays = read_raw(records, model.bundle.about.variables)
+    notes = []
+    if absent := model.bundle.absent(stays):
+        present = [name for name in model.bundle.about.variable_names if name not in absent]
+        told = f"no stay has a value of {', '.join(absent)}"
+        if present and len(present) < len(absent):
+            told = f"of {len(present) + len(absent)} variables only {', '.join(present)} have values"
+        notes.append(f"{told}: predicted without the rest")
+    if beyond := model.bundle.beyond_range(stays):
+        named = ", ".join(f"{name} {count:,}" for name, count in list(beyond.items())[:SHOWN])
+        more = ", ..." if len(beyond) > SHOWN else ""
+        notes.append(
+            f"{sum(beyond.values()):,} hourly values lie beyond the range of training ({named}{more}): taken as its "
+            "ends"
+        )
+    empty = int(np.isnan(stays.values_NTD).all(axis=(1, 2)).sum())
+    if empty:
+        notes.append(f"{empty} of {len(stays.stay_ids_N)} stays have no measurement: theirs is an empty record's risk")
+    for reason in ("no parameter name", "after hour 48", "negative value"):
+        if stays.dropped[reason]:
+            notes.append(f"{stays.dropped[reason]:,} rows passed over: {reason}")
+    return stays, notes
+
+
+def check_ending(path: Path) -> None:
+    """Raise UserError for a file that `write_table` could not write."""
+    if path.suffix not in (".csv", ".parquet"):
+        raise UserError(f"{path} must end in .csv or .parquet: name it so")
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as .csv or .parquet, by its ending, in one step; UserError for another, or a disk that refuses."""
+    check_ending(path)
+    csv = path.suffix == ".csv"
+    replace_bytes(path, to_csv(table).encode() if csv else table.to_parquet(index=False))
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """Return a table as text."""
+    return table.to_csv(index=False, lineterminator="\n")

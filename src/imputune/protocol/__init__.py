@@ -1,0 +1,1 @@
+"""What is compared: imputers, variants, the published figures."""

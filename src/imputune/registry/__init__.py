@@ -1,0 +1,1 @@
+"""Bundles of fold models as registered versions."""

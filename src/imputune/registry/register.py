@@ -1,0 +1,141 @@
+"""The model registry: bundles of fold models as versions, with where they came from."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+
+import imputune
+from imputune.artifacts.stage_output import TrainedFold
+from imputune.registry import serving as bundle_model
+from imputune.registry.bundle import BundleAbout, write_bundle
+from imputune.tracking import store
+from imputune.tracking.runs import TrackedRun
+
+INPUT = Schema(
+    [
+        ColSpec("long", "RecordID"),
+        ColSpec("string", "Time"),
+        ColSpec("string", "Parameter"),
+        ColSpec("double", "Value"),
+    ]
+)
+EXAMPLE = pd.DataFrame(  # made up, as every example here: no patient's record enters a run
+    {
+        "RecordID": [1, 1, 1],
+        "Time": ["00:10", "01:10", "30:05"],
+        "Parameter": ["HR", "HR", "Temp"],
+        "Value": [80.0, 85.0, 37.0],
+    }
+)
+RISKS = Schema(
+    [
+        ColSpec("long", "RecordID"),
+        ColSpec("double", "risk"),
+        ColSpec("double", "risk_deviation"),
+        ColSpec("boolean", "high_risk"),
+        ColSpec("long", "observed_cells"),
+    ]
+)
+SERIES = Schema(
+    [
+        ColSpec("long", "RecordID"),
+        ColSpec("long", "Hour"),
+        ColSpec("string", "Parameter"),
+        ColSpec("double", "Value"),
+        ColSpec("boolean", "Observed"),
+    ]
+)
+REGISTERED_TAG = "imputune.registered"
+FOLD_SCORES_TAG = "imputune.fold_scores"
+CHECKSUM_TAG = "imputune.bundle_sha256"
+SERVING = ("mlflow", "numpy", "pandas", "safetensors", "torch")
+
+
+def imputer_name(dataset: str) -> str:
+    """Return the name under which a dataset's imputers are registered."""
+    return f"imputune-csai-{dataset}"
+
+
+def classifier_name(dataset: str) -> str:
+    """Return the name under which a dataset's classifiers are registered."""
+    return f"imputune-mortality-{dataset}"
+
+
+def register_bundle(
+    run: TrackedRun, name: str, about: BundleAbout, folds: list[TrainedFold], lineage: Mapping[str, str]
+) -> str:
+    """Log the fold models of a run as one model and register it; return the version.
+
+    The version's tags are `lineage`, with the run's id, the commit of the code and every fold's scores. Raises
+    UserError when the store fails.
+    """
+    signature = ModelSignature(INPUT, SERIES if about.head is None else RISKS)
+    package = Path(imputune.__file__).parent
+    with tempfile.TemporaryDirectory() as temporary, store.failures(run.tracking_uri):
+        folder = Path(temporary) / "bundle"
+        folder.mkdir()
+        checksum = write_bundle(folder, about, folds)
+        with _active(run.run_id):
+            logged = mlflow.pyfunc.log_model(
+                name="bundle",
+                python_model=bundle_model.__file__,
+                artifacts={"bundle": str(folder)},
+                code_paths=[str(package)],
+                signature=signature,
+                input_example=EXAMPLE,
+                pip_requirements=serving_requirements(),
+            )
+        client = MlflowClient(run.tracking_uri)
+        _ensure_model(client, name)
+        tags = _tags(run, folds) | {CHECKSUM_TAG: checksum} | {f"imputune.{key}": text for key, text in lineage.items()}
+        registered = client.create_model_version(
+            name, logged.model_uri, run.run_id, tags=tags, model_id=logged.model_id
+        )
+        client.set_tag(run.run_id, REGISTERED_TAG, f"{name}/{registered.version}")
+    return str(registered.version)
+
+
+def version_of_run(tracking_uri: str, name: str, run_id: str) -> str:
+    """Return the version of a model that a run registered, "" where there is none; UserError when the store fails."""
+    with store.failures(tracking_uri):
+        found = MlflowClient(tracking_uri).search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    return str(max((int(version.version) for version in found), default=""))
+
+
+def _tags(run: TrackedRun, folds: list[TrainedFold]) -> dict[str, str]:
+    scores = {str(result.fold): {name: round(score, 6) for name, score in result.scores.items()} for result in folds}
+    return {"imputune.run_id": run.run_id, FOLD_SCORES_TAG: json.dumps(scores), **run.source}
+
+
+@contextmanager
+def _active(run_id: str) -> Iterator[None]:
+    """Make a run mlflow's active one inside the block; it goes on afterwards, where mlflow would end it."""
+    mlflow.start_run(run_id=run_id)
+    try:
+        yield
+    finally:
+        mlflow.end_run(RunStatus.to_string(RunStatus.RUNNING))
+
+
+def _ensure_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as refused:
+        if refused.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def serving_requirements() -> list[str]:
+    """Return the packages that loading a bundle needs, at the versions it was trained with."""
+    return [f"{package}=={version(package).partition('+')[0]}" for package in SERVING]

@@ -1,0 +1,39 @@
+"""The code that mlflow runs when it loads a registered bundle: no pickle, this file and the package beside it."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from imputune.data.raw.physionet2012 import bin_long_table
+from imputune.errors import UserError
+from imputune.registry.bundle import Bundle, read_bundle
+
+
+class BundleModel(PythonModel):
+    """A bundle as an mlflow model: imputes, or predicts risk, from a long table of raw records."""
+
+    bundle: Bundle
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the bundle from the model's artifacts."""
+        self.bundle = read_bundle(Path(context.artifacts["bundle"]))
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Return risks where the bundle has a head, imputed hourly values otherwise; see `bundle.Bundle`.
+
+        Raises MlflowException, which a server answers as a bad request, for a table that cannot be read.
+        """
+        try:
+            stays = bin_long_table(model_input, self.bundle.about.variables)
+            return self.bundle.impute(stays) if self.bundle.about.head is None else self.bundle.predict(stays)
+        except UserError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
+
+
+mlflow.models.set_model(BundleModel())

@@ -1,0 +1,178 @@
+"""The report's pictures: narrow, so that they can be read on a phone. Figures, as matplotlib objects.
+
+Letters: F folds, T hours, D variables.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, zip_longest
+from statistics import fmean
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
+
+from imputune.data.cohort import Variable
+from imputune.data.masking_patterns import LABELS
+from imputune.evaluation.assessed_imputers import TARGET, AssessedImputer
+from imputune.evaluation.metrics import reliability
+from imputune.evaluation.rows import Row
+from imputune.settings.names import Hiding
+
+WIDTH = 4.4  # inches; at a phone's width letters of size 9 then stay readable
+PANEL = 1.7  # inches, the height of one
+SHOWN = 6  # variables of the invented stay
+POINTS = np.linspace(0, 1, 101)  # at which curves are drawn: none shows a single stay
+
+
+def example_figure(
+    truth_TD: np.ndarray,
+    imputed: Mapping[str, np.ndarray],
+    variables: Sequence[Variable],
+    hidden_T: np.ndarray,
+) -> Figure | None:
+    """Draw an invented stay's variables with what imputers make of them, the mean and the range over the folds.
+
+    Shapes: truth_TD in the variables' units, NaN where not observed; imputed, by name, (F, T, D); hidden_T boolean, the
+    hours that no imputer saw. None where the stay has fewer than two variables with five observations.
+    """
+    count_D = (~np.isnan(truth_TD)).sum(axis=0)
+    chosen = [int(d) for d in np.argsort(-count_D, kind="stable")[:SHOWN] if count_D[d] >= 5]
+    if len(chosen) < 2:
+        return None
+    hours = np.arange(len(truth_TD))
+    figure = Figure(figsize=(WIDTH, PANEL * len(chosen)), layout="constrained")
+    panels = figure.subplots(len(chosen), 1, sharex=True)
+    first, last = np.flatnonzero(hidden_T)[[0, -1]]
+    for axes, d in zip(panels, chosen, strict=True):
+        axes.axvspan(first - 0.5, last + 0.5, color="0.92")
+        for place, (name, imputed_FTD) in enumerate(imputed.items()):
+            series_FT = imputed_FTD[:, :, d]
+            axes.plot(hours, series_FT.mean(axis=0), color=f"C{place}", linewidth=1.2, label=name)
+            axes.fill_between(
+                hours, series_FT.min(axis=0), series_FT.max(axis=0), color=f"C{place}", alpha=0.25, linewidth=0
+            )
+        for shown, face, label in ((~hidden_T, "black", "seen"), (hidden_T, "white", "hidden")):
+            axes.plot(
+                hours[shown], truth_TD[shown, d], "o", color="black", markerfacecolor=face, markersize=3.5, label=label
+            )
+        axes.set_ylabel(f"{variables[d].name}\n{variables[d].unit}", fontsize=8)
+    panels[-1].set_xlabel("hour since admission")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
+    return figure
+
+
+def errors_figure(imputers: Sequence[AssessedImputer]) -> Figure:
+    """Draw every imputer's error against the share of cells hidden, a panel for each way of hiding."""
+    ways: list[Hiding] = list(dict.fromkeys(row.hiding for each in imputers for row in each.rows))
+    figure = Figure(figsize=(WIDTH, 1.15 * PANEL * len(ways)), layout="constrained")
+    panels = figure.subplots(len(ways), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, hiding in zip(panels, ways, strict=True):
+        for place, each in enumerate(imputers):
+            rows = sorted((row for row in each.rows if row.hiding == hiding), key=lambda row: row.share)
+            axes.errorbar(
+                [100 * row.share for row in rows],
+                [row.mean["mae"] for row in rows],
+                [row.deviation["mae"] for row in rows],
+                marker="o",
+                markersize=3,
+                linewidth=1,
+                capsize=2,
+                color=_colour(place),
+                label=each.label,
+            )
+        axes.set_title(LABELS[hiding], fontsize=9)
+        axes.set_ylabel("MAE")
+    panels[-1].set_xlabel("% of observed cells hidden")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
+    return figure
+
+
+def missing_figure(imputers: Sequence[AssessedImputer], edges: Sequence[float]) -> Figure | None:
+    """Draw every imputer's error against the share of a stay that is missing anyway, under TARGET."""
+    found = [(each, row) for each in imputers if (row := each.row(*TARGET))]
+    if not found:
+        return None
+    middles = [50 * (low + high) for low, high in pairwise(edges)]
+    figure = Figure(figsize=(WIDTH, 2.2 * PANEL), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (each, row) in enumerate(found):
+        errors = [row.by_missing_share.get(str(group), {"mae": np.nan})["mae"] for group in range(len(middles))]
+        axes.plot(middles, errors, "o-", markersize=3, linewidth=1, color=_colour(place), label=each.label)
+    axes.set(xlabel="% of a stay's cells never observed", ylabel="MAE")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
+    return figure
+
+
+def matrix_figure(rows: Sequence[Row], labels: Mapping[str, str]) -> Figure:
+    """Draw the matrix of test AUC as a heat map, `labels` naming the imputers."""
+    imputers, heads = ([*dict.fromkeys(getattr(row, part) for row in rows)] for part in ("imputer", "head"))
+    auc = np.full((len(imputers), len(heads)), np.nan)
+    for row in rows:
+        auc[imputers.index(row.imputer), heads.index(row.head)] = row.test_auc_mean
+    figure = Figure(figsize=(WIDTH, 1.0 + 0.36 * len(imputers)), layout="constrained")
+    axes = figure.add_subplot()
+    drawn = axes.imshow(auc, cmap="viridis", aspect="auto")
+    middle = (np.nanmin(auc) + np.nanmax(auc)) / 2
+    for (line, column), value in np.ndenumerate(auc):
+        if np.isfinite(value):
+            colour = "black" if value > middle else "white"
+            axes.text(column, line, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xticks(range(len(heads)), heads)
+    axes.set_yticks(range(len(imputers)), [labels[each] for each in imputers])
+    figure.colorbar(drawn, ax=axes, label="test AUC")
+    return figure
+
+
+def risk_figure(risks: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """Draw ROC, precision-recall and calibration curves over all test stays, one of each for every model.
+
+    `risks` gives, by the model's name, who died, 0/1 (N,), and the risks (N,).
+    """
+    figure = Figure(figsize=(WIDTH, 3 * 2.4 * PANEL), layout="constrained")
+    roc, precision, calibration = figure.subplots(3, 1)
+    highest = 0.0
+    for name, (died_N, risk_N) in risks.items():
+        false_positive, true_positive, _ = roc_curve(died_N, risk_N)
+        label = f"{name}, AUC {roc_auc_score(died_N, risk_N):.3f}"
+        roc.plot(POINTS, np.interp(POINTS, false_positive, true_positive), linewidth=1.2, label=label)
+        share, recall, _ = precision_recall_curve(died_N, risk_N)
+        precision.plot(POINTS[1:], np.interp(POINTS[1:], recall[::-1], share[::-1]), linewidth=1.2, label=name)
+        points = reliability(died_N, risk_N)
+        calibration.plot(
+            [each["risk"] for each in points], [each["died"] for each in points], ".-", linewidth=1.2, label=name
+        )
+        highest = max(highest, *(each[axis] for each in points for axis in ("risk", "died")))
+    died_N, _ = next(iter(risks.values()))
+    precision.axhline(float(died_N.mean()), linestyle=":", color="grey")
+    for axes in (roc, calibration):
+        axes.plot([0, 1], [0, 1], ":", color="grey")
+    roc.set(title="ROC", xlabel="1 − specificity", ylabel="sensitivity")
+    precision.set(title="precision and recall", xlabel="recall (sensitivity)", ylabel="precision")
+    limits = (0, min(1.0, 1.1 * highest))
+    calibration.set(title="calibration", xlabel="predicted risk", ylabel="share that died", xlim=limits, ylim=limits)
+    for axes in (roc, precision, calibration):
+        axes.legend(fontsize=7)
+    return figure
+
+
+def training_figure(curves: Mapping[str, Sequence[Sequence[float]]], measure: str) -> Figure:
+    """Draw a validation measure by epoch, for each model the mean over the folds that still train.
+
+    `curves` gives, by the model's name, a list of numbers for each fold.
+    """
+    figure = Figure(figsize=(WIDTH, 2.2 * PANEL), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (name, folds) in enumerate(curves.items()):
+        means = [fmean(value for value in values if value is not None) for values in zip_longest(*folds)]
+        axes.plot(range(1, len(means) + 1), means, linewidth=1.2, color=_colour(place), label=name)
+    axes.set(xlabel="epoch", ylabel=measure)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
+    return figure
+
+
+def _colour(place: int) -> tuple[float, float, float, float]:
+    """Return one of 20 colours, the strong ones first."""
+    order = [*range(0, 20, 2), *range(1, 20, 2)]
+    red, green, blue, alpha = matplotlib.colormaps["tab20"](order[place % 20])
+    return red, green, blue, alpha

@@ -1,0 +1,1 @@
+"""How work runs: device, worker processes, seeds, progress."""

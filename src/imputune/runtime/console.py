@@ -1,0 +1,88 @@
+"""What a user sees on the terminal: progress while folds train, tables at the end."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from imputune.files import Watch
+from imputune.runtime.recorder import Recorder, Trial
+
+PIPE_WIDTH = 200
+screen = Console(stderr=True)
+output = Console()
+if not output.is_terminal:
+    output.width = PIPE_WIDTH
+
+
+class _Watched:
+    """A recorder that moves a bar for each fold and passes everything on."""
+
+    def __init__(self, inner: Recorder, progress: Progress, epochs: int) -> None:
+        self.inner, self.progress, self.epochs = inner, progress, epochs
+        self.bars: dict[int, TaskID] = {}
+
+    def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        self.inner.epoch(fold, epoch, metrics)
+        if fold not in self.bars:
+            self.bars[fold] = self.progress.add_task(f"fold {fold}", total=self.epochs)
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if "validation" in name)
+        self.progress.update(self.bars[fold], completed=epoch + 1, description=f"fold {fold}  {shown}")
+
+    def trial_finished(self, fold: int, trial: Trial) -> None:
+        self.inner.trial_finished(fold, trial)
+
+    def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
+        self.inner.fold_finished(fold, metrics)
+        if (bar := self.bars.get(fold)) is None:
+            return  # nothing was trained
+        self.progress.update(bar, total=self.progress.tasks[bar].completed)
+
+
+@contextmanager
+def watched(recorder: Recorder, epochs: int) -> Iterator[Recorder]:
+    """Show progress of folds of at most `epochs` epochs; silent where standard error is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
+        yield _Watched(recorder, progress, epochs)
+
+
+@contextmanager
+def watched_files() -> Iterator[Watch]:
+    """Give a watcher that shows a bar for each file; silent where standard error is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def watch(name: str, came: int, size: int | None) -> None:
+            if name not in bars:
+                bars[name] = progress.add_task(name, total=size)
+            progress.update(bars[name], completed=came)
+
+        yield watch
+
+
+def tell(text: str) -> None:
+    """Print a line on standard error, as long as it is."""
+    screen.print(text, soft_wrap=True, highlight=False)
+
+
+def print_table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """Print a table on standard output."""
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    output.print(table)

@@ -1,0 +1,1 @@
+"""params.yaml: its words, its typed schema, reading and editing the file."""

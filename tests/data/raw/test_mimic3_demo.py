@@ -1,0 +1,143 @@
+import os
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.mimic3_tables import write_events
+from imputune.data.cohort import Cohort
+from imputune.data.raw.mimic3.extraction import extract_mimic3
+from imputune.data.raw.mimic3.variables import VARIABLES
+from mimic3_raw import RULES
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's real tables, with a CHARTEVENTS generated for its stays from its D_ITEMS."""
+    if "IMPUTUNE_REAL_DATA" not in os.environ:
+        pytest.skip("IMPUTUNE_REAL_DATA is not set: no real records to read")
+    folder = tmp_path_factory.mktemp("demo")
+    for path in (Path(os.environ["IMPUTUNE_REAL_DATA"]) / "mimiciii-demo").glob("*.csv.gz"):
+        (folder / path.name).symlink_to(path)
+    with duckdb.connect() as database:
+        for name in ("icustays", "d_items", "d_labitems"):
+            path = folder / f"{name.upper()}.csv.gz"
+            database.execute(f"CREATE TABLE {name} AS FROM read_csv('{path}', sample_size = -1)")
+        write_events(database, folder, "chartevents", 100_000)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_cohort(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """The cohort of the demo's tables."""
+    return extract_mimic3(demo, RULES, tmp_path_factory.mktemp("demo_data"), 2)
+
+
+def read(demo: Path, name: str, *times: str) -> pd.DataFrame:
+    """One of the demo's tables, by another way than the extractor's."""
+    return pd.read_csv(demo / f"{name}.csv.gz", low_memory=False, parse_dates=list(times))
+
+
+def first_stays(demo: Path) -> pd.DataFrame:
+    """The first ICU stay of each patient, where it lasted two days and the patient is an adult, ascending by id."""
+    stays = read(demo, "ICUSTAYS", "INTIME", "OUTTIME").sort_values("INTIME").drop_duplicates("SUBJECT_ID")
+    birth = stays[["SUBJECT_ID"]].merge(read(demo, "PATIENTS", "DOB"))["DOB"].to_numpy()
+    adult = pd.to_datetime(birth) + pd.DateOffset(years=18) <= stays["INTIME"].to_numpy()
+    long = stays[adult & (stays["OUTTIME"] - stays["INTIME"] >= pd.Timedelta(hours=48))]
+    return long.sort_values("ICUSTAY_ID").merge(read(demo, "ADMISSIONS")[["HADM_ID", "HOSPITAL_EXPIRE_FLAG"]])
+
+
+def test_demo_stays(demo: Path, demo_cohort: Cohort) -> None:
+    """Of the demo's 136 ICU stays those are kept that pandas finds by the same rules, with their outcomes."""
+    expected = first_stays(demo)
+    assert demo_cohort.source["stays_read"] == 136
+    assert demo_cohort.source_ids_N is not None
+    assert demo_cohort.source_ids_N.tolist() == expected["ICUSTAY_ID"].tolist()
+    assert demo_cohort.died_N.tolist() == expected["HOSPITAL_EXPIRE_FLAG"].tolist()
+    assert sum(demo_cohort.source["exclusions"].values()) == 136 - len(expected)
+
+
+CONVERTED = (
+    ((678, 679, 223761), lambda degrees: (degrees - 32) / 1.8),
+    ((3581, 226531), lambda pounds: pounds * 0.45359237),
+)
+
+
+@pytest.mark.parametrize(
+    ("table", "value", "name", "items", "combined"),
+    [
+        ("LABEVENTS", "VALUENUM", "creatinine", [50912], "mean"),
+        ("LABEVENTS", "VALUENUM", "sodium", [50983, 50824], "mean"),
+        ("LABEVENTS", "VALUENUM", "platelets", [51265], "mean"),
+        ("CHARTEVENTS", "VALUENUM", "heart_rate", [211, 220045], "mean"),
+        ("CHARTEVENTS", "VALUENUM", "respiratory_rate", [618, 615, 220210, 224690], "mean"),
+        ("OUTPUTEVENTS", "VALUE", "stool_output", None, "sum"),
+        ("OUTPUTEVENTS", "VALUE", "urine_output", None, "sum"),
+        ("INPUTEVENTS_CV", "AMOUNT", "oral_intake", [30056], "sum"),
+        ("INPUTEVENTS_CV", "AMOUNT", "sodium_chloride", [30018, 30190, 30352], "sum"),
+        ("CHARTEVENTS", "VALUENUM", "temperature", None, "mean"),
+        ("CHARTEVENTS", "VALUENUM", "weight", None, "last"),
+        ("CHARTEVENTS", "VALUENUM", "gcs_motor", None, "last"),
+    ],
+)
+def test_demo_cells(
+    demo: Path, demo_cohort: Cohort, table: str, value: str, name: str, items: list[int] | None, combined: str
+) -> None:
+    """Every hour of a variable, in every stay, is what pandas makes of the raw rows."""
+    place = demo_cohort.variable_names.index(name)
+    wanted = items or [item.item_id for item in VARIABLES[place].items]
+    rows = read(demo, table, "CHARTTIME").merge(
+        first_stays(demo)[["SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "INTIME"]], on="SUBJECT_ID", suffixes=("", "_STAY")
+    )
+    rows = rows[rows["ITEMID"].isin(wanted) & (rows["HADM_ID"].isna() | (rows["HADM_ID"] == rows["HADM_ID_STAY"]))]
+    if "ERROR" in rows:
+        rows = rows[rows["ERROR"] != 1]
+    rows = rows.assign(hour=(rows["CHARTTIME"] - rows["INTIME"]) // pd.Timedelta(hours=1))
+    rows = rows[(rows["hour"] >= 0) & (rows["hour"] < 48) & rows[value].notna()]
+    for items_in, convert in CONVERTED:
+        rows[value] = rows[value].where(~rows["ITEMID"].isin(items_in), convert(rows[value]))
+    rows = rows[(rows[value] >= VARIABLES[place].lowest) & (rows[value] <= VARIABLES[place].highest)]
+    stay = "ICUSTAY_ID_STAY" if "ICUSTAY_ID_STAY" in rows else "ICUSTAY_ID"
+    order = [name for name in ("ORDERID",) if name in rows]
+    rows = rows.drop_duplicates([stay, "ITEMID", "CHARTTIME", value, *order]).sort_values(["CHARTTIME", value])
+    expected = rows.groupby([stay, "hour"])[value].agg(combined)
+    assert demo_cohort.source_ids_N is not None
+    stays_N = demo_cohort.source_ids_N
+    by_carevue = first_stays(demo).query("DBSOURCE == 'carevue'")["ICUSTAY_ID"]
+    read_here = set(by_carevue if table == "INPUTEVENTS_CV" else stays_N)
+    observed_NT = ~np.isnan(demo_cohort.values_NTD[:, :, place])
+    found = {
+        (int(stays_N[n]), int(t)): float(demo_cohort.values_NTD[n, t, place])
+        for n, t in np.argwhere(observed_NT)
+        if stays_N[n] in read_here
+    }
+    assert len(found) > 10
+    assert found == pytest.approx(expected.to_dict(), rel=1e-5)
+
+
+def test_demo_infusions(demo: Path, demo_cohort: Cohort) -> None:
+    """What MetaVision's saline gives in each hour of each stay is what a walk along its rows gives."""
+    stays = first_stays(demo)[["SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "INTIME"]]
+    rows = read(demo, "INPUTEVENTS_MV", "STARTTIME", "ENDTIME").drop(columns="ICUSTAY_ID")
+    rows = rows[(rows["ITEMID"] == 225158) & (rows["STATUSDESCRIPTION"] != "Rewritten") & (rows["AMOUNT"] >= 0)]
+    rows = rows.merge(stays).drop_duplicates(["ICUSTAY_ID", "ORDERID", "STARTTIME", "ENDTIME", "AMOUNT"])
+    given: dict[tuple[int, int], float] = {}
+    for row in rows.itertuples():
+        start, end = ((time - row.INTIME).total_seconds() / 3600 for time in (row.STARTTIME, row.ENDTIME))
+        for hour in range(48):
+            inside = min(end, hour + 1) - max(start, hour)
+            if start <= end and (inside > 0 or (start == end and hour <= start < hour + 1)):
+                share = inside / (end - start) if end > start else 1
+                given[row.ICUSTAY_ID, hour] = given.get((row.ICUSTAY_ID, hour), 0) + row.AMOUNT * share
+    place = demo_cohort.variable_names.index("sodium_chloride")
+    assert demo_cohort.source_ids_N is not None
+    found = {
+        (int(stay), hour): float(values_T[hour])
+        for stay, values_T in zip(demo_cohort.source_ids_N, demo_cohort.values_NTD[:, :, place], strict=True)
+        for hour in np.flatnonzero(~np.isnan(values_T))
+        if stay in set(rows["ICUSTAY_ID"])
+    }
+    assert len(found) > 100
+    assert found == pytest.approx(given, rel=1e-5, abs=1e-5)

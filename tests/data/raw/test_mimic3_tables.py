@@ -1,0 +1,218 @@
+import gzip
+import re
+from pathlib import Path
+
+import pytest
+
+from imputune.data.raw.mimic3.extraction import extract_mimic3
+from imputune.data.raw.mimic3.tables import find_tables
+from imputune.errors import UserError
+from mimic3_raw import RULES, Row, tables, write
+
+MARK = 987654
+
+
+def message(raw: Path, home: Path) -> str:
+    """The one line a user sees when these tables are refused; nothing may be left behind."""
+    with pytest.raises(UserError) as caught:
+        extract_mimic3(raw, RULES, home, 2)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    assert not home.exists() or list(home.iterdir()) == []
+    return str(caught.value)
+
+
+def test_all_that_is_missing_is_named_at_once(tmp_path):
+    """Missing tables and missing columns stand in one line."""
+    content = tables()
+    del content["CHARTEVENTS"], content["D_LABITEMS"]
+    content["ICUSTAYS"] = [
+        {key: value for key, value in row.items() if key not in ("INTIME", "FIRST_WARDID")}
+        for row in content["ICUSTAYS"]
+    ]
+    content["PATIENTS"] = [{key: value for key, value in row.items() if key != "DOB"} for row in content["PATIENTS"]]
+    raw = write(tmp_path / "raw", content)
+    assert message(raw, tmp_path / "data") == (
+        f"{raw} lacks table D_LABITEMS; table CHARTEVENTS; column DOB in PATIENTS.csv.gz; column FIRST_WARDID, "
+        "INTIME in ICUSTAYS.csv.gz: put MIMIC-III v1.4's tables there, as .csv or .csv.gz"
+    )
+
+
+def test_no_folder_and_no_tables(tmp_path):
+    """A folder that is not there, a file, and an empty folder are told apart."""
+    assert message(tmp_path / "no", tmp_path / "data").startswith(f"{tmp_path / 'no'} is no folder: point --raw")
+    (tmp_path / "file").write_text("x")
+    assert "is no folder" in message(tmp_path / "file", tmp_path / "data")
+    (tmp_path / "empty").mkdir()
+    assert message(tmp_path / "empty", tmp_path / "data").count("table ") == 10
+
+
+def test_other_files_are_passed_over(tmp_path):
+    """Tables that are not needed, a checksum list and a folder do not disturb."""
+    raw = write(tmp_path / "raw", tables())
+    (raw / "NOTEEVENTS.csv.gz").write_bytes(b"not read")
+    (raw / "SHA256SUMS.txt").write_text("not read")
+    (raw / "index.csv").mkdir()
+    assert len(find_tables(raw)) == 10
+
+
+def test_mimic_4(tmp_path):
+    """MIMIC-IV's tables have other columns, and are named as what they are."""
+    content = tables()
+    content["ICUSTAYS"] = [{"subject_id": 1, "hadm_id": 2, "stay_id": 3, "intime": "", "outtime": "", "los": 1}]
+    content["PATIENTS"] = [{"subject_id": 1, "gender": "F", "anchor_age": 50, "anchor_year": 2150}]
+    raw = write(tmp_path / "raw", content)
+    assert message(raw, tmp_path / "data") == (
+        f"{raw} holds MIMIC-IV's tables (stay_id, anchor_age): point --raw at MIMIC-III v1.4's"
+    )
+
+
+def test_mimic_4_as_it_is_given_out(tmp_path):
+    """MIMIC-IV's folders hosp/ and icu/ are recognised too."""
+    (tmp_path / "raw/hosp").mkdir(parents=True)
+    (tmp_path / "raw/icu").mkdir()
+    assert "holds MIMIC-IV's tables" in message(tmp_path / "raw", tmp_path / "data")
+
+
+def test_two_files_of_one_table(tmp_path):
+    """A packed and an unpacked file of a table, or names in two cases, are not guessed between."""
+    raw = write(tmp_path / "raw", tables())
+    (raw / "chartevents.csv").write_text("x")
+    assert message(raw, tmp_path / "data") == f"{raw} holds CHARTEVENTS.csv.gz and chartevents.csv: keep one of them"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "has no header line of column names"),
+        (b"\x00\x01\x02,\xff\n1,2\n", "has no header line of column names"),
+        (b"10006,2164-10-23,5\n", "has no header line of column names"),
+        (b"SUBJECT_ID,subject_id\n1,2\n", "names a column twice in its header"),
+    ],
+)
+def test_header(tmp_path, content, told):
+    """A file without a header, or with one that repeats a column, is named; its first line is not shown."""
+    raw = write(tmp_path / "raw", tables(), suffix=".csv")
+    (raw / "CHARTEVENTS.csv").write_bytes(content)
+    assert message(raw, tmp_path / "data") == f"{raw / 'CHARTEVENTS.csv'} {told}: fetch it again"
+
+
+@pytest.mark.parametrize("kept", [0.999, 0.9, 0.5, 0.01])
+@pytest.mark.parametrize("name", ["CHARTEVENTS", "ICUSTAYS", "D_ITEMS"])
+def test_truncated_gz(tmp_path, name, kept):
+    """A .gz that was cut off is refused wherever the cut is, even after its last row."""
+    raw = write(tmp_path / "raw", tables())
+    path = raw / f"{name}.csv.gz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: min(int(len(whole) * kept), len(whole) - 4)])
+    told = message(raw, tmp_path / "data")
+    assert re.fullmatch(rf"{path} is truncated or damaged(, or no gzip file)?: fetch it again.*", told)
+
+
+def test_cut_at_the_end_of_a_line(tmp_path):
+    """A .gz whose rows end in the middle of the table, at the end of a line, is refused."""
+    raw = write(tmp_path / "raw", tables())
+    path = raw / "CHARTEVENTS.csv.gz"
+    lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+    path.write_bytes(gzip.compress(b"".join(lines[:10]))[:-8])
+    assert "is truncated or damaged: fetch it again" in message(raw, tmp_path / "data")
+
+
+def test_damaged_gz(tmp_path):
+    """A .gz with a changed byte is refused by its checksum."""
+    raw = write(tmp_path / "raw", tables())
+    path = raw / "LABEVENTS.csv.gz"
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1  # in the checksum
+    path.write_bytes(bytes(content))
+    assert message(raw, tmp_path / "data").startswith(f"{path} is truncated or damaged")
+    path.write_bytes(b"no gzip at all")
+    assert message(raw, tmp_path / "data").startswith(f"{path} is truncated or damaged, or no gzip file")
+
+
+def corrupted(name: str, column: str, value: object) -> dict[str, list[Row]]:
+    """The tables with one value changed, in the fourth line of a table or the last that it has."""
+    content = tables()
+    rows = content[name]
+    place = min(2, len(rows) - 1)
+    content[name] = [dict(row) | ({column: value} if number == place else {}) for number, row in enumerate(rows)]
+    return content
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value", "told"),
+    [
+        ("CHARTEVENTS", "VALUENUM", f"MARK{MARK}", "line 4: VALUENUM is no number"),
+        ("CHARTEVENTS", "CHARTTIME", f"{MARK}-13-45", "line 4: CHARTTIME is no date and time"),
+        ("CHARTEVENTS", "SUBJECT_ID", f"x{MARK}", "line 4: SUBJECT_ID is no whole number"),
+        ("ICUSTAYS", "INTIME", f"the {MARK}", "line 4: INTIME is no date and time"),
+        ("PATIENTS", "DOB", f"{MARK}", "line 4: DOB is no date and time"),
+        ("INPUTEVENTS_MV", "AMOUNT", f"{MARK} ml", "line 4: AMOUNT is no number"),
+        ("LABEVENTS", "ITEMID", f"{MARK}.5x", "line 4: ITEMID is no whole number"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_a_value_of_another_kind_is_placed_but_never_shown(tmp_path, name, column, value, told, suffix):
+    """File, line and column of a wrong value are told, the value and its row are not."""
+    raw = write(tmp_path / "raw", corrupted(name, column, value), suffix)
+    found = message(raw, tmp_path / "data")
+    assert found == f"{raw / name}{suffix}, {told}; correct the line or fetch the table again"
+    assert str(MARK) not in found
+
+
+def test_a_line_with_missing_fields(tmp_path):
+    """A line shorter than the header is placed, not shown."""
+    raw = write(tmp_path / "raw", tables(), ".csv")
+    path = raw / "LABEVENTS.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:3], f"{MARK},1", *lines[3:]]) + "\n")
+    assert message(raw, tmp_path / "data") == (
+        f"{path}, line 4: not 8 fields as in the header; correct it or fetch the table again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "told"),
+    [
+        (
+            "INPUTEVENTS_CV",
+            f'1,1,11,301,2150-03-01 10:00:00,30018,4,"{MARK}\xff",,1'.encode("latin-1"),
+            "fetch the tables again",
+        ),
+        (
+            "LABEVENTS",
+            f'1,1,11,50971,2150-03-01 10:00:00,"{MARK}"x,4,'.encode(),
+            "a quotation mark is not closed, or closed too early",
+        ),
+    ],
+)
+def test_a_line_that_is_no_sound_text(tmp_path, name, line, told):
+    """Bytes that are no UTF-8 and stray quotation marks are placed, the line is not shown."""
+    raw = write(tmp_path / "raw", tables(), ".csv")
+    path = raw / f"{name}.csv"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*lines[:3], line, *lines[3:]]) + b"\n")
+    found = message(raw, tmp_path / "data")
+    assert str(path) in found
+    assert told in found
+    assert str(MARK) not in found
+
+
+def test_another_databases_dictionary(tmp_path):
+    """Dictionaries without the items that are read are refused before any event is."""
+    content = tables()
+    content["D_ITEMS"] = content["D_ITEMS"][3:]
+    content["D_LABITEMS"] = content["D_LABITEMS"][:-1]
+    assert message(write(tmp_path / "raw", content), tmp_path / "data") == (
+        "D_ITEMS and D_LABITEMS lack 4 of the 232 items that are read (the first: 51, 211, 51214): "
+        "fetch MIMIC-III v1.4's own"
+    )
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path):
+    """Where the output's place is a file, one line says so."""
+    raw = write(tmp_path / "raw", tables())
+    (tmp_path / "data").write_text("x")
+    with pytest.raises(UserError, match=r"cannot write .*: .*; free the disk, or let yourself write there"):
+        extract_mimic3(raw, RULES, tmp_path / "data", 2)

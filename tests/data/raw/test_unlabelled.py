@@ -1,0 +1,157 @@
+import gzip
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from imputune.data.cohort import Variable
+from imputune.data.raw.synthetic import extract_synthetic, write_synthetic_records
+from imputune.data.raw.unlabelled import read_raw
+from imputune.errors import UserError
+
+HR = (Variable("HR", "beats/min"),)
+STAYS = 12
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory) -> Path:
+    """A folder with generated records."""
+    folder = tmp_path_factory.mktemp("records")
+    write_synthetic_records(folder, STAYS, 3)
+    return folder / "set-s"
+
+
+def long_table(records: Path) -> pd.DataFrame:
+    """The records as one table."""
+    tables = [pd.read_csv(path).assign(RecordID=int(path.stem)) for path in sorted(records.glob("*.txt"))]
+    return pd.concat(tables, ignore_index=True)[["RecordID", "Time", "Parameter", "Value"]]
+
+
+@pytest.mark.parametrize("form", ["folder", "archive", "csv", "csv.gz", "parquet"])
+def test_every_form_gives_the_extractors_bins(records, tmp_path, form):
+    """A folder, its archive, and one table in three formats all give what the extractor makes of the records."""
+    path = tmp_path / f"records.{form}"
+    if form == "folder":
+        path = records
+    elif form == "archive":
+        path = tmp_path / "records.tar.gz"
+        with tarfile.open(path, "w:gz") as archive:
+            archive.add(records, "set-s")
+    elif form == "parquet":
+        long_table(records).to_parquet(path)
+    else:
+        long_table(records).to_csv(path, index=False)
+    cohort = extract_synthetic(STAYS, 3)
+    stays = read_raw(path, cohort.variables)
+    assert stays.stay_ids_N.tolist() == cohort.stay_ids_N.tolist()
+    np.testing.assert_array_equal(stays.values_NTD, cohort.values_NTD)
+
+
+def test_one_record_alone_is_enough(records):
+    """A single .txt gives its stay."""
+    stays = read_raw(records / "900003.txt", extract_synthetic(STAYS, 3).variables)
+    assert stays.stay_ids_N.tolist() == [900003]
+
+
+def write(folder: Path, text: str, name: str = "table.csv") -> Path:
+    """Write a file and return its path."""
+    (folder / name).write_text(text)
+    return folder / name
+
+
+HEAD = "RecordID,Time,Parameter,Value\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("", "the file is empty; give at least one measurement"),
+        (HEAD, "the table has no rows; give at least one measurement"),
+        (HEAD + "1,00:10,HR,70,9\n", "its rows have more fields than its header; write it again"),
+        ("RecordID,Time,Value\n1,00:00,3\n", "the table has no column Parameter"),
+        (HEAD + "1,00:10,HR,70\n1,00:20,Pulse,70\n", "row 2 of the table: unknown parameter 'Pulse'; rename it"),
+        (HEAD + "1,00:10,HRR,70\n", "row 1 of the table: unknown parameter 'HRR' (did you mean 'HR'?); rename it"),
+        (HEAD + "1,24:61,HR,70\n", "row 1 of the table: time '24:61' is not HH:MM"),
+        (HEAD + "1,-1:00,HR,70\n", "row 1 of the table: time '-1:00' is not HH:MM"),
+        (HEAD + "1,00:10,HR,fast\n", "row 1 of the table: value 'fast' is no number"),
+        (HEAD + "1,00:10,HR,inf\n", "row 1 of the table: value 'inf' is no number"),
+        (HEAD + "1,00:10,HR,1e300\n", "row 1 of the table: value '1e+300' is no number"),
+        (HEAD + "x,00:10,HR,70\n", "row 1 of the table: RecordID 'x' is no whole number"),
+        (HEAD + "1e300,00:10,HR,70\n", "row 1 of the table: RecordID '1e+300' is no whole number"),
+        (HEAD + "1,00:10,HR,70\n2,00:10,HR,70\n1,00:10,HR,70\n", "row 3 of the table repeats row 1 of the table"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said_with_its_row(tmp_path, text, cause):
+    """Each fault of a table is one error that names the file, the row and the remedy."""
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        read_raw(path, HR)
+    assert str(caught.value).startswith(f"{path}: {cause}")
+
+
+def test_two_values_at_one_time_are_averaged(tmp_path):
+    """Only a row that repeats another to the letter is a fault; another value at the same time is a measurement."""
+    stays = read_raw(write(tmp_path, HEAD + "1,00:10,HR,70\n1,00:10,HR,80\n"), HR)
+    assert stays.values_NTD[0, 0, 0] == 75
+
+
+def test_a_million_rows_for_one_stay_are_refused(tmp_path):
+    """More rows than one a minute for each variable come from a fault in making the table."""
+    table = pd.DataFrame({"RecordID": 7, "Time": "00:00", "Parameter": "HR", "Value": np.arange(1_000_000.0)})
+    table.to_parquet(tmp_path / "many.parquet")
+    with pytest.raises(UserError, match=r"stay 7 has 1,000,000 rows in 48 hours, more than one a minute .* \(2,880\)"):
+        read_raw(tmp_path / "many.parquet", HR)
+
+
+@pytest.mark.parametrize(
+    ("column", "content", "cause"),
+    [
+        ("Parameter", ["HR"], "the column Parameter holds something else than text"),
+        ("Value", pd.Timestamp("2012-01-01"), "the column Value holds datetime64"),
+    ],
+)
+def test_columns_of_another_kind_are_named(tmp_path, column, content, cause):
+    """A parquet file can hold lists where text belongs, and dates where numbers do."""
+    row = {"RecordID": 1, "Time": "00:10", "Parameter": "HR", "Value": 70.0} | {column: content}
+    pd.DataFrame([row]).to_parquet(tmp_path / "odd.parquet")
+    with pytest.raises(UserError, match=cause):
+        read_raw(tmp_path / "odd.parquet", HR)
+
+
+def test_a_damaged_archive_of_a_table_is_named(tmp_path):
+    """A .csv.gz with bytes changed anywhere is an error or, where only its header is, read as it was."""
+    whole = gzip.compress((HEAD + "".join(f"{n},00:10,HR,{n % 90}\n" for n in range(500))).encode())
+    stays, lines = list[int](), list[str]()
+    for place in range(0, len(whole), 97):
+        (tmp_path / "bad.csv.gz").write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        try:
+            stays.append(len(read_raw(tmp_path / "bad.csv.gz", HR).stay_ids_N))
+        except UserError as error:
+            lines.append(str(error))
+    assert set(stays) <= {500}
+    assert lines
+    assert not [line for line in lines if "\n" in line]
+
+
+def test_other_files_are_named(tmp_path):
+    """A path that is not there, a kind of file nobody reads, a broken parquet, and a folder without records."""
+    with pytest.raises(UserError, match="does not exist; name a folder of records, or a file"):
+        read_raw(tmp_path / "none", HR)
+    with pytest.raises(UserError, match="is of no known kind"):
+        read_raw(write(tmp_path, "x", "records.xlsx"), HR)
+    with pytest.raises(UserError, match="cannot be read as a table"):
+        read_raw(write(tmp_path, "x", "broken.parquet"), HR)
+    with pytest.raises(UserError, match=r"is truncated or no tar\.gz archive"):
+        read_raw(write(tmp_path, "x", "broken.tar.gz"), HR)
+    write(tmp_path, "RecordID,In-hospital_death\n", "Outcomes-a.txt")
+    with pytest.raises(UserError, match=r"holds no \.txt record"):
+        read_raw(tmp_path, HR)
+
+
+def test_a_repeated_line_of_a_record_is_named(tmp_path):
+    """In text records the fault is named by file and line."""
+    write(tmp_path, "Time,Parameter,Value\n00:00,RecordID,1\n00:10,HR,70\n00:10,HR,70\n", "1.txt")
+    with pytest.raises(UserError, match=r"1\.txt line 4 repeats 1\.txt line 3; remove one of the two"):
+        read_raw(tmp_path, HR)

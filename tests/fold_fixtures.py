@@ -1,0 +1,82 @@
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from imputune.data.cohort import Cohort, Variable
+from imputune.data.folds import Fold, draw_folds
+from imputune.runtime.recorder import Trial
+from imputune.settings.file import read_params
+from imputune.settings.schema import Budget, Params
+
+
+@dataclass
+class Heard:
+    """A recorder that remembers what it was told."""
+
+    epochs: list[tuple[int, int, dict[str, float]]] = field(default_factory=list)
+    finished: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    trials: list[tuple[int, Trial]] = field(default_factory=list)
+
+    def epoch(self, fold: int, epoch: int, metrics: dict[str, float]) -> None:
+        """Remember a point."""
+        self.epochs.append((fold, epoch, metrics))
+
+    def trial_finished(self, fold: int, trial: Trial) -> None:
+        """Remember a trial."""
+        self.trials.append((fold, trial))
+
+    def fold_finished(self, fold: int, metrics: dict[str, float]) -> None:
+        """Remember final scores."""
+        self.finished.append((fold, metrics))
+
+
+@pytest.fixture
+def heard() -> Heard:
+    """A fresh recorder."""
+    return Heard()
+
+
+@pytest.fixture
+def cohort() -> Cohort:
+    """90 stays of 6 hours and 4 variables, each at a level of its own; the first is high in the stays that died."""
+    random = np.random.default_rng(1)
+    died_N = (np.arange(90) % 3 == 0).astype(np.int8)
+    values_NTD = (random.normal(10, 2, (90, 1, 4)) + random.normal(0, 0.3, (90, 6, 4))).astype(np.float32)
+    values_NTD[:, :, 0] += 6 * died_N[:, None]
+    values_NTD[random.random(values_NTD.shape) < 0.4] = np.nan
+    variables = tuple(Variable(name, "unit") for name in ("HR", "Temp", "pH", "K"))
+    return Cohort(
+        "synthetic",
+        np.arange(500, 590),
+        died_N,
+        values_NTD,
+        variables,
+        pd.DataFrame(index=range(90)),
+        {"exclusions": {}},
+    )
+
+
+@pytest.fixture
+def folds(cohort: Cohort) -> list[Fold]:
+    """Its five folds."""
+    return draw_folds(cohort, 5, seed=3)
+
+
+@pytest.fixture
+def make_params() -> Callable[..., Params]:
+    """The project's own parameters with a small CSAI; keyword arguments replace keys of a section, by section."""
+    params = read_params(Path(__file__).parents[1] / "params.yaml")
+    csai = params.csai.model_copy(update={"hidden": 8, "channels": 8, "attention_heads": 2, "feedforward": 8})
+
+    def make(pretrain_epochs: int = 3, finetune_epochs: int = 6, **sections: dict[str, object]) -> Params:
+        epochs = Budget(pretrain_epochs=pretrain_epochs, frozen_epochs=finetune_epochs, unfrozen_epochs=finetune_epochs)
+        changed = {name: getattr(params, name).model_copy(update=keys) for name, keys in sections.items()}
+        return params.model_copy(
+            update={"dataset": "synthetic", "device": "cpu", "budget": {"synthetic": epochs}, "csai": csai, **changed}
+        )
+
+    return make

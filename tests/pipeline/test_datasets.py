@@ -1,0 +1,270 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.mimic3_tables import write_tables
+from imputune.cli import app
+from imputune.data.cohort import read_cohort
+from imputune.data.raw.mimic3.extraction import PAPER_STAYS
+from imputune.models.heads import HEADS
+from mimic3_raw import CHART, Row, tables, write
+from projects import COMMAND, ROOT, run
+
+MARKED_TEXT = "PlantedDiagnosis"
+MARKED_VALUES = [123.4567 + n * (n + 1) for n in range(40)]  # one for each stay
+MARKED_ID = 987_650_000  # patients from here; admissions and stays a thousand and two thousand on
+STAYS = len(MARKED_VALUES)
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from imputune.cli import app
+for words in json.loads(sys.argv[1]):
+    if code := app(words, standalone_mode=False):
+        sys.exit(code)
+"""  # in one process, whose output and workers' are read as a whole
+
+
+def new_project(folder: Path) -> Path:
+    """Make a project without data, of small sizes, two epochs and two cells; the source stands in it too."""
+    for name in ("dvc.yaml", "data.dvc", "MLproject", "conda.yaml"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    text = (ROOT / "params.yaml").read_text()
+    tiny = "{ pretrain_epochs: 1, frozen_epochs: 2, unfrozen_epochs: 1 }"
+    text = re.sub(r"(physionet2012|mimic3): \{.*\}", rf"\1: {tiny}", text)
+    text = re.sub(r"hidden: 108", "hidden: 8", text)
+    text = re.sub(r"minimum_auc: [\d.]+", "minimum_auc: 0.001", text)
+    text = text.replace("mode: [frozen, unfrozen]", "mode: [frozen]").replace("input: [imputed]", "input: [raw]")
+    text = text.replace("head: [xgboost]", "head: []")
+    text = re.sub(r"imputer: \[csai_untrained, mean, locf\]", "imputer: [mean]", text)
+    text = re.sub(r"head: \[mlp2, gru, xgboost\]", "head: [mlp2]", text)
+    text = re.sub(r"hiding: \[.*\]", "hiding: [uniform]", text)
+    (folder / "params.yaml").write_text(text)
+    done = run(folder, "dvc", "init", "--no-scm")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_list_variables_as_json():
+    """`imputune extract mimic3 --list-variables --json` prints a row for each of the 89 variables."""
+    printed = CliRunner().invoke(app, ["extract", "mimic3", "--list-variables", "--json"]).stdout
+    rows = json.loads(printed)
+    assert len(rows) == 89
+    temperature = next(row for row in rows if row["name"] == "temperature")
+    assert temperature == {
+        "name": "temperature",
+        "unit": "°C",
+        "combined": "mean",
+        "lowest": 25,
+        "highest": 45,
+        "items": {"chartevents_carevue": [676, 677, 678, 679], "chartevents_metavision": [223762, 223761]},
+        "conversions": {"678": "fahrenheit", "679": "fahrenheit", "223761": "fahrenheit"},
+    }
+    table = CliRunner().invoke(app, ["extract", "mimic3", "--list-variables"]).stdout
+    assert "89 variables" in table
+    assert "679 (fahrenheit)" in table
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [([], "error: --raw is missing: name the folder"), (["--json"], "error: --json has an effect with --list-var")],
+)
+def test_options_that_do_not_go_together(words, told):
+    """Neither a folder nor the list, and JSON of nothing, are refused in one line."""
+    result = CliRunner().invoke(app, ["extract", "mimic3", *words])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(told)
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_wrong_place_is_told_before_anything_is_read(tmp_path):
+    """A folder with other files is refused as the output before the tables are looked at."""
+    (tmp_path / "thesis.txt").write_text("mine")
+    result = CliRunner().invoke(app, ["extract", "mimic3", "--raw", "no/such", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    told = f"error: {tmp_path} holds other files (thesis.txt); choose an empty or a new folder with --out\n"
+    assert result.stderr == told
+
+
+def test_variables_without_a_value_are_told(marked):
+    """Where no stay has any value of some variables, the command says how many, because a table may be cut short."""
+    _, said = marked
+    assert "87 of the variables were never observed (systolic_pressure_invasive, " in said[1]
+
+
+def test_heads_grow_with_the_variables():
+    """Recurrent heads read 89 variables where the cohort has them; perceptrons read the hidden representation alone."""
+    counts = {
+        head: sum(weights.numel() for weights in HEADS[head](108, 89, 0.0).parameters())
+        for head in ("mlp2", "lstm", "gru")
+    }
+    # LSTM(89, 108) and GRU(89, 108) under Linear(108, 128)-Linear(128, 1)
+    assert counts == {"mlp2": 14_081, "lstm": 100_049, "gru": 78_557}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    """A project whose one addition is the file that docs/adding-a-dataset.md shows."""
+    folder = new_project(tmp_path_factory.mktemp("toy"))
+    text = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(text.replace("head: [gru]", "head: []"))
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/adding-a-dataset.md").read_text(), re.DOTALL)
+    (folder / "src/imputune/datasets/toy.py").write_text(code)
+    return folder
+
+
+def imputune(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with the source that stands in the project."""
+    return run(project, *COMMAND, *words, PYTHONPATH=str(project / "src"))
+
+
+def test_a_toy_dataset_is_one_file(toy):
+    """With that file in place its command, dvc and mlflow run take the dataset like any other."""
+    assert "Draw stays of two variables" in imputune(toy, "extract", "--help").stdout
+    refused = imputune(toy, "extract", "toy", "--stays", "7")
+    assert (refused.returncode, refused.stderr) == (2, "error: --stays must be 30 or more, got 7: change it\n")
+    before = (toy / "params.yaml").read_text()
+    done = run(
+        toy, "mlflow", "run", ".", "-e", "extract", "-P", "dataset=toy", "-P", "stays=70", "--env-manager", "local"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "params.yaml now has a budget for toy, that of physionet2012: change it as you need" in done.stdout
+    assert "\n  toy: { pretrain_epochs: 1," in (toy / "params.yaml").read_text()
+    assert len(read_cohort(toy / "data/toy").died_N) == 70
+    again = imputune(toy, "extract", "toy")
+    assert again.stdout.count("\n") == 1  # nothing left to change in params.yaml
+    assert len((toy / "params.yaml").read_text().splitlines()) == len(before.splitlines()) + 1
+    done = run(toy, "dvc", "repro", PYTHONPATH=str(toy / "src"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((toy / "results/toy/results.json").read_text())["rows"]
+    assert {row["head"] for row in rows} == {"mlp2"}
+    assert (toy / "results/toy/report.html").is_file()
+    again = run(toy, "dvc", "repro", PYTHONPATH=str(toy / "src"))
+    assert again.returncode == 0
+    assert "Running stage" in done.stdout
+    assert "Running stage" not in again.stdout
+
+
+def marked_tables() -> dict[str, list[Row]]:
+    """Tables of forty stays whose ids, texts and values are marked, so that a copy of them can be found anywhere."""
+    content = tables()
+    ids = [(MARKED_ID + n, MARKED_ID + 1000 + n, MARKED_ID + 2000 + n) for n in range(STAYS)]
+    content["PATIENTS"] = [
+        {"SUBJECT_ID": subject, "GENDER": "F", "DOB": "2077-07-07 00:00:00"} for subject, _, _ in ids
+    ]
+    content["ADMISSIONS"] = [
+        {"SUBJECT_ID": one, "HADM_ID": two, "HOSPITAL_EXPIRE_FLAG": int(one % 3 == 0), "DIAGNOSIS": MARKED_TEXT}
+        for one, two, _ in ids
+    ]
+    stay = content["ICUSTAYS"][0]
+    content["ICUSTAYS"] = [
+        dict(stay) | {"SUBJECT_ID": one, "HADM_ID": two, "ICUSTAY_ID": three} for one, two, three in ids
+    ]
+    content["CHARTEVENTS"] = [
+        CHART
+        | {"SUBJECT_ID": one, "HADM_ID": two, "ICUSTAY_ID": three, "ITEMID": item, "VALUE": value, "VALUENUM": number}
+        | {"CHARTTIME": f"2150-03-0{1 + (10 + hour) // 24} {(10 + hour) % 24:02d}:05:00"}
+        for place, (one, two, three) in enumerate(ids)
+        for hour in range(0, 48, 4)
+        for item, number in (
+            (211, 70 + place % 40 + hour / 100),
+            # The ends of the range are statistics, which a model keeps: no marked value is one of them.
+            (807, MARKED_VALUES[place] if hour % 12 == 4 else 20 + place % 3 if hour % 8 else 1800 + place % 3),
+            (646, ""),
+        )
+        for value in [MARKED_TEXT if number == "" else number]
+    ]
+    return content
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory) -> tuple[Path, list[str]]:
+    """A project after the pipeline's commands and a promotion on marked tables, and all that its commands said."""
+    folder = new_project(tmp_path_factory.mktemp("marked"))
+    raw = write(tmp_path_factory.mktemp("marked_raw"), marked_tables())
+    said = []
+    commands = [
+        ["extract", "mimic3", "--raw", str(raw)],
+        ["folds"],
+        ["pretrain", "--imputer", "all"],
+        ["grid"],
+        ["grid", "--imputer", "all"],
+        ["assess"],
+        ["compare"],
+        ["compare", "--by", "imputer,head"],
+        ["describe", "data/mimic3"],
+        ["promote"],
+    ]
+    for words in (
+        [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(commands)],
+        ["dvc", "add", "data"],
+        ["dvc", "commit", "--force"],
+        ["dvc", "repro"],
+    ):
+        done = run(folder, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said += [done.stdout, done.stderr]
+    return folder, said
+
+
+def copies(folder: Path) -> Iterator[Path]:
+    """Yield every file outside data/, the program aside, in which something marked stands as text or as a number."""
+    numbers = [np.array(value, kind).tobytes() for kind in ("<f4", "<f8") for value in MARKED_VALUES[::4]]
+    ids = [MARKED_ID + kind + n for kind in (0, 1000, 2000) for n in range(0, STAYS, 4)]
+    numbers += [np.array(each, kind).tobytes() for each in ids for kind in ("<i8", "<i4", "<f8")]
+    # Digits of scores must not be taken for a mark: ids begin a number, values have hundreds before the point.
+    texts = re.compile(rb"%b|\d{3}\.4567|(?<![\d.])%b|2077-07-07" % (MARKED_TEXT.encode(), str(MARKED_ID)[:5].encode()))
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder).parts[0] not in ("data", "src"):
+            content = path.read_bytes()
+            if texts.search(content) or any(mark in content for mark in numbers):
+                yield path
+
+
+def test_patient_data_stays_in_data(marked):
+    """Nothing marked is in runs, artifacts, models, results, dvc's cache or on the screen; in data/ it is found."""
+    folder, said = marked
+    assert list(copies(folder)) == []
+    for text in said:
+        assert MARKED_TEXT not in text
+        assert str(MARKED_ID)[:5] not in text
+        assert ".4567" not in text
+    assert {"mlflow.db", "mlruns", "artifacts", "results", ".dvc"} <= {path.name for path in folder.iterdir()}
+    assert len(list((folder / ".dvc/cache").rglob("*"))) > 10
+    cohort = read_cohort(folder / "data/mimic3")
+    assert cohort.source_ids_N is not None
+    assert cohort.source_ids_N.tolist() == [MARKED_ID + 2000 + n for n in range(STAYS)]
+    shutil.copytree(folder / "data/mimic3", folder / "leaked")
+    try:
+        assert {path.name for path in copies(folder)} == {"values.npy", "stays.csv"}
+    finally:
+        shutil.rmtree(folder / "leaked")
+
+
+def test_results_stand_beside_the_papers(marked):
+    """Compare puts the paper's MIMIC-III figures beside ours; stays are numbered in folds and predictions."""
+    folder, said = marked
+    rows: list[dict[str, Any]] = json.loads((folder / "results/mimic3/results.json").read_text())["rows"]
+    [mlp2] = [row for row in rows if (row["head"], row["mode"]) == ("mlp2", "frozen")]
+    assert mlp2["paper_test_auc"] == 0.756
+    assert {row["head"] for row in rows} == {"mlp2", "gru"}
+    assert f"40 ICU stays read, 40 kept; the paper's extract has {PAPER_STAYS:,}, by rules" in said[1]
+    predictions = (folder / "artifacts/mimic3/finetune/mlp2-frozen-hidden-plateau/predictions.csv").read_text()
+    assert predictions.splitlines()[0] == "stay_id,partition,risk,fold"
+
+
+def test_the_benchmarks_tables_are_the_same_each_time(tmp_path):
+    """The same factor and seed give the same rows, another seed others."""
+    for name, seed in (("one", 1), ("two", 1), ("three", 2)):
+        write_tables(tmp_path / name, 0.00001, seed)
+    one, two, three = ((tmp_path / name / "CHARTEVENTS.csv.gz").read_bytes() for name in ("one", "two", "three"))
+    assert one == two
+    assert one != three

@@ -1,0 +1,342 @@
+import json
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import time
+from itertools import product
+from pathlib import Path
+
+import cloudpickle
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from dvc.repo import Repo
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
+
+from imputune.data.raw.physionet2012 import bin_long_table
+from imputune.data.raw.synthetic import write_synthetic_records
+from imputune.evaluation.rows import SCORES
+from imputune.tracking.history import finished_runs
+from projects import COMMAND, STAYS, clean_environment, copy_of, invoke, run
+
+CELLS = [
+    ("mlp2", "frozen", "hidden", "plateau"),
+    ("mlp2", "unfrozen", "hidden", "plateau"),
+    ("gru", "frozen", "imputed", "plateau"),
+    ("xgboost", "frozen", "imputed", "none"),
+    ("xgboost", "frozen", "hidden", "none"),
+    ("xgboost", "frozen", "summary", "none"),
+]
+
+
+def test_stages_leave_tables_and_tracked_runs(project):
+    """After dvc.yaml's commands, results hold a row per cell, each read from a tracked run with a child per fold."""
+    results = json.loads((project / "results/synthetic/results.json").read_text())
+    assert [(row["head"], row["mode"], row["input"], row["schedule"]) for row in results["rows"]] == CELLS
+    assert all((row["source"], len(row["folds"])) == ("tracked run", 5) for row in results["rows"])
+    assert [row["num_parameters"] is None for row in results["rows"]] == [row[0] == "xgboost" for row in CELLS]
+    assert results["stays"] == STAYS
+    assert {(row["imputer"], row["hiding"], row["partition"]) for row in results["imputers"]} == set(
+        product(("csai", "mean", "locf", "linear"), ("uniform", "non_uniform"), ("validation", "test"))
+    )
+    markdown = (project / "results/synthetic/comparison.md").read_text()
+    assert "| mlp2 | unfrozen | hidden | plateau |" in markdown
+    written = {path.name for path in (project / "results/synthetic").rglob("*") if path.is_file()}
+    assert {"comparison.tex", "calibration.png", "calibration.svg", "curves.png", "curves.svg"} < written
+
+
+def test_repro_does_nothing_where_all_is_made(project, monkeypatch):
+    """With nothing changed no stage runs again."""
+    monkeypatch.chdir(project)
+    with Repo() as repo:
+        assert repo.reproduce() == []
+        assert len(repo.index.stages) == 7 + len(CELLS)  # two of them for the imputer under matrix
+
+
+def test_runs_carry_what_made_them(project):
+    """A tracked run names its parameters, cohort hash, seed and environment; curves and scores stand in its folds."""
+    runs = finished_runs(project, "imputune", "finetune", "synthetic")
+    runs = [run for run in runs if run.tags["imputune.imputer"] == "csai"]
+    assert len(runs) == len(CELLS)
+    newest = next(run for run in runs if run.tags["imputune.head"] == "gru")
+    assert newest.params["cohort.hash"] == newest.tags["imputune.cohort_hash"]
+    assert newest.params["csai.hidden"] == "8"
+    assert newest.params["seed"] == "2012"
+    assert newest.tags["imputune.torch"]
+    assert {"train_loss", "validation_auc", "test_auc"} <= set(newest.folds[0].metrics)
+    files = {file.path for file in MlflowClient().list_artifacts(newest.run_id, "figures")}
+    assert files == {"figures/auc.png", "figures/loss.png"}
+
+
+@pytest.mark.parametrize(
+    ("head", "cell"), [("mlp2", "mlp2-unfrozen-hidden-plateau"), ("gru", "gru-frozen-imputed-plateau")]
+)
+def test_registered_bundle_predicts_what_training_predicted_and_unpickles_nothing(
+    project, tmp_path, monkeypatch, head, cell
+):
+    """A bundle loaded from the registry gives each test stay, from its raw rows, the mean of its five models' risks."""
+    write_synthetic_records(tmp_path, STAYS, 2012)
+    records = [pd.read_csv(path).assign(RecordID=int(path.stem)) for path in sorted(tmp_path.glob("set-s/*.txt"))]
+    table = pd.concat(records)[["RecordID", "Time", "Parameter", "Value"]].astype({"Value": float})
+    mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
+
+    def trapped(*arguments, **options):
+        raise AssertionError("loading a bundle must unpickle nothing")
+
+    monkeypatch.setattr(pickle, "load", trapped)
+    monkeypatch.setattr(pickle, "loads", trapped)
+    monkeypatch.setattr(pickle, "Unpickler", trapped)
+    monkeypatch.setattr(torch, "load", trapped)
+    monkeypatch.setattr(cloudpickle, "load", trapped)
+    [run, *_] = [
+        each
+        for each in finished_runs(project, "imputune", "finetune", "synthetic")
+        if cell.startswith(f"{head}-{each.tags['imputune.mode']}") and each.tags["imputune.head"] == head
+    ]
+    version = run.tags["imputune.registered"]
+    model = mlflow.pyfunc.load_model(f"models:/{version}")
+    risks = model.predict(table).set_index("RecordID")
+    assert len(risks) == STAYS
+    bundle = model.unwrap_python_model().bundle
+    stays = bin_long_table(table, bundle.about.variables)
+    trained = pd.read_csv(project / f"artifacts/synthetic/finetune/{cell}/predictions.csv")
+    alone = table[table["RecordID"] == 900001]
+    assert np.isclose(model.predict(alone)["risk"].item(), risks.loc[900001, "risk"], atol=1e-6)
+    for fold in range(5):
+        expected = trained[trained["fold"] == fold].set_index("stay_id")["risk"]
+        single = pd.Series(bundle.risk_of(fold, stays.values_NTD), stays.stay_ids_N)
+        np.testing.assert_allclose(single.loc[expected.index], expected, atol=1e-6)
+
+
+def test_imputer_bundle_keeps_observed_values(project, tmp_path):
+    """The registered imputer returns every hour of every variable, observed values as they were."""
+    mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
+    table = pd.DataFrame(
+        {"RecordID": [1, 1], "Time": ["00:10", "00:50"], "Parameter": ["HR", "HR"], "Value": [80.0, 90.0]}
+    )
+    series = mlflow.pyfunc.load_model("models:/imputune-csai-synthetic/1").predict(table)
+    assert len(series) == 48 * 35
+    assert np.isfinite(series["Value"]).all()
+    [observed] = series[series["Observed"]].to_dict("records")
+    assert observed == {"RecordID": 1, "Hour": 0, "Parameter": "HR", "Value": 85.0, "Observed": True}
+
+
+def test_no_stay_id_enters_a_run(project):
+    """No file of any run or registered model names a stay of the cohort, while the stage outputs do."""
+    ids = {str(900001 + stay).encode() for stay in range(STAYS)}
+
+    numbers = re.compile(rb"(?<![\d.])\d{6}(?!\d)")  # of six digits, not those of a fraction
+
+    def naming(folder: Path) -> list[str]:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert files
+        return [path.name for path in files if ids.intersection(numbers.findall(path.read_bytes()))]
+
+    assert naming(project / "artifacts")
+    assert not [name for name in naming(project / "mlruns") if name != "synthetic.py"]
+
+
+def test_compare_reads_stage_outputs_where_runs_are_gone(project, tmp_path, monkeypatch):
+    """Without its tracking store the comparison has the same scores, and says where they are from."""
+    copy = copy_of(project, tmp_path, without=("mlflow.db",))
+    done = invoke(copy, ["compare", "--json"], monkeypatch)
+    assert done.exit_code == 0, done.stderr
+    ours = json.loads(done.stdout)
+    theirs = json.loads((project / "results/synthetic/results.json").read_text())
+    assert {row["source"] for row in ours["rows"]} == {"stage outputs"}
+    assert [row["test_auc_mean"] for row in ours["rows"]] == [row["test_auc_mean"] for row in theirs["rows"]]
+    notes = [note for note in ours["notes"] if not note.startswith(("frozen training", "unfrozen training"))]
+    assert {note.partition(": its run ")[0] for note in notes} == {"-".join(cell) for cell in CELLS}
+    assert all(note.endswith(" is gone or unfinished, read from artifacts") for note in notes)
+
+
+def fake_run(copy: Path, like: str, changed: dict[str, str], auc: float) -> str:
+    """Add a finished run newer than all others, with five folds, tagged as the run `like` but for what changed."""
+    client = MlflowClient(f"sqlite:///{copy}/mlflow.db")
+    model = client.get_run(like)
+    scores = dict.fromkeys(SCORES, auc)
+    whole = {name: model.data.metrics[name] for name in ("num_parameters", "trainable_parameters", "seconds")}
+    tags = {key: text for key, text in model.data.tags.items() if key.startswith("imputune.")} | changed
+    later = int(time.time() * 1000) + 3_600_000
+
+    def finished(tags: dict[str, str], metrics: dict[str, float]) -> str:
+        run = client.create_run(model.info.experiment_id, start_time=later, tags=tags)
+        points = [Metric(name, value, later, 0) for name, value in metrics.items()]
+        client.log_batch(run.info.run_id, metrics=points)
+        client.set_terminated(run.info.run_id, "FINISHED")
+        return run.info.run_id
+
+    parent = finished(tags, whole)
+    for fold in range(5):
+        finished(tags | {"imputune.fold": str(fold), "mlflow.parentRunId": parent}, scores)
+    return parent
+
+
+def test_compare_shows_the_run_that_artifacts_name(project, tmp_path, monkeypatch):
+    """A newer run of the same cell, with other parameters, does not replace the one whose output stands there.
+
+    Without that output the newest run of the same imputer counts, and is named; another imputer's never does.
+    """
+    copy = copy_of(project, tmp_path)
+    cell = copy / "artifacts/synthetic/finetune/mlp2-frozen-hidden-plateau"
+    made = json.loads((cell / "result.json").read_text())
+    newer = fake_run(copy, made["run_id"], {}, auc=0.99)
+    fake_run(copy, made["run_id"], {"imputune.imputer_run": "0" * 32}, auc=1.0)
+
+    def frozen() -> tuple[dict, list[str]]:
+        done = invoke(copy, ["compare", "--json"], monkeypatch)
+        assert done.exit_code == 0, done.stderr
+        told = json.loads(done.stdout)
+        [row] = [row for row in told["rows"] if (row["head"], row["mode"]) == ("mlp2", "frozen")]
+        return row, [note for note in told["notes"] if " training had 3 epochs at most" not in note]
+
+    row, notes = frozen()
+    assert (row["run_id"], row["source"], notes) == (made["run_id"], "tracked run", [])
+    assert row["test_auc_mean"] == pytest.approx(np.mean([fold["scores"]["test_auc"] for fold in made["folds"]]))
+    shutil.rmtree(cell)
+    row, notes = frozen()
+    assert (row["run_id"], row["test_auc_mean"]) == (newer, pytest.approx(0.99))
+    assert notes == [
+        f"mlp2-frozen-hidden-plateau: not in artifacts, read from its newest run {newer}",
+        "1 finished runs of other data, folds, imputers or versions were left out",
+    ]
+
+
+def test_mlflow_run_makes_one_run_with_the_results(project, tmp_path):
+    """README.md's `mlflow run` ends FINISHED; the run it names has the cell's parameters, folds, scores and output."""
+    copy = copy_of(project, tmp_path, without=("mlflow.db",))
+    done = run(copy, "mlflow", "run", ".", "-e", "finetune", "-P", "head=mlp2", "--env-manager", "local")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    [run_id] = re.findall(r"Run \(ID '(\w+)'\) succeeded", said)
+    [found] = finished_runs(copy, "imputune", "finetune", "synthetic")
+    assert (found.run_id, found.status) == (run_id, "FINISHED")
+    assert found.params["head"] == "mlp2"
+    assert found.params["csai.hidden"] == "8"
+    assert found.tags["mlflow.project.entryPoint"] == "finetune"
+    assert [fold.fold for fold in found.folds] == [0, 1, 2, 3, 4]
+    result = json.loads((copy / "artifacts/synthetic/finetune/mlp2-frozen-hidden-plateau/result.json").read_text())
+    assert result["run_id"] == run_id
+    for fold, scored in zip(found.folds, result["folds"], strict=True):
+        assert fold.metrics["test_auc"] == pytest.approx(scored["scores"]["test_auc"], nan_ok=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_a_marked_run_and_the_earlier_output(project, tmp_path, number):
+    """Ctrl-C in the middle of training ends with 130, a KILLED run, no worker and the earlier artifacts untouched."""
+    copy = copy_of(project, tmp_path)
+    text = (copy / "params.yaml").read_text()
+    (copy / "params.yaml").write_text(text.replace("pretrain_epochs: 2", "pretrain_epochs: 100000"))
+    before = (copy / "artifacts/synthetic/csai/result.json").read_bytes()
+    process = subprocess.Popen(
+        [*COMMAND, "pretrain"],
+        cwd=copy,
+        env=clean_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    client = MlflowClient(f"sqlite:///{copy}/mlflow.db")
+    deadline = time.monotonic() + 120
+    while not (started := running(client)):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert not running(client)
+    [parent] = {each.data.tags["mlflow.parentRunId"] for each in started}
+    ended = [parent, *(each.info.run_id for each in started)]
+    assert {client.get_run(each).info.status for each in ended} == {"KILLED"}
+    assert (copy / "artifacts/synthetic/csai/result.json").read_bytes() == before
+    assert not list((copy / "artifacts/synthetic").glob(".*"))
+
+
+def running(client: MlflowClient) -> list[Run]:
+    """Return the fold runs that have not ended."""
+    experiment = client.get_experiment_by_name("imputune")
+    return client.search_runs(
+        [experiment.experiment_id], "tags.`imputune.fold` != '' and attributes.status = 'RUNNING'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "message"),
+    [
+        (["finetune", "--head", "mlp3"], {}, "unknown head 'mlp3' (did you mean 'mlp5'?): choose from mlp2, mlp5"),
+        (["finetune", "--mode", "melted"], {}, "unknown mode 'melted': choose from frozen, unfrozen"),
+        (["finetune", "--head", "svm", "--mode", "unfrozen"], {}, "svm has no mode 'unfrozen': xgboost and svm exist"),
+        (["finetune", "--input", "raw"], {}, "mlp2 has no input 'raw': mlp2 and mlp5 exist with mode frozen|unfrozen"),
+        (
+            ["grid", "--head", "svm", "--mode", "unfrozen"],
+            {},
+            "no cell has head svm, mode unfrozen: xgboost and svm",
+        ),
+        (["grid", "--all", "--head", "svm"], {}, "--all takes every cell: leave out --head"),
+        (["grid", "--fold", "5"], {}, "there is no fold 5: choose from 0, 1, 2, 3, 4"),
+        (["grid", "--fold", "one"], {}, "--fold takes numbers separated by commas, such as 0,1: got 'one'"),
+        (["overfit", "--head", "svm"], {}, "svm has no epochs: choose from mlp2, mlp5, lstm, gru"),
+        (["pretrain", "synthetc"], {}, "no budget for dataset 'synthetc' (did you mean 'synthetic'?)"),
+        (["pretrain", "physionet2012"], {}, "data/physionet2012 is no cohort: no such folder"),
+        (["describe", "nowhere"], {}, "nowhere is no cohort: no such folder"),
+        (["pretrain"], {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "the tracking store http://127.0.0.1:9 failed"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(project, words, environment, message, monkeypatch):
+    """Each mistake gives its cause and remedy in one line, no traceback, nothing half-written."""
+    done = invoke(project, words, monkeypatch, environment)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list((project / "artifacts").rglob(".*"))
+
+
+def test_finetune_before_pretrain_and_on_other_variables(project, tmp_path, monkeypatch):
+    """Fine-tuning names the missing step, and the variables that an imputer was not trained on."""
+    copy = copy_of(project, tmp_path)
+    result = copy / "artifacts/synthetic/csai/result.json"
+    content = json.loads(result.read_text())
+    result.write_text(json.dumps(content | {"variables": ["HR"]}))
+    done = invoke(copy, ["finetune"], monkeypatch)
+    assert done.exit_code == 2
+    assert "was trained on other variables (1, the cohort has 35" in done.stderr
+    result.write_text(json.dumps(content | {"folds_hash": "of folds drawn since"}))
+    done = invoke(copy, ["finetune"], monkeypatch)
+    assert done.exit_code == 2
+    assert "was trained on other folds than synthetic now has" in done.stderr
+    result.unlink()
+    done = invoke(copy, ["finetune"], monkeypatch)
+    assert done.exit_code == 2
+    assert "run `imputune pretrain synthetic` (or `dvc repro`) first" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "remedy"),
+    [
+        ("csai/result.json", ["finetune"], "run `imputune pretrain synthetic` (or `dvc repro`) first"),
+        ("csai/result.json", ["compare"], "run `imputune pretrain synthetic` (or `dvc repro`) first"),
+        ("finetune/mlp2-frozen-hidden-plateau/result.json", ["compare"], "or fine-tune that cell again"),
+        ("folds.json", ["finetune"], "run `imputune folds synthetic` (or `dvc repro`)"),
+        ("csai/fold-3.safetensors", ["finetune"], "restore it, or train again"),
+    ],
+)
+def test_output_cut_in_half_is_one_line_and_exit_code_2(project, tmp_path, file, words, remedy, monkeypatch):
+    """A result, a folds file or weights of which half is missing is named with the remedy, and nothing is written."""
+    copy = copy_of(project, tmp_path)
+    path = copy / "artifacts/synthetic" / file
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    before = (copy / "results/synthetic/comparison.md").read_bytes()
+    done = invoke(copy, words, monkeypatch)
+    assert done.exit_code == 2
+    assert str(path) in done.stderr or str(path.parent) in done.stderr
+    assert done.stderr.endswith(f"{remedy}\n")
+    assert done.stderr.count("\n") == 1
+    assert (copy / "results/synthetic/comparison.md").read_bytes() == before
+    assert not list(copy.rglob("*.new"))
