@@ -3,18 +3,18 @@
     python -m benchmarks.csai_scaling [--json] [--stays N]
 
 Each row of the first table doubles one of stays, hours and variables and leaves the others; the records are random.
-The second table compares the ends of each range. A step is linear in the stays of its batch, and made of parts that
+The second table compares the ends of each range. A step is linear in the stays of its batch, and made of splits that
 are not in the rest:
 
     hours        the self-attention before the recurrence compares every hour of a stay with every other: hours squared
     variables    the feature regression, the weight of observations and the combining weight are matrices of variables
                  by variables: variables squared
 
-The other parts are linear, and what a step costs whatever its size makes the smaller ones dearer than their share.
+The other splits are linear, and what a step costs whatever its size makes the smaller ones dearer than their share.
 
 Memory is the peak of one worker process on a fold of `--stays` records, of which it trains on a few batches alone:
-reading and dividing the cohort, those steps, and scoring the validation stays once, as the end of pretraining does.
-An epoch's remaining steps and the scores of other hidings, imputers and stays use the same buffers again; they are
+direction and dividing the cohort, those steps, and scoring the validation stays once, as the end of pretraining does.
+An epoch's remaining steps and the scores of other patterns, imputers and stays use the same buffers again; they are
 left out, for their time.
 """
 
@@ -34,26 +34,26 @@ import torch
 from benchmarks import Parser, report, run, spread, timed
 from benchmarks.csai_speed import STAYS, Stopwatch, settings
 from imputune.data.cohort import (
-    DESCRIPTORS,
+    STATIC,
     Cohort,
     Variable,
     read_cohort,
     write_cohort,
 )
-from imputune.data.directions import Views
+from imputune.data.directions import Directions
 from imputune.data.folds import Fold, draw_folds
-from imputune.data.masking import hide
+from imputune.data.masking import draw_mask
 from imputune.data.raw.synthetic import extract_synthetic
 from imputune.data.scaling import scaler_weights
-from imputune.data.splits import Partition, fit_and_divide
+from imputune.data.splits import Split, fit_and_split
 from imputune.errors import UserError
 from imputune.evaluation.metrics import imputation_scores
 from imputune.imputers.build import new_csai, represent
 from imputune.imputers.csai import CsaiImputer
 from imputune.models.weights import module_weights
-from imputune.protocol.variants import make_cell
+from imputune.protocol.variants import make_variant
 from imputune.runtime.console import print_table
-from imputune.runtime.workers import settle
+from imputune.runtime.workers import use_one_thread
 from imputune.settings.schema import Budget, Params
 from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.pretrain import Pretraining
@@ -67,7 +67,7 @@ HEAD_EPOCHS = 200
 LARGE_STAYS, LARGE_VARIABLES = 50_000, 89
 BATCHES = 20  # of the training whose memory is measured: enough for every buffer to have been used
 HIDDEN_HOURS = slice(None, None, 10)  # of the validation stays scored there
-COVERED = f"one worker: reading, dividing, {BATCHES} training steps, scoring the validation stays once"
+COVERED = f"one worker: direction, dividing, {BATCHES} training steps, scoring the validation stays once"
 OBSERVED_SHARE = 0.2
 GIB = 2**30
 Result = TypeVar("Result")
@@ -82,10 +82,10 @@ def random_cohort(stays: int, hours: int, variables: int) -> Cohort:
     return Cohort(
         dataset="random",
         stay_ids_N=np.arange(stays, dtype=np.int64),
-        died_N=(np.arange(stays) % 5 == 0).astype(np.int8),
+        outcome_N=(np.arange(stays) % 5 == 0).astype(np.int8),
         values_NTD=values_NTD,
         variables=tuple(Variable(f"v{number}", "1") for number in range(variables)),
-        descriptors=pd.DataFrame(np.nan, index=range(stays), columns=list(DESCRIPTORS)),
+        static=pd.DataFrame(np.nan, index=range(stays), columns=list(STATIC)),
         source={"exclusions": {}},
     )
 
@@ -96,7 +96,7 @@ def step_seconds(stays: int, hours: int, variables: int) -> dict[str, float]:
     every = np.arange(STEPS * stays)
     fold = Fold(0, every, every[-1:] + 1, every[-1:] + 2)
     params = _with_batch(settings(cohort, REPETITIONS + 1), stays)
-    data = fit_and_divide(cohort, fold, params.scaling.tail_share)
+    data = fit_and_split(cohort, fold, params.scaling.clip_quantile)
     training = Pretraining(new_csai(data, params), data, params)
     return spread([timed(training.train_epoch) / STEPS for _ in range(REPETITIONS + 1)][1:])
 
@@ -106,7 +106,7 @@ def _with_batch(params: Params, stays: int) -> Params:
 
 
 def preparation_seconds(stays: int) -> dict[str, float]:
-    """Return the seconds that masks, gaps and last observations of both readings of all stays take."""
+    """Return the seconds that masks, gaps and last observations of both directions of all stays take."""
     shape = (stays, BASE["hours"], BASE["variables"])
     generator = torch.Generator().manual_seed(0)
     observed_NTD = (torch.rand(shape, generator=generator) < OBSERVED_SHARE).float()
@@ -114,7 +114,7 @@ def preparation_seconds(stays: int) -> dict[str, float]:
     rate_D = torch.full(shape[-1:], 0.1)
 
     def prepare() -> None:
-        Views.read(values_NTD, observed_NTD - hide(observed_NTD, rate_D, generator))
+        Directions.of(values_NTD, observed_NTD - draw_mask(observed_NTD, rate_D, generator))
 
     return spread([timed(prepare) for _ in range(REPETITIONS + 1)][1:])
 
@@ -131,13 +131,13 @@ def head_seconds(stays: int, epochs: int) -> dict[str, float]:
     patient = params.finetune.model_copy(update={"patience": epochs + 2})
     params = params.model_copy(update={"budget": budget, "finetune": patient})
     fold = draw_folds(cohort, params.folds.count, params.seed)[0]
-    data = fit_and_divide(cohort, fold, params.scaling.tail_share)
+    data = fit_and_split(cohort, fold, params.scaling.clip_quantile)
     arrays = scaler_weights(data.scaler) | module_weights("imputer", new_csai(data, params))
     pretrained = {name: torch.from_numpy(array) for name, array in arrays.items()}
     watch = Stopwatch()
     started = time.perf_counter()
     with TemporaryDirectory() as journals:
-        finetune_fold(FinetuneJob(cohort, fold, params, make_cell("mlp2"), pretrained, Path(journals)), watch)
+        finetune_fold(FinetuneJob(cohort, fold, params, make_variant("mlp2"), pretrained, Path(journals)), watch)
     return {
         "stays": stays,
         "epochs": len(watch.heard) - 1,
@@ -156,29 +156,29 @@ def train_large(folder: Path) -> dict[str, float]:
 
     Returns this process's peak memory in GiB before and after scoring, and the seconds before training.
     """
-    settle()
+    use_one_thread()
     started = time.perf_counter()
     cohort = read_cohort(folder)
     params = settings(cohort, 1)
     fold = draw_folds(cohort, params.folds.count, params.seed)[0]
-    data = fit_and_divide(cohort, fold, params.scaling.tail_share)
+    data = fit_and_split(cohort, fold, params.scaling.clip_quantile)
     prepared = time.perf_counter()
     imputer = new_csai(data, params)
     training = Pretraining(imputer, data, params)
     training.train = _first(data.train, BATCHES * params.pretrain.batch_size)
     training.train_epoch()
     trained_gib = _peak_gib()
-    part = data.validation
-    hidden_NTD = torch.zeros_like(part.observed_NTD)
-    hidden_NTD[:, HIDDEN_HOURS] = part.observed_NTD[:, HIDDEN_HOURS]
-    imputed_NTD = represent(CsaiImputer(imputer), part, part.observed_NTD & ~hidden_NTD).imputed_BTD.numpy()
-    imputation_scores(imputed_NTD, part.values_NTD.numpy(), hidden_NTD.numpy(), cohort.variable_names)
+    split = data.validation
+    masked_NTD = torch.zeros_like(split.observed_NTD)
+    masked_NTD[:, HIDDEN_HOURS] = split.observed_NTD[:, HIDDEN_HOURS]
+    imputed_NTD = represent(CsaiImputer(imputer), split, split.observed_NTD & ~masked_NTD).imputed_BTD.numpy()
+    imputation_scores(imputed_NTD, split.values_NTD.numpy(), masked_NTD.numpy(), cohort.variable_names)
     return {
         "peak_gib": _peak_gib(),
         "peak_gib_before_scoring": trained_gib,
         "seconds_before_training": prepared - started,
         "training_stays": len(data.train),
-        "validation_stays": len(part),
+        "validation_stays": len(split),
     }
 
 
@@ -187,9 +187,9 @@ def _peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
-def _first(part: Partition, stays: int) -> Partition:
-    """Return a part's first stays, without a copy."""
-    return Partition(*(field[:stays] for field in vars(part).values()))
+def _first(split: Split, stays: int) -> Split:
+    """Return a split's first stays, without a copy."""
+    return Split(*(field[:stays] for field in vars(split).values()))
 
 
 def in_new_process(work: Callable[..., Result], *arguments: object) -> Result:
@@ -200,7 +200,7 @@ def in_new_process(work: Callable[..., Result], *arguments: object) -> Result:
 
 def measure(large_stays: int) -> dict[str, Any]:
     """Return every measurement, ready for JSON."""
-    settle()
+    use_one_thread()
     with TemporaryDirectory() as folder:
         large = Path(folder) / "random"
         in_new_process(write_large, large, large_stays)
@@ -263,7 +263,7 @@ def show(found: dict[str, Any]) -> None:
         ],
     )
     print(
-        f"Masks, gaps and last observations of {PREPARED_STAYS:,} stays, both readings: "
+        f"Masks, gaps and last observations of {PREPARED_STAYS:,} stays, both directions: "
         f"{found['seconds_preparation']['median']:.2f} s"
     )
     head, memory = found["frozen_head"], found["memory"]

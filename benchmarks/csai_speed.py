@@ -1,16 +1,16 @@
-"""CSAI side by side with PyPOTS 1.5's: an epoch on one core, the error on hidden cells, and two folds on two cores.
+"""CSAI side by side with PyPOTS 1.5's: an epoch on one core, the error on masked cells, and two folds on two cores.
 
     python -m benchmarks.csai_speed [--json] [--cohort FOLDER | --stays N] [--epochs N] [--device NAME]
 
 Both train on fold 0's training stays with the same widths, batch size and number of steps; their epochs alternate in
 one process on one thread, so that a busy machine slows both. The first epoch of each is warm-up: it trains, but is not
-timed. Afterwards both impute the same hidden cells of the same validation stays from the same visible cells.
+timed. Afterwards both impute the same masked cells of the same validation stays from the same visible cells.
 
 In all else each trains as its users get it, so the errors compare two programs, not one model twice:
 
                      imputune                                       PyPOTS
     learning rate    params.yaml's, along a cosine to 0             its default, constant
-    hidden cells     drawn anew each epoch, scored                  drawn once, not scored
+    masked cells     drawn anew each epoch, scored                  drawn once, not scored
     loss             also scores the history regression             combined estimates and consistency alone
     gradients        clipped                                        as they come
     dropout          none                                           0.1 in the self-attention
@@ -42,7 +42,7 @@ from benchmarks.pypots_csai import (
 from imputune.data.cohort import Cohort, read_cohort
 from imputune.data.folds import Fold, draw_folds
 from imputune.data.raw.synthetic import extract_synthetic
-from imputune.data.splits import Partition, fit_and_divide
+from imputune.data.splits import Split, fit_and_split
 from imputune.errors import UserError
 from imputune.imputers.build import new_csai, represent
 from imputune.imputers.csai import CsaiImputer
@@ -50,7 +50,7 @@ from imputune.models.csai import Csai
 from imputune.runtime.console import print_table
 from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import Trial
-from imputune.runtime.workers import run_folds, settle
+from imputune.runtime.workers import run_folds, use_one_thread
 from imputune.settings.file import read_params
 from imputune.settings.names import DeviceName
 from imputune.settings.schema import Budget, Params
@@ -58,8 +58,8 @@ from imputune.training.pretrain import Pretraining, PretrainJob, pretrain_fold
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 STAYS = 3997  # of the generated cohort: 2,398 train, as in the challenge's set a
-FOLD_EPOCHS = 4  # of each fold in the two-core part; the time between the first and the last counts
-REPETITIONS = 3  # of the two-core part
+FOLD_EPOCHS = 4  # of each fold in the two-core split; the time between the first and the last counts
+REPETITIONS = 3  # of the two-core split
 
 
 @dataclass
@@ -93,10 +93,10 @@ def settings(cohort: Cohort, epochs: int, device: DeviceName = "cpu") -> Params:
 
 
 def side_by_side(cohort: Cohort, fold: Fold, params: Params) -> dict[str, Any]:
-    """Train both in turn, an epoch each, and score both on cells that PyPOTS hides of the validation stays."""
-    data = fit_and_divide(cohort, fold, params.scaling.tail_share)
+    """Train both in turn, an epoch each, and score both on cells that PyPOTS masks of the validation stays."""
+    data = fit_and_split(cohort, fold, params.scaling.clip_quantile)
     torch.manual_seed(params.seed)
-    np.random.seed(params.seed)  # whose global state PyPOTS draws the cells from that it hides
+    np.random.seed(params.seed)  # whose global state PyPOTS draws the cells from that it masks
     imputer = new_csai(data, params)
     ours = Pretraining(imputer, data, params)
     theirs = PypotsCsai(_holed(data.train), params, cohort.variable_names)
@@ -116,22 +116,22 @@ def side_by_side(cohort: Cohort, fold: Fold, params: Params) -> dict[str, Any]:
     }
 
 
-def _held_out_error(imputer: Csai, theirs: PypotsCsai, part: Partition) -> dict[str, float | int]:
-    """Score both on the cells that PyPOTS hides; ours reads what is left."""
-    prediction = theirs.predict(_holed(part))
-    hidden = torch.from_numpy(prediction.hidden_NTD)
-    imputed = represent(CsaiImputer(imputer), part, part.observed_NTD.float() - hidden).imputed_BTD
-    cells = prediction.hidden_NTD > 0
+def _held_out_error(imputer: Csai, theirs: PypotsCsai, split: Split) -> dict[str, float | int]:
+    """Score both on the cells that PyPOTS masks; ours reads what is left."""
+    prediction = theirs.predict(_holed(split))
+    hidden = torch.from_numpy(prediction.masked_NTD)
+    imputed = represent(CsaiImputer(imputer), split, split.observed_NTD.float() - hidden).imputed_BTD
+    cells = prediction.masked_NTD > 0
     return {
         "mae_ours": float(np.abs(imputed.numpy() - prediction.truth_NTD)[cells].mean()),
         "mae_pypots": float(np.abs(prediction.imputed_NTD - prediction.truth_NTD)[cells].mean()),
-        "hidden_cells": int(cells.sum()),
+        "held_out_cells": int(cells.sum()),
     }
 
 
-def _holed(part: Partition) -> np.ndarray:
-    """Return a part's values (N, T, D) with NaN where not observed."""
-    return torch.where(part.observed_NTD, part.values_NTD, torch.nan).numpy()
+def _holed(split: Split) -> np.ndarray:
+    """Return a split's values (N, T, D) with NaN where not observed."""
+    return torch.where(split.observed_NTD, split.values_NTD, torch.nan).numpy()
 
 
 def two_folds(cohort: Cohort, folds: list[Fold], params: Params) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def _race(jobs: list[PretrainJob]) -> tuple[float, float]:
 
 def measure(cohort: Cohort, epochs: int, device: DeviceName) -> dict[str, Any]:
     """Return every measurement of a cohort, ready for JSON."""
-    settle()
+    use_one_thread()
     stays, hours, variables = cohort.values_NTD.shape
     params = settings(cohort, epochs, device)
     folds = draw_folds(cohort, params.folds.count, params.seed)
@@ -176,7 +176,7 @@ def measure(cohort: Cohort, epochs: int, device: DeviceName) -> dict[str, Any]:
         "hours": hours,
         "variables": variables,
         "batch_size": params.pretrain.batch_size,
-        "hidden": params.csai.hidden,
+        "hidden": params.csai.hidden_size,
         "channels": params.csai.channels,
         "epochs": epochs,
         "learning_rate_ours": params.pretrain.learning_rate,
@@ -194,7 +194,7 @@ def show(found: dict[str, Any]) -> None:
     print(
         f"{found['training_stays']:,} training stays of {setting['dataset']}, {setting['hours']} hours, "
         f"{setting['variables']} variables; {found['steps_per_epoch']} steps of {setting['batch_size']} an epoch; "
-        f"MAE on {found['hidden_cells']:,} hidden validation cells after {setting['epochs']} epochs, "
+        f"MAE on {found['held_out_cells']:,} hidden validation cells after {setting['epochs']} epochs, "
         f"at learning rates of {setting['learning_rate_ours']} falling to 0 (imputune) and "
         f"{setting['learning_rate_pypots']} (PyPOTS).\n"
     )

@@ -221,9 +221,7 @@ def _write(database: duckdb.DuckDBPyConnection, sql: str, folder: Path, name: st
 
 def main() -> None:
     """Write the tables that the command line asks for."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.mimic3_tables", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = argparse.ArgumentParser("python -m benchmarks.mimic3_tables", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--factor", type=float, default=0.01, help="of the full database's row counts")
     parser.add_argument("--seed", type=int, default=2012)

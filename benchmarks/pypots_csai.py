@@ -24,7 +24,7 @@ class Prediction:
 
     imputed_NTD: np.ndarray
     truth_NTD: np.ndarray
-    hidden_NTD: np.ndarray
+    masked_NTD: np.ndarray
 
 
 def check_pypots() -> None:
@@ -49,42 +49,42 @@ def default_learning_rate() -> float:
 
 
 class PypotsCsai:
-    """PyPOTS's CSAI with imputune's widths, batch size, rates of hiding and device, ready to train.
+    """PyPOTS's CSAI with imputune's widths, batch size, rates of pattern and device, ready to train.
 
     The weights of the losses are passed on, but PyPOTS 1.5 reads neither: both reconstruction losses count 1, the
-    consistency loss 0.1. Cells are hidden once, here, for all epochs. Shapes: holed_NTD float32, standardised, NaN
+    consistency loss 0.1. Cells are hidden once, here, for all epochs. Shapes: nan_NTD float32, standardised, NaN
     where not observed. Raises UserError for a variable never observed twice in a stay, whose median gap is NaN there.
     """
 
-    def __init__(self, holed_NTD: np.ndarray, params: Params, variables: tuple[str, ...]) -> None:
+    def __init__(self, nan_NTD: np.ndarray, params: Params, variables: tuple[str, ...]) -> None:
         from pypots.imputation import CSAI
         from pypots.imputation.csai.data import DatasetForCSAI
         from pypots.utils.logging import logger_creator
 
         logger_creator.set_level("error")
-        twice_D = ((~np.isnan(holed_NTD)).sum(axis=1) > 1).any(axis=0)
+        twice_D = ((~np.isnan(nan_NTD)).sum(axis=1) > 1).any(axis=0)
         if not twice_D.all():
             raise UserError(
                 f"no training stay observes {variables[int(np.argmin(twice_D))]} twice, which makes PyPOTS's loss NaN: "
                 "take more stays, with --stays or another --cohort"
             )
-        _, hours, features = holed_NTD.shape
+        _, hours, features = nan_NTD.shape
         settings, masking = params.pretrain, params.masking
         self.csai = CSAI(
             n_steps=hours,
             n_features=features,
-            rnn_hidden_size=params.csai.hidden,
+            rnn_hidden_size=params.csai.hidden_size,
             step_channels=params.csai.channels,
             imputation_weight=settings.imputation_weight,
             consistency_weight=settings.consistency_weight,
-            removal_percent=masking.share,  # a share in spite of its name
+            removal_percent=masking.rate,  # a share in spite of its name
             increase_factor=masking.factor,
             batch_size=settings.batch_size,
             epochs=1,
             device=choose_device(params.device).type,
         )
         # As its fit() does before its first epoch.
-        train = DatasetForCSAI({"X": holed_NTD}, False, False, "hdf5", masking.share, masking.factor)
+        train = DatasetForCSAI({"X": nan_NTD}, False, False, "hdf5", masking.rate, masking.factor)
         self.csai.intervals = train.intervals
         self.csai.replacement_probabilities = train.replacement_probabilities
         self.loader = torch.utils.data.DataLoader(train, batch_size=settings.batch_size, shuffle=True)
@@ -93,7 +93,7 @@ class PypotsCsai:
         """Train one more epoch, from the weights and the optimiser's state as the last one left them."""
         self.csai._train_model(self.loader)
 
-    def predict(self, holed_NTD: np.ndarray) -> Prediction:
+    def predict(self, nan_NTD: np.ndarray) -> Prediction:
         """Hide cells of other stays at the training rates, and impute them."""
-        found = self.csai.predict({"X": holed_NTD, "X_ori": holed_NTD})
+        found = self.csai.predict({"X": nan_NTD, "X_ori": nan_NTD})
         return Prediction(found["imputation"], found["x_ori"], found["indicating_mask"])

@@ -104,8 +104,8 @@ def test_pypots_trains_at_its_own_learning_rate():
     """The rate of its optimiser is the one reported, whatever params.yaml has for imputune's."""
     params = read_params(ROOT / "params.yaml")
     assert params.pretrain.learning_rate != pypots_csai.default_learning_rate()
-    holed_NTD = np.ones((2, 4, 2), dtype=np.float32)
-    theirs = pypots_csai.PypotsCsai(holed_NTD, params.model_copy(update={"device": "cpu"}), ("a", "b"))
+    nan_NTD = np.ones((2, 4, 2), dtype=np.float32)
+    theirs = pypots_csai.PypotsCsai(nan_NTD, params.model_copy(update={"device": "cpu"}), ("a", "b"))
     rates = [group["lr"] for group in theirs.csai.optimizer.torch_optimizer.param_groups]
     assert rates == [pypots_csai.default_learning_rate()]
 

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writing files and folders in one step, so that nobody reads half of one."""
 
 import errno
 import os
@@ -10,17 +10,17 @@ from uuid import uuid4
 
 from imputune.errors import UserError
 
-Watch = Callable[[str, int, int | None], None]
-"""Hears a file's name, the bytes of it that have come, and its size where that is known."""
+FileProgress = Callable[[str, int, int | None], None]
+"""Takes a file's name, its bytes read so far, and its size if that is known."""
 
 
-def unwatched(name: str, came: int, size: int | None) -> None:
-    """Pass over a report of progress."""
+def no_progress(name: str, done: int, size: int | None) -> None:
+    """Ignore a report of progress."""
 
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Give a new, empty folder to fill, which takes the place of `folder` when the block ends well.
+    """Yield a new, empty folder to fill; it replaces `folder` when the block ends without an error.
 
     If the block fails, `folder` stays as it was and the new one is removed. A link to a folder keeps its place.
     Raises UserError when the system refuses to write (a full disk, no permission).
@@ -43,8 +43,8 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(earlier, ignore_errors=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a killed process left of `replacing_folder` and `replace_bytes` in a folder that nobody writes to."""
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of killed processes from a folder that nobody writes to."""
     for path in [*folder.glob(".*.new"), *folder.glob(".*.old")]:
         if path.is_dir():
             shutil.rmtree(path)

@@ -1,77 +1,75 @@
-import numpy as np
 import pytest
 
-from imputune.artifacts.checkpoints import Checkpoints
-from imputune.artifacts.stage_output import TrainedFold
-
-ABOUT = {"cohort_hash": "a", "params": {"finetune": {"dropout": 0.3}}}
+from imputune.artifacts.checkpoints import Checkpoints, read_run_id
 
 
-def fold(number: int) -> TrainedFold:
-    """Return a fold with a weight of its own."""
-    return TrainedFold(
-        number, {"head.bias": np.full(2, number, np.float32)}, {"test_auc": 0.5}, 1, 2.0, [{"loss": 1.0}]
-    )
+@pytest.fixture
+def begin(tmp_path, made_from):
+    """Return checkpoints that were begun, for a description or the usual one."""
+
+    def begun(description=made_from) -> Checkpoints:
+        checkpoints = Checkpoints(tmp_path / "unfinished", description)
+        checkpoints.begin()
+        return checkpoints
+
+    return begun
 
 
-def test_saved_folds_are_there_for_the_next_try(tmp_path) -> None:
-    """What one try saved, the next one on the same data and settings loads, and the run it was tracked by."""
-    first = Checkpoints(tmp_path / "cell", ABOUT)
+def test_saved_folds_are_there_for_the_next_command(tmp_path, made_from, make_fold) -> None:
+    """A later command with the same data and settings loads the saved folds and the id of the run."""
+    first = Checkpoints(tmp_path / "unfinished", made_from)
     assert (first.begin(), first.run_id) == ({}, None)
-    first.save(fold(2))
-    first.save(fold(0))
+    first.save(make_fold(2, history=[{"loss": 1.0}]))
+    first.save(make_fold(0))
     first.run_id = "run7"
-    second = Checkpoints(tmp_path / "cell", dict(ABOUT))
+    second = Checkpoints(tmp_path / "unfinished", made_from.model_copy())
     assert second.run_id == "run7"
     loaded = second.begin()
     assert sorted(loaded) == [0, 2]
-    assert loaded[2].weights["head.bias"].tolist() == [2, 2]
+    assert loaded[2].weights["imputer.bias"].tolist() == [2, 2]
     assert loaded[2].history == [{"loss": 1.0}]
+    assert loaded[0].record == make_fold(0).record
 
 
-def begun(folder, about=ABOUT) -> Checkpoints:
-    """Return checkpoints that were begun."""
-    checkpoints = Checkpoints(folder, about)
-    checkpoints.begin()
-    return checkpoints
-
-
-@pytest.mark.parametrize("other", [{"cohort_hash": "b"}, {"params": {"finetune": {"dropout": 0.2}}}])
-def test_folds_of_other_data_or_settings_are_thrown_away(tmp_path, other) -> None:
-    """A try on other data or settings starts with nothing; looking at them throws nothing away."""
-    begun(tmp_path / "cell").save(fold(0))
-    assert not Checkpoints(tmp_path / "cell", ABOUT | other).is_ours
-    assert sorted(Checkpoints(tmp_path / "cell", ABOUT).begin()) == [0]
-    assert Checkpoints(tmp_path / "cell", ABOUT | other).begin() == {}
-    assert Checkpoints(tmp_path / "cell", ABOUT).begin() == {}
+@pytest.mark.parametrize("other", [{"cohort_hash": "data2"}, {"settings": {"csai": {"hidden_size": 9}, "seed": 7}}])
+def test_folds_of_other_data_or_settings_are_removed(tmp_path, begin, made_from, make_fold, other) -> None:
+    """Beginning with other data or settings removes the folds; a mere look at them does not."""
+    begin().save(make_fold(0))
+    changed = made_from.model_copy(update=other)
+    assert not Checkpoints(tmp_path / "unfinished", changed).is_ours
+    assert sorted(Checkpoints(tmp_path / "unfinished", made_from).begin()) == [0]
+    assert Checkpoints(tmp_path / "unfinished", changed).begin() == {}
+    assert Checkpoints(tmp_path / "unfinished", made_from).begin() == {}
 
 
 @pytest.mark.parametrize("broken", ["result.json", "fold-0.safetensors"])
-def test_a_broken_fold_counts_as_missing(tmp_path, broken) -> None:
-    """A fold whose file was cut in half is thrown away, the others stay; so is what a killed writer left."""
-    checkpoints = begun(tmp_path / "cell")
-    checkpoints.save(fold(0))
-    checkpoints.save(fold(1))
-    (tmp_path / "cell" / ".fold-2.abc.new").mkdir()
-    path = tmp_path / "cell" / "fold-0" / broken
+def test_a_broken_fold_counts_as_missing(tmp_path, begin, made_from, make_fold, broken) -> None:
+    """A fold with a truncated file is removed, and so is the leftover of a killed command; other folds stay."""
+    checkpoints = begin()
+    checkpoints.save(make_fold(0))
+    checkpoints.save(make_fold(1))
+    folder = tmp_path / "unfinished"
+    (folder / ".fold-2.abc.new").mkdir()
+    path = folder / "fold-0" / broken
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert sorted(Checkpoints(tmp_path / "cell", ABOUT).begin()) == [1]
-    assert sorted(path.name for path in (tmp_path / "cell").iterdir()) == ["about.json", "fold-1"]
+    assert sorted(Checkpoints(folder, made_from).begin()) == [1]
+    assert sorted(path.name for path in folder.iterdir()) == ["fold-1", "made_from.json"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"run": 1}'])
-def test_an_unreadable_note_of_the_run_is_none(tmp_path, text) -> None:
-    """A note cut short by a kill, or something else in its place, names no run and is no error."""
-    checkpoints = begun(tmp_path / "cell")
+def test_an_unreadable_run_id_is_none(tmp_path, begin, text) -> None:
+    """A truncated file, or one with other content, names no run and is no error."""
+    checkpoints = begin()
     checkpoints.run_id = "run7"
     assert checkpoints.run_id == "run7"
-    (tmp_path / "cell" / "run.json").write_text(text)
+    (tmp_path / "unfinished" / "run.json").write_text(text)
     assert checkpoints.run_id is None
+    assert read_run_id(tmp_path / "missing.json") is None
 
 
-def test_removed_checkpoints_leave_nothing(tmp_path) -> None:
-    """A complete cell's folder is gone."""
-    checkpoints = begun(tmp_path / "cell")
-    checkpoints.save(fold(0))
+def test_removed_checkpoints_leave_nothing(tmp_path, begin, make_fold) -> None:
+    """After `remove` the folder is gone."""
+    checkpoints = begin()
+    checkpoints.save(make_fold(0))
     checkpoints.remove()
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ from imputune.cli import app
 from imputune.data.cohort import write_cohort
 from imputune.data.raw.synthetic import extract_synthetic
 from imputune.errors import UserError
-from imputune.protocol.variants import grid_cells
+from imputune.protocol.choice import grid_variants
 from imputune.settings.file import read_params
 
 ROOT = Path(__file__).parents[2]
@@ -120,7 +120,7 @@ def test_every_dvc_command_parses():
     with Repo(str(ROOT)) as repo:
         commands = [stage.cmd for stage in repo.index.stages if getattr(stage, "cmd", None)]
     params = read_params(ROOT / "params.yaml")
-    assert len(commands) == 5 + len(grid_cells(params.grid)) + 2 * len(params.matrix.imputer)
+    assert len(commands) == 5 + len(grid_variants(params.grid)) + 2 * len(params.matrix.imputer)
     for command in commands:
         assert command.startswith("imputune ")
         assert parse(command.removeprefix("imputune "))["dataset"] == "synthetic"

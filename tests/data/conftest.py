@@ -15,15 +15,15 @@ def make_cohort() -> Callable[..., Cohort]:
         random = np.random.default_rng(seed)
         values_NTD = random.normal(50.0, 10.0, (stays, 4, 3)).astype(np.float32)
         values_NTD[random.random(values_NTD.shape) > np.array([0.9, 0.6, 0.3])] = np.nan
-        died_N = np.zeros(stays, dtype=np.int8)
-        died_N[:deaths] = 1
+        outcome_N = np.zeros(stays, dtype=np.int8)
+        outcome_N[:deaths] = 1
         return Cohort(
             dataset="synthetic",
             stay_ids_N=100 + 3 * np.arange(stays),
-            died_N=died_N,
+            outcome_N=outcome_N,
             values_NTD=values_NTD,
             variables=(Variable("HR", "beats/min"), Variable("Temp", "°C"), Variable("pH", "1")),
-            descriptors=pd.DataFrame(index=range(stays)),
+            static=pd.DataFrame(index=range(stays)),
             source={"exclusions": {}},
         )
 

@@ -42,10 +42,10 @@ def cohort() -> Cohort:
     return Cohort(
         dataset="physionet2012",
         stay_ids_N=np.array([7, 9]),
-        died_N=np.array([0, 1], dtype=np.int8),
+        outcome_N=np.array([0, 1], dtype=np.int8),
         values_NTD=values_NTD,
         variables=(Variable("HR", "beats/min"), Variable("Temp", "°C")),
-        descriptors=pd.DataFrame(
+        static=pd.DataFrame(
             {
                 "age_years": [70.0, 54.0],
                 "gender": [1.0, np.nan],
@@ -59,18 +59,18 @@ def cohort() -> Cohort:
 
 
 def test_read_returns_what_was_written(cohort: Cohort, tmp_path: Path) -> None:
-    """Every part of a cohort survives writing and reading, types and NaN included."""
+    """Every part of a cohort survives writing and direction, types and NaN included."""
     write_cohort(cohort, tmp_path / "out")
     read = read_cohort(tmp_path / "out")
     assert read.dataset == "physionet2012"
     assert read.stay_ids_N.dtype == np.int64
     assert read.stay_ids_N.tolist() == [7, 9]
-    assert read.died_N.dtype == np.int8
-    assert read.died_N.tolist() == [0, 1]
+    assert read.outcome_N.dtype == np.int8
+    assert read.outcome_N.tolist() == [0, 1]
     assert read.values_NTD.dtype == np.float32
     np.testing.assert_array_equal(read.values_NTD, cohort.values_NTD)
     assert read.variables == cohort.variables
-    pd.testing.assert_frame_equal(read.descriptors, cohort.descriptors)
+    pd.testing.assert_frame_equal(read.static, cohort.static)
     assert read.source == cohort.source
 
 
@@ -113,8 +113,8 @@ def test_same_cohort_gives_same_bytes(cohort: Cohort, tmp_path: Path) -> None:
 def test_write_replaces_an_earlier_cohort(cohort: Cohort, tmp_path: Path) -> None:
     """A second write takes the place of the first and leaves nothing else beside it."""
     write_cohort(cohort, tmp_path / "out")
-    write_cohort(replace(cohort, died_N=np.array([1, 1], dtype=np.int8)), tmp_path / "out")
-    assert read_cohort(tmp_path / "out").died_N.tolist() == [1, 1]
+    write_cohort(replace(cohort, outcome_N=np.array([1, 1], dtype=np.int8)), tmp_path / "out")
+    assert read_cohort(tmp_path / "out").outcome_N.tolist() == [1, 1]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -237,7 +237,7 @@ def test_pickling_leaves_mapped_values_in_their_file(cohort: Cohort, tmp_path: P
     again = ForkingPickler.loads(pickled)
     assert isinstance(again.values_NTD, np.memmap)
     np.testing.assert_array_equal(again.values_NTD, many.values_NTD)
-    assert again.died_N.tolist() == [0, 1]
+    assert again.outcome_N.tolist() == [0, 1]
 
 
 def test_pickling_keeps_values_that_are_no_whole_file(cohort: Cohort, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from imputune.data.directions import (
-    Views,
+    Directions,
     gap_hours,
     last_observed,
     median_gap_hours,
@@ -70,20 +70,20 @@ def test_last_observed_keeps_stays_and_variables_apart() -> None:
 
 
 def test_views_by_hand() -> None:
-    """The backward reading is the record from its end: values, mask, gaps and last values in its own order."""
-    views = Views.read(column(7, 0, 8, 0), column(1, 0, 1, 0))
-    forward, backward = ([field[k].flatten().tolist() for field in vars(views).values()] for k in (0, 1))
+    """The backward direction is the record from its end: values, mask, gaps and last values in its own order."""
+    directions = Directions.of(column(7, 0, 8, 0), column(1, 0, 1, 0))
+    forward, backward = ([field[k].flatten().tolist() for field in vars(directions).values()] for k in (0, 1))
     assert forward == [[7, 0, 8, 0], [1, 0, 1, 0], [1, 2, 1, 2], [0, 7, 7, 8]]
     assert backward == [[0, 8, 0, 7], [0, 1, 0, 1], [1, 1, 2, 1], [0, 0, 8, 8]]
 
 
 def test_backward_is_forward_of_the_flipped_record() -> None:
-    """Reading a flipped record swaps the two readings, every tensor bit for bit."""
+    """Reading a flipped record swaps the two directions, every tensor bit for bit."""
     generator = torch.Generator().manual_seed(1)
     values = torch.randn((4, 9, 3), generator=generator)
     observed = (torch.rand((4, 9, 3), generator=generator) < 0.4).float()
-    views, flipped = Views.read(values, observed), Views.read(values.flip(1), observed.flip(1))
-    for name, tensor in vars(views).items():
+    directions, flipped = Directions.of(values, observed), Directions.of(values.flip(1), observed.flip(1))
+    for name, tensor in vars(directions).items():
         assert tensor.shape == (2, 4, 9, 3)
         assert torch.equal(tensor.flip(0), getattr(flipped, name)), name
 
@@ -92,32 +92,32 @@ def test_backward_is_forward_of_the_flipped_record() -> None:
 @pytest.mark.parametrize("shape", [(5, 7, 3), (1, 7, 3), (5, 1, 3), (5, 7, 1), (1, 1, 3), (1, 7, 1), (1, 1, 1)])
 def test_memory_is_laid_out_hour_by_hour(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
     """A recurrence takes (K, T, B, D) without a copy, in either precision, one stay, hour or variable included."""
-    views = Views.read(torch.ones(shape, dtype=dtype), torch.ones(shape, dtype=dtype))
-    for name, tensor in vars(views).items():
+    directions = Directions.of(torch.ones(shape, dtype=dtype), torch.ones(shape, dtype=dtype))
+    for name, tensor in vars(directions).items():
         assert tensor.shape == (2, *shape), name
         assert tensor.dtype == dtype, name
         assert tensor.transpose(1, 2).is_contiguous(), name
 
 
 def test_gradient_in_values_by_hand() -> None:
-    """A value's gradient gathers every cell that reads it, in both readings; unobserved cells get 0, NaN there too."""
+    """A value's gradient gathers every cell that reads it, in both directions; unobserved cells get 0, NaN there too."""
     nan = float("nan")
     values = column(nan, 5, nan, -3, 4, nan).requires_grad_()
-    views = Views.read(values, column(0, 1, 0, 1, 1, 0))
+    directions = Directions.of(values, column(0, 1, 0, 1, 1, 0))
     weight = column(1, 10, 100, 1_000, 10_000, 100_000)
-    (of_values,) = torch.autograd.grad((views.values * weight).sum(), values, retain_graph=True)
-    (of_last,) = torch.autograd.grad((views.last_observed * weight).sum(), values)
+    (of_values,) = torch.autograd.grad((directions.values * weight).sum(), values, retain_graph=True)
+    (of_last,) = torch.autograd.grad((directions.last_observed * weight).sum(), values)
     assert of_values.flatten().tolist() == [0, 10 + 10_000, 0, 1_000 + 100, 10_000 + 10, 0]
     assert of_last.flatten().tolist() == [0, 1_100 + 100_000, 0, 10_000 + 11_000, 100_000 + 100, 0]
-    assert not views.observed.requires_grad
-    assert not views.gap_hours.requires_grad
+    assert not directions.observed.requires_grad
+    assert not directions.gap_hours.requires_grad
 
 
 @pytest.mark.parametrize("junk", [float("nan"), float("inf"), 1e9])
 def test_what_stands_under_observed_0_has_no_effect(junk: float) -> None:
-    """NaN and any number in unobserved cells give the same views as 0."""
+    """NaN and any number in unobserved cells give the same directions as 0."""
     observed = column(1, 0, 1, 0)
-    clean, spoilt = Views.read(column(7, 0, 8, 0), observed), Views.read(column(7, junk, 8, junk), observed)
+    clean, spoilt = Directions.of(column(7, 0, 8, 0), observed), Directions.of(column(7, junk, 8, junk), observed)
     for name, tensor in vars(clean).items():
         assert torch.equal(tensor, getattr(spoilt, name)), name
 

@@ -10,7 +10,7 @@ from imputune.data.folds import draw_folds, read_folds, write_folds
 from imputune.errors import UserError
 
 MakeCohort = Callable[..., Cohort]
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 SIZES = [(40, 5, 5), (103, 17, 5), (333, 41, 5), (50, 45, 5), (31, 9, 3), (10, 5, 5)]
 
 
@@ -18,25 +18,25 @@ SIZES = [(40, 5, 5), (103, 17, 5), (333, 41, 5), (50, 45, 5), (31, 9, 3), (10, 5
 def test_every_stay_stands_in_one_part_of_each_fold(
     make_cohort: MakeCohort, stays: int, deaths: int, count: int
 ) -> None:
-    """No stay stands in two parts of a fold, none is left out, and positions ascend."""
+    """No stay stands in two splits of a fold, none is left out, and positions ascend."""
     folds = draw_folds(make_cohort(stays, deaths), count, seed=2012)
     assert [fold.number for fold in folds] == list(range(count))
     for fold in folds:
-        positions = [getattr(fold, part) for part in PARTS]
+        positions = [getattr(fold, split) for split in SPLITS]
         assert np.sort(np.concatenate(positions)).tolist() == list(range(stays))
-        assert all((np.diff(part) > 0).all() for part in positions)
+        assert all((np.diff(split) > 0).all() for split in positions)
 
 
 @pytest.mark.parametrize(("stays", "deaths", "count"), SIZES)
 def test_every_stay_is_tested_once(make_cohort: MakeCohort, stays: int, deaths: int, count: int) -> None:
-    """Over the folds each stay is in exactly one test part, and in exactly one validation part."""
+    """Over the folds each stay is in exactly one test split, and in exactly one validation split."""
     folds = draw_folds(make_cohort(stays, deaths), count, seed=2012)
-    for part in ("test", "validation"):
-        assert np.sort(np.concatenate([getattr(fold, part) for fold in folds])).tolist() == list(range(stays))
+    for split in ("test", "validation"):
+        assert np.sort(np.concatenate([getattr(fold, split) for fold in folds])).tolist() == list(range(stays))
 
 
 def test_validation_is_the_next_folds_test(make_cohort: MakeCohort) -> None:
-    """Validation of fold k is the test part of fold k + 1, and that of the last fold the first's."""
+    """Validation of fold k is the test split of fold k + 1, and that of the last fold the first's."""
     folds = draw_folds(make_cohort(60, 12), 5, seed=0)
     for fold, following in zip(folds, folds[1:] + folds[:1], strict=True):
         assert fold.validation.tolist() == following.test.tolist()
@@ -45,12 +45,12 @@ def test_validation_is_the_next_folds_test(make_cohort: MakeCohort) -> None:
 @pytest.mark.parametrize(("stays", "deaths", "count"), SIZES)
 @pytest.mark.parametrize("seed", [0, 1, 2012])
 def test_parts_are_stratified(make_cohort: MakeCohort, stays: int, deaths: int, count: int, seed: int) -> None:
-    """Each test part has its share of stays and of deaths, within one."""
+    """Each test split has its share of stays and of deaths, within one."""
     cohort = make_cohort(stays, deaths)
     for fold in draw_folds(cohort, count, seed):
         assert abs(len(fold.test) - stays / count) <= 1
-        assert abs(int(cohort.died_N[fold.test].sum()) - deaths / count) < 1
-        assert cohort.died_N[fold.test].sum() >= 1
+        assert abs(int(cohort.outcome_N[fold.test].sum()) - deaths / count) < 1
+        assert cohort.outcome_N[fold.test].sum() >= 1
 
 
 def test_same_seed_same_folds(make_cohort: MakeCohort) -> None:
@@ -82,8 +82,8 @@ def test_read_returns_what_was_written(make_cohort: MakeCohort, tmp_path: Path) 
     read = read_folds(path, cohort, "abc", 5, 3)
     assert [fold.number for fold in read] == [0, 1, 2, 3, 4]
     for written, back in zip(folds, read, strict=True):
-        for part in PARTS:
-            assert getattr(back, part).tolist() == getattr(written, part).tolist()
+        for split in SPLITS:
+            assert getattr(back, split).tolist() == getattr(written, split).tolist()
     content = json.loads(path.read_text())
     assert content["folds"][0]["test"] == cohort.stay_ids_N[folds[0].test].tolist()
 

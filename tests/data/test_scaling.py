@@ -60,7 +60,7 @@ def test_constant_variable_is_only_centred() -> None:
 def test_tails_are_drawn_in_before_the_deviation_is_taken() -> None:
     """One impossible value among a hundred and one, beyond the 1 % tail, neither swells the deviation nor stays."""
     values_NTD = np.array([*np.tile([7.3, 7.5], 50), 735.0], dtype=np.float32).reshape(1, 101, 1)
-    scaler = Scaler.fit(values_NTD, tail_share=0.01)
+    scaler = Scaler.fit(values_NTD, clip_quantile=0.01)
     np.testing.assert_allclose((scaler.lowest_D, scaler.highest_D), [[7.3], [7.5]], rtol=1e-6)
     np.testing.assert_allclose(scaler.deviation_D, 0.1, rtol=1e-3)
     np.testing.assert_allclose(standardise(scaler, np.array([[[735.0], [0.0]]], np.float32)), [[[1], [-1]]], atol=0.02)

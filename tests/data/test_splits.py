@@ -7,9 +7,9 @@ import torch
 
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
-from imputune.data.masking import hiding_rates
+from imputune.data.masking import masking_rates
 from imputune.data.scaling import Scaler
-from imputune.data.splits import FoldData, divide, fit_and_divide
+from imputune.data.splits import FoldData, fit_and_split, split_cohort
 
 MakeCohort = Callable[..., Cohort]
 FOLD = Fold(2, np.array([0, 3, 4, 6, 8, 9]), np.array([1, 5]), np.array([2, 7]))
@@ -24,7 +24,7 @@ def fitted(data: FoldData) -> dict[str, np.ndarray]:
         "mean": data.scaler.mean_D,
         "deviation": data.scaler.deviation_D,
         "median gap": data.median_gap_hours_D,
-        "hiding rates": hiding_rates(observed_NTD, "non_uniform", 0.1, 0.5),
+        "hiding rates": masking_rates(observed_NTD, "non_uniform", 0.1, 0.5),
     }
 
 
@@ -38,29 +38,29 @@ def with_other_values(cohort: Cohort, stays: np.ndarray) -> Cohort:
 
 
 def test_parts_by_value(make_cohort: MakeCohort) -> None:
-    """Each part holds its own stays, standardised by the training stays' mean and deviation, holes as 0."""
+    """Each split holds its own stays, standardised by the training stays' mean and deviation, holes as 0."""
     cohort = make_cohort(10, 4)
-    data = fit_and_divide(cohort, FOLD, 0.0)
+    data = fit_and_split(cohort, FOLD, 0.0)
     training_NTD = cohort.values_NTD[FOLD.train]
     assert data.number == 2
-    for part, stays in ((data.train, FOLD.train), (data.validation, FOLD.validation), (data.test, FOLD.test)):
-        assert len(part) == len(stays)
-        assert part.stay_ids_N.tolist() == (100 + 3 * stays).tolist()
-        assert part.died_N.tolist() == cohort.died_N[stays].tolist()
+    for split, stays in ((data.train, FOLD.train), (data.validation, FOLD.validation), (data.test, FOLD.test)):
+        assert len(split) == len(stays)
+        assert split.stay_ids_N.tolist() == (100 + 3 * stays).tolist()
+        assert split.outcome_N.tolist() == cohort.outcome_N[stays].tolist()
         expected = (cohort.values_NTD[stays] - np.nanmean(training_NTD, (0, 1))) / np.nanstd(training_NTD, (0, 1))
-        np.testing.assert_allclose(part.values_NTD, np.nan_to_num(expected), atol=1e-5)
-        np.testing.assert_array_equal(part.observed_NTD, ~np.isnan(cohort.values_NTD[stays]))
-        assert (part.values_NTD.dtype, part.observed_NTD.dtype) == (torch.float32, torch.bool)
-        assert part.died_N.dtype == torch.float32
+        np.testing.assert_allclose(split.values_NTD, np.nan_to_num(expected), atol=1e-5)
+        np.testing.assert_array_equal(split.observed_NTD, ~np.isnan(cohort.values_NTD[stays]))
+        assert (split.values_NTD.dtype, split.observed_NTD.dtype) == (torch.float32, torch.bool)
+        assert split.outcome_N.dtype == torch.float32
 
 
 def test_batch_by_value(make_cohort: MakeCohort) -> None:
     """A batch holds the stays asked for, in that order, observed as 0 and 1; dividing leaves the cohort as it was."""
     cohort = make_cohort(10, 4)
     before_NTD = cohort.values_NTD.copy()
-    part = fit_and_divide(cohort, FOLD, 0.0).train
-    values, observed = part.batch(torch.tensor([4, 0]))
-    assert torch.equal(values, part.values_NTD[[4, 0]])
+    split = fit_and_split(cohort, FOLD, 0.0).train
+    values, observed = split.batch(torch.tensor([4, 0]))
+    assert torch.equal(values, split.values_NTD[[4, 0]])
     assert observed.dtype == torch.float32
     np.testing.assert_array_equal(observed, ~np.isnan(cohort.values_NTD[[8, 0]]))
     np.testing.assert_array_equal(cohort.values_NTD, before_NTD)
@@ -71,31 +71,31 @@ def test_scaler_given_is_kept(make_cohort: MakeCohort) -> None:
     cohort = make_cohort(10, 4)
     everything = np.full(3, np.inf, dtype=np.float32)
     scaler = Scaler(-everything, everything, np.zeros(3, dtype=np.float32), np.full(3, 2, dtype=np.float32))
-    data = divide(cohort, FOLD, scaler)
+    data = split_cohort(cohort, FOLD, scaler)
     assert data.scaler is scaler
     np.testing.assert_array_equal(data.test.values_NTD, np.nan_to_num(cohort.values_NTD[FOLD.test] / 2))
 
 
-@pytest.mark.parametrize("part", ["validation", "test"])
-def test_nothing_is_fitted_on_validation_or_test_stays(make_cohort: MakeCohort, part: str) -> None:
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_nothing_is_fitted_on_validation_or_test_stays(make_cohort: MakeCohort, split: str) -> None:
     """Other values and other hours in validation or test stays move nothing fitted and no training value."""
     cohort = make_cohort(10, 4)
-    before = fit_and_divide(cohort, FOLD, 0.1)
-    after = fit_and_divide(with_other_values(cohort, getattr(FOLD, part)), FOLD, 0.1)
+    before = fit_and_split(cohort, FOLD, 0.1)
+    after = fit_and_split(with_other_values(cohort, getattr(FOLD, split)), FOLD, 0.1)
     for name, numbers in fitted(before).items():
         np.testing.assert_array_equal(fitted(after)[name], numbers, err_msg=name)
     assert torch.equal(after.train.values_NTD, before.train.values_NTD)
     assert torch.equal(after.train.observed_NTD, before.train.observed_NTD)
-    assert not torch.equal(getattr(after, part).values_NTD, getattr(before, part).values_NTD)
+    assert not torch.equal(getattr(after, split).values_NTD, getattr(before, split).values_NTD)
 
 
-@pytest.mark.parametrize("part", ["validation", "test"])
-def test_the_leak_test_can_fail(make_cohort: MakeCohort, part: str) -> None:
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_leak_test_can_fail(make_cohort: MakeCohort, split: str) -> None:
     """With the leak put in, training on every stay, the same change moves everything fitted."""
     cohort = make_cohort(10, 4)
     leaky = replace(FOLD, train=np.arange(10))
-    before = fitted(fit_and_divide(cohort, leaky, 0.1))
-    after = fitted(fit_and_divide(with_other_values(cohort, getattr(FOLD, part)), leaky, 0.1))
+    before = fitted(fit_and_split(cohort, leaky, 0.1))
+    after = fitted(fit_and_split(with_other_values(cohort, getattr(FOLD, split)), leaky, 0.1))
     for name, numbers in before.items():
         assert not np.array_equal(after[name], numbers), name
 
@@ -104,9 +104,9 @@ def test_variable_never_observed_in_training_makes_no_nan(make_cohort: MakeCohor
     """A variable that only test stays have is finite everywhere, its median gap the whole record."""
     cohort = make_cohort(10, 4)
     cohort.values_NTD[FOLD.train, :, 1] = np.nan
-    data = fit_and_divide(cohort, FOLD, 0.0)
+    data = fit_and_split(cohort, FOLD, 0.0)
     assert data.median_gap_hours_D[1] == 4
-    for part in (data.train, data.validation, data.test):
-        assert torch.isfinite(part.values_NTD).all()
+    for split in (data.train, data.validation, data.test):
+        assert torch.isfinite(split.values_NTD).all()
     assert data.train.observed_NTD[..., 1].sum() == 0
     assert data.test.observed_NTD[..., 1].sum() > 0

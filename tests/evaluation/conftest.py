@@ -10,11 +10,11 @@ MakeRow = Callable[..., Row]
 
 @pytest.fixture
 def row_of() -> MakeRow:
-    """Return a row of a cell, given its test AUCs by fold; validation AUCs are 0.01 higher."""
+    """Return a row of a variant, given its test AUCs by fold; validation AUCs are 0.01 higher."""
 
     def make(name: str, test_aucs: Sequence[float], dataset: str = "physionet2012") -> Row:
-        cell = dict(zip(("head", "mode", "input", "schedule"), name.split("-"), strict=True))
-        count = PARAMETERS.get(cell["head"])
+        variant = dict(zip(("head", "mode", "input", "schedule"), name.split("-"), strict=True))
+        count = PARAMETERS.get(variant["head"])
         folds = [
             {
                 "fold": fold,
@@ -28,6 +28,6 @@ def row_of() -> MakeRow:
         ]
         points = [{"risk": 0.1, "died": 0.1, "stays": 50}, {"risk": 0.5, "died": 0.4, "stays": 50}]
         counts = {"num_parameters": count, "trainable_parameters": count}
-        return make_row(dataset, cell, counts, 60.0, folds, "run", "tracked run", points)
+        return make_row(dataset, variant, counts, 60.0, folds, "run", "tracked run", points)
 
     return make

@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from imputune.evaluation.gates import (
-    TestFold,
+    TestStays,
     mean_scores,
     paired_difference,
     reproduced_gate,
@@ -18,7 +18,7 @@ SETTINGS = Promote(minimum_auc=0.7, auc_margin=0.01, calibration_margin=0.02, re
 NEAR_AUC, NEAR_ERROR = "AUC near the champion's or above", "calibration error near the champion's"
 
 
-def folds(better: float, seed: int = 0, count: int = 5, stays: int = 300) -> list[TestFold]:
+def folds(better: float, seed: int = 0, count: int = 5, stays: int = 300) -> list[TestStays]:
     """Folds in which the candidate's risks tell deaths apart by `better` deviations more than the champion's."""
     generator = np.random.default_rng(seed)
     made = []
@@ -28,7 +28,7 @@ def folds(better: float, seed: int = 0, count: int = 5, stays: int = 300) -> lis
         candidate, champion = (
             1 / (1 + np.exp(-each - died * by)) for each, by in zip(noise, (1 + better, 1), strict=True)
         )
-        made.append(TestFold(died, candidate.astype(np.float32), champion.astype(np.float32)))
+        made.append(TestStays(died, candidate.astype(np.float32), champion.astype(np.float32)))
     return made
 
 
@@ -37,7 +37,7 @@ def test_a_clear_difference_is_found() -> None:
     made = folds(1.0)
     found = paired_difference(made, 200, 0)
     for fold, difference in zip(made, found.by_fold, strict=True):
-        aucs = [roc_auc_score(fold.died_N, risk) for risk in (fold.candidate_N, fold.champion_N)]
+        aucs = [roc_auc_score(fold.outcome_N, risk) for risk in (fold.candidate_N, fold.champion_N)]
         assert difference == pytest.approx(aucs[0] - aucs[1], abs=1e-6)
     assert 0 < found.interval[0] < found.mean < found.interval[1]
     assert found.p_value < 0.05
@@ -45,14 +45,14 @@ def test_a_clear_difference_is_found() -> None:
 
 def test_equal_models_do_not_differ() -> None:
     """The same risks give 0 and p = 1, since both models are drawn the same stays."""
-    same = [TestFold(fold.died_N, fold.candidate_N, fold.candidate_N) for fold in folds(0.0)]
+    same = [TestStays(fold.outcome_N, fold.candidate_N, fold.candidate_N) for fold in folds(0.0)]
     found = paired_difference(same, 50, 0)
     assert (found.mean, found.interval, found.p_value) == (0, (0, 0), 1)
 
 
 def test_without_a_champion_there_is_no_difference() -> None:
     """A fold without the champion's risks cannot be compared."""
-    alone = [TestFold(fold.died_N, fold.candidate_N, None) for fold in folds(0.0)]
+    alone = [TestStays(fold.outcome_N, fold.candidate_N, None) for fold in folds(0.0)]
     with pytest.raises(ValueError, match="needs the champion's risks"):
         paired_difference(alone, 10, 0)
 
@@ -85,7 +85,7 @@ def test_without_a_champion_only_the_minimum_counts() -> None:
 def test_a_model_must_reproduce_its_scores() -> None:
     """A model that scores other than recorded on one fold is found."""
     made = folds(0.5)
-    recorded = [float(roc_auc_score(fold.died_N, fold.candidate_N)) for fold in made]
+    recorded = [float(roc_auc_score(fold.outcome_N, fold.candidate_N)) for fold in made]
     assert reproduced_gate(made, recorded).passed
     assert not reproduced_gate(made, [*recorded[:4], recorded[4] + 0.001]).passed
     assert not reproduced_gate(made, [recorded[0], np.nan, *recorded[2:]]).passed
@@ -95,7 +95,7 @@ def test_scores_of_test_folds_are_means_over_folds() -> None:
     """Each fold counts alike; the champion's are its own."""
     made = folds(0.5)
     for whose, name in (("candidate", "candidate_N"), ("champion", "champion_N")):
-        scores = [risk_scores(fold.died_N, getattr(fold, name)) for fold in made]
+        scores = [risk_scores(fold.outcome_N, getattr(fold, name)) for fold in made]
         found = mean_scores(made, whose)
         assert found["test_auc"] == pytest.approx(np.mean([each["auc"] for each in scores]))
         assert found["test_calibration_error"] == pytest.approx(np.mean([each["calibration_error"] for each in scores]))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from imputune.evaluation.imputation import correlation_error, held_out_scores, hiding_rows
+from imputune.evaluation.imputation import correlation_error, held_out_scores, pattern_scores
 
 NAMES = ("HR", "pH")
 
@@ -83,13 +83,13 @@ def test_rows_are_means_over_folds():
     """Means and sample deviations over folds; what a fold has not does not count."""
     folds = [
         [
-            {"hiding": "hours", "share": 0.3, "mae": mae, "rmse": 1.0, "mre": 1.0, "wasserstein": 0.5}
+            {"pattern": "hours", "share": 0.3, "mae": mae, "rmse": 1.0, "mre": 1.0, "wasserstein": 0.5}
             | {"correlation_error": correlation, "by_variable": variables, "by_missing_share": {"0": {"mae": mae}}}
         ]
         for mae, correlation, variables in ((1.0, None, {"HR": {"mae": 2.0}}), (3.0, 0.2, {}))
     ]
-    [row] = hiding_rows(folds)
-    assert (row.hiding, row.share, row.mean["mae"]) == ("hours", 0.3, 2.0)
+    [row] = pattern_scores(folds)
+    assert (row.pattern, row.share, row.mean["mae"]) == ("hours", 0.3, 2.0)
     assert row.deviation["mae"] == pytest.approx(2**0.5)
     assert row.mean["correlation_error"] == 0.2
     assert (row.by_variable, row.by_missing_share) == ({"HR": {"mae": 2.0}}, {"0": {"mae": 2.0}})

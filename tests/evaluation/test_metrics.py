@@ -52,8 +52,8 @@ def test_risk_scores_by_hand() -> None:
 
 def test_risk_scores_of_perfect_and_constant_risks() -> None:
     """Risks that order perfectly have AUC 1 and AUPRC 1; equal risks have AUC 0.5 and AUPRC the share of deaths."""
-    died_N = np.array([0, 0, 1, 0])
-    perfect, constant = risk_scores(died_N, np.array([0.1, 0.2, 0.9, 0.3])), risk_scores(died_N, np.full(4, 0.25))
+    outcome_N = np.array([0, 0, 1, 0])
+    perfect, constant = risk_scores(outcome_N, np.array([0.1, 0.2, 0.9, 0.3])), risk_scores(outcome_N, np.full(4, 0.25))
     assert (perfect["auc"], perfect["auprc"]) == (1, 1)
     assert (constant["auc"], constant["auprc"], constant["brier"]) == (0.5, 0.25, pytest.approx(0.1875))
 
@@ -79,15 +79,15 @@ def test_curve_scores_without_a_death_or_a_survivor(died: int) -> None:
 
 def test_reliability_by_hand() -> None:
     """Ordered by risk, six stays in three groups of two: mean risks 0.1, 0.4 and 0.8, of whom 0, 1 and 2 died."""
-    died_N, risk_N = np.array([1, 0, 0, 1, 1, 0]), np.array([0.9, 0.05, 0.15, 0.7, 0.3, 0.5])
-    groups = reliability(died_N, risk_N, groups=3)
+    outcome_N, risk_N = np.array([1, 0, 0, 1, 1, 0]), np.array([0.9, 0.05, 0.15, 0.7, 0.3, 0.5])
+    groups = reliability(outcome_N, risk_N, groups=3)
     assert [group["risk"] for group in groups] == pytest.approx([0.1, 0.4, 0.8])
     assert [(group["died"], group["stays"]) for group in groups] == [(0, 2), (0.5, 2), (1, 2)]
-    assert len(reliability(died_N, risk_N, groups=10)) == 6
+    assert len(reliability(outcome_N, risk_N, groups=10)) == 6
 
 
 def test_calibration_error_is_0_where_risks_are_right() -> None:
     """Ten stays at risk 0.1, one of whom died, are calibrated in one group of equal risks."""
-    died_N, risk_N = np.eye(1, 10)[0].astype(int), np.full(10, 0.1)
-    [group] = reliability(died_N, risk_N, groups=1)
+    outcome_N, risk_N = np.eye(1, 10)[0].astype(int), np.full(10, 0.1)
+    [group] = reliability(outcome_N, risk_N, groups=1)
     assert group == {"risk": pytest.approx(0.1), "died": 0.1, "stays": 10}

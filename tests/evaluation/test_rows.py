@@ -4,7 +4,7 @@ import pytest
 
 from imputune.evaluation.rows import Row, imputer_rows, make_row
 from imputune.reporting.comparison import Comparison
-from imputune.reporting.tables import cells_table, imputers_table
+from imputune.reporting.tables import imputers_table, variants_table
 
 SCORES = ("validation_auc", "test_auc", "test_auprc", "test_brier", "test_calibration_error")
 FOLDS = [
@@ -13,22 +13,22 @@ FOLDS = [
         [(0.70, 0.80, 0.5, 0.10, 0.03), (0.74, 0.82, 0.5, 0.12, 0.04), (0.78, 0.87, 0.5, 0.11, 0.05)]
     )
 ]
-CELL = {"head": "mlp2", "mode": "frozen", "input": "hidden", "schedule": "plateau"}
+VARIANT = {"head": "mlp2", "mode": "frozen", "input": "hidden", "schedule": "plateau"}
 POINT = {"risk": 0.2, "died": 0.25, "stays": 40}
 COUNTS = {"num_parameters": 14081, "trainable_parameters": 14081}
 
 
 def row(dataset: str = "physionet2012", folds: list[dict[str, float]] = FOLDS) -> Row:
     """Aggregate three made-up folds."""
-    return make_row(dataset, CELL, COUNTS, 1234.5, folds, "run7", "tracked run", [POINT])
+    return make_row(dataset, VARIANT, COUNTS, 1234.5, folds, "run7", "tracked run", [POINT])
 
 
 def score(
-    imputer: str, variable: str, mae: float, mre: float, hiding: str = "uniform", partition: str = "test"
+    imputer: str, variable: str, mae: float, mre: float, pattern: str = "uniform", split: str = "test"
 ) -> dict[str, str | float]:
     """Return one row of an imputer's scores."""
-    group = {"imputer": imputer, "hiding": hiding, "partition": partition}
-    return group | {"variable": variable, "cells": 9, "mae": mae, "mre": mre}
+    group = {"imputer": imputer, "pattern": pattern, "split": split}
+    return group | {"variable": variable, "variants": 9, "mae": mae, "mre": mre}
 
 
 IMPUTATION = [
@@ -43,9 +43,9 @@ IMPUTATION = [
 
 
 def comparison() -> Comparison:
-    """Return a comparison of one cell and two imputers."""
+    """Return a comparison of one variant and two imputers."""
     rows, imputers = (row(),), tuple(imputer_rows(IMPUTATION))
-    return Comparison("physionet2012", 3997, 554, "abc", 1 / 3, rows, imputers, ("one cell is unfinished",))
+    return Comparison("physionet2012", 3997, 554, "abc", 1 / 3, rows, imputers, ("one variant is unfinished",))
 
 
 def test_row_by_hand() -> None:
@@ -89,7 +89,7 @@ def test_the_papers_figure_stands_beside_its_own_dataset_alone() -> None:
 def test_imputer_rows_by_hand() -> None:
     """Errors are averaged over folds in the order met; a variable is averaged over the folds that scored it."""
     csai, mean = imputer_rows(IMPUTATION)
-    assert (csai.imputer, csai.hiding, csai.partition, mean.imputer) == ("csai", "uniform", "test", "mean")
+    assert (csai.imputer, csai.pattern, csai.split, mean.imputer) == ("csai", "uniform", "test", "mean")
     assert (csai.mae_mean, csai.mae_std) == (pytest.approx(0.3), pytest.approx(0.02**0.5))
     assert (csai.mre_mean, csai.mre_std) == (pytest.approx(0.5), pytest.approx(0.02**0.5))
     assert csai.mae_by_variable == {"HR": pytest.approx(0.2), "pH": 0.9}
@@ -98,24 +98,24 @@ def test_imputer_rows_by_hand() -> None:
 
 
 def test_imputer_rows_keep_ways_of_hiding_apart() -> None:
-    """One imputer scored under two ways of hiding makes two rows."""
+    """One imputer scored under two masking patterns makes two rows."""
     fold = [score("csai", "all", 0.2, 0.4), score("csai", "all", 0.3, 0.5, "non_uniform")]
-    assert [(made.hiding, made.mae_mean) for made in imputer_rows([fold])] == [("uniform", 0.2), ("non_uniform", 0.3)]
+    assert [(made.pattern, made.mae_mean) for made in imputer_rows([fold])] == [("uniform", 0.2), ("non_uniform", 0.3)]
 
 
 def test_validation_scores_are_rows_of_their_own_and_no_test_scores() -> None:
     """An imputer scored on validation too makes a second row; tables headed test leave it out, metrics name it."""
-    fold = [score("csai", "all", 0.2, 0.4), score("csai", "all", 0.9, 0.5, partition="validation")]
+    fold = [score("csai", "all", 0.2, 0.4), score("csai", "all", 0.9, 0.5, split="validation")]
     rows = imputer_rows([fold])
-    assert [(made.partition, made.mae_mean) for made in rows] == [("test", 0.2), ("validation", 0.9)]
+    assert [(made.split, made.mae_mean) for made in rows] == [("test", 0.2), ("validation", 0.9)]
     assert imputers_table(rows).lines == (("csai", "uniform", "0.200 ± 0.000", "0.400 ± 0.000"),)
     compared = Comparison("physionet2012", 3997, 554, "abc", 1 / 3, (row(),), tuple(rows), ())
     assert compared.metrics()["imputer_mae"] == {"csai-uniform-test": 0.2, "csai-uniform-validation": 0.9}
 
 
 def test_lines_by_hand() -> None:
-    """Each line has a text per column of its header; a cell the paper has no figure for stays empty."""
-    tables = [cells_table([row(dataset)]) for dataset in ("physionet2012", "synthetic")]
+    """Each line has a text per column of its header; a variant the paper has no figure for stays empty."""
+    tables = [variants_table([row(dataset)]) for dataset in ("physionet2012", "synthetic")]
     ours, generated = (dict(zip(table.header, table.lines[0], strict=True)) for table in tables)
     assert ours == {
         "head": "mlp2",
@@ -135,7 +135,7 @@ def test_lines_by_hand() -> None:
     table = imputers_table(imputer_rows(IMPUTATION))
     assert dict(zip(table.header, table.lines[0], strict=True)) == {
         "imputer": "csai",
-        "cells hidden": "uniform",
+        "cells masked": "uniform",
         "test MAE": "0.300 ± 0.141",
         "test MRE": "0.500 ± 0.141",
     }
@@ -152,13 +152,13 @@ def test_markdown_contains_the_rows() -> None:
         assert lines[header + 1].count("---") == len(table.header)
         assert lines[header + 2 : header + 2 + len(table.lines)] == [f"| {' | '.join(line)} |" for line in table.lines]
     assert "| csai | uniform | 0.300 ± 0.141 | 0.500 ± 0.141 |" in lines
-    assert lines[-1] == "Note: one cell is unfinished."
+    assert lines[-1] == "Note: one variant is unfinished."
 
 
 def test_metrics_leave_out_times_and_run_ids() -> None:
-    """The scores by cell and imputer, rounded to six digits, and nothing that differs from run to run."""
+    """The scores by variant and imputer, rounded to six digits, and nothing that differs from run to run."""
     assert comparison().metrics() == {
-        "cells": {
+        "variants": {
             "mlp2-frozen-hidden-plateau": {
                 "val_auc_mean": 0.74,
                 "val_auc_std": 0.04,
@@ -183,6 +183,6 @@ def test_json_holds_everything() -> None:
     assert content["rows"][0]["run_id"] == "run7"
     assert content["rows"][0]["calibration"] == [POINT]
     assert content["imputers"][0]["mae_by_variable"]["pH"] == 0.9
-    assert content["notes"] == ["one cell is unfinished"]
+    assert content["notes"] == ["one variant is unfinished"]
     assert content["references_of_other_protocols"]["mTAN"] == 0.858
     assert content["claims"]["verdicts"] == []

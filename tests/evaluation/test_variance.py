@@ -11,7 +11,7 @@ from imputune.reporting.matrix_tables import (
     answer,
     decomposition_table,
     matrix_table,
-    rivals_table,
+    paired_tests_table,
 )
 
 IMPUTERS, HEADS = ("csai", "mean", "saits"), ("mlp2", "xgboost")
@@ -152,10 +152,10 @@ def test_tables_hold_every_imputer_and_head():
 def test_csai_is_held_against_each_other_imputer():
     """The differences are CSAI's over the heads, by fold; a steady one is told from one that wavers."""
     steady = rows_of(lambda i, c, f: 0.8 - 0.05 * i + 0.0001 * f * i)
-    assert [line[-1] for line in rivals_table(steady, 1 / 3).lines] == ["CSAI is ahead", "CSAI is ahead"]
+    assert [line[-1] for line in paired_tests_table(steady, 1 / 3).lines] == ["CSAI is ahead", "CSAI is ahead"]
     wavering = rows_of(lambda i, c, f: 0.8 + 0.05 * i * (-1) ** f)
-    assert {line[-1] for line in rivals_table(wavering, 1 / 3).lines} == {"undecided"}
-    assert rivals_table(steady[2:], 1 / 3) is None
+    assert {line[-1] for line in paired_tests_table(wavering, 1 / 3).lines} == {"undecided"}
+    assert paired_tests_table(steady[2:], 1 / 3) is None
 
 
 def test_holm_by_hand():

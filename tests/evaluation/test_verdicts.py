@@ -70,7 +70,7 @@ def test_more_parameters_that_help_contradict_the_claim(row_of, gru, verdict) ->
 
 
 def test_nothing_to_compare_gives_no_verdict(row_of) -> None:
-    """One cell alone, cells of schedules that do not meet, and single folds judge nothing."""
+    """One variant alone, variants of schedules that do not meet, and single folds judge nothing."""
     assert judge([row_of("mlp2-frozen-hidden-plateau", [0.8, 0.9])], 1 / 3) == ()
     apart = [row_of("mlp2-frozen-hidden-plateau", [0.8, 0.9]), row_of("mlp2-unfrozen-hidden-cyclic", [0.8, 0.9])]
     assert judge(apart, 1 / 3) == ()

@@ -8,20 +8,20 @@ from imputune.models.interpolation import BASELINES
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_represents_the_series_as_its_rule_fills_it(name):
-    """Observed cells stay, holes are filled by the rule, what lies under them has no effect; no hidden state."""
+    """Observed cells stay, missing cells follow the rule, and values under observed = 0 have no effect."""
     random = np.random.default_rng(0)
     values = torch.from_numpy(random.normal(size=(5, 8, 3)).astype(np.float32))
     observed = torch.from_numpy((random.random((5, 8, 3)) < 0.5).astype(np.float32))
-    made = PlainImputer(name).represent(values, observed)
-    holed = np.where(observed > 0, values, np.nan)
-    np.testing.assert_array_equal(made.imputed_BTD, np.where(observed > 0, values, BASELINES[name](holed)))
-    assert made.hidden_BH is None
+    representation = PlainImputer(name).represent(values, observed)
+    with_nan = np.where(observed > 0, values, np.nan)
+    np.testing.assert_array_equal(representation.imputed_BTD, np.where(observed > 0, values, BASELINES[name](with_nan)))
+    assert representation.hidden_BH is None
     other = torch.where(observed > 0, values, 99.0)
-    assert torch.equal(PlainImputer(name).represent(other, observed).imputed_BTD, made.imputed_BTD)
+    assert torch.equal(PlainImputer(name).represent(other, observed).imputed_BTD, representation.imputed_BTD)
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_stay_with_nothing_observed_is_all_training_means(name):
-    """0, the training mean of standardised values, stands where there is nothing to go by."""
-    made = PlainImputer(name).represent(torch.full((1, 8, 3), 7.0), torch.zeros(1, 8, 3))
-    assert torch.equal(made.imputed_BTD, torch.zeros(1, 8, 3))
+    """A stay without observations becomes 0, the training mean of standardised values."""
+    representation = PlainImputer(name).represent(torch.full((1, 8, 3), 7.0), torch.zeros(1, 8, 3))
+    assert torch.equal(representation.imputed_BTD, torch.zeros(1, 8, 3))

@@ -1,16 +1,19 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from imputune.errors import UserError
-from imputune.imputers.pypots import NETWORKS, PypotsImputer
+from imputune.imputers.pypots import NETWORKS, PypotsImputer, PypotsSizes
 from imputune.protocol.imputers import IMPUTERS
+from imputune.settings.file import read_params
 
 pytest.importorskip("pypots", reason="PyPOTS is not installed: pip install -e '.[pypots]'")
 
 HOURS, VARIABLES, HIDDEN = 24, 4, 8
+PYPOTS = read_params(Path(__file__).parents[2] / "params.yaml").pypots
 SAMPLED = {"csdi"}  # draws noise
 
 
@@ -27,40 +30,42 @@ def stays() -> tuple[torch.Tensor, torch.Tensor]:
 def build(name: str) -> PypotsImputer:
     """Return a small imputer, always with the same weights."""
     torch.manual_seed(5)
-    return PypotsImputer(name, HOURS, VARIABLES, HIDDEN, batch_size=8, device=torch.device("cpu"))
+    network = getattr(PYPOTS, name).model_dump() if hasattr(PYPOTS, name) else {}
+    sizes = PypotsSizes(hours=HOURS, variables=VARIABLES, hidden_size=HIDDEN, network=network)
+    return PypotsImputer(name, sizes, batch_size=8, device=torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
 def trained(stays) -> Callable[[str], PypotsImputer]:
     """Give an imputer after an epoch on the stays, each once."""
-    made: dict[str, PypotsImputer] = {}
+    ready: dict[str, PypotsImputer] = {}
 
     def give(name: str) -> PypotsImputer:
-        if name not in made:
-            made[name] = build(name)
+        if name not in ready:
+            ready[name] = build(name)
             values, observed = stays
-            assert np.isfinite(made[name].train_epoch(torch.where(observed > 0, values, torch.nan).numpy(), 11))
-        return made[name]
+            assert np.isfinite(ready[name].train_epoch(torch.where(observed > 0, values, torch.nan).numpy(), 11))
+        return ready[name]
 
     return give
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_imputes_every_hole_and_leaves_what_was_observed(name, trained, stays):
-    """Every number is finite, also in a variable never seen; observed cells stay; hidden states where there are."""
+def test_imputes_every_missing_cell_and_leaves_the_observed_ones(name, trained, stays):
+    """Every number is finite, also for a variable never observed; observed cells stay; hidden states as catalogued."""
     values, observed = stays
-    made = trained(name).represent(values, observed)
-    assert torch.isfinite(made.imputed_BTD).all()
-    assert torch.equal(made.imputed_BTD[observed > 0], values[observed > 0])
-    assert (made.hidden_BH is not None) == IMPUTERS[name].hidden
-    if made.hidden_BH is not None:
-        assert made.hidden_BH.shape == (12, HIDDEN)
-        assert made.hidden_BH.std() > 0
+    representation = trained(name).represent(values, observed)
+    assert torch.isfinite(representation.imputed_BTD).all()
+    assert torch.equal(representation.imputed_BTD[observed > 0], values[observed > 0])
+    assert (representation.hidden_BH is not None) == IMPUTERS[name].has_hidden_state
+    if representation.hidden_BH is not None:
+        assert representation.hidden_BH.shape == (12, HIDDEN)
+        assert representation.hidden_BH.std() > 0
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_stay_alone_is_the_stay_in_a_batch(name, trained, stays):
-    """Nothing of a stay's imputation depends on who stands beside it, but where noise is drawn."""
+    """A stay's imputation does not depend on the other stays of the batch, unless noise is drawn."""
     values, observed = stays
     together, alone = (trained(name).represent(values[some], observed[some]) for some in (slice(None), slice(3, 4)))
     difference = (together.imputed_BTD[3:4] - alone.imputed_BTD).abs().max()
@@ -71,14 +76,14 @@ def test_a_stay_alone_is_the_stay_in_a_batch(name, trained, stays):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_stay_with_nothing_observed_gives_numbers(name, trained):
-    """There is nothing to go by, and yet no NaN."""
-    made = trained(name).represent(torch.full((2, HOURS, VARIABLES), 9.0), torch.zeros(2, HOURS, VARIABLES))
-    assert torch.isfinite(made.imputed_BTD).all()
+    """A stay without observations is imputed without NaN."""
+    representation = trained(name).represent(torch.full((2, HOURS, VARIABLES), 9.0), torch.zeros(2, HOURS, VARIABLES))
+    assert torch.isfinite(representation.imputed_BTD).all()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_saved_weights_give_the_same_imputation(name, trained, stays):
-    """A new object with the weights loaded imputes as the one that was trained; the same call gives the same bits."""
+    """A new object with the weights loaded imputes like the trained one; the same call gives the same bits."""
     imputer, other = trained(name), build(name)
     other.module.load_state_dict(imputer.module.state_dict())
     first, again, loaded = (each.represent(*stays).imputed_BTD for each in (imputer, imputer, other))
@@ -87,26 +92,26 @@ def test_saved_weights_give_the_same_imputation(name, trained, stays):
 
 
 def test_training_depends_on_its_seed_alone(stays):
-    """Two trainings agree whatever was drawn in between, another seed does not; outer draws go on as before."""
-    holed = torch.where(stays[1] > 0, stays[0], torch.nan).numpy()
+    """Training depends only on its seed, and leaves the global generator as it was."""
+    with_nan = torch.where(stays[1] > 0, stays[0], torch.nan).numpy()
     losses = []
     for seed in (1, 1, 2):
         imputer = build("saits")
         torch.manual_seed(len(losses))
         expected = torch.rand(3, generator=torch.Generator().manual_seed(len(losses)))
-        losses.append(imputer.train_epoch(holed, seed))
+        losses.append(imputer.train_epoch(with_nan, seed))
         assert torch.equal(torch.rand(3), expected)
     assert losses[0] == losses[1] != losses[2]
 
 
 def test_says_nothing_on_the_screen(stays, capfd):
-    """PyPOTS's banner and log stay out of the user's sight."""
+    """PyPOTS's banner and log do not reach the screen."""
     build("grud").represent(*stays)
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_failure_of_pypots_is_told_in_its_own_words(monkeypatch, stays):
-    """What PyPOTS logs, and does not raise, is in the one line that the user sees."""
+def test_a_failure_of_pypots_is_reported_with_its_own_message(monkeypatch, stays):
+    """The error line contains the cause, which PyPOTS logs and does not raise."""
     imputer = build("grud")
     monkeypatch.setattr(imputer.module, "forward", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no memory")))
     with pytest.raises(UserError, match=r"PyPOTS could not train imputer grud .*no memory.*: leave it out"):

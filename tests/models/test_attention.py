@@ -10,7 +10,7 @@ Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def random_inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, size: float = 1.0) -> Inputs:
-    """Draw tokens, maps and places of the documented shapes, `size` times standard normal; all ask for gradients."""
+    """Draw tokens, maps and places of the documented shapes, `size` times standard normal; all require gradients."""
     B, S, D, A, d = shape
     generator = torch.Generator().manual_seed(0)
     sizes = [(B, S, D), (3, A, d, D), (3, A, d, S)]
@@ -20,7 +20,7 @@ def random_inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, si
 
 
 def attend_plainly(tokens_BSD: torch.Tensor, maps_3AdD: torch.Tensor, places_3AdS: torch.Tensor) -> torch.Tensor:
-    """Attend by the formulas in the docstring of `attend`, gradients left to torch."""
+    """Attend by the formulas in the docstring of `attend`; autograd gives the gradients."""
     queries, keys, values = torch.einsum("padv,bsv->pbads", maps_3AdD, tokens_BSD) + places_3AdS[:, None]
     weights = torch.softmax(torch.einsum("badk,badq->bakq", keys, queries), dim=-2)
     return torch.einsum("badk,bakq->badq", values, weights).flatten(1, 2)
@@ -35,7 +35,7 @@ def gradients(inputs: Inputs, output: torch.Tensor) -> tuple[torch.Tensor, ...]:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_equals_the_formulas(shape: tuple[int, ...], dtype: torch.dtype, tolerance: float) -> None:
-    """The output, in its documented shape, and all gradients are what the formulas and autograd give."""
+    """The output has its documented shape; it and all gradients are those of the formulas and autograd."""
     B, S, _, A, d = shape
     inputs = random_inputs(shape, dtype)
     ours, expected = attend(*inputs), attend_plainly(*inputs)
@@ -52,7 +52,7 @@ def test_gradcheck() -> None:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_scores_too_large_for_an_exponential(sign: int) -> None:
-    """With scores of hundreds, or all a hundred below nought, output and gradients are finite and right."""
+    """With scores of hundreds, or far below 0 in every place, output and gradients are finite and right."""
     tokens, maps, places = random_inputs((3, 5, 2, 2, 3), torch.float32)
     with torch.no_grad():
         maps[:2] *= 0.1
@@ -69,7 +69,7 @@ def test_scores_too_large_for_an_exponential(sign: int) -> None:
 
 
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One matrix at a time gives what all at once give."""
+    """Computing one matrix at a time gives what all at once give."""
     inputs = random_inputs(SHAPES[-1])
     expected = attend(*inputs)
     monkeypatch.setattr(attention, "MATRICES_AT_ONCE", 1)
@@ -77,7 +77,7 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_stays_do_not_mix() -> None:
-    """A stay's output does not change with its company."""
+    """A stay's output does not depend on the other stays of the batch."""
     tokens, maps, places = random_inputs((4, 5, 3, 2, 2))
     alone = attend(tokens[1:2], maps, places)
     torch.testing.assert_close(attend(tokens, maps, places)[1:2], alone, rtol=0, atol=1e-12)

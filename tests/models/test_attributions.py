@@ -4,16 +4,18 @@ import torch
 from imputune.models.attributions import attribute_risk
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
-from imputune.models.heads import HEADS
+from imputune.models.heads import HEAD_BUILDERS, HeadSizes
 
-SIZES = CsaiSizes(variables=5, hours=12, hidden=16, channels=8, attention_heads=2, feedforward=8)
+SIZES = CsaiSizes(variables=5, hours=12, hidden_size=16, channels=8, attention_heads=2, feedforward=8)
 READERS = [("mlp2", "hidden"), ("mlp5", "hidden"), ("lstm", "raw"), ("gru", "imputed")]
 
 
 def classifier_of(head: str, reads: str) -> Classifier:
-    """A classifier with random weights whose risks spread."""
+    """Build a classifier with random weights, large enough that stays have different risks."""
     torch.manual_seed(0)
-    built = Classifier(Csai(SIZES), HEADS[head](16, 5, 0.0), freeze_imputer=True, reads=reads).eval()
+    csai = Csai(SIZES)
+    sizes = HeadSizes(input_size=16, variables=5, mlp_width=128)
+    built = Classifier(csai, HEAD_BUILDERS[head](sizes), freeze_imputer=True, reads=reads).eval()
     with torch.no_grad():
         for weight in built.head.parameters():
             weight *= 3
@@ -22,25 +24,25 @@ def classifier_of(head: str, reads: str) -> Classifier:
 
 @pytest.mark.parametrize(("head", "reads"), READERS)
 def test_attributions_are_complete(make_record, head, reads):
-    """They sum to the risk minus the baseline's, for every stay; cells that were not observed have none."""
+    """They add up to the risk minus the baseline's, for every stay; missing cells have attribution 0."""
     values, observed = make_record(4)
-    shares, risk, baseline = attribute_risk(classifier_of(head, reads), values, observed, 512)
-    torch.testing.assert_close(shares.sum(dim=(1, 2)), risk - baseline, atol=3e-4, rtol=0)
+    attribution, risk, baseline = attribute_risk(classifier_of(head, reads), values, observed, 512)
+    torch.testing.assert_close(attribution.sum(dim=(1, 2)), risk - baseline, atol=3e-4, rtol=0)
     assert (risk - baseline).abs().max() > 1e-3
-    assert (shares[observed == 0] == 0).all()
-    assert (shares[observed == 1] != 0).float().mean() > 0.9
+    assert (attribution[observed == 0] == 0).all()
+    assert (attribution[observed == 1] != 0).float().mean() > 0.9
 
 
 def test_a_record_at_its_means_has_nothing_to_explain(make_record):
-    """Values at the training means are the baseline: no cell adds anything."""
+    """Values at the training means are the baseline: every attribution is 0."""
     values, observed = make_record(2)
-    shares, risk, baseline = attribute_risk(classifier_of("mlp2", "hidden"), values * 0, observed, 8)
-    assert (shares == 0).all()
+    attribution, risk, baseline = attribute_risk(classifier_of("mlp2", "hidden"), values * 0, observed, 8)
+    assert (attribution == 0).all()
     assert torch.equal(risk, baseline)
 
 
 def test_a_stay_alone_is_explained_as_in_a_batch(make_record):
-    """What a cell adds does not depend on who else is explained."""
+    """A stay's attributions do not depend on the other stays of the batch."""
     values, observed = make_record(3)
     built = classifier_of("mlp2", "hidden")
     together, _, _ = attribute_risk(built, values, observed, 16)
@@ -48,10 +50,10 @@ def test_a_stay_alone_is_explained_as_in_a_batch(make_record):
     torch.testing.assert_close(together[1:2], alone, atol=1e-6, rtol=1e-4)
 
 
-def test_what_stands_under_a_hole_changes_nothing(make_record):
-    """A number where nothing was observed is not read."""
+def test_numbers_in_missing_cells_change_nothing(make_record):
+    """A number in a missing cell is not read."""
     values, observed = make_record(2)
     built = classifier_of("mlp2", "hidden")
-    shares, _, _ = attribute_risk(built, values, observed, 8)
+    attribution, _, _ = attribute_risk(built, values, observed, 8)
     spoilt, _, _ = attribute_risk(built, values + 9 * (1 - observed), observed, 8)
-    torch.testing.assert_close(shares, spoilt)
+    torch.testing.assert_close(attribution, spoilt)

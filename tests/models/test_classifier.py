@@ -5,19 +5,20 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from imputune.data.directions import Views
+from imputune.data.directions import Directions
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
-from imputune.models.heads import HEADS, Mlp
+from imputune.models.heads import HEAD_BUILDERS, HeadSizes, Mlp
 
 Record = tuple[torch.Tensor, torch.Tensor]
-SIZES = CsaiSizes(variables=5, hours=12, hidden=6, channels=8, attention_heads=2, feedforward=10)
+SIZES = CsaiSizes(variables=5, hours=12, hidden_size=6, channels=8, attention_heads=2, feedforward=10)
+HEAD_SIZES = HeadSizes(input_size=6, variables=5, mlp_width=16)
 
 
 def build(freeze_imputer: bool) -> Classifier:
     """Build a small classifier, the same for both modes."""
     torch.manual_seed(0)
-    return Classifier(Csai(SIZES), Mlp(SIZES.hidden, hidden=16), freeze_imputer)
+    return Classifier(Csai(SIZES), Mlp(HEAD_SIZES), freeze_imputer=freeze_imputer)
 
 
 def state(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -28,10 +29,10 @@ def state(module: nn.Module) -> dict[str, torch.Tensor]:
 def train(classifier: Classifier, record: Record, weight_decay: float) -> None:
     """Take three steps with an optimizer over all parameters, trainable or not."""
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=0.01, weight_decay=weight_decay)
-    died_N = torch.tensor([0.0, 1.0, 1.0, 0.0])
+    outcome_N = torch.tensor([0.0, 1.0, 1.0, 0.0])
     for _ in range(3):
         optimizer.zero_grad()
-        binary_cross_entropy_with_logits(classifier(Views.read(*record)), died_N).backward()
+        binary_cross_entropy_with_logits(classifier(Directions.of(*record)), outcome_N).backward()
         optimizer.step()
 
 
@@ -62,61 +63,59 @@ def test_trainable_parameters(freeze_imputer: bool) -> None:
 
 
 def test_unfreezing_an_imputer_that_was_frozen() -> None:
-    """A mode holds whatever the imputer was used for before."""
+    """An imputer that was frozen before is trainable in an unfrozen classifier."""
     imputer = build(freeze_imputer=True).imputer
-    assert all(p.requires_grad for p in Classifier(imputer, Mlp(SIZES.hidden), freeze_imputer=False).parameters())
+    assert all(p.requires_grad for p in Classifier(imputer, Mlp(HEAD_SIZES), freeze_imputer=False).parameters())
 
 
 def test_both_modes_start_from_the_same_logits(make_record: Callable[..., Record]) -> None:
-    """Freezing changes what can move, not what is predicted."""
-    views = Views.read(*make_record(4))
-    logits = build(freeze_imputer=True)(views), build(freeze_imputer=False)(views)
-    torch.testing.assert_close(*logits, rtol=0, atol=1e-6)  # the last bit may depend on where memory lies
+    """Freezing changes which weights are trainable, not the predictions."""
+    directions = Directions.of(*make_record(4))
+    logits = build(freeze_imputer=True)(directions), build(freeze_imputer=False)(directions)
+    torch.testing.assert_close(*logits, rtol=0, atol=1e-6)  # the last bit may depend on the memory address
 
 
 @pytest.mark.parametrize("stays", [1, 4])
-def test_logits_are_the_heads_of_the_last_representation(make_record: Callable[..., Record], stays: int) -> None:
-    """A perceptron reads the mean of both readings' final hidden states, (B, H), and gives (B,)."""
-    classifier, views = build(freeze_imputer=True), Views.read(*make_record(stays))
-    hidden_KBTH = classifier.imputer(views).hidden_KBTH
+def test_the_head_reads_the_last_representation(make_record: Callable[..., Record], stays: int) -> None:
+    """A perceptron reads the mean of both directions' final hidden states, (B, H), and gives (B,)."""
+    classifier, directions = build(freeze_imputer=True), Directions.of(*make_record(stays))
+    hidden_KBTH = classifier.imputer(directions).hidden_KBTH
     last_BH = (hidden_KBTH[0, :, -1] + hidden_KBTH[1, :, -1]) / 2
-    [read_BH] = classifier.represent(views)
-    assert read_BH.shape == (stays, SIZES.hidden)
+    [read_BH] = classifier.represent(directions)
+    assert read_BH.shape == (stays, SIZES.hidden_size)
     torch.testing.assert_close(read_BH, last_BH, rtol=0, atol=1e-7)
-    torch.testing.assert_close(classifier(views), classifier.head(last_BH), rtol=0, atol=1e-6)
+    torch.testing.assert_close(classifier(directions), classifier.head(last_BH), rtol=0, atol=1e-6)
 
 
-def test_row_alone_gives_what_it_gives_in_a_batch(make_record: Callable[..., Record]) -> None:
-    """A stay's logit does not depend on who shares its batch."""
+def test_stay_alone_has_the_same_logit_as_in_a_batch(make_record: Callable[..., Record]) -> None:
+    """A stay's logit does not depend on the other stays of its batch."""
     classifier, (values, observed) = build(freeze_imputer=True).eval(), make_record(6)
-    logits = classifier(Views.read(values, observed))
-    alone = torch.cat([classifier(Views.read(values[[i]], observed[[i]])) for i in range(6)])
+    logits = classifier(Directions.of(values, observed))
+    alone = torch.cat([classifier(Directions.of(values[[i]], observed[[i]])) for i in range(6)])
     torch.testing.assert_close(alone, logits, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 @pytest.mark.parametrize("reads", ["imputed", "raw"])
-def test_recurrent_heads_read_the_series_that_they_are_to(
-    make_record: Callable[..., Record], name: str, reads: str
-) -> None:
-    """Beside the hidden state stands the imputed series, or the observed values with 0 in the holes."""
+def test_recurrent_heads_read_the_chosen_series(make_record: Callable[..., Record], name: str, reads: str) -> None:
+    """Beside the hidden state, the head reads the imputed series, or the observed values with 0 where missing."""
     torch.manual_seed(0)
-    classifier = Classifier(Csai(SIZES), HEADS[name](SIZES.hidden, SIZES.variables, 0.0), True, reads)
+    classifier = Classifier(Csai(SIZES), HEAD_BUILDERS[name](HEAD_SIZES), freeze_imputer=True, reads=reads)
     values, observed = make_record(4)
-    views = Views.read(values, observed)
-    last_BH, series_BTD = classifier.represent(views)
-    reconstruction = classifier.imputer(views)
+    directions = Directions.of(values, observed)
+    last_BH, series_BTD = classifier.represent(directions)
+    reconstruction = classifier.imputer(directions)
     expected = reconstruction.imputed_BTD if reads == "imputed" else values.masked_fill(observed == 0, 0.0)
     torch.testing.assert_close(series_BTD, expected, rtol=0, atol=0)
     torch.testing.assert_close(last_BH, reconstruction.last_BH, rtol=0, atol=0)
-    torch.testing.assert_close(classifier(views), classifier.head(last_BH, series_BTD))
+    torch.testing.assert_close(classifier(directions), classifier.head(last_BH, series_BTD))
 
 
 @pytest.mark.parametrize("reads", ["imputed", "raw"])
 def test_unfrozen_recurrent_head_moves_the_imputer(make_record: Callable[..., Record], reads: str) -> None:
-    """The loss of a recurrent head reaches the imputer, through the hidden state alone too."""
+    """The loss of a recurrent head trains the imputer, also if it is connected through the hidden state alone."""
     torch.manual_seed(0)
-    head = HEADS["gru"](SIZES.hidden, SIZES.variables, 0.0)
+    head = HEAD_BUILDERS["gru"](HEAD_SIZES)
     classifier = Classifier(Csai(SIZES), head, freeze_imputer=False, reads=reads)
     before = state(classifier)
     buffers = {name for name, _ in classifier.named_buffers()}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from imputune.data.directions import Views
+from imputune.data.directions import Directions
 from imputune.models.csai import (
     Csai,
     CsaiSizes,
@@ -18,12 +18,12 @@ from imputune.models.csai import (
 Record = tuple[torch.Tensor, torch.Tensor]
 MakeRecord = Callable[..., Record]
 GOLDEN = Path(__file__).parents[1] / "golden" / "csai.json"
-SIZES = CsaiSizes(variables=5, hours=12, hidden=7, channels=8, attention_heads=2, feedforward=16)
+SIZES = CsaiSizes(variables=5, hours=12, hidden_size=7, channels=8, attention_heads=2, feedforward=16)
 OUTPUTS = ("combined_KBTD", "history_KBTD", "imputed_BTD", "hidden_KBTH", "last_BH")
 
 
 def build(sizes: CsaiSizes = SIZES, seed: int = 0) -> Csai:
-    """Build a seeded CSAI with median gaps that no record's gaps equal."""
+    """Build a seeded CSAI with median gaps that no record's gaps are equal to."""
     torch.manual_seed(seed)
     imputer = Csai(sizes)
     imputer.median_gap_hours_D += 1.25 + 0.5 * torch.arange(sizes.variables)
@@ -31,15 +31,15 @@ def build(sizes: CsaiSizes = SIZES, seed: int = 0) -> Csai:
 
 
 def outputs(reconstruction: Reconstruction) -> dict[str, torch.Tensor]:
-    """Return all that a CSAI gives, by name."""
+    """Return every output of a CSAI by name."""
     return {name: getattr(reconstruction, name) for name in OUTPUTS}
 
 
 def train(imputer: Csai, record: Record, steps: int) -> list[float]:
     """Fit the combined estimates to the values of every cell, observed or not; return the loss of each step."""
-    views, optimizer, losses = Views.read(*record), torch.optim.Adam(imputer.parameters(), 0.01), []
+    directions, optimizer, losses = Directions.of(*record), torch.optim.Adam(imputer.parameters(), 0.01), []
     for _ in range(steps):
-        loss = (imputer(views).combined_KBTD - record[0]).abs().mean()
+        loss = (imputer(directions).combined_KBTD - record[0]).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -55,33 +55,33 @@ def test_shapes(make_record: MakeRecord, stays: int, hours: int, variables: int)
         "combined_KBTD": (2, stays, hours, variables),
         "history_KBTD": (2, stays, hours, variables),
         "imputed_BTD": (stays, hours, variables),
-        "hidden_KBTH": (2, stays, hours, SIZES.hidden),
-        "last_BH": (stays, SIZES.hidden),
+        "hidden_KBTH": (2, stays, hours, SIZES.hidden_size),
+        "last_BH": (stays, SIZES.hidden_size),
     }
-    for name, output in outputs(imputer(Views.read(*make_record(stays, hours, variables)))).items():
+    for name, output in outputs(imputer(Directions.of(*make_record(stays, hours, variables)))).items():
         assert output.shape == shapes[name], name
         assert torch.isfinite(output).all(), name
 
 
 @pytest.mark.parametrize(("hours", "variables"), [(11, 5), (13, 5), (1, 5), (12, 4), (12, 1)])
 def test_other_hours_or_variables_are_refused(make_record: MakeRecord, hours: int, variables: int) -> None:
-    """A record of another shape than the imputer was built for is an error that says both, also where it broadcasts."""
+    """A record of another shape than the imputer's sizes is an error that names both, also if it could be broadcast."""
     with pytest.raises(ValueError, match=rf"\(hours, variables\) \(12, 5\), got \({hours}, {variables}\)"):
-        build()(Views.read(*make_record(4, hours, variables)))
+        build()(Directions.of(*make_record(4, hours, variables)))
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("gradient", [True, False])
-def test_row_alone_gives_what_it_gives_in_any_batch(make_record: MakeRecord, training: bool, gradient: bool) -> None:
-    """A stay's outputs are the same alone, in a batch, and in a batch of extreme strangers, in every mode of torch."""
+def test_stay_alone_gives_the_same_as_in_any_batch(make_record: MakeRecord, training: bool, gradient: bool) -> None:
+    """A stay's outputs are the same alone, in a batch, and beside stays with extreme values, in every mode of torch."""
     imputer = build().train(training)
-    (values, observed), (strange, seen) = make_record(6), make_record(9, seed=1, share=0.8)
+    (values, observed), (others, others_observed) = make_record(6), make_record(9, seed=1, share=0.8)
     with torch.set_grad_enabled(gradient):
-        batch = outputs(imputer(Views.read(values, observed)))
+        batch = outputs(imputer(Directions.of(values, observed)))
         for i in range(6):
-            alone = outputs(imputer(Views.read(values[[i]], observed[[i]])))
-            company = torch.cat([100 * strange, values[[i]]]), torch.cat([seen, observed[[i]]])
-            mixed = outputs(imputer(Views.read(*company)))
+            alone = outputs(imputer(Directions.of(values[[i]], observed[[i]])))
+            larger = torch.cat([100 * others, values[[i]]]), torch.cat([others_observed, observed[[i]]])
+            mixed = outputs(imputer(Directions.of(*larger)))
             for name in OUTPUTS:
                 stays = 1 if name.endswith(("KBTD", "KBTH")) else 0
                 row = batch[name].narrow(stays, i, 1)
@@ -90,54 +90,54 @@ def test_row_alone_gives_what_it_gives_in_any_batch(make_record: MakeRecord, tra
 
 
 @pytest.mark.parametrize("junk", [float("nan"), float("inf"), 1e6])
-def test_what_stands_under_observed_0_changes_nothing(make_record: MakeRecord, junk: float) -> None:
-    """NaN and any number in unobserved cells leave every output and gradient bit-equal."""
+def test_numbers_in_missing_cells_change_nothing(make_record: MakeRecord, junk: float) -> None:
+    """NaN and any number in missing cells leave every output and gradient bit-equal."""
     imputer, (values, observed) = build(), make_record(4)
     results = []
     for cells in (values, torch.where(observed > 0, values, junk)):
-        given = outputs(imputer(Views.read(cells, observed)))
+        given = outputs(imputer(Directions.of(cells, observed)))
         loss = given["combined_KBTD"].square().mean() + given["last_BH"].square().mean()
         results.append([*given.values(), *torch.autograd.grad(loss, list(imputer.parameters()))])
-    assert all(torch.equal(clean, spoilt) for clean, spoilt in zip(*results, strict=True))
+    assert all(torch.equal(clean, junky) for clean, junky in zip(*results, strict=True))
 
 
 def test_observed_cells_pass_through(make_record: MakeRecord) -> None:
-    """Observed cells come out bit-equal, and each other cell is the mean of both readings' estimates."""
+    """Observed cells stay bit-equal, and each missing cell is the mean of both directions' estimates."""
     values, observed = make_record(4)
-    given = build()(Views.read(values, observed))
+    given = build()(Directions.of(values, observed))
     seen = observed > 0
     assert torch.equal(given.imputed_BTD[seen], values[seen])
     forward, backward = given.combined_KBTD
     torch.testing.assert_close(given.imputed_BTD[~seen], ((forward + backward) / 2)[~seen], rtol=0, atol=1e-6)
 
 
-def test_values_to_come_do_not_reach_the_regressions_of_an_earlier_hour(make_record: MakeRecord) -> None:
-    """With the first state held at 0, the forward reading's estimates up to hour 5 do not know hours 6 and later."""
+def test_later_values_do_not_reach_the_regressions_of_an_earlier_hour(make_record: MakeRecord) -> None:
+    """With the first state fixed, the forward direction's estimates up to hour 5 do not depend on hours 6 and later."""
     imputer, (values, observed) = build(), make_record(4)
     for state in imputer.first_states:
         torch.nn.init.zeros_(state.output.weight)
-    before = imputer(Views.read(values, observed)).combined_KBTD
+    before = imputer(Directions.of(values, observed)).combined_KBTD
     values[:, 6:] += 10 * observed[:, 6:]
-    after = imputer(Views.read(values, observed)).combined_KBTD
+    after = imputer(Directions.of(values, observed)).combined_KBTD
     assert torch.equal(before[0, :, :6], after[0, :, :6])
     assert not torch.equal(before[0, :, 6:], after[0, :, 6:])
     assert not torch.equal(before[1, :, :6], after[1, :, :6])
 
 
 def test_own_value_does_not_reach_its_history_regression(make_record: MakeRecord) -> None:
-    """With the first state held at 0, a cell's history regression does not read the cell itself."""
+    """With the first state fixed, a cell's history regression does not depend on the cell itself."""
     imputer, (values, observed) = build(), make_record(2, share=1.0)
     for state in imputer.first_states:
         torch.nn.init.zeros_(state.output.weight)
-    before = imputer(Views.read(values, observed)).history_KBTD
+    before = imputer(Directions.of(values, observed)).history_KBTD
     values[:, 5, 2] += 10
-    after = imputer(Views.read(values, observed)).history_KBTD
+    after = imputer(Directions.of(values, observed)).history_KBTD
     assert torch.equal(before[:, :, 5], after[:, :, 5])
     assert not torch.equal(before[0, :, 6], after[0, :, 6])
 
 
 def test_backward_is_forward_of_the_flipped_record(make_record: MakeRecord) -> None:
-    """With both readings' weights swapped, every estimate of the flipped record is the flipped estimate."""
+    """With both directions' weights swapped, every estimate of the flipped record is the flipped estimate."""
     imputer, (values, observed) = build(), make_record(4)
     swapped = build(seed=1)
     first, second = "first_states.0.", "first_states.1."
@@ -149,7 +149,7 @@ def test_backward_is_forward_of_the_flipped_record(make_record: MakeRecord) -> N
         elif not name.startswith(second) and name != "median_gap_hours_D":
             state[name] = state[name].flip(0)
     swapped.load_state_dict(state)
-    given, flipped = imputer(Views.read(values, observed)), swapped(Views.read(values.flip(1), observed.flip(1)))
+    given, flipped = imputer(Directions.of(values, observed)), swapped(Directions.of(values.flip(1), observed.flip(1)))
     close = {"rtol": 0, "atol": 1e-6}
     torch.testing.assert_close(flipped.imputed_BTD, given.imputed_BTD.flip(1), **close)
     torch.testing.assert_close(flipped.combined_KBTD, given.combined_KBTD.flip(0, 2), **close)
@@ -159,18 +159,18 @@ def test_backward_is_forward_of_the_flipped_record(make_record: MakeRecord) -> N
 
 
 def test_each_weight_gets_gradient(make_record: MakeRecord) -> None:
-    """Each reading's every weight gets a finite gradient, somewhere not 0, but for what has no effect at all.
+    """Every weight tensor of each direction gets finite gradients that are not all 0.
 
-    By construction these have none: the diagonal of the feature regression, and the attention's key bias, which
-    adds the same to every score of a softmax.
+    Two parts have no effect by construction and get none: the diagonal of the feature regression, and the attention's
+    key bias, which adds the same to every score of a softmax.
     """
     imputer = build()
-    given = imputer(Views.read(*make_record(6)))
+    given = imputer(Directions.of(*make_record(6)))
     (given.combined_KBTD.square().mean() + given.last_BH.square().mean()).backward()
     for name, parameter in imputer.named_parameters():
         assert torch.isfinite(parameter.grad).all(), name
-        by_reading = [parameter.grad] if name.startswith("first_states") else parameter.grad
-        assert all((gradient != 0).any() for gradient in by_reading), name
+        by_direction = [parameter.grad] if name.startswith("first_states") else parameter.grad
+        assert all((gradient != 0).any() for gradient in by_direction), name
     assert (imputer.feature.grad.diagonal(dim1=1, dim2=2) == 0).all()
     for state in imputer.first_states:
         query, key, value = state.attention.self_attn.in_proj_bias.grad.chunk(3)
@@ -178,25 +178,25 @@ def test_each_weight_gets_gradient(make_record: MakeRecord) -> None:
 
 
 def test_head_alone_trains_through_the_last_state(make_record: MakeRecord) -> None:
-    """The last hidden state by itself, as an unfrozen head uses it, sends gradient to each weight."""
+    """A loss on the last hidden state alone, as of an unfrozen head, gives every weight a gradient."""
     imputer = build()
-    imputer(Views.read(*make_record(6))).last_BH.square().sum().backward()
+    imputer(Directions.of(*make_record(6))).last_BH.square().sum().backward()
     for name, parameter in imputer.named_parameters():
         assert torch.isfinite(parameter.grad).all(), name
         assert (parameter.grad != 0).any(), name
 
 
 def test_overfits_eight_stays(make_record: MakeRecord) -> None:
-    """Eight stays of noise are learnt by heart: the error on all their cells, seen or not, falls below a sixth."""
+    """Eight stays of noise are overfitted: the error on all their cells, observed or not, falls below a sixth."""
     _, observed = make_record(8)
     truth, _ = make_record(8, seed=1, share=1.0)
-    losses = train(build(replace(SIZES, hidden=32, channels=16, feedforward=32)), (truth, observed), steps=200)
+    losses = train(build(replace(SIZES, hidden_size=32, channels=16, feedforward=32)), (truth, observed), steps=200)
     assert losses[0] > 0.7
     assert losses[-1] < losses[0] / 6
 
 
 def test_same_seed_same_bits(make_record: MakeRecord) -> None:
-    """One seed gives bit-equal weights before and after training, another seed gives others."""
+    """The same seed gives bit-equal weights before and after training; another seed gives other weights."""
     imputers = [build(seed=seed) for seed in (0, 0, 1)]
     for imputer in imputers:
         train(imputer, make_record(4), steps=3)
@@ -207,21 +207,22 @@ def test_same_seed_same_bits(make_record: MakeRecord) -> None:
 
 def test_saved_and_loaded_into_a_new_object(make_record: MakeRecord, tmp_path: Path) -> None:
     """Weights through safetensors give a differently seeded CSAI the same outputs, bit for bit."""
-    imputer, loaded, views = build(), Csai(SIZES), Views.read(*make_record(4))
+    imputer, loaded, directions = build(), Csai(SIZES), Directions.of(*make_record(4))
     train(imputer, make_record(4), steps=2)
     save_file(imputer.state_dict(), tmp_path / "csai.safetensors")
-    assert not torch.equal(loaded(views).imputed_BTD, imputer(views).imputed_BTD)
+    assert not torch.equal(loaded(directions).imputed_BTD, imputer(directions).imputed_BTD)
     loaded.load_state_dict(load_file(tmp_path / "csai.safetensors"))
-    expected = outputs(imputer(views))
-    for name, output in outputs(loaded(views)).items():
+    expected = outputs(imputer(directions))
+    for name, output in outputs(loaded(directions)).items():
         assert torch.equal(output, expected[name]), name
 
 
 def test_golden_numbers(request: pytest.FixtureRequest) -> None:
-    """A small seeded case gives the numbers on file; `pytest tests/models/test_csai.py --regenerate` rewrites them."""
-    imputer = build(CsaiSizes(variables=3, hours=4, hidden=2, channels=4, attention_heads=2, feedforward=3), seed=2012)
+    """A small seeded case gives the stored numbers; `pytest tests/models/test_csai.py --regenerate` rewrites them."""
+    sizes = CsaiSizes(variables=3, hours=4, hidden_size=2, channels=4, attention_heads=2, feedforward=3)
+    imputer = build(sizes, seed=2012)
     cells = torch.arange(24, dtype=torch.float32).reshape(2, 4, 3)
-    given = imputer(Views.read(torch.sin(cells), (cells % 5 < 3).float()))
+    given = imputer(Directions.of(torch.sin(cells), (cells % 5 < 3).float()))
     numbers = {name: [round(x, 7) for x in output.flatten().tolist()] for name, output in outputs(given).items()}
     if request.config.getoption("--regenerate"):
         GOLDEN.write_text(json.dumps(numbers, indent=1) + "\n")
@@ -232,12 +233,14 @@ def test_golden_numbers(request: pytest.FixtureRequest) -> None:
 
 
 def test_first_hour_by_the_formulas(make_record: MakeRecord) -> None:
-    """At each reading's first hour, both estimates are what the paper's equations give from the weights."""
-    imputer, views = build(), Views.read(*make_record(4))
-    given = imputer(views)
+    """At each direction's first hour, both estimates follow from the weights by the paper's equations."""
+    imputer, directions = build(), Directions.of(*make_record(4))
+    given = imputer(directions)
     for k, hour in ((0, 0), (1, -1)):
-        x, observed, gap = (tensor[k, :, 0] for tensor in (views.values, views.observed, views.gap_hours))
-        h = imputer.first_states[k](views.last_observed[k], views.gap_hours[k] - imputer.median_gap_hours_D)
+        x, observed, gap = (
+            tensor[k, :, 0] for tensor in (directions.values, directions.observed, directions.gap_hours)
+        )
+        h = imputer.first_states[k](directions.last_observed[k], directions.gap_hours[k] - imputer.median_gap_hours_D)
         h = h * torch.exp(-torch.relu(gap @ imputer.hidden_decay[k] + imputer.hidden_decay_bias[k]))
         history = h @ imputer.history[k] + imputer.history_bias[k]
         others = imputer.feature[k] - torch.diag(imputer.feature[k].diagonal())
@@ -250,21 +253,21 @@ def test_first_hour_by_the_formulas(make_record: MakeRecord) -> None:
 
 
 def test_diagonal_of_the_feature_regression_has_no_effect(make_record: MakeRecord) -> None:
-    """A variable is not estimated from itself: any diagonal gives bit-equal outputs."""
-    imputer, views = build(), Views.read(*make_record(4))
-    before = outputs(imputer(views))
+    """A variable is not estimated from itself: the outputs are bit-equal for any diagonal."""
+    imputer, directions = build(), Directions.of(*make_record(4))
+    before = outputs(imputer(directions))
     with torch.no_grad():
         imputer.feature.diagonal(dim1=1, dim2=2).fill_(100.0)
-    for name, output in outputs(imputer(views)).items():
+    for name, output in outputs(imputer(directions)).items():
         assert torch.equal(output, before[name]), name
 
 
 def test_median_gaps_reach_the_first_state(make_record: MakeRecord) -> None:
-    """The conditional decay reads the gap beyond the median, so other medians give other estimates."""
-    imputer, views = build(), Views.read(*make_record(4))
-    before = imputer(views).imputed_BTD
+    """The conditional decay depends on the gap minus the median, so other medians give other estimates."""
+    imputer, directions = build(), Directions.of(*make_record(4))
+    before = imputer(directions).imputed_BTD
     imputer.median_gap_hours_D += 3
-    assert not torch.equal(imputer(views).imputed_BTD, before)
+    assert not torch.equal(imputer(directions).imputed_BTD, before)
 
 
 @pytest.mark.parametrize("nothing", ["variable", "stay", "record"])
@@ -274,7 +277,7 @@ def test_nothing_observed_gives_no_nan(make_record: MakeRecord, nothing: str) ->
     part = {"variable": (..., 2), "stay": (1,), "record": (...,)}[nothing]
     observed[part] = 0
     values[part] = float("nan")
-    given = imputer(Views.read(values, observed))
+    given = imputer(Directions.of(values, observed))
     for name, output in outputs(given).items():
         assert torch.isfinite(output).all(), name
     torch.testing.assert_close(given.imputed_BTD[part], given.combined_KBTD.mean(dim=0)[part], rtol=0, atol=0)
@@ -284,7 +287,7 @@ def test_nothing_observed_gives_no_nan(make_record: MakeRecord, nothing: str) ->
 
 @pytest.mark.parametrize("stays", [1, 6])
 def test_first_state_equals_the_encoder_layer(make_record: MakeRecord, stays: int) -> None:
-    """The first state is what torch's own encoder layer leads to, and so are the gradients of all its weights."""
+    """The first state and the gradients of its weights are those of torch's own encoder layer."""
     state, (values, observed) = build().first_states[0], make_record(stays)
     for bias in (state.attention.self_attn.in_proj_bias, state.attention.self_attn.out_proj.bias):
         torch.nn.init.normal_(bias)

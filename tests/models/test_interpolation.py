@@ -17,24 +17,18 @@ def column(*cells: float) -> np.ndarray:
 
 
 def test_mean_fill_by_hand() -> None:
-    """Every hole gets 0, the training mean of standardised values."""
+    """Every missing cell gets 0, the training mean of standardised values."""
     assert mean_fill(column(NAN, 2, NAN, -1)).flatten().tolist() == [0, 2, 0, -1]
 
 
 def test_last_observation_carried_forward_by_hand() -> None:
-    """Every hole gets the latest value before it, and 0 where there is none."""
-    assert last_observation_carried_forward(column(NAN, 2, NAN, NAN, -1, NAN)).flatten().tolist() == [
-        0,
-        2,
-        2,
-        2,
-        -1,
-        -1,
-    ]
+    """Every missing cell gets the latest value before it, and 0 if there is none."""
+    filled = last_observation_carried_forward(column(NAN, 2, NAN, NAN, -1, NAN))
+    assert filled.flatten().tolist() == [0, 2, 2, 2, -1, -1]
 
 
 def test_linear_interpolation_by_hand() -> None:
-    """Holes lie on the line between their neighbours, and beyond the ends at the nearest value."""
+    """Missing cells lie on the line between their neighbours, and beyond the ends at the nearest value."""
     assert linear_interpolation(column(NAN, 2, NAN, NAN, -1, NAN)).flatten().tolist() == [2, 2, 1, 0, -1, -1]
 
 
@@ -59,5 +53,5 @@ def test_baselines_keep_stays_and_variables_apart(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mean", "locf", "linear"])
 def test_one_hour(name: str) -> None:
-    """A record of one hour is its observation, or 0."""
+    """A record of one hour keeps its observation; a missing cell gets 0."""
     assert BASELINES[name](np.array([[[3.0, NAN]]], dtype=np.float32)).tolist() == [[[3, 0]]]

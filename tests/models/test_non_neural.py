@@ -2,46 +2,48 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from imputune.models.non_neural import (
-    SHALLOW,
-    Labelled,
-    Svm,
-    Xgboost,
-)
+from imputune.models.non_neural import NON_NEURAL, Labelled, Svm, Xgboost
 
-SETTINGS = {"trees": 200, "patience": 10, "learning_rate": 0.1, "max_depth": 3, "stay_share": 0.7, "feature_share": 0.5}
+SETTINGS = {
+    "trees": 200,
+    "patience": 10,
+    "learning_rate": 0.1,
+    "max_depth": 3,
+    "stay_fraction": 0.7,
+    "feature_fraction": 0.5,
+}
 
 
 def stays(seed: int, count: int = 300) -> Labelled:
-    """Return stays of whom one in five dies, more with a high first feature, some features missing."""
+    """Return stays of which one in five has the outcome, more with a high first feature; some features are missing."""
     random = np.random.default_rng(seed)
-    died_N = (random.random(count) < 0.2).astype(int)
+    outcome_N = (random.random(count) < 0.2).astype(int)
     features_NF = random.normal(size=(count, 4)).astype(np.float32)
-    features_NF[:, 0] += 1.5 * died_N
+    features_NF[:, 0] += 1.5 * outcome_N
     features_NF[random.random(features_NF.shape) < 0.2] = np.nan
-    return features_NF, died_N
+    return features_NF, outcome_N
 
 
 def build(name: str) -> Xgboost | Svm:
-    """Return a small estimator."""
+    """Return a small model."""
     return Xgboost(**SETTINGS) if name == "xgboost" else Svm((0.1, 1.0))
 
 
-@pytest.mark.parametrize("name", SHALLOW)
-def test_risks_order_stays_and_are_calibrated(name: str) -> None:
-    """Risks tell who dies better than chance, their mean is near the share that dies, and holes are no obstacle."""
+@pytest.mark.parametrize("name", NON_NEURAL)
+def test_risks_predict_the_outcome_and_are_calibrated(name: str) -> None:
+    """Risks predict the outcome better than chance and their mean is near its rate; features may be missing."""
     model = build(name)
     model.fit(stays(0), stays(1), seed=3)
-    features_NF, died_N = stays(2)
+    features_NF, outcome_N = stays(2)
     risk_N = model.risk(features_NF)
-    assert roc_auc_score(died_N, risk_N) > 0.75
-    assert risk_N.mean() == pytest.approx(died_N.mean(), abs=0.06)
+    assert roc_auc_score(outcome_N, risk_N) > 0.75
+    assert risk_N.mean() == pytest.approx(outcome_N.mean(), abs=0.06)
     assert ((risk_N >= 0) & (risk_N <= 1)).all()
 
 
-@pytest.mark.parametrize("name", SHALLOW)
-def test_same_seed_same_risks_and_a_row_alone(name: str) -> None:
-    """Two fits agree bit for bit, and a stay's risk does not depend on who is asked about with it."""
+@pytest.mark.parametrize("name", NON_NEURAL)
+def test_same_seed_same_risks_and_a_stay_alone(name: str) -> None:
+    """Two fits agree bit for bit, and a stay's risk does not depend on the other stays of the call."""
     models = [build(name) for _ in range(2)]
     for model in models:
         model.fit(stays(0), stays(1), seed=3)
@@ -53,7 +55,7 @@ def test_same_seed_same_risks_and_a_row_alone(name: str) -> None:
 
 
 def test_boosting_stops_when_validation_stops_rising() -> None:
-    """Far fewer trees than allowed are grown, and their number is chosen on validation stays."""
+    """Far fewer trees than allowed are grown; validation stays choose their number."""
     model = Xgboost(**SETTINGS)
     model.fit(stays(0), stays(1), seed=3)
     assert model.model.best_iteration + SETTINGS["patience"] < SETTINGS["trees"]
@@ -62,7 +64,7 @@ def test_boosting_stops_when_validation_stops_rising() -> None:
 
 
 def test_cost_is_the_best_on_validation() -> None:
-    """Of two costs the one whose machine orders the validation stays better is kept, in whichever place it stands."""
+    """The cost with the higher validation AUC is kept, whatever the order of the costs."""
     train, validation = stays(0), stays(1)
     scores = {}
     for cost in (0.001, 3.0):
@@ -76,13 +78,13 @@ def test_cost_is_the_best_on_validation() -> None:
         assert best == model.calibrated.calibrated_classifiers_[0].estimator.estimator[-1].C
 
 
-def test_feature_that_no_training_stay_has_is_no_error() -> None:
-    """A column of holes alone, as a variable never observed makes, gives finite risks that still tell who dies."""
+def test_feature_missing_in_every_training_stay_is_no_error() -> None:
+    """A feature that is always missing, as of a variable never observed, still allows useful risks."""
     train, validation, test = (
-        (np.column_stack([features, np.full(len(features), np.nan, np.float32)]), died)
-        for features, died in (stays(0), stays(1), stays(2))
+        (np.column_stack([features, np.full(len(features), np.nan, np.float32)]), outcome)
+        for features, outcome in (stays(0), stays(1), stays(2))
     )
-    for name in SHALLOW:
+    for name in NON_NEURAL:
         model = build(name)
         model.fit(train, validation, seed=0)
         assert roc_auc_score(test[1], model.risk(test[0])) > 0.7

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from imputune.data.directions import Views
+from imputune.data.directions import Directions
 from imputune.models.csai import Csai, CsaiSizes
 
 pytest.importorskip("pypots", reason="PyPOTS is not installed: pip install -e '.[pypots]'")
@@ -14,15 +14,15 @@ from pypots.data.utils import parse_delta
 from pypots.imputation.csai.data import compute_last_obs
 from pypots.nn.modules.csai.backbone import BackboneBCSAI, BackboneCSAI
 
-# Stays, hours, variables, hidden width.
+# Stays, hours, variables, hidden size.
 SHAPES = [(4, 48, 35, 108), (1, 1, 1, 1), (1, 6, 3, 5), (5, 7, 1, 4), (3, 5, 4, 1)]
 CHANNELS = 16
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One reading of a batch as PyPOTS prepares it, each tensor (B, T, D)."""
+class PypotsDirection:
+    """One direction of a batch as PyPOTS prepares it, each tensor (B, T, D)."""
 
     values: torch.Tensor
     observed: torch.Tensor
@@ -30,20 +30,20 @@ class Reading:
     last_observed: torch.Tensor
 
 
-class Given(nn.Module):
-    """Stands where an imputer works out its first hidden state, and gives one it was told."""
+class FixedState(nn.Module):
+    """Replaces the computation of an imputer's first hidden state by a given one."""
 
     def __init__(self, first_BH: torch.Tensor) -> None:
         super().__init__()
         self.first_BH = first_BH
 
     def forward(self, *_: torch.Tensor) -> torch.Tensor:
-        """Return it."""
+        """Return the given state."""
         return self.first_BH
 
 
 class OverHours(nn.Module):
-    """PyPOTS's attention, which takes stays for hours, turned to run over the hours of each stay."""
+    """PyPOTS's attention, which runs over stays by mistake, made to run over the hours of each stay."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -54,34 +54,44 @@ class OverHours(nn.Module):
         return self.layer(data_BSC.transpose(0, 1)).transpose(0, 1)
 
 
-def read(shape: tuple[int, ...], share: float = 0.4) -> tuple[Reading, Reading]:
-    """Draw records, and return both readings with PyPOTS's own time gaps and last observations."""
+def read(shape: tuple[int, ...], share: float = 0.4) -> tuple[PypotsDirection, PypotsDirection]:
+    """Draw records; return both directions with PyPOTS's own time gaps and last observations."""
     stays, hours, variables, _ = shape
     random = np.random.default_rng(0)
     observed = random.random((stays, hours, variables)) < share
     values = np.where(observed, random.normal(size=observed.shape), np.nan)
-    readings = []
+    directions = []
     for step in (1, -1):
         x, o = values[:, ::step], observed[:, ::step]
         last = np.array([compute_last_obs(each, seen) for each, seen in zip(x, o, strict=True)])
         arrays = (x, o, parse_delta(o.astype(float)), last)
-        readings.append(Reading(*(torch.from_numpy(np.nan_to_num(array)).float() for array in arrays)))
-    return readings[0], readings[1]
+        directions.append(PypotsDirection(*(torch.from_numpy(np.nan_to_num(array)).float() for array in arrays)))
+    return directions[0], directions[1]
 
 
-def both_views(readings: tuple[Reading, Reading]) -> Views:
-    """Return PyPOTS's readings as ours."""
+def as_directions(directions: tuple[PypotsDirection, PypotsDirection]) -> Directions:
+    """Return PyPOTS's directions as ours."""
     fields = ("values", "observed", "gaps", "last_observed")
-    hour_by_hour = [torch.stack([getattr(reading, name) for reading in readings]).transpose(1, 2) for name in fields]
-    return Views(*(tensor.contiguous().transpose(1, 2) for tensor in hour_by_hour))
+    hour_by_hour = [
+        torch.stack([getattr(direction, name) for direction in directions]).transpose(1, 2) for name in fields
+    ]
+    return Directions(*(tensor.contiguous().transpose(1, 2) for tensor in hour_by_hour))
 
 
 def twins(shape: tuple[int, ...], medians: torch.Tensor) -> tuple[BackboneBCSAI, Csai]:
     """Return PyPOTS's CSAI and ours with its weights, both without dropout."""
-    _, hours, variables, hidden = shape
+    _, hours, variables, hidden_size = shape
     torch.manual_seed(0)
-    theirs = BackboneBCSAI(hours, variables, hidden, CHANNELS).eval()
-    ours = Csai(CsaiSizes(variables, hours, hidden, CHANNELS, attention_heads=8, feedforward=64)).eval()
+    theirs = BackboneBCSAI(hours, variables, hidden_size, CHANNELS).eval()
+    sizes = CsaiSizes(
+        variables=variables,
+        hours=hours,
+        hidden_size=hidden_size,
+        channels=CHANNELS,
+        attention_heads=8,
+        feedforward=64,
+    )
+    ours = Csai(sizes).eval()
     ours.median_gap_hours_D.copy_(medians)
     for k, backbone in enumerate((theirs.model_f, theirs.model_b)):
         copy_recurrence(backbone, ours, k)
@@ -91,7 +101,7 @@ def twins(shape: tuple[int, ...], medians: torch.Tensor) -> tuple[BackboneBCSAI,
 
 @torch.no_grad()
 def copy_recurrence(theirs: BackboneCSAI, ours: Csai, k: int) -> None:
-    """Copy the recurrence's weights; PyPOTS multiplies from the left, and holds a diagonal as a matrix."""
+    """Copy the recurrence's weights; PyPOTS multiplies from the left and stores a diagonal as a matrix."""
     D = ours.sizes.variables
     for to, source in (
         (ours.hidden_decay, theirs.temp_decay_h.W.t()),
@@ -115,7 +125,7 @@ def copy_recurrence(theirs: BackboneCSAI, ours: Csai, k: int) -> None:
 
 @torch.no_grad()
 def copy_attention(theirs: BackboneCSAI, ours: nn.Module) -> None:
-    """Copy the weights behind the first hidden state; our contraction over tokens stands before the projection."""
+    """Copy the weights of the first hidden state; our contraction over tokens comes before the projection."""
     over_tokens, over_channels = theirs.output_projection2.conv, theirs.output_projection1.conv
     contract = over_tokens.weight[0, :, 0]
     ours.decay.load_state_dict(theirs.weighted_obs.linear.state_dict())
@@ -134,64 +144,66 @@ def copy_attention(theirs: BackboneCSAI, ours: nn.Module) -> None:
 def check_equal(
     theirs: BackboneBCSAI,
     ours: Csai,
-    readings: tuple[Reading, Reading],
+    directions: tuple[PypotsDirection, PypotsDirection],
     medians: torch.Tensor,
     given: tuple[torch.Tensor | None, ...] = (None, None),
 ) -> None:
-    """Check each reading's estimates and final hidden state, and the imputation, against PyPOTS's."""
+    """Check each direction's estimates and final hidden state, and the imputation, against PyPOTS's."""
     intervals = dict(enumerate(medians.tolist()))
     imputed = []
-    found = ours(both_views(readings))
-    for k, (backbone, reading) in enumerate(zip((theirs.model_f, theirs.model_b), readings, strict=True)):
+    reconstruction = ours(as_directions(directions))
+    for k, (backbone, direction) in enumerate(zip((theirs.model_f, theirs.model_b), directions, strict=True)):
         one, estimate, last, _ = backbone(
-            reading.values, reading.observed, reading.gaps, reading.last_observed, intervals, given[k]
+            direction.values, direction.observed, direction.gaps, direction.last_observed, intervals, given[k]
         )
         imputed.append(one.flip(1) if k else one)
-        torch.testing.assert_close(found.combined_KBTD[k], estimate.flip(1) if k else estimate, **CLOSE)
-        torch.testing.assert_close(found.hidden_KBTH[k, :, -1], last, **CLOSE)
-    torch.testing.assert_close(found.imputed_BTD, (imputed[0] + imputed[1]) / 2, **CLOSE)
+        torch.testing.assert_close(reconstruction.combined_KBTD[k], estimate.flip(1) if k else estimate, **CLOSE)
+        torch.testing.assert_close(reconstruction.hidden_KBTH[k, :, -1], last, **CLOSE)
+    torch.testing.assert_close(reconstruction.imputed_BTD, (imputed[0] + imputed[1]) / 2, **CLOSE)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_recurrence_equals_pypots(shape):
-    """With its weights and the first hidden state given, either reading gives what PyPOTS's recurrence gives."""
-    stays, _, variables, hidden = shape
+    """With PyPOTS's weights and a given first hidden state, each direction gives what PyPOTS's recurrence gives."""
+    stays, _, variables, hidden_size = shape
     medians = torch.zeros(variables)
     theirs, ours = twins(shape, medians)
-    given = torch.randn(2, stays, hidden, generator=torch.Generator().manual_seed(1)).unbind()
-    ours.first_states = nn.ModuleList(Given(first) for first in given)
+    given = torch.randn(2, stays, hidden_size, generator=torch.Generator().manual_seed(1)).unbind()
+    ours.first_states = nn.ModuleList(FixedState(first) for first in given)
     check_equal(theirs, ours, read(shape), medians, given)
 
 
 @pytest.mark.parametrize("shape", [(4, 48, 35, 108), (3, 1, 2, 4), (5, 7, 3, 6)])
 def test_first_state_equals_pypots_with_attention_over_hours(shape):
-    """With its attention turned to the hours, all of PyPOTS's CSAI gives what ours gives, first hidden state included.
+    """With attention over hours, all of PyPOTS's CSAI gives what ours gives, the first hidden state included.
 
-    Some gaps are equal to the variable's median, where the conditional decay is one half.
+    Some gaps are equal to the variable's median; there the conditional decay is one half.
     """
-    readings = read(shape)
+    directions = read(shape)
     medians = torch.arange(shape[2]).float() % 3
-    assert (readings[0].gaps == medians).any()
+    assert (directions[0].gaps == medians).any()
     theirs, ours = twins(shape, medians)
     for backbone in (theirs.model_f, theirs.model_b):
         backbone.time_layer = OverHours(backbone.time_layer)
-    check_equal(theirs, ours, readings, medians)
+    check_equal(theirs, ours, directions, medians)
 
 
 @torch.no_grad()
-def test_company_changes_a_stay_in_pypots_alone():
+def test_other_stays_change_a_stay_in_pypots_only():
     """PyPOTS attends across the stays of a batch, so that a stay's first state depends on the others; ours does not."""
     shape = (6, 12, 4, 8)
     medians = torch.ones(4)
     theirs, ours = twins(shape, medians)
-    found = {"theirs": [], "ours": []}
-    for company in ([0, 1, 2], [0, 4, 5]):
-        readings = tuple(Reading(*(tensor[company] for tensor in vars(reading).values())) for reading in read(shape))
-        one = readings[0]
+    imputations = {"theirs": [], "ours": []}
+    for batch in ([0, 1, 2], [0, 4, 5]):
+        directions = tuple(
+            PypotsDirection(*(tensor[batch] for tensor in vars(direction).values())) for direction in read(shape)
+        )
+        one = directions[0]
         imputed, *_ = theirs.model_f(
             one.values, one.observed, one.gaps, one.last_observed, dict(enumerate(medians.tolist()))
         )
-        found["theirs"].append(imputed[0])
-        found["ours"].append(ours(both_views(readings)).imputed_BTD[0])
-    assert (found["theirs"][0] - found["theirs"][1]).abs().max() > 1e-3
-    torch.testing.assert_close(*found["ours"], rtol=0, atol=1e-6)
+        imputations["theirs"].append(imputed[0])
+        imputations["ours"].append(ours(as_directions(directions)).imputed_BTD[0])
+    assert (imputations["theirs"][0] - imputations["theirs"][1]).abs().max() > 1e-3
+    torch.testing.assert_close(*imputations["ours"], rtol=0, atol=1e-6)

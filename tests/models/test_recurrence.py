@@ -1,14 +1,10 @@
 import pytest
 import torch
 
-from imputune.models.recurrence import (
-    Steps,
-    Trace,
-    Weights,
-    recur,
-)
+from imputune.models.fast_recurrence import recur
+from imputune.models.recurrence import Steps, Trace, Weights, one_hour, recur_plainly
 
-# Hours, readings, stays, variables, hidden width.
+# Hours, directions, stays, variables, hidden size.
 SHAPES = [
     (1, 2, 1, 1, 1),
     (1, 2, 3, 2, 4),
@@ -44,35 +40,11 @@ def random_inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, se
     return Steps(*asked[:4]), Weights(*asked[4:]), normal(K, B, H).to(dtype).requires_grad_()
 
 
-def recur_in_steps(steps: Steps, weights: Weights, first_KBH: torch.Tensor) -> Trace:
-    """Run the formulas in the docstring of `recur` hour by hour, one reading at a time, gradients left to torch."""
-    K, T, B, D = steps.values_KTBD.shape
-    H = first_KBH.shape[-1]
-    readings = []
-    for k in range(K):
-        h, hours = first_KBH[k], []
-        for t in range(T):
-            x, o, rate, w = (tensor[k, t] for tensor in steps)
-            d = torch.exp(-rate) * h
-            p_history, p_new, p_reset, p_update = torch.split(d @ weights.hidden_KHO[k], [D, H, H, H], dim=-1)
-            history = p_history + weights.history_bias_KD[k]
-            f = (x + (1 - o) * history) @ weights.feature_KDD[k] + weights.feature_bias_KD[k]
-            c = (1 - w) * history + w * f
-            inputs = torch.cat([x + (1 - o) * c, o, torch.ones(B, 1).to(x)], dim=-1)
-            q_reset, q_update, q_new = torch.split(inputs @ weights.input_KIG[k], [H, H, H], dim=-1)
-            r, z = torch.sigmoid(q_reset + p_reset), torch.sigmoid(q_update + p_update)
-            n = torch.tanh(q_new + r * (p_new + weights.new_bias_KH[k]))
-            h = (1 - z) * n + z * d
-            hours.append((history, c, h))
-        readings.append([torch.stack(series) for series in zip(*hours, strict=True)])
-    return Trace(*(torch.stack(series) for series in zip(*readings, strict=True)))
-
-
 def gradients(inputs: Inputs, trace: Trace, outputs: tuple[str, ...]) -> dict[str, torch.Tensor]:
     """Return the gradient of every input, by name, of one random weighting of the named outputs."""
     steps, weights, first_KBH = inputs
     named = {**steps._asdict(), **weights._asdict(), "first_KBH": first_KBH}
-    named.pop("observed_KTBD")
+    named.pop("observed")
     generator = torch.Generator().manual_seed(99)
     loss = first_KBH.new_zeros(())
     for name in outputs:
@@ -81,15 +53,62 @@ def gradients(inputs: Inputs, trace: Trace, outputs: tuple[str, ...]) -> dict[st
     return dict(zip(named, torch.autograd.grad(loss, list(named.values()), materialize_grads=True), strict=True))
 
 
+def test_one_hour_updates_the_hidden_state_as_torchs_gru_cell() -> None:
+    """After one hour, the hidden state is that of a GRU cell on [completed values, observed] and the decayed state."""
+    steps, weights, first_KBH = random_inputs((1, 1, 3, 2, 4))
+    hour = Steps(*(series[:, 0] for series in steps))
+    given = one_hour(hour, weights, first_KBH)
+    cell = torch.nn.GRUCell(4, 4, dtype=torch.float64)
+    hidden_new, hidden_reset, hidden_update = weights.hidden_KHO[0, :, 2:].split(4, dim=-1)
+    with torch.no_grad():
+        cell.weight_hh.copy_(torch.cat([hidden_reset, hidden_update, hidden_new], dim=-1).T)
+        cell.bias_hh.copy_(torch.cat([torch.zeros(8), weights.new_bias_KH[0]]))
+        cell.weight_ih.copy_(weights.input_KIG[0, :-1].T)
+        cell.bias_ih.copy_(weights.input_KIG[0, -1])
+    completed_BD = torch.where(hour.observed[0] > 0, hour.values[0], given.combined[0])
+    expected_BH = cell(torch.cat([completed_BD, hour.observed[0]], dim=-1), first_KBH[0] * torch.exp(-hour.rate[0]))
+    torch.testing.assert_close(given.hidden[0], expected_BH, rtol=1e-10, atol=1e-10)
+
+
+def test_one_hour_estimates_by_hand() -> None:
+    """Two variables, one hidden unit of 3 that decays to 2; the second variable is missing.
+
+    History = [2 * 1 + 0.5, 2 * (-1) + 1] = [2.5, -1]. The feature regression reads [4, -1]: [-1 * 2, 4 * 3] + [1, 0] =
+    [-1, 12]. With combination weights 0.25 and 0.5, combined = [0.75 * 2.5 - 0.25, 0.5 * -1 + 6] = [1.625, 5.5].
+    """
+
+    def numbers(*rows: object) -> torch.Tensor:
+        return torch.tensor(rows, dtype=torch.float64)
+
+    hour = Steps(
+        values=numbers([[4, 0]]),
+        observed=numbers([[1, 0]]),
+        rate=torch.log(numbers([[1.5]])),
+        weight=numbers([[0.25, 0.5]]),
+    )
+    weights = Weights(
+        hidden_KHO=numbers([[1, -1, 0, 0, 0]]),
+        history_bias_KD=numbers([0.5, 1]),
+        new_bias_KH=numbers([0]),
+        feature_KDD=numbers([[0, 3], [2, 0]]),
+        feature_bias_KD=numbers([1, 0]),
+        input_KIG=torch.zeros(1, 5, 3, dtype=torch.float64),
+    )
+    given = one_hour(hour, weights, numbers([[3]]))
+    torch.testing.assert_close(given.history, numbers([[2.5, -1]]))
+    torch.testing.assert_close(given.combined, numbers([[1.625, 5.5]]))
+    torch.testing.assert_close(given.hidden, numbers([[1]]))  # half of the new gate, 0, and half of the decayed state
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_forward_equals_the_formulas(shape: tuple[int, ...], dtype: torch.dtype, tolerance: float) -> None:
-    """All three outputs are what the formulas give, in their documented shapes and the inputs' dtype."""
+def test_forward_equals_the_plain_recurrence(shape: tuple[int, ...], dtype: torch.dtype, tolerance: float) -> None:
+    """All three outputs are those of the plain recurrence, in their documented shapes and the inputs' dtype."""
     T, K, B, D, H = shape
     inputs = random_inputs(shape, dtype)
-    trace, expected = recur(*inputs), recur_in_steps(*inputs)
+    trace, expected = recur(*inputs), recur_plainly(*inputs)
     for name, output in trace._asdict().items():
-        assert output.shape == ((K, T, B, H) if name == "hidden_KTBH" else (K, T, B, D)), name
+        assert output.shape == ((K, T, B, H) if name == "hidden" else (K, T, B, D)), name
         torch.testing.assert_close(output, getattr(expected, name), rtol=tolerance, atol=tolerance, msg=name)
 
 
@@ -99,7 +118,7 @@ def test_gradients_equal_autograd(shape: tuple[int, ...], dtype: torch.dtype, to
     """With every output used, the hand-written backward pass gives each input autograd's gradient."""
     inputs = random_inputs(shape, dtype)
     ours = gradients(inputs, recur(*inputs), Trace._fields)
-    autograd = gradients(inputs, recur_in_steps(*inputs), Trace._fields)
+    autograd = gradients(inputs, recur_plainly(*inputs), Trace._fields)
     for name, gradient in autograd.items():
         torch.testing.assert_close(
             ours[name], gradient, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
@@ -108,24 +127,24 @@ def test_gradients_equal_autograd(shape: tuple[int, ...], dtype: torch.dtype, to
 
 @pytest.mark.parametrize(
     "outputs",
-    [*((name,) for name in Trace._fields), ("combined_KTBD", "hidden_KTBH"), ("history_KTBD", "combined_KTBD")],
+    [*((name,) for name in Trace._fields), ("combined", "hidden"), ("history", "combined")],
 )
 def test_unused_outputs_leave_the_gradients_right(outputs: tuple[str, ...]) -> None:
     """A loss over some outputs alone gives autograd's gradients too, the values' included."""
     inputs = random_inputs((6, 2, 3, 4, 5))
     ours = gradients(inputs, recur(*inputs), outputs)
-    autograd = gradients(inputs, recur_in_steps(*inputs), outputs)
-    assert ours["values_KTBD"].abs().max() > 0
+    autograd = gradients(inputs, recur_plainly(*inputs), outputs)
+    assert ours["values"].abs().max() > 0
     for name, gradient in autograd.items():
         torch.testing.assert_close(ours[name], gradient, rtol=1e-10, atol=1e-10, msg=name)
 
 
 def test_last_hidden_state_alone_gives_right_gradients() -> None:
-    """A head that reads the last hour alone sends autograd's gradients back through all hours."""
+    """A loss on the last hour's hidden state alone has autograd's gradients through all hours."""
     inputs = random_inputs((6, 2, 3, 4, 5))
-    asked = [inputs[0].values_KTBD, *inputs[1], inputs[2]]
+    asked = [inputs[0].values, *inputs[1], inputs[2]]
     ours, autograd = (
-        torch.autograd.grad(run(*inputs).hidden_KTBH[:, -1].square().sum(), asked) for run in (recur, recur_in_steps)
+        torch.autograd.grad(run(*inputs).hidden[:, -1].square().sum(), asked) for run in (recur, recur_plainly)
     )
     for mine, theirs in zip(ours, autograd, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
@@ -143,12 +162,12 @@ def test_gradcheck(shape: tuple[int, ...]) -> None:
 
 
 def test_values_without_gradient_leave_the_others_right() -> None:
-    """Where values need no gradient, as in training, the weights get theirs all the same."""
+    """If the values need no gradient, as in training, the weights still get theirs."""
     steps, weights, first_KBH = random_inputs((4, 2, 3, 2, 3))
-    constant = steps._replace(values_KTBD=steps.values_KTBD.detach())
+    constant = steps._replace(values=steps.values.detach())
     for ours, expected in zip(
-        torch.autograd.grad(recur(constant, weights, first_KBH).hidden_KTBH.sum(), list(weights)),
-        torch.autograd.grad(recur_in_steps(steps, weights, first_KBH).hidden_KTBH.sum(), list(weights)),
+        torch.autograd.grad(recur(constant, weights, first_KBH).hidden.sum(), list(weights)),
+        torch.autograd.grad(recur_plainly(steps, weights, first_KBH).hidden.sum(), list(weights)),
         strict=True,
     ):
         torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
@@ -157,13 +176,13 @@ def test_values_without_gradient_leave_the_others_right() -> None:
 def test_backward_pass_can_run_twice() -> None:
     """A second backward pass over a retained graph gives the first one's gradients again."""
     inputs = random_inputs((4, 2, 3, 2, 3))
-    loss = recur(*inputs).hidden_KTBH.square().sum()
+    loss = recur(*inputs).hidden.square().sum()
     first, second = (torch.autograd.grad(loss, list(inputs[1]), retain_graph=True) for _ in range(2))
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(first, second, strict=True))
 
 
-def test_readings_do_not_mix() -> None:
-    """Changing the backward reading's inputs and weights leaves the forward reading bit-equal."""
+def test_directions_do_not_mix() -> None:
+    """Changing the backward direction's inputs and weights leaves the forward direction bit-equal."""
     steps, weights, first_KBH = random_inputs((5, 2, 3, 2, 4))
     other_steps, other_weights, other_first = random_inputs((5, 2, 3, 2, 4), seed=1)
     mixed = recur(

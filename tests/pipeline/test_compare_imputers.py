@@ -38,8 +38,8 @@ def test_stages_compare_imputers_and_heads(project):
     """dvc.yaml's commands leave a row for every imputer, one for every imputer and head, and the answer."""
     told = found(project)
     assert [each["imputer"] for each in told["imputers"]] == ["csai", "mean"]
-    assert {(row["hiding"], row["share"]) for row in told["imputers"][0]["rows"]} == {
-        (hiding, share) for hiding in ("uniform", "non_uniform", "hours", "onward", "blocks") for share in (0.1, 0.5)
+    assert {(row["pattern"], row["share"]) for row in told["imputers"][0]["rows"]} == {
+        (pattern, share) for pattern in ("uniform", "non_uniform", "hours", "onward", "blocks") for share in (0.1, 0.5)
     }
     assert sorted((row["imputer"], row["head"], row["input"]) for row in told["matrix"]) == [
         *(("csai", "gru", "imputed"), ("csai", "mlp2", "hidden"), ("csai", "xgboost", "imputed")),
@@ -99,7 +99,7 @@ def test_a_full_matrix_has_an_answer(copy, monkeypatch):
 
 
 def test_only_csai_is_registered(copy, monkeypatch):
-    """Other imputers' cells are measured and tracked, and cannot be promoted: the registry has none of them."""
+    """Other imputers' variants are measured and tracked, and cannot be promoted: the registry has none of them."""
     runs = finished_runs(copy, "imputune", "finetune", "synthetic")
     assert {run.tags["imputune.imputer"] for run in runs} == {"csai", "mean"}
     versions = list((copy / "artifacts/synthetic/matrix/mean").glob("*/fold-*.safetensors"))
@@ -111,7 +111,7 @@ def test_only_csai_is_registered(copy, monkeypatch):
 
 
 def test_outputs_of_another_pretraining_are_left_out(copy, monkeypatch):
-    """After an imputer is pretrained anew, its cells and its assessment are not mixed with it, and the notes say so."""
+    """After an imputer is pretrained anew, its variants and its assessment are not mixed with it, and the notes say so."""
     assert invoke(copy, ["pretrain", "--imputer", "mean"], monkeypatch).exit_code == 0
     done = invoke(copy, ["compare", "--by", "imputer,head", "--json"], monkeypatch)
     told = json.loads(done.stdout)
@@ -172,10 +172,10 @@ def test_groups_of_stays_begin_with_the_fullest_records(project):
         (["assess", "--imputer", "linear"], "run `imputune pretrain synthetic --imputer linear` first"),
         (["finetune", "--imputer", "mean", "--mode", "unfrozen"], "mlp2 on mean has no mode 'unfrozen': "),
         (["finetune", "--imputer", "mean", "--head", "gru", "--input", "raw"], "gru on mean has no input 'raw': "),
-        (["grid", "--imputer", "mean", "--input", "hidden"], "no cell has input hidden: "),
+        (["grid", "--imputer", "mean", "--input", "hidden"], "no variant has input hidden: "),
         (["grid", "--imputer", "csai,mean", "--head", "mlp2", "--input", "hidden"], "has imputer mean: "),
         (["grid", "--imputer", "mean", "--schedule", "cyclic,none", "--head", "mlp2"], "has none: "),
-        (["grid", "--imputer", "mean", "--all"], "--all takes every cell: leave out "),
+        (["grid", "--imputer", "mean", "--all"], "--all takes every variant: leave out "),
         (["compare", "--by", "imputer"], "--by takes imputer,head: got 'imputer'"),
     ],
 )
@@ -198,12 +198,12 @@ def test_a_share_that_hides_nothing_is_refused(copy, monkeypatch):
     before = (copy / ASSESSED / "mean/result.json").read_text()
     edit(copy, r"shares: \[.*\]", "shares: [0.0000001]")
     told = refused(invoke(copy, ["assess", "--imputer", "mean"], monkeypatch))
-    assert re.match(r"hiding \w+ at share 1e-07 hides no cell in the 12 test stays of fold \d: choose other", told)
+    assert re.match(r"pattern \w+ at share 1e-07 masks no variant in the 12 test stays of fold \d: choose other", told)
     assert (copy / ASSESSED / "mean/result.json").read_text() == before
 
 
 def test_nothing_to_compare_says_what_to_run(copy, monkeypatch):
-    """Without cells and assessments the commands that make them are named."""
+    """Without variants and assessments the commands that make them are named."""
     for name in ("finetune", "matrix", "assess"):
         shutil.rmtree(copy / "artifacts/synthetic" / name)
     told = refused(invoke(copy, ["compare", "--by", "imputer,head"], monkeypatch))

@@ -33,7 +33,7 @@ for words in json.loads(sys.argv[1]):
 
 
 def new_project(folder: Path) -> Path:
-    """Make a project without data, of small sizes, two epochs and two cells; the source stands in it too."""
+    """Make a project without data, of small sizes, two epochs and two variants; the source stands in it too."""
     for name in ("dvc.yaml", "data.dvc", "MLproject", "conda.yaml"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
@@ -46,7 +46,7 @@ def new_project(folder: Path) -> Path:
     text = text.replace("head: [xgboost]", "head: []")
     text = re.sub(r"imputer: \[csai_untrained, mean, locf\]", "imputer: [mean]", text)
     text = re.sub(r"head: \[mlp2, gru, xgboost\]", "head: [mlp2]", text)
-    text = re.sub(r"hiding: \[.*\]", "hiding: [uniform]", text)
+    text = re.sub(r"pattern: \[.*\]", "pattern: [uniform]", text)
     (folder / "params.yaml").write_text(text)
     done = run(folder, "dvc", "init", "--no-scm")
     assert done.returncode == 0, done.stderr
@@ -138,7 +138,7 @@ def test_a_toy_dataset_is_one_file(toy):
     assert done.returncode == 0, done.stderr
     assert "params.yaml now has a budget for toy, that of physionet2012: change it as you need" in done.stdout
     assert "\n  toy: { pretrain_epochs: 1," in (toy / "params.yaml").read_text()
-    assert len(read_cohort(toy / "data/toy").died_N) == 70
+    assert len(read_cohort(toy / "data/toy").outcome_N) == 70
     again = imputune(toy, "extract", "toy")
     assert again.stdout.count("\n") == 1  # nothing left to change in params.yaml
     assert len((toy / "params.yaml").read_text().splitlines()) == len(before.splitlines()) + 1
@@ -258,7 +258,7 @@ def test_results_stand_beside_the_papers(marked):
     assert {row["head"] for row in rows} == {"mlp2", "gru"}
     assert f"40 ICU stays read, 40 kept; the paper's extract has {PAPER_STAYS:,}, by rules" in said[1]
     predictions = (folder / "artifacts/mimic3/finetune/mlp2-frozen-hidden-plateau/predictions.csv").read_text()
-    assert predictions.splitlines()[0] == "stay_id,partition,risk,fold"
+    assert predictions.splitlines()[0] == "stay_id,split,risk,fold"
 
 
 def test_the_benchmarks_tables_are_the_same_each_time(tmp_path):

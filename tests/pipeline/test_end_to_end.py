@@ -24,7 +24,7 @@ from imputune.evaluation.rows import SCORES
 from imputune.tracking.history import finished_runs
 from projects import COMMAND, STAYS, clean_environment, copy_of, invoke, run
 
-CELLS = [
+VARIANTS = [
     ("mlp2", "frozen", "hidden", "plateau"),
     ("mlp2", "unfrozen", "hidden", "plateau"),
     ("gru", "frozen", "imputed", "plateau"),
@@ -35,13 +35,13 @@ CELLS = [
 
 
 def test_stages_leave_tables_and_tracked_runs(project):
-    """After dvc.yaml's commands, results hold a row per cell, each read from a tracked run with a child per fold."""
+    """After dvc.yaml's commands, results hold a row per variant, each read from a tracked run with a child per fold."""
     results = json.loads((project / "results/synthetic/results.json").read_text())
-    assert [(row["head"], row["mode"], row["input"], row["schedule"]) for row in results["rows"]] == CELLS
+    assert [(row["head"], row["mode"], row["input"], row["schedule"]) for row in results["rows"]] == VARIANTS
     assert all((row["source"], len(row["folds"])) == ("tracked run", 5) for row in results["rows"])
-    assert [row["num_parameters"] is None for row in results["rows"]] == [row[0] == "xgboost" for row in CELLS]
+    assert [row["num_parameters"] is None for row in results["rows"]] == [row[0] == "xgboost" for row in VARIANTS]
     assert results["stays"] == STAYS
-    assert {(row["imputer"], row["hiding"], row["partition"]) for row in results["imputers"]} == set(
+    assert {(row["imputer"], row["pattern"], row["split"]) for row in results["imputers"]} == set(
         product(("csai", "mean", "locf", "linear"), ("uniform", "non_uniform"), ("validation", "test"))
     )
     markdown = (project / "results/synthetic/comparison.md").read_text()
@@ -55,14 +55,14 @@ def test_repro_does_nothing_where_all_is_made(project, monkeypatch):
     monkeypatch.chdir(project)
     with Repo() as repo:
         assert repo.reproduce() == []
-        assert len(repo.index.stages) == 7 + len(CELLS)  # two of them for the imputer under matrix
+        assert len(repo.index.stages) == 7 + len(VARIANTS)  # two of them for the imputer under matrix
 
 
 def test_runs_carry_what_made_them(project):
     """A tracked run names its parameters, cohort hash, seed and environment; curves and scores stand in its folds."""
     runs = finished_runs(project, "imputune", "finetune", "synthetic")
     runs = [run for run in runs if run.tags["imputune.imputer"] == "csai"]
-    assert len(runs) == len(CELLS)
+    assert len(runs) == len(VARIANTS)
     newest = next(run for run in runs if run.tags["imputune.head"] == "gru")
     assert newest.params["cohort.hash"] == newest.tags["imputune.cohort_hash"]
     assert newest.params["csai.hidden"] == "8"
@@ -74,10 +74,10 @@ def test_runs_carry_what_made_them(project):
 
 
 @pytest.mark.parametrize(
-    ("head", "cell"), [("mlp2", "mlp2-unfrozen-hidden-plateau"), ("gru", "gru-frozen-imputed-plateau")]
+    ("head", "variant"), [("mlp2", "mlp2-unfrozen-hidden-plateau"), ("gru", "gru-frozen-imputed-plateau")]
 )
 def test_registered_bundle_predicts_what_training_predicted_and_unpickles_nothing(
-    project, tmp_path, monkeypatch, head, cell
+    project, tmp_path, monkeypatch, head, variant
 ):
     """A bundle loaded from the registry gives each test stay, from its raw rows, the mean of its five models' risks."""
     write_synthetic_records(tmp_path, STAYS, 2012)
@@ -96,7 +96,7 @@ def test_registered_bundle_predicts_what_training_predicted_and_unpickles_nothin
     [run, *_] = [
         each
         for each in finished_runs(project, "imputune", "finetune", "synthetic")
-        if cell.startswith(f"{head}-{each.tags['imputune.mode']}") and each.tags["imputune.head"] == head
+        if variant.startswith(f"{head}-{each.tags['imputune.mode']}") and each.tags["imputune.head"] == head
     ]
     version = run.tags["imputune.registered"]
     model = mlflow.pyfunc.load_model(f"models:/{version}")
@@ -104,7 +104,7 @@ def test_registered_bundle_predicts_what_training_predicted_and_unpickles_nothin
     assert len(risks) == STAYS
     bundle = model.unwrap_python_model().bundle
     stays = bin_long_table(table, bundle.about.variables)
-    trained = pd.read_csv(project / f"artifacts/synthetic/finetune/{cell}/predictions.csv")
+    trained = pd.read_csv(project / f"artifacts/synthetic/finetune/{variant}/predictions.csv")
     alone = table[table["RecordID"] == 900001]
     assert np.isclose(model.predict(alone)["risk"].item(), risks.loc[900001, "risk"], atol=1e-6)
     for fold in range(5):
@@ -151,7 +151,7 @@ def test_compare_reads_stage_outputs_where_runs_are_gone(project, tmp_path, monk
     assert {row["source"] for row in ours["rows"]} == {"stage outputs"}
     assert [row["test_auc_mean"] for row in ours["rows"]] == [row["test_auc_mean"] for row in theirs["rows"]]
     notes = [note for note in ours["notes"] if not note.startswith(("frozen training", "unfrozen training"))]
-    assert {note.partition(": its run ")[0] for note in notes} == {"-".join(cell) for cell in CELLS}
+    assert {note.split(": its run ")[0] for note in notes} == {"-".join(variant) for variant in VARIANTS}
     assert all(note.endswith(" is gone or unfinished, read from artifacts") for note in notes)
 
 
@@ -178,13 +178,13 @@ def fake_run(copy: Path, like: str, changed: dict[str, str], auc: float) -> str:
 
 
 def test_compare_shows_the_run_that_artifacts_name(project, tmp_path, monkeypatch):
-    """A newer run of the same cell, with other parameters, does not replace the one whose output stands there.
+    """A newer run of the same variant, with other parameters, does not replace the one whose output stands there.
 
     Without that output the newest run of the same imputer counts, and is named; another imputer's never does.
     """
     copy = copy_of(project, tmp_path)
-    cell = copy / "artifacts/synthetic/finetune/mlp2-frozen-hidden-plateau"
-    made = json.loads((cell / "result.json").read_text())
+    variant = copy / "artifacts/synthetic/finetune/mlp2-frozen-hidden-plateau"
+    made = json.loads((variant / "result.json").read_text())
     newer = fake_run(copy, made["run_id"], {}, auc=0.99)
     fake_run(copy, made["run_id"], {"imputune.imputer_run": "0" * 32}, auc=1.0)
 
@@ -198,7 +198,7 @@ def test_compare_shows_the_run_that_artifacts_name(project, tmp_path, monkeypatc
     row, notes = frozen()
     assert (row["run_id"], row["source"], notes) == (made["run_id"], "tracked run", [])
     assert row["test_auc_mean"] == pytest.approx(np.mean([fold["scores"]["test_auc"] for fold in made["folds"]]))
-    shutil.rmtree(cell)
+    shutil.rmtree(variant)
     row, notes = frozen()
     assert (row["run_id"], row["test_auc_mean"]) == (newer, pytest.approx(0.99))
     assert notes == [
@@ -208,7 +208,7 @@ def test_compare_shows_the_run_that_artifacts_name(project, tmp_path, monkeypatc
 
 
 def test_mlflow_run_makes_one_run_with_the_results(project, tmp_path):
-    """README.md's `mlflow run` ends FINISHED; the run it names has the cell's parameters, folds, scores and output."""
+    """README.md's `mlflow run` ends FINISHED; the run it names has the variant's parameters, folds, scores and output."""
     copy = copy_of(project, tmp_path, without=("mlflow.db",))
     done = run(copy, "mlflow", "run", ".", "-e", "finetune", "-P", "head=mlp2", "--env-manager", "local")
     said = done.stdout + done.stderr
@@ -277,9 +277,9 @@ def running(client: MlflowClient) -> list[Run]:
         (
             ["grid", "--head", "svm", "--mode", "unfrozen"],
             {},
-            "no cell has head svm, mode unfrozen: xgboost and svm",
+            "no variant has head svm, mode unfrozen: xgboost and svm",
         ),
-        (["grid", "--all", "--head", "svm"], {}, "--all takes every cell: leave out --head"),
+        (["grid", "--all", "--head", "svm"], {}, "--all takes every variant: leave out --head"),
         (["grid", "--fold", "5"], {}, "there is no fold 5: choose from 0, 1, 2, 3, 4"),
         (["grid", "--fold", "one"], {}, "--fold takes numbers separated by commas, such as 0,1: got 'one'"),
         (["overfit", "--head", "svm"], {}, "svm has no epochs: choose from mlp2, mlp5, lstm, gru"),
@@ -322,7 +322,7 @@ def test_finetune_before_pretrain_and_on_other_variables(project, tmp_path, monk
     [
         ("csai/result.json", ["finetune"], "run `imputune pretrain synthetic` (or `dvc repro`) first"),
         ("csai/result.json", ["compare"], "run `imputune pretrain synthetic` (or `dvc repro`) first"),
-        ("finetune/mlp2-frozen-hidden-plateau/result.json", ["compare"], "or fine-tune that cell again"),
+        ("finetune/mlp2-frozen-hidden-plateau/result.json", ["compare"], "or fine-tune that variant again"),
         ("folds.json", ["finetune"], "run `imputune folds synthetic` (or `dvc repro`)"),
         ("csai/fold-3.safetensors", ["finetune"], "restore it, or train again"),
     ],

@@ -17,9 +17,9 @@ from imputune.settings.file import read_params
 from imputune.tracking.history import finished_runs
 from projects import COMMAND, clean_environment, copy_of, invoke, run
 
-CELL = "mlp2-frozen-hidden-cyclic"
+VARIANT = "mlp2-frozen-hidden-cyclic"
 CYCLIC = ["grid", "--head", "mlp2,gru", "--mode", "frozen", "--schedule", "cyclic"]
-NAMES = [CELL, "gru-frozen-imputed-cyclic", "gru-frozen-raw-cyclic"]
+NAMES = [VARIANT, "gru-frozen-imputed-cyclic", "gru-frozen-raw-cyclic"]
 
 
 @pytest.fixture
@@ -37,19 +37,19 @@ def client_of(copy: Path) -> MlflowClient:
 
 
 def result_of(copy: Path, name: str) -> dict:
-    """Return the result of a cell."""
+    """Return the result of a variant."""
     return json.loads((copy / "artifacts/synthetic/finetune" / name / "result.json").read_text())
 
 
 def runs_of(copy: Path, name: str) -> list:
-    """Return the finished runs of a cell."""
+    """Return the finished runs of a variant."""
     parts = ("head", "mode", "input", "schedule")
     runs = finished_runs(copy, "imputune", "finetune", "synthetic")
     return [run for run in runs if "-".join(run.tags[f"imputune.{part}"] for part in parts) == name]
 
 
 def versions_of(copy: Path, name: str) -> list:
-    """Return the registered versions of a cell."""
+    """Return the registered versions of a variant."""
     head, mode, reads, schedule = name.split("-")
     wanted = {"imputune.head": head, "imputune.mode": mode, "imputune.input": reads, "imputune.schedule": schedule}
     versions = client_of(copy).search_model_versions("name = 'imputune-mortality-synthetic'")
@@ -65,7 +65,7 @@ def edit_params(copy: Path, pattern: str, text: str) -> None:
 
 
 def test_grid_runs_what_is_missing_and_skips_what_is_done(copy, monkeypatch):
-    """Every cell is written, tracked under one run, registered; a second time nothing runs."""
+    """Every variant is written, tracked under one run, registered; a second time nothing runs."""
     done = invoke(copy, CYCLIC, monkeypatch)
     assert done.exit_code == 0, done.stderr
     assert "15 of 15 folds done, about 0 s left" in done.stderr
@@ -82,45 +82,45 @@ def test_grid_runs_what_is_missing_and_skips_what_is_done(copy, monkeypatch):
     before = {name: result_of(copy, name) for name in NAMES}
     again = invoke(copy, CYCLIC, monkeypatch)
     assert again.exit_code == 0
-    assert "3 of 3 cells are done already" in again.stderr
+    assert "3 of 3 variants are done already" in again.stderr
     assert "folds done" not in again.stderr
     assert {name: result_of(copy, name) for name in NAMES} == before
     assert not list((copy / "artifacts/synthetic/unfinished").glob("*-*"))
 
 
 def test_a_cell_of_the_grid_is_what_finetune_makes(copy, monkeypatch):
-    """One cell alone or among others has the same scores and curves."""
+    """One variant alone or among others has the same scores and curves."""
     assert invoke(copy, CYCLIC, monkeypatch).exit_code == 0
-    among = result_of(copy, CELL)
+    among = result_of(copy, VARIANT)
     words = ["finetune", "--schedule", "cyclic"]
     assert invoke(copy, words, monkeypatch).exit_code == 0
-    alone = result_of(copy, CELL)
+    alone = result_of(copy, VARIANT)
     assert alone["run_id"] != among["run_id"]
     for mine, theirs in zip(alone["folds"], among["folds"], strict=True):
         assert (mine["scores"], mine["history"]) == (theirs["scores"], theirs["history"])
 
 
 def test_folds_one_at_a_time_make_the_whole_cell(copy, monkeypatch):
-    """Folds asked for apart are kept until the last one completes the cell, which then is what it is at once."""
+    """Folds asked for apart are kept until the last one completes the variant, which then is what it is at once."""
     words = ["grid", "--head", "mlp2", "--mode", "frozen", "--schedule", "cyclic", "--fold"]
     assert invoke(copy, [*words, "0,3"], monkeypatch).exit_code == 0
-    assert not (copy / "artifacts/synthetic/finetune" / CELL).exists()
-    assert runs_of(copy, CELL) == []
+    assert not (copy / "artifacts/synthetic/finetune" / VARIANT).exists()
+    assert runs_of(copy, VARIANT) == []
     done = invoke(copy, [*words, "3,4"], monkeypatch)
     assert done.exit_code == 0
     assert "1 folds of the others are done already" in done.stderr
     assert "1 of 1 folds done" in done.stderr
     assert invoke(copy, words[:-1], monkeypatch).exit_code == 0
-    [tracked] = runs_of(copy, CELL)
+    [tracked] = runs_of(copy, VARIANT)
     assert [fold.fold for fold in tracked.folds] == [0, 1, 2, 3, 4]
     assert {"train_loss", "validation_auc", "test_auc"} <= set(tracked.folds[0].metrics)
     client = client_of(copy)
     experiment = client.get_run(tracked.run_id).info.experiment_id
     children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{tracked.run_id}'")
     assert {len(client.get_metric_history(fold.info.run_id, "train_loss")) for fold in children} == {3}
-    whole = result_of(copy, CELL)
+    whole = result_of(copy, VARIANT)
     assert invoke(copy, ["finetune", "--schedule", "cyclic"], monkeypatch).exit_code == 0
-    for mine, theirs in zip(result_of(copy, CELL)["folds"], whole["folds"], strict=True):
+    for mine, theirs in zip(result_of(copy, VARIANT)["folds"], whole["folds"], strict=True):
         assert (mine["scores"], mine["history"]) == (theirs["scores"], theirs["history"])
 
 
@@ -138,7 +138,7 @@ def killed_after(copy: Path, lines: int, words: list[str]) -> int:
 
 
 def test_killed_grid_goes_on_where_it_stopped(copy, monkeypatch):
-    """After kill -9 the same command does the folds that are missing; each cell then has one run and one version."""
+    """After kill -9 the same command does the folds that are missing; each variant then has one run and one version."""
     assert killed_after(copy, 3, CYCLIC) == 3
     kept = list((copy / "artifacts/synthetic/unfinished").glob("*/fold-*/result.json"))
     finished = list((copy / "artifacts/synthetic/finetune").glob("*/result.json"))
@@ -157,7 +157,7 @@ def test_killed_grid_goes_on_where_it_stopped(copy, monkeypatch):
 
 
 def test_killed_while_a_cell_is_put_together(copy, monkeypatch):
-    """Killed between registering a cell and its end, the cell is put together anew, with one run and one version."""
+    """Killed between registering a variant and its end, the variant is put together anew, with one run and one version."""
     import imputune.pipeline.grid
 
     class Killed(BaseException):
@@ -175,36 +175,36 @@ def test_killed_while_a_cell_is_put_together(copy, monkeypatch):
         patched.setattr("imputune.tracking.runs.TrackedRun._abandon", lambda self, status: None)
         with pytest.raises(Killed):
             invoke(copy, ["finetune", "--schedule", "cyclic"], monkeypatch)
-    assert runs_of(copy, CELL) == []
-    [left] = versions_of(copy, CELL)
+    assert runs_of(copy, VARIANT) == []
+    [left] = versions_of(copy, VARIANT)
     done = invoke(copy, ["grid", "--head", "mlp2", "--mode", "frozen", "--schedule", "cyclic"], monkeypatch)
     assert done.exit_code == 0, done.stderr
     assert "folds done" not in done.stderr
-    [tracked] = runs_of(copy, CELL)
-    [version] = versions_of(copy, CELL)
+    [tracked] = runs_of(copy, VARIANT)
+    [version] = versions_of(copy, VARIANT)
     assert version.run_id == tracked.run_id != left.run_id
     assert client_of(copy).get_run(left.run_id).info.status == "KILLED"
-    assert result_of(copy, CELL)["run_id"] == tracked.run_id
+    assert result_of(copy, VARIANT)["run_id"] == tracked.run_id
 
 
 def test_other_settings_make_a_cell_anew(copy, monkeypatch):
-    """A setting that the cell depends on runs it again, another schedule's does not; so does broken output."""
+    """A setting that the variant depends on runs it again, another schedule's does not; so does broken output."""
     words = ["grid", "--head", "mlp2", "--mode", "frozen", "--schedule", "cyclic"]
     assert invoke(copy, words, monkeypatch).exit_code == 0
-    first = result_of(copy, CELL)["run_id"]
+    first = result_of(copy, VARIANT)["run_id"]
     edit_params(copy, r"factor: 0\.2", "factor: 0.3")
     assert invoke(copy, words, monkeypatch).exit_code == 0
-    assert result_of(copy, CELL)["run_id"] == first
+    assert result_of(copy, VARIANT)["run_id"] == first
     edit_params(copy, r"gamma: [\d.]+", "gamma: 0.99")
     assert invoke(copy, words, monkeypatch).exit_code == 0
-    second = result_of(copy, CELL)["run_id"]
+    second = result_of(copy, VARIANT)["run_id"]
     assert second != first
-    (copy / "artifacts/synthetic/finetune" / CELL / "result.json").write_text("{")
+    (copy / "artifacts/synthetic/finetune" / VARIANT / "result.json").write_text("{")
     assert invoke(copy, words, monkeypatch).exit_code == 0
-    third = result_of(copy, CELL)["run_id"]
+    third = result_of(copy, VARIANT)["run_id"]
     assert third not in (first, second)
     assert invoke(copy, [*words, "--again"], monkeypatch).exit_code == 0
-    assert result_of(copy, CELL)["run_id"] != third
+    assert result_of(copy, VARIANT)["run_id"] != third
 
 
 def test_folds_of_other_settings_are_not_mixed_in(copy, monkeypatch):
@@ -236,7 +236,7 @@ def test_two_commands_at_once_are_refused(copy, monkeypatch):
 
 
 def test_unfrozen_cells_start_from_the_frozen_ones(copy, monkeypatch):
-    """Run together, alone, or after the frozen cell, an unfrozen cell has the same scores."""
+    """Run together, alone, or after the frozen variant, an unfrozen variant has the same scores."""
     words = ["--head", "gru", "--input", "raw", "--schedule", "cyclic"]
     name = "gru-unfrozen-raw-cyclic"
     assert invoke(copy, ["finetune", "--mode", "unfrozen", *words], monkeypatch).exit_code == 0
@@ -297,7 +297,7 @@ def test_overfit_trains_every_epoch_and_stays_apart(copy, monkeypatch):
 
 def test_compare_names_what_differs_and_leaves_it_out(copy, monkeypatch):
     """Outputs of other data or folds are named with what differs and left out; other settings are named too."""
-    (copy / "mlflow.db").unlink()  # with runs of the same cells
+    (copy / "mlflow.db").unlink()  # with runs of the same variants
     assert invoke(copy, ["grid", "--head", "xgboost"], monkeypatch).exit_code == 0
     assert invoke(copy, ["grid", "--head", "svm", "--input", "hidden", "--fold", "0,2"], monkeypatch).exit_code == 0
     edit_params(copy, r"max_depth: 6", "max_depth: 5")
@@ -320,10 +320,10 @@ def test_compare_names_what_differs_and_leaves_it_out(copy, monkeypatch):
 
 
 def test_list_names_the_cells(copy, monkeypatch):
-    """--list names what would run: the cells of params.yaml, the chosen ones, or the whole protocol."""
+    """--list names what would run: the variants of params.yaml, the chosen ones, or the whole protocol."""
     assert invoke(copy, [*CYCLIC, "--list"], monkeypatch).stdout.split() == NAMES
     every = invoke(copy, ["grid", "--all", "--list"], monkeypatch).stdout.split()
-    assert every == [cell.name for cell in PROTOCOL]
+    assert every == [variant.name for variant in PROTOCOL]
     assert len(invoke(copy, ["grid", "--list"], monkeypatch).stdout.split()) == 6
     done = invoke(copy, ["grid", "--list", "--fold", "7"], monkeypatch)
     assert done.exit_code == 2
@@ -331,7 +331,7 @@ def test_list_names_the_cells(copy, monkeypatch):
 
 
 def test_dvc_reaches_every_cell_of_the_protocol(copy, monkeypatch):
-    """With the whole protocol under grid in params.yaml, dvc has a stage for each cell; an empty list takes none."""
+    """With the whole protocol under grid in params.yaml, dvc has a stage for each variant; an empty list takes none."""
     text = (copy / "params.yaml").read_text()
     before, after = text[: text.index("grid:")], text[text.index("matrix:") :]
     neural = "mode: [frozen, unfrozen], input: [{}], schedule: [optuna, cyclic, plateau]"
@@ -344,7 +344,7 @@ def test_dvc_reaches_every_cell_of_the_protocol(copy, monkeypatch):
     read_params(copy / "params.yaml")
     Repo.init(str(copy), no_scm=True).close()
     done = run(copy, "dvc", "stage", "list", "--name-only")
-    names = [name.partition("@")[2] for name in done.stdout.split() if name.startswith("finetune")]
+    names = [name.split("@")[2] for name in done.stdout.split() if name.startswith("finetune")]
     assert len(names) == len(PROTOCOL), done.stderr
     (copy / "params.yaml").write_text((copy / "params.yaml").read_text().replace("head: [lstm, gru]", "head: []"))
     done = run(copy, "dvc", "stage", "list", "--name-only")
@@ -353,9 +353,11 @@ def test_dvc_reaches_every_cell_of_the_protocol(copy, monkeypatch):
 
 
 def test_time_left_follows_the_most_similar_cells() -> None:
-    """By hand: folds of the same cell took 10 s, of its schedule 70 s, two workers; what is new is said to be."""
-    by_name = {cell.name: cell for cell in PROTOCOL}
-    mlp, gru, mlp5, svm = (by_name[n] for n in (CELL, NAMES[1], "mlp5-frozen-hidden-cyclic", "svm-frozen-hidden-none"))
+    """By hand: folds of the same variant took 10 s, of its schedule 70 s, two workers; what is new is said to be."""
+    by_name = {variant.name: variant for variant in PROTOCOL}
+    mlp, gru, mlp5, svm = (
+        by_name[n] for n in (VARIANT, NAMES[1], "mlp5-frozen-hidden-cyclic", "svm-frozen-hidden-none")
+    )
     left = TimeLeft(workers=2)
     for fold in range(3):
         left.add(mlp, fold)
@@ -379,10 +381,10 @@ def test_time_left_follows_the_most_similar_cells() -> None:
     ],
 )
 def test_what_lacks_a_rate_is_refused_before_anything_runs(copy, monkeypatch, words, message):
-    """With scope first_fold, folds without fold 0 and an unfrozen cell without its frozen one are refused at once."""
+    """With scope first_fold, folds without fold 0 and an unfrozen variant without its frozen one are refused at once."""
     edit_params(copy, r"frozen_scope: each_fold", "frozen_scope: first_fold")
     done = invoke(copy, ["grid", "--head", "mlp2", "--schedule", "optuna,cyclic", *words], monkeypatch)
     assert done.exit_code == 2
     assert message in done.stderr
     assert "folds done" not in done.stderr
-    assert runs_of(copy, CELL) == []
+    assert runs_of(copy, VARIANT) == []

@@ -35,8 +35,8 @@ def test_predict_gives_what_training_gave(models, records, monkeypatch):
     version = registry.find("1")
     bundle = registry.load(version)
     values_NTD = np.load(models / "data/synthetic/values.npy")
-    told = pd.read_csv(models / "artifacts/synthetic/finetune" / version.cell / "predictions.csv")
-    test = told[told["partition"] == "test"]
+    told = pd.read_csv(models / "artifacts/synthetic/finetune" / version.variant / "predictions.csv")
+    test = told[told["split"] == "test"]
     stays = pd.read_csv(models / "data/synthetic/stays.csv")["stay_id"]
     for fold, part in test.groupby("fold"):
         at = np.flatnonzero(stays.isin(part["stay_id"]))
@@ -170,16 +170,16 @@ def test_explain_gives_a_table_and_a_picture(models, records, monkeypatch):
     assert "mine.csv is the records' file, or named twice: name another file to write" in refused(over)
     assert "1,00:10,HR,80" in (models / "mine.csv").read_text()
     assert "--stay takes a whole number" in refused(invoke(models, [*words, "--stay", "x"], monkeypatch))
-    outputs = ["--out", "cells.csv", "--figure", "cells.png"]
+    outputs = ["--out", "variants.csv", "--figure", "variants.png"]
     done = invoke(models, [*words, "--stay", "900004", *outputs, "--json"], monkeypatch)
     assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout)
-    cells = pd.read_csv(models / "cells.csv")
+    variants = pd.read_csv(models / "variants.csv")
     values_TD = np.load(models / "data/synthetic/values.npy")[3]
-    assert len(cells) == (~np.isnan(values_TD)).sum()
-    assert cells["Attribution"].sum() == pytest.approx(told["risk"] - told["baseline_risk"], abs=1e-4)
-    assert sum(each["Attribution"] for each in told["by_variable"]) == pytest.approx(cells["Attribution"].sum())
-    assert (models / "cells.png").read_bytes().startswith(b"\x89PNG")
+    assert len(variants) == (~np.isnan(values_TD)).sum()
+    assert variants["Attribution"].sum() == pytest.approx(told["risk"] - told["baseline_risk"], abs=1e-4)
+    assert sum(each["Attribution"] for each in told["by_variable"]) == pytest.approx(variants["Attribution"].sum())
+    assert (models / "variants.png").read_bytes().startswith(b"\x89PNG")
     every = predict(models, monkeypatch, "--records", records).stdout.splitlines()
     [line] = [line for line in every if line.startswith("900004,")]
     assert float(line.split(",")[1]) == pytest.approx(told["risk"], abs=1e-6)

@@ -33,9 +33,9 @@ def promote(models: Path, monkeypatch, *words: str) -> Result:
 
 
 def test_a_version_says_where_it_comes_from(models):
-    """Every version names its run, imputer version, data, folds and cell, and has each fold's scores."""
+    """Every version names its run, imputer version, data, folds and variant, and has each fold's scores."""
     for version in Registry(models, NAME).versions():
-        result = json.loads((models / "artifacts/synthetic/finetune" / version.cell / "result.json").read_text())
+        result = json.loads((models / "artifacts/synthetic/finetune" / version.variant / "result.json").read_text())
         assert version.tag("run_id") == version.run_id == result["run_id"]
         assert version.tag("imputer_run") == result["imputer_run_id"]
         assert version.tag("imputer_version") == "1"

@@ -1,34 +1,56 @@
-from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from imputune.errors import UserError
-from imputune.protocol.variants import (
-    PROTOCOL,
-    Cell,
-    choose_cells,
-    grid_cells,
-    make_cell,
-)
-from imputune.settings.file import read_params
-
-PARAMS = Path(__file__).parents[2] / "params.yaml"
+from imputune.protocol.imputers import IMPUTERS
+from imputune.protocol.variants import HEADS, PROTOCOL, WORDS, Variant, families_of, make_variant
 
 
 def test_the_protocol_is_the_papers() -> None:
-    """Two perceptrons and two recurrent heads with two inputs, in two modes under three schedules; two shallow ones."""
+    """Two MLPs and two recurrent heads with two inputs, in two modes under three schedules; two non-neural ones."""
     assert len(PROTOCOL) == len(set(PROTOCOL)) == 2 * 2 * 3 + 2 * 2 * 2 * 3 + 2 * 3
     for mode in ("frozen", "unfrozen"):
-        neural = [cell for cell in PROTOCOL if cell.is_neural and cell.mode == mode]
-        readers = {(cell.head, cell.input) for cell in neural}
-        assert readers == {
+        neural = [variant for variant in PROTOCOL if variant.is_neural and variant.mode == mode]
+        inputs = {(variant.head, variant.input) for variant in neural}
+        assert inputs == {
             ("mlp2", "hidden"),
             ("mlp5", "hidden"),
-            *((head, reads) for head in ("lstm", "gru") for reads in ("imputed", "raw")),
+            *((head, input) for head in ("lstm", "gru") for input in ("imputed", "raw")),
         }
-        assert {cell.schedule for cell in neural} == {"optuna", "cyclic", "plateau"}
-    shallow = [cell.name for cell in PROTOCOL if not cell.is_neural]
-    assert shallow == [f"{h}-frozen-{i}-none" for h in ("xgboost", "svm") for i in ("imputed", "hidden", "summary")]
+        assert {variant.schedule for variant in neural} == {"optuna", "cyclic", "plateau"}
+    non_neural = [variant.name for variant in PROTOCOL if not variant.is_neural]
+    assert non_neural == [f"{h}-frozen-{i}-none" for h in ("xgboost", "svm") for i in ("imputed", "hidden", "summary")]
+    assert {variant.imputer for variant in PROTOCOL} == {"csai"}
+
+
+def test_a_variant_has_a_name_a_label_and_tags() -> None:
+    """The name is its folder's, the label names the imputer too, and tags have a word for every field."""
+    variant = make_variant("gru", "frozen", "imputed", "cyclic", "locf")
+    assert (variant.name, variant.label) == ("gru-frozen-imputed-cyclic", "locf/gru-frozen-imputed-cyclic")
+    words = {"head": "gru", "mode": "frozen", "input": "imputed", "schedule": "cyclic"}
+    assert variant.tags() == words | {"imputer": "locf"}
+    assert Variant.of(("gru", "frozen", "imputed", "cyclic"), "locf") == variant
+    assert make_variant("mlp2").label == "csai/mlp2-frozen-hidden-plateau"
+
+
+def test_the_frozen_variant_of_an_unfrozen_one() -> None:
+    """It differs in the mode alone, and is its own frozen variant."""
+    unfrozen = make_variant("lstm", "unfrozen", "raw", "optuna")
+    assert unfrozen.frozen == make_variant("lstm", "frozen", "raw", "optuna")
+    assert unfrozen.frozen.frozen == unfrozen.frozen
+    assert (unfrozen.is_neural, make_variant("svm").is_neural) == (True, False)
+
+
+def test_a_variant_is_frozen_and_knows_its_words() -> None:
+    """No field can be changed, and a word that does not exist makes none."""
+    variant = make_variant("mlp2")
+    with pytest.raises(ValidationError, match="frozen"):
+        variant.head = "mlp5"  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="head"):
+        Variant.of(("mlp3", "frozen", "hidden", "plateau"), "csai")
+    assert WORDS["head"] == HEADS
 
 
 @pytest.mark.parametrize(
@@ -43,8 +65,28 @@ def test_the_protocol_is_the_papers() -> None:
 )
 def test_what_is_left_out_takes_the_heads_default(words: tuple[str, ...], name: str) -> None:
     """Frozen, its first input, and plateau, or none where there is no schedule."""
-    assert make_cell(*words).name == name
-    assert make_cell(*words) in PROTOCOL
+    assert make_variant(*words).name == name
+    assert make_variant(*words) in PROTOCOL
+
+
+@pytest.mark.parametrize(
+    ("imputer", "mlp_input", "recurrent_inputs", "modes"),
+    [
+        ("csai_shuffled", "hidden", {"imputed", "raw"}, {"frozen", "unfrozen"}),
+        ("brits", "hidden", {"imputed", "raw"}, {"frozen"}),
+        ("mean", "imputed", {"imputed"}, {"frozen"}),
+    ],
+)
+def test_an_imputers_variants_follow_from_its_hidden_state(
+    imputer: Any, mlp_input: str, recurrent_inputs: set[str], modes: set[str]
+) -> None:
+    """A control of CSAI has CSAI's, a network with a hidden state frozen ones, and without one MLPs read the series."""
+    variants = [variant for family in families_of(imputer) for variant in family.variants(imputer)]
+    assert {variant.imputer for variant in variants} == {imputer}
+    assert {variant.input for variant in variants if variant.head == "mlp5"} == {mlp_input}
+    assert {variant.input for variant in variants if variant.head == "lstm"} == recurrent_inputs
+    assert {variant.mode for variant in variants} == modes
+    assert all(("hidden" in {each.input for each in variants}) == kind.has_hidden_state for kind in [IMPUTERS[imputer]])
 
 
 @pytest.mark.parametrize(
@@ -60,6 +102,7 @@ def test_what_is_left_out_takes_the_heads_default(words: tuple[str, ...], name: 
             "mlp2 has no input 'raw': mlp2 and mlp5 exist with mode frozen|unfrozen, input hidden, "
             "schedule optuna|cyclic|plateau",
         ),
+        (("mlp2", "unfrozen", "", "", "mean"), "mlp2 on mean has no mode 'unfrozen': mlp2 and mlp5 exist with mode "),
         (("lstm", "", "hidden"), "lstm has no input 'hidden': lstm and gru exist with mode frozen|unfrozen"),
         (("gru", "", "summary"), "gru has no input 'summary': lstm and gru exist"),
         (("xgboost", "", "raw"), "xgboost has no input 'raw'"),
@@ -69,47 +112,11 @@ def test_what_is_left_out_takes_the_heads_default(words: tuple[str, ...], name: 
         (("mlp2", "melted"), "unknown mode 'melted': choose from frozen, unfrozen"),
         (("gru", "", "imputd"), "unknown input 'imputd' (did you mean 'imputed'?)"),
         (("gru", "", "", "platoe"), "unknown schedule 'platoe' (did you mean 'plateau'?)"),
+        (("gru", "", "", "", "sait"), "unknown imputer 'sait' (did you mean 'saits'?): choose from csai, "),
     ],
 )
-def test_impossible_cells_are_refused_with_those_that_exist(words: tuple[str, ...], message: str) -> None:
+def test_impossible_variants_are_refused_with_those_that_exist(words: tuple[str, ...], message: str) -> None:
     """An unknown word names the near miss; a combination that does not exist, the ones that do."""
     with pytest.raises(UserError) as caught:
-        make_cell(*words)
+        make_variant(*words)
     assert str(caught.value).startswith(message)
-
-
-def test_choosing_by_parts() -> None:
-    """Words of one part are alternatives, parts must hold together, a part without words takes any."""
-    names = [cell.name for cell in choose_cells({"head": ["lstm", "mlp2"], "mode": ["frozen"], "schedule": ["cyclic"]})]
-    assert names == ["mlp2-frozen-hidden-cyclic", "lstm-frozen-imputed-cyclic", "lstm-frozen-raw-cyclic"]
-    assert choose_cells({}) == list(PROTOCOL)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "message"),
-    [
-        (
-            {"head": ["svm"], "mode": ["unfrozen"]},
-            "no cell has head svm, mode unfrozen: xgboost and svm exist",
-        ),
-        (
-            {"head": ["mlp2"], "input": ["raw"]},
-            "no cell has head mlp2, input raw: mlp2 and mlp5 exist with",
-        ),
-        ({"head": ["gru", "mlp2"], "input": ["raw"]}, "no cell with head gru or mlp2, input raw has mlp2:"),
-        ({"head": ["grue"]}, "unknown head 'grue' (did you mean 'gru'?)"),
-    ],
-)
-def test_choosing_nothing_is_refused(wanted: dict[str, list[str]], message: str) -> None:
-    """Parts that no cell has together are named with those that exist."""
-    with pytest.raises(UserError) as caught:
-        choose_cells(wanted)
-    assert str(caught.value).startswith(message)
-
-
-def test_the_grid_of_params_is_cells_of_the_protocol() -> None:
-    """params.yaml names some of the protocol's cells, in its order."""
-    cells = grid_cells(read_params(PARAMS).grid)
-    assert cells == sorted(cells, key=PROTOCOL.index)
-    assert Cell("mlp2", "unfrozen", "hidden", "plateau") in cells
-    assert all(cell.frozen in cells for cell in cells)

@@ -24,7 +24,7 @@ def test_curves_by_fold() -> None:
 
 
 def test_mean_curves_go_on_with_the_folds_still_training() -> None:
-    """Each cell has a panel; an epoch that one fold alone reached shows that fold."""
+    """Each variant has a panel; an epoch that one fold alone reached shows that fold."""
     figure = mean_curves_figure({"a": {0: history([0.6, 0.8]), 1: history([0.8])}, "b": {0: history([0.9])}}, "auc")
     first, second = figure.axes
     assert [line.get_ydata() for line in first.lines] == [pytest.approx([0.7, 0.8]), pytest.approx([0.6, 0.7])]

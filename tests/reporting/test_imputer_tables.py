@@ -20,7 +20,7 @@ def result(imputer: str, maes: list[float], difference: float = 0.0, share: floa
                 "seconds": 2.0,
                 "batch_difference": difference,
                 "scores": [
-                    {"hiding": "non_uniform", "share": share, "mae": mae, "rmse": mae, "mre": mae, "wasserstein": mae}
+                    {"pattern": "non_uniform", "share": share, "mae": mae, "rmse": mae, "mre": mae, "wasserstein": mae}
                     | {"correlation_error": None, "by_variable": {"HR": {"mae": mae}}}
                     | {"by_missing_share": {"0": {"mae": mae}}}
                 ],

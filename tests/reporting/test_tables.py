@@ -4,8 +4,8 @@ from imputune.evaluation.rows import schedule_average
 from imputune.protocol.published import AVERAGE, SCHEDULES, quoted
 from imputune.reporting.tables import (
     Table,
+    non_neural_table,
     protocol_table,
-    shallow_table,
     summary_table,
     time_table,
 )
@@ -47,7 +47,7 @@ def test_of_table_iii_only_averages_are_known(row_of) -> None:
 
 
 def test_other_datasets_have_no_lines_of_the_paper(row_of) -> None:
-    """Of generated records the paper says nothing; a mode without cells makes no table."""
+    """Of generated records the paper says nothing; a mode without variants makes no table."""
     rows = [row_of("gru-frozen-raw-plateau", [0.8, 0.9], "synthetic")]
     assert [line[1] for line in protocol_table("synthetic", "frozen", rows).lines] == ["ours"]
     assert protocol_table("synthetic", "unfrozen", rows) is None
@@ -56,10 +56,10 @@ def test_other_datasets_have_no_lines_of_the_paper(row_of) -> None:
 def test_below_the_paper_shows_a_minus(row_of) -> None:
     """A shallow head under the paper's figure is said to be so; statistics as input have no figure."""
     rows = [row_of("xgboost-frozen-hidden-none", [0.5, 0.6]), row_of("xgboost-frozen-summary-none", [0.8, 0.8])]
-    lines = shallow_table(rows).lines
+    lines = non_neural_table(rows).lines
     assert lines[0][-2:] == ("0.620", "−0.070")
     assert lines[1][-2:] == ("", "")
-    assert shallow_table(frozen_mlp2(row_of)) is None
+    assert non_neural_table(frozen_mlp2(row_of)) is None
 
 
 def test_average_over_schedules_needs_all_three(row_of) -> None:
@@ -78,7 +78,7 @@ def test_summary_stands_frozen_and_unfrozen_side_by_side(row_of) -> None:
 
 
 def test_time_is_added_up_by_mode(row_of) -> None:
-    """Three frozen cells of a minute each and one shallow one."""
+    """Three frozen variants of a minute each and one shallow one."""
     rows = [*frozen_mlp2(row_of), row_of("svm-frozen-hidden-none", [0.8, 0.8])]
     assert time_table(rows).lines == (("frozen", "3", "3"), ("no network", "1", "1"))
 

@@ -2,16 +2,16 @@ import pytest
 import torch
 
 from imputune.data.batches import in_order
-from imputune.data.splits import fit_and_divide
+from imputune.data.splits import fit_and_split
 from imputune.errors import UserError
 from imputune.imputers.build import csai_sizes
 from imputune.models.csai import Csai
-from imputune.protocol.variants import make_cell
+from imputune.protocol.variants import make_variant
 from imputune.runtime.device import choose_device, graphed
-from imputune.runtime.seeds import generator_for
+from imputune.runtime.seeds import Purpose, generator_for
 from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.pretrain import PretrainJob, pretrain_fold
-from imputune.training.reconstruction import hide_cells, learner
+from imputune.training.reconstruction import mask_batch, reconstruction_step
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA GPU on this machine")
 
@@ -40,12 +40,12 @@ def test_cuda_without_a_gpu_is_a_user_error(monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_training_names_the_missing_gpu(cohort, folds, make_params, heard, monkeypatch):
+def test_training_names_the_missing_gpu(cohort, folds, make_params, recorder, monkeypatch):
     """The key in params.yaml reaches pretraining: a GPU asked for is not replaced by the CPU in silence."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     params = make_params().model_copy(update={"device": "cuda"})
     with pytest.raises(UserError, match="finds no GPU"):
-        pretrain_fold(PretrainJob(cohort, folds[0], params), heard)
+        pretrain_fold(PretrainJob(cohort=cohort, fold=folds[0], params=params), recorder)
 
 
 def test_only_arguments_of_the_captured_shape_are_replayed(monkeypatch):
@@ -66,16 +66,16 @@ def test_only_arguments_of_the_captured_shape_are_replayed(monkeypatch):
 def test_graphed_passes_equal_the_cpu(cohort, folds, make_params):
     """Loss, representation and every gradient of each batch, the last smaller one included, are the CPU's to 1e-4."""
     params = make_params()
-    train = fit_and_divide(cohort, folds[0], 0.001).train
+    train = fit_and_split(cohort, folds[0], 0.001).train
     on_cpu = Csai(csai_sizes(params, 4, 6))
     on_gpu = Csai(on_cpu.sizes)
     on_gpu.load_state_dict(on_cpu.state_dict())
     found = {}
     for imputer in (on_cpu, on_gpu.cuda()):
-        device, masks = imputer.device, generator_for(1)
-        learn = learner(imputer, train, 20, params.pretrain)
+        device, masks = imputer.device, generator_for(1, 0, Purpose.TRAIN_MASKS)
+        step = reconstruction_step(imputer, train, 20, params.pretrain)
         for number, stays in enumerate(in_order(len(train), 20)):
-            loss, last = learn(*hide_cells(train, stays, torch.tensor(0.2), masks, device))
+            loss, last, _ = step(*mask_batch(train, stays, torch.tensor(0.2), masks, device))
             imputer.zero_grad()
             (loss + last.sum()).backward()
             gradients = [weight.grad.cpu() for weight in imputer.parameters()]
@@ -88,15 +88,22 @@ def test_graphed_passes_equal_the_cpu(cohort, folds, make_params):
 
 @needs_gpu
 @pytest.mark.parametrize("mode", ["frozen", "unfrozen"])
-def test_gpu_learns_as_the_cpu_does(cohort, folds, make_params, heard, mode, tmp_path):
+def test_gpu_learns_as_the_cpu_does(cohort, folds, make_params, recorder, mode, tmp_path):
     """Pretraining and fine-tuning on the GPU end near the CPU's scores: masks and orders are the same."""
     results = {}
     for device in ("cpu", "cuda"):
         params = make_params(finetune={"dropout": 0.0}).model_copy(update={"device": device})
-        pretrained = pretrain_fold(PretrainJob(cohort, folds[0], params), heard)
+        pretrained = pretrain_fold(PretrainJob(cohort=cohort, fold=folds[0], params=params), recorder)
         weights = {name: torch.from_numpy(array) for name, array in pretrained.weights.items()}
-        job = FinetuneJob(cohort, folds[0], params, make_cell("mlp2", mode), weights, tmp_path)
-        finetuned = finetune_fold(job, heard)
+        job = FinetuneJob(
+            cohort=cohort,
+            fold=folds[0],
+            params=params,
+            variant=make_variant("mlp2", mode),
+            pretrained=weights,
+            journals=tmp_path,
+        )
+        finetuned = finetune_fold(job, recorder)
         curve = {name: value for name, value in pretrained.history[-1].items() if "loss" in name}
         results[device] = pretrained.scores | finetuned.scores | curve
     assert results["cuda"] == pytest.approx(results["cpu"], rel=1e-2)

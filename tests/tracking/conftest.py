@@ -8,7 +8,7 @@ from projects import OUTER
 
 @pytest.fixture(autouse=True)
 def _no_outer_tracking(monkeypatch):
-    """Hide an outer server, mlflow run or dvc from the test and from its subprocesses."""
+    """Keep an outer server, mlflow run or dvc away from the test and its subprocesses."""
     for name in OUTER:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))

@@ -27,7 +27,7 @@ def test_commit_and_changes_are_named(tmp_path):
 
 
 def test_folder_without_a_commit_names_versions_only(tmp_path):
-    """Outside git the versions still stand."""
+    """Outside git only the versions are given."""
     assert source_tags(tmp_path) == {
         "imputune.python": platform.python_version(),
         "imputune.torch": version("torch"),
@@ -37,10 +37,10 @@ def test_folder_without_a_commit_names_versions_only(tmp_path):
 
 def test_nested_params_become_dotted_text():
     """Leaves of every depth become text, an empty mapping included."""
-    nested = {"csai": {"masking": {"share": 0.1}, "extra": {}}, "heads": ["mlp2", "gru"], "limit": None}
+    nested = {"assess": {"ranking": {"rate": 0.1}, "extra": {}}, "heads": ["mlp2", "gru"], "limit": None}
     assert flattened(nested) == {
-        "csai.masking.share": "0.1",
-        "csai.extra": "{}",
+        "assess.ranking.rate": "0.1",
+        "assess.extra": "{}",
         "heads": "['mlp2', 'gru']",
         "limit": "None",
     }

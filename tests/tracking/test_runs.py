@@ -18,7 +18,7 @@ TAGS = {"imputune.dataset": "synthetic"}
 
 def start(root, params=None, experiment="heads", folds=(0, 1)):
     """Return a tracked run of finetune on the synthetic cohort, not entered yet."""
-    return tracked_run(root, experiment, "finetune", params or {}, TAGS, folds)
+    return tracked_run(root, experiment=experiment, command="finetune", params=params or {}, tags=TAGS, folds=folds)
 
 
 def folds_of(run):
@@ -37,7 +37,7 @@ def client(root):
 
 @pytest.fixture
 def breakable(client, root, tmp_path):
-    """A store that a test may break: a copy of the module's one."""
+    """A copy of the module's store, which a test may break."""
     shutil.copy(root / "mlflow.db", tmp_path)
     return tmp_path
 
@@ -55,7 +55,7 @@ def outer(client, monkeypatch):
 
 def test_parent_and_a_child_per_reporting_fold_finish(root, client):
     """Each fold that reports gets a nested run with its curve and final scores; a silent fold gets none."""
-    with start(root, {"seed": 7, "csai": {"hidden": 108}}, folds=(0, 1, 2)) as run:
+    with start(root, {"seed": 7, "csai": {"hidden_size": 108}}, folds=(0, 1, 2)) as run:
         for epoch in range(3):
             run.epoch(0, epoch, {"train_loss": 1.0 - epoch / 4, "validation_auc": 0.9})
             run.epoch(1, epoch, {"train_loss": 2.0})
@@ -66,7 +66,7 @@ def test_parent_and_a_child_per_reporting_fold_finish(root, client):
         run.log_metrics({"test_auc_mean": 0.625})
     parent = client.get_run(run.run_id)
     assert parent.info.status == "FINISHED"
-    assert parent.data.params == {"seed": "7", "csai.hidden": "108"}
+    assert parent.data.params == {"seed": "7", "csai.hidden_size": "108"}
     assert parent.data.metrics == {"test_auc_mean": 0.625}
     assert parent.data.tags["imputune.command"] == "finetune"
     assert parent.data.tags["imputune.dataset"] == "synthetic"
@@ -95,7 +95,7 @@ def test_exception_marks_the_run_and_is_passed_on(root, client, reason, status):
 
 
 def test_broken_store_does_not_hide_why_the_block_failed(breakable, caplog):
-    """When the store breaks too, the block's own exception comes out, with one warning beside it."""
+    """When the store breaks too, the block's own exception is raised, with one warning about the store."""
     with pytest.raises(ValueError, match="diverged"), start(breakable) as run:  # noqa: PT012 as above
         run.epoch(0, 0, {"train_loss": 0.5})
         (breakable / "mlflow.db").write_bytes(b"not a database" * 100_000)
@@ -105,14 +105,14 @@ def test_broken_store_does_not_hide_why_the_block_failed(breakable, caplog):
 
 
 def test_store_that_breaks_during_the_run_is_a_user_error(breakable):
-    """A command whose scores cannot be stored says so in one line instead of ending well."""
+    """A command whose scores cannot be stored fails with one line."""
     with pytest.raises(UserError, match=r"mlflow\.db failed"), start(breakable) as run:  # noqa: PT012 as above
         (breakable / "mlflow.db").write_bytes(b"not a database" * 100_000)
         run.fold_finished(0, {"test_auc": 0.75})
 
 
 def test_handlers_of_signals_come_back(root):
-    """After a run Ctrl-C means what it meant before."""
+    """After a run, Ctrl-C does what it did before."""
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), start(root):
         os.kill(os.getpid(), signal.SIGINT)
@@ -120,7 +120,7 @@ def test_handlers_of_signals_come_back(root):
 
 
 def test_run_of_mlflow_run_is_adopted(root, client, outer):
-    """The run waiting in MLFLOW_RUN_ID is filled, in its experiment; params it has keep their text."""
+    """The run that MLFLOW_RUN_ID names is used, in its experiment; parameters it already has keep their text."""
     with start(root, {"head": "mlp2", "learning_rate": 0.001, "seed": 7}, experiment="elsewhere") as run:
         assert "MLFLOW_RUN_ID" not in os.environ
         run.epoch(0, 0, {"train_loss": 0.5})
@@ -135,7 +135,7 @@ def test_run_of_mlflow_run_is_adopted(root, client, outer):
 
 
 def test_stage_of_dvc_inside_mlflow_run_gets_its_own_run(root, client, outer, monkeypatch):
-    """Under dvc the outer run is not adopted: it becomes the parent of a run in the asked experiment."""
+    """Under dvc the outer run is not adopted: it becomes the parent of a new run in the given experiment."""
     monkeypatch.setenv("DVC_STAGE", "finetune@mlp2")
     with start(root) as run:
         assert "MLFLOW_RUN_ID" not in os.environ
@@ -158,14 +158,14 @@ def test_stage_of_dvc_alone_gets_a_run_without_parent(root, client, monkeypatch)
 
 
 def test_run_to_adopt_must_exist(root, monkeypatch):
-    """A stale MLFLOW_RUN_ID is named with its remedy."""
+    """The error for a stale MLFLOW_RUN_ID names it and the remedy."""
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     with pytest.raises(UserError, match=r"has no run 0{32} .*unset MLFLOW_RUN_ID"), start(root):
         pass
 
 
 def test_params_logged_again_in_another_form_do_not_raise(root, client):
-    """The first text of a parameter stands, and more than one batch of parameters fits."""
+    """A parameter keeps its first text, and more than one batch of parameters can be stored."""
     with start(root, {"learning_rate": "1e-3"}) as run:
         run.log_params({"learning_rate": 0.001, "many": {f"p{n:03}": n for n in range(150)}})
     params = client.get_run(run.run_id).data.params
@@ -185,7 +185,7 @@ def test_undefined_and_infinite_metrics_are_stored_as_nan(root):
 
 
 def test_points_wait_in_a_buffer_of_limited_size(root, monkeypatch):
-    """Fewer than 500 points wait for company, more are sent without waiting for the end."""
+    """Fewer than 500 points wait in the buffer, more are sent before the run ends."""
     monkeypatch.setattr(runs, "FLUSH_SECONDS", 3600.0)
     with start(root) as run:
         run.epoch(0, 0, {f"m{n}": 1.0 for n in range(100)})
@@ -195,15 +195,15 @@ def test_points_wait_in_a_buffer_of_limited_size(root, monkeypatch):
 
 
 def test_points_wait_for_a_limited_time(root, monkeypatch):
-    """Once the waiting time is over, the next point takes the buffer along."""
+    """Once the waiting time is over, the next point sends the buffer."""
     monkeypatch.setattr(runs, "FLUSH_SECONDS", 0.0)
     with start(root) as run:
         run.epoch(0, 0, {"train_loss": 0.5})
         assert folds_of(run)[0].data.metrics == {"train_loss": 0.5}
 
 
-def test_reports_that_make_no_sense_are_refused(root):
-    """An unknown fold and a report after the end are programming errors."""
+def test_reports_of_unknown_and_finished_folds_are_refused(root):
+    """An unknown fold and a report after a fold's end are programming errors."""
     with start(root) as run:
         with pytest.raises(ValueError, match=r"fold must be one of \(0, 1\), got 2"):
             run.epoch(2, 0, {"train_loss": 0.5})
@@ -213,7 +213,7 @@ def test_reports_that_make_no_sense_are_refused(root):
 
 
 def test_artifacts_are_stored_under_their_names(root):
-    """Figures, texts and dictionaries land in the run's folder beside the store."""
+    """Figures, texts and dictionaries are written to the run's folder beside the store."""
     with start(root) as run:
         run.log_figure(Figure(), "figures/loss.png")
         run.log_text("two\nlines", "note.txt")

@@ -1,44 +1,27 @@
 from dataclasses import replace
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from imputune.data.directions import Views
+from imputune.data.directions import Directions
 from imputune.errors import UserError
-from imputune.protocol.variants import make_cell
+from imputune.protocol.variants import make_variant
 from imputune.training import finetune, trainers
-from imputune.training.finetune import FinetuneJob, finetune_fold
-from imputune.training.non_neural import baseline_fold
-from imputune.training.pretrain import PretrainJob, pretrain_fold
+from imputune.training.finetune import finetune_fold
 
-CELLS = {mode: make_cell("mlp2", mode) for mode in ("frozen", "unfrozen")}
-
-
-@pytest.fixture
-def pretrained(cohort, folds, make_params, heard):
-    """Weights of an imputer pretrained on fold 0."""
-    weights = pretrain_fold(PretrainJob(cohort, folds[0], make_params()), heard).weights
-    heard.epochs.clear()
-    return {name: torch.from_numpy(array) for name, array in weights.items()}
-
-
-@pytest.fixture
-def job_of(cohort, folds, make_params, pretrained, tmp_path):
-    """Return fold 0 of a cell as a job, with the project's parameters or others."""
-
-    def make(cell, params=None, **rest):
-        return FinetuneJob(cohort, folds[0], params or make_params(), cell, pretrained, tmp_path, **rest)
-
-    return make
+VARIANTS = {mode: make_variant("mlp2", mode) for mode in ("frozen", "unfrozen")}
 
 
 @pytest.mark.parametrize("mode", ["frozen", "unfrozen"])
-def test_frozen_imputer_stays_bit_equal_and_unfrozen_moves(cohort, folds, make_params, pretrained, job_of, heard, mode):
+def test_frozen_imputer_stays_bit_equal_and_unfrozen_moves(pretrained, make_finetune_job, recorder, mode):
     """Fine-tuning leaves a frozen imputer as it was pretrained; unfrozen, each of its weights moves."""
-    result = finetune_fold(job_of(CELLS[mode]), heard)
+    result = finetune_fold(make_finetune_job(VARIANTS[mode]), recorder)
     same = {
         name: np.array_equal(array, pretrained[name])
         for name, array in result.weights.items()
@@ -50,82 +33,85 @@ def test_frozen_imputer_stays_bit_equal_and_unfrozen_moves(cohort, folds, make_p
 
 
 @pytest.mark.parametrize("mode", ["frozen", "unfrozen"])
-def test_learns_and_predicts_what_it_scored(cohort, folds, make_params, pretrained, job_of, heard, mode):
-    """A plain signal is learnt; the scores are those of the predictions, and of the best validation epoch."""
+def test_learns_and_predicts_what_it_scored(cohort, folds, make_params, make_finetune_job, recorder, mode):
+    """A clear signal is learned; the scores belong to the predictions, and to the best validation epoch."""
     params = make_params(finetune_epochs=40, finetune={"batch_size": 16})
-    result = finetune_fold(job_of(CELLS[mode], params), heard)
+    result = finetune_fold(make_finetune_job(VARIANTS[mode], params), recorder)
     assert result.scores["test_auc"] > 0.8
     best = max(row["validation_auc"] for row in result.history)
     assert result.scores["validation_auc"] == pytest.approx(best, abs=1e-12)
-    test = result.predictions[result.predictions["partition"] == "test"]
+    test = result.predictions[result.predictions["split"] == "test"]
     assert test["stay_id"].tolist() == cohort.stay_ids_N[folds[0].test].tolist()
-    assert np.mean((test["risk"] - cohort.died(test["stay_id"].to_numpy())) ** 2) == pytest.approx(
+    assert np.mean((test["risk"] - cohort.outcome_of(test["stay_id"].to_numpy())) ** 2) == pytest.approx(
         result.scores["test_brier"]
     )
-    assert len(heard.epochs) == len(result.history)
+    assert len(recorder.epochs) == len(result.history)
 
 
 @pytest.mark.parametrize("mode", ["frozen", "unfrozen"])
-def test_test_stays_change_neither_weights_nor_choice(cohort, folds, make_params, pretrained, job_of, heard, mode):
-    """With other values and outcomes in the test stays, all that training decides is the same."""
-    other_values, other_died = cohort.values_NTD.copy(), cohort.died_N.copy()
+def test_test_stays_change_neither_weights_nor_choice(cohort, folds, make_params, make_finetune_job, recorder, mode):
+    """Other values and outcomes in the test stays change no weight, curve or choice."""
+    other_values, other_outcome = cohort.values_NTD.copy(), cohort.outcome_N.copy()
     other_values[folds[0].test] *= -3
-    other_died[folds[0].test] = 1 - other_died[folds[0].test]
-    other = replace(cohort, values_NTD=other_values, died_N=other_died)
+    other_outcome[folds[0].test] = 1 - other_outcome[folds[0].test]
+    other = replace(cohort, values_NTD=other_values, outcome_N=other_outcome)
     params = make_params()
-    ours = finetune_fold(job_of(CELLS[mode], params), heard)
-    theirs = finetune_fold(replace(job_of(CELLS[mode], params), cohort=other), heard)
+    ours = finetune_fold(make_finetune_job(VARIANTS[mode], params), recorder)
+    theirs = finetune_fold(replace(make_finetune_job(VARIANTS[mode], params), cohort=other), recorder)
     for name, array in ours.weights.items():
         np.testing.assert_array_equal(array, theirs.weights[name], err_msg=name)
     assert (ours.history, ours.best_epoch) == (theirs.history, theirs.best_epoch)
     assert ours.scores["test_auc"] != theirs.scores["test_auc"]
 
 
-def test_cached_representation_gives_what_recomputing_it_gives(cohort, folds, make_params, job_of, heard, monkeypatch):
-    """Reading each stay once and training on what came out predicts as reading it anew for every batch does."""
+@pytest.mark.parametrize("head", ["mlp2", "gru"])
+def test_inputs_computed_once_give_what_computing_them_for_every_batch_gives(
+    make_params, make_finetune_job, recorder, monkeypatch, head
+):
+    """Representing each stay once and training on the result predicts like representing it anew for every batch."""
+    job = make_finetune_job(make_variant(head), make_params(finetune={"batch_size": 16}))
 
     class Recomputing(trainers.FrozenTrainer):
-        def __init__(self, *parts):
-            super().__init__(*parts)
-            self.classifier, self.represented = finetune._Attempts(job, parts[1])._new_classifier(), None
+        def __init__(self, *, data, **others):
+            super().__init__(data=data, **others)
+            self.classifier, self.inputs = finetune._VariantTraining(job, data)._new_classifier(), None
 
-        def read(self, part, stays):
+        def read(self, split, stays):
             with torch.no_grad():
-                return self.classifier.represent(Views.read(*part.batch(stays)))
+                return self.classifier.represent(Directions.of(*split.batch(stays)))
 
-        def loss(self, part, stays):
-            logits = self.module(*self.read(part, stays))
-            return binary_cross_entropy_with_logits(logits, part.died_N[stays]), logits
+        def loss(self, split, stays):
+            logits = self.module(*self.read(split, stays))
+            return binary_cross_entropy_with_logits(logits, split.outcome_N[stays]), logits
 
-        def risk(self, part, module=None):
+        def risk(self, split, module=None):
             with torch.no_grad():
-                return torch.sigmoid((module or self.module).eval()(*self.read(part, torch.arange(len(part))))).numpy()
+                return torch.sigmoid(
+                    (module or self.module).eval()(*self.read(split, torch.arange(len(split))))
+                ).numpy()
 
-    for head in ("mlp2", "gru"):
-        job = job_of(make_cell(head), make_params(finetune={"batch_size": 16}))
-        cached = finetune_fold(job, heard)
-        with monkeypatch.context() as patched:
-            patched.setattr(finetune, "FrozenTrainer", Recomputing)
-            recomputed = finetune_fold(job, heard)
-        assert (cached.best_epoch, len(cached.history)) == (recomputed.best_epoch, len(recomputed.history))
-        assert cached.predictions["risk"].std() > 1e-3
-        np.testing.assert_allclose(cached.predictions["risk"], recomputed.predictions["risk"], rtol=0, atol=1e-6)
+    once = finetune_fold(job, recorder)
+    monkeypatch.setattr(finetune, "FrozenTrainer", Recomputing)
+    recomputed = finetune_fold(job, recorder)
+    assert (once.best_epoch, len(once.history)) == (recomputed.best_epoch, len(recomputed.history))
+    assert once.predictions["risk"].std() > 1e-3
+    np.testing.assert_allclose(once.predictions["risk"], recomputed.predictions["risk"], rtol=0, atol=1e-6)
 
 
-def test_stops_when_validation_stops_improving(cohort, folds, make_params, pretrained, job_of, heard):
+def test_stops_when_validation_stops_improving(make_params, make_finetune_job, recorder):
     """With patience 2 training ends two epochs after the best one."""
     params = make_params(finetune_epochs=300, finetune={"patience": 2})
-    result = finetune_fold(job_of(CELLS["frozen"], params), heard)
+    result = finetune_fold(make_finetune_job(VARIANTS["frozen"], params), recorder)
     assert len(result.history) == result.best_epoch + 3 < 300
 
 
 @pytest.mark.parametrize("mode", ["frozen", "unfrozen"])
-def test_same_seed_same_bits(cohort, folds, make_params, pretrained, job_of, heard, mode):
+def test_same_seed_same_bits(make_finetune_job, recorder, mode):
     """Two fine-tunings agree in every weight, curve, score and risk, whatever was drawn in between."""
-    job = job_of(CELLS[mode])
-    first = finetune_fold(job, heard)
+    job = make_finetune_job(VARIANTS[mode])
+    first = finetune_fold(job, recorder)
     torch.rand(3)
-    second = finetune_fold(job, heard)
+    second = finetune_fold(job, recorder)
     for name, array in first.weights.items():
         np.testing.assert_array_equal(array, second.weights[name], err_msg=name)
     assert (first.history, first.scores) == (second.history, second.scores)
@@ -134,15 +120,13 @@ def test_same_seed_same_bits(cohort, folds, make_params, pretrained, job_of, hea
 
 @pytest.mark.parametrize("mode", ["frozen", "unfrozen"])
 @pytest.mark.parametrize("batch_size", [16, 64])
-def test_divergence_is_a_user_error_that_names_the_fold(
-    cohort, folds, make_params, pretrained, job_of, heard, mode, batch_size
-):
-    """Training whose loss is no number any more stops with the fold, the epoch and the setting to lower."""
+def test_divergence_is_a_user_error_that_names_the_fold(make_params, make_finetune_job, recorder, mode, batch_size):
+    """If a loss is not finite, training stops and names the fold, the epoch and the setting to lower."""
     params = make_params(finetune={"batch_size": batch_size})
     plateau = params.schedules.plateau.model_copy(update={"learning_rate": 1e30})
     params = params.model_copy(update={"schedules": params.schedules.model_copy(update={"plateau": plateau})})
     with pytest.raises(UserError, match=r"fold 0 diverged in epoch [01]: lower the rates of schedules\.plateau"):
-        finetune_fold(job_of(CELLS[mode], params), heard)
+        finetune_fold(make_finetune_job(VARIANTS[mode], params), recorder)
 
 
 EVERY_HEAD = [("mlp5", "hidden"), ("lstm", "imputed"), ("lstm", "raw"), ("gru", "imputed"), ("gru", "raw")]
@@ -150,11 +134,11 @@ EVERY_HEAD = [("mlp5", "hidden"), ("lstm", "imputed"), ("lstm", "raw"), ("gru", 
 
 @pytest.mark.parametrize("mode", ["frozen", "unfrozen"])
 @pytest.mark.parametrize(("head", "reads"), EVERY_HEAD)
-def test_every_head_learns_in_both_modes(cohort, job_of, make_params, heard, head, reads, mode):
-    """A plain signal is learnt by every head; a frozen imputer stays as it was, an unfrozen one moves."""
+def test_every_head_learns_in_both_modes(make_finetune_job, make_params, recorder, head, reads, mode):
+    """Every head learns a clear signal; a frozen imputer stays as it was, an unfrozen one moves."""
     params = make_params(finetune_epochs=30, finetune={"batch_size": 16})
-    job = job_of(make_cell(head, mode, reads), params)
-    result = finetune_fold(job, heard)
+    job = make_finetune_job(make_variant(head, mode, reads), params)
+    result = finetune_fold(job, recorder)
     assert result.scores["test_auc"] > 0.75
     same = [
         np.array_equal(array, job.pretrained[name])
@@ -164,64 +148,45 @@ def test_every_head_learns_in_both_modes(cohort, job_of, make_params, heard, hea
     assert all(same) if mode == "frozen" else not any(same)
 
 
-def test_unfrozen_training_starts_from_the_frozen_cells_head(job_of, make_params, heard):
-    """Given the frozen cell's result or left to train that head itself, unfrozen training is bit for bit the same."""
-    frozen = finetune_fold(job_of(CELLS["frozen"]), heard)
-    given = finetune_fold(job_of(CELLS["unfrozen"], frozen=frozen), heard)
-    alone = finetune_fold(job_of(CELLS["unfrozen"]), heard)
+def test_unfrozen_training_starts_from_the_frozen_variants_head(make_finetune_job, recorder):
+    """Unfrozen training gives the same bits whether it gets the frozen variant's result or trains that head itself."""
+    frozen = finetune_fold(make_finetune_job(VARIANTS["frozen"]), recorder)
+    given = finetune_fold(make_finetune_job(VARIANTS["unfrozen"], frozen=frozen), recorder)
+    alone = finetune_fold(make_finetune_job(VARIANTS["unfrozen"]), recorder)
     for name, array in given.weights.items():
         np.testing.assert_array_equal(array, alone.weights[name], err_msg=name)
     assert given.history == alone.history
     assert given.seconds > frozen.seconds
     other = {name: array + 1 if name.startswith("head.") else array for name, array in frozen.weights.items()}
-    changed = finetune_fold(job_of(CELLS["unfrozen"], frozen=replace(frozen, weights=other)), heard)
+    changed = finetune_fold(make_finetune_job(VARIANTS["unfrozen"], frozen=replace(frozen, weights=other)), recorder)
     assert changed.history != given.history
 
 
-def test_without_early_stopping_every_epoch_is_trained(job_of, make_params, heard):
-    """The whole budget runs, whatever patience says; the kept epoch is still the best on validation."""
+def test_without_early_stopping_every_epoch_is_trained(make_finetune_job, make_params, recorder):
+    """Every epoch of the budget is trained despite patience 1; the kept epoch is still the best on validation."""
     params = make_params(finetune_epochs=30, finetune={"patience": 1})
-    result = finetune_fold(job_of(CELLS["frozen"], params, early_stopping=False), heard)
+    result = finetune_fold(make_finetune_job(VARIANTS["frozen"], params, early_stopping=False), recorder)
     assert len(result.history) == 30
     assert result.scores["validation_auc"] == pytest.approx(max(row["validation_auc"] for row in result.history))
 
 
 @pytest.mark.parametrize("mode", ["frozen", "unfrozen"])
-def test_search_reports_its_trials_and_trains_at_the_rate_it_found(job_of, make_params, heard, tmp_path, mode):
-    """Every trial is heard with its curve; the rate of the lowest validation loss trains the fold, and is kept."""
+def test_search_reports_its_trials_and_trains_at_the_rate_it_found(
+    make_finetune_job, make_params, recorder, tmp_path, mode
+):
+    """The recorder gets every trial; the rate of the lowest validation loss trains the fold.
+
+    The study's name decides the Hyperband brackets, and so the results.
+    """
     params = make_params(finetune_epochs=9)
-    optuna = params.schedules.optuna.model_copy(update={"trials": 6})
-    params = params.model_copy(update={"schedules": params.schedules.model_copy(update={"optuna": optuna})})
-    cell = make_cell("mlp2", mode, None, "optuna")
-    result = finetune_fold(job_of(cell, params), heard)
-    assert [trial.number for _, trial in heard.trials] == list(range(6))
-    assert result.trials == [trial for _, trial in heard.trials]
+    fewer = params.schedules.optuna.model_copy(update={"trials": 6})
+    params = params.model_copy(update={"schedules": params.schedules.model_copy(update={"optuna": fewer})})
+    variant = make_variant("mlp2", mode, None, "optuna")
+    result = finetune_fold(make_finetune_job(variant, params), recorder)
+    assert [trial.number for _, trial in recorder.trials] == list(range(6))
+    assert result.trials == [trial for _, trial in recorder.trials]
     assert result.learning_rate == min(result.trials, key=lambda trial: trial.validation_loss).learning_rate
-    given = finetune_fold(job_of(cell, params, learning_rate=result.learning_rate), heard)
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / f"mlp2-{mode}-hidden-optuna-fold-0.journal")))
+    assert optuna.get_all_study_names(storage) == [f"mlp2-{mode}-hidden-optuna-fold-0"]
+    given = finetune_fold(make_finetune_job(variant, params, learning_rate=result.learning_rate), recorder)
     assert (given.history, given.trials) == (result.history, [])
-
-
-@pytest.mark.parametrize("head", ["xgboost", "svm"])
-@pytest.mark.parametrize("reads", ["hidden", "imputed", "summary"])
-def test_shallow_heads_learn_and_never_see_test_outcomes(cohort, folds, job_of, make_params, heard, head, reads):
-    """A plain signal is learnt from each input; other outcomes of the test stays change their scores alone."""
-    job = job_of(make_cell(head, None, reads))
-    result = baseline_fold(job, heard)
-    assert result.scores["test_auc"] > 0.75
-    risk = result.predictions["risk"]
-    assert risk.between(0, 1).all()
-    assert abs(risk.mean() - cohort.died_N.mean()) < 0.15
-    other_died = cohort.died_N.copy()
-    other_died[folds[0].test] = 1 - other_died[folds[0].test]
-    other = baseline_fold(replace(job, cohort=replace(cohort, died_N=other_died)), heard)
-    assert other.predictions["risk"].tolist() == risk.tolist()
-    assert other.scores["test_auc"] == pytest.approx(1 - result.scores["test_auc"])
-
-
-def test_shallow_heads_on_statistics_do_not_read_the_imputer(job_of, heard):
-    """Input `summary` gives the same risks on an imputer of other weights, input `hidden` does not."""
-    for reads, same in (("summary", True), ("hidden", False)):
-        job = job_of(make_cell("svm", None, reads))
-        other = {name: tensor * 1.5 if name == "imputer.history" else tensor for name, tensor in job.pretrained.items()}
-        risks = [baseline_fold(each, heard).predictions["risk"] for each in (job, replace(job, pretrained=other))]
-        assert risks[0].equals(risks[1]) == same

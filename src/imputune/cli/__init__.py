@@ -1,12 +1,12 @@
-"""The command line: parses, calls a stage, prints."""
+"""The command line: parses, calls pipeline/, prints."""
 
 import signal
 from types import FrameType
 
-from imputune.cli import data, models, training
+from imputune.cli import compare, data, models, training
 from imputune.cli.app import app
 
-__all__ = ["app", "data", "main", "models", "training"]
+__all__ = ["app", "compare", "data", "main", "models", "training"]
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -1,7 +1,6 @@
 """Commands on records and cohorts: extract, describe."""
 
 import inspect
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -12,13 +11,11 @@ from imputune.cli.app import AsJson, app
 from imputune.data.cohort import (
     Cohort,
     check_target,
-    describe,
-    read_cohort,
-    write_cohort,
 )
-from imputune.datasets import Place, datasets
+from imputune.datasets import Destination, datasets
+from imputune.pipeline.describe import run_describe
+from imputune.pipeline.extract import run_extract
 from imputune.runtime.console import print_table
-from imputune.settings.file import add_budget, find_root, use_dataset
 
 extract = typer.Typer(help="Raw records to data/<dataset>: hourly bins of the first 48 hours.", no_args_is_help=True)
 app.add_typer(extract, name="extract")
@@ -27,14 +24,14 @@ Out = Annotated[Path | None, typer.Option(help="Folder to write instead of data/
 
 
 def _command(function: Callable[..., Cohort | None]) -> Callable[..., None]:
-    """Return a dataset's `extract` as a command: Typer reads its options, and --out in the place of the first."""
+    """Return a dataset's `extract` as a command: Typer reads its options; --out takes the place of `destination`."""
 
     def run(out: Path | None = None, **options: Any) -> None:
-        place = Place(out)
+        destination = Destination(out)
         if out is not None:
             check_target(out)  # before what may take minutes
-        if (cohort := function(place, **options)) is not None:
-            _store(cohort, place)
+        if (cohort := function(destination, **options)) is not None:
+            _store(cohort, destination)
 
     hints = {name: hint for name, hint in get_type_hints(function, include_extras=True).items() if name != "return"}
     signature = inspect.signature(function)
@@ -55,34 +52,34 @@ def describe_command(
     folder: Annotated[Path, typer.Argument(help="A cohort's folder.")], as_json: AsJson = False
 ) -> None:
     """Show what a cohort holds: stays, observed cells, deaths, missing share by variable."""
-    facts = describe(read_cohort(folder))
+    facts = run_describe(folder)
     if as_json:
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        typer.echo(facts.model_dump_json(indent=2))
         return
-    missing = facts.pop("missing_share_by_variable")
-    print_table(str(folder), ("fact", "value"), [(key, _shown(value)) for key, value in facts.items()])
-    print_table("Missing share", ("variable", "share"), [(name, f"{share:.1%}") for name, share in missing.items()])
+    shown = facts.model_dump(exclude={"missing_share_by_variable"})
+    print_table(str(folder), ("fact", "value"), [(name, _shown(fact)) for name, fact in shown.items()])
+    missing = [(name, f"{share:.1%}") for name, share in facts.missing_share_by_variable.items()]
+    print_table("Missing share", ("variable", "share"), missing)
 
 
-def _store(cohort: Cohort, place: Place) -> None:
-    """Write a cohort; in its usual place, also make it the one the pipeline reads."""
-    folder = place.folder(cohort.dataset)
-    write_cohort(cohort, folder)
-    facts = describe(cohort)
-    left_out = sum(facts["exclusions"].values())
+def _store(cohort: Cohort, destination: Destination) -> None:
+    extracted = run_extract(cohort, destination)
+    facts = extracted.facts
+    left_out = sum(facts.exclusions.values())
+    reasons = f": {_counted(facts.exclusions)}" if left_out else ""
     typer.echo(
-        f"{folder}: {facts['stays']:,} stays, {facts['deaths']:,} deaths, {facts['observed_cells']:,} observed cells"
-        f" ({left_out} stays left out{': ' + _counted(facts['exclusions']) if left_out else ''})"
+        f"{extracted.folder}: {facts.stays:,} stays, {facts.deaths:,} deaths, {facts.observed_cells:,} observed cells "
+        f"({left_out} stays left out{reasons})"
     )
-    if place.out is None:
-        path = find_root(Path.cwd()) / "params.yaml"
-        if use_dataset(path, cohort.dataset):
-            typer.echo(f"params.yaml now says dataset: {cohort.dataset}, so `dvc repro` reads it")
-        if like := add_budget(path, cohort.dataset):
-            typer.echo(f"params.yaml now has a budget for {cohort.dataset}, that of {like}: change it as you need")
+    if extracted.now_in_use:
+        typer.echo(f"params.yaml now says dataset: {cohort.dataset}, so `dvc repro` reads it")
+    if extracted.budget_of:
+        typer.echo(
+            f"params.yaml now has a budget for {cohort.dataset}, that of {extracted.budget_of}: change it as you need"
+        )
 
 
-def _shown(fact: Any) -> str:
+def _shown(fact: object) -> str:
     if isinstance(fact, dict):
         return _counted(fact) or "none"
     return f"{fact:.2%}" if isinstance(fact, float) else f"{fact:,}" if isinstance(fact, int) else str(fact)

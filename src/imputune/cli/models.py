@@ -1,19 +1,20 @@
 """Commands on registered models: promote, predict, explain, evaluate."""
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imputune.cli.app import AsJson, Dataset, app
+from imputune.cli.options import takes
 from imputune.errors import UserError
-from imputune.runtime.console import print_table, tell
+from imputune.runtime.console import print_table, say
 from imputune.settings.file import find_root
 
 if TYPE_CHECKING:
     from imputune.evaluation.subgroups import GroupScores, Interval
-    from imputune.pipeline.promote import Decision
+    from imputune.pipeline.candidate import Decision
 
 REFUSED = 3  # exit code of a promotion whose candidate failed a gate
 SHOWN_VARIABLES = 12
@@ -37,8 +38,9 @@ def promote_command(
 
     Its test folds are compared with the champion's, never used to choose it. Exit code 3 says that it was refused.
     """
+    from imputune.pipeline.candidate import Choice
     from imputune.pipeline.project import Project
-    from imputune.pipeline.promote import Choice, run_promote, run_rollback
+    from imputune.pipeline.promote import run_promote, run_rollback
 
     project = Project.open(find_root(Path.cwd()), dataset)
     if rollback:
@@ -49,7 +51,7 @@ def promote_command(
         return
     decision = run_promote(project, Choice(version, other_data, dry_run))
     if as_json:
-        typer.echo(json.dumps(decision.as_json(), indent=1))
+        typer.echo(decision.model_dump_json(indent=1))
     else:
         _print_decision(decision)
     if decision.outcome == "refused":
@@ -83,7 +85,7 @@ def predict_command(
     risks = loaded.bundle.predict(stays)
     imputed = loaded.bundle.impute(stays) if series is not None else None
     for note in notes:
-        tell(f"note: {note}")
+        say(f"note: {note}")
     if out is None:
         typer.echo(to_csv(risks), nl=False)
     else:
@@ -93,20 +95,26 @@ def predict_command(
         write_table(imputed, series)
 
 
-@app.command("explain")
-def explain_command(
-    records: Records,
-    dataset: Dataset = None,
-    model: Model = "champion",
-    stay: Annotated[str, typer.Option(help="RecordID; not needed where the records hold one stay.")] = "",
-    out: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the attribution of every cell.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="A .png or .svg of hours by variables.")] = None,
+@dataclass(frozen=True, kw_only=True)
+class ExplainOptions:
+    """The options of explain."""
+
+    records: Records
+    dataset: Dataset = None
+    model: Model = "champion"
+    stay: Annotated[str, typer.Option(help="RecordID; not needed if the records hold one stay.")] = ""
+    out: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the attribution of every cell.")] = None
+    figure: Annotated[Path | None, typer.Option(help="A .png or .svg of hours by variables.")] = None
     steps: Annotated[
         int, typer.Option(help="Points of the path from the baseline to the record.", min=2, max=10_000)
-    ] = 128,
-    as_json: AsJson = False,
-) -> None:
-    """Tell how much each variable and hour moved a stay's risk (integrated gradients)."""
+    ] = 128
+    as_json: AsJson = False
+
+
+@app.command("explain")
+@takes(ExplainOptions)
+def explain_command(options: ExplainOptions) -> None:
+    """Show how much each variable and hour changed a stay's risk (integrated gradients)."""
     from imputune.files import replace_bytes
     from imputune.pipeline.explain import explain_stay
     from imputune.pipeline.predict import (
@@ -119,35 +127,35 @@ def explain_command(
     from imputune.reporting.figures import attributions_figure, to_png, to_svg
 
     drawings = {".png": to_png, ".svg": to_svg}
-    if out is not None:
-        check_ending(out)
-    if figure is not None and figure.suffix not in drawings:
-        raise UserError(f"{figure} must end in .png or .svg: name it so")
-    _check_apart(records, out, figure)
-    if stay and not stay.isdecimal():
-        raise UserError(f"--stay takes a whole number, a RecordID: got {stay!r}")
-    loaded = load_model(Project.open(find_root(Path.cwd()), dataset), model)
-    stays, notes = read_stays(loaded, records)
-    explained = explain_stay(loaded.bundle, stays, int(stay) if stay else None, steps)
-    title = f"stay {explained.stay_id}: risk {explained.risk:.3f}; with every measured value at its training mean "
-    title += f"{explained.baseline_risk:.3f}"
-    if out is not None:
-        write_table(explained.table, out)
-    if figure is not None:
-        replace_bytes(figure, drawings[figure.suffix](attributions_figure(explained.table, title)))
+    if options.out is not None:
+        check_ending(options.out)
+    if options.figure is not None and options.figure.suffix not in drawings:
+        raise UserError(f"{options.figure} must end in .png or .svg: name it so")
+    _check_apart(options.records, options.out, options.figure)
+    if options.stay and not options.stay.isdecimal():
+        raise UserError(f"--stay takes a whole number, a RecordID: got {options.stay!r}")
+    loaded = load_model(Project.open(find_root(Path.cwd()), options.dataset), options.model)
+    stays, notes = read_stays(loaded, options.records)
+    explanation = explain_stay(loaded.bundle, stays, int(options.stay) if options.stay else None, options.steps)
+    title = f"stay {explanation.stay_id}: risk {explanation.risk:.3f}; with every measured value at its training mean "
+    title += f"{explanation.baseline_risk:.3f}"
+    if options.out is not None:
+        write_table(explanation.table, options.out)
+    if options.figure is not None:
+        replace_bytes(options.figure, drawings[options.figure.suffix](attributions_figure(explanation.table, title)))
     for note in notes:
-        tell(f"note: {note}")
-    if as_json:
-        typer.echo(json.dumps(explained.as_json(), indent=1))
+        say(f"note: {note}")
+    if options.as_json:
+        typer.echo(explanation.to_json())
         return
-    variables = explained.by_variable()
+    variables = explanation.by_variable()
     shown, rest = variables[:SHOWN_VARIABLES], variables[SHOWN_VARIABLES:]
     lines = [(str(row.Parameter), str(row.Hours), f"{row.Attribution:+.4f}") for row in shown.itertuples()]
     if len(rest):
         lines.append((f"{len(rest)} others", str(rest["Hours"].sum()), f"{rest['Attribution'].sum():+.4f}"))
     typer.echo(title)
     print_table("", ("variable", "hours observed", "added to the risk"), lines)
-    tell(f"attributions sum to the difference of the two risks up to {explained.gap:.1e}")
+    say(f"attributions sum to the difference of the two risks up to {explanation.gap:.1e}")
 
 
 @app.command("evaluate")
@@ -163,18 +171,19 @@ def evaluate_command(
 
     evaluation, path = run_evaluate(Project.open(find_root(Path.cwd()), dataset), model, data)
     if as_json:
-        typer.echo(json.dumps(evaluation.as_json(), indent=1))
+        typer.echo(evaluation.model_dump_json(indent=1))
         return
     header = ("group", "level", "stays", "deaths", "AUC", "AUPRC", "Brier", "sensitivity", "specificity")
     title = f"{evaluation.model} version {evaluation.version} on {evaluation.cohort}: 95 % bootstrap intervals"
     print_table(title, header, [_group_line(group) for group in evaluation.groups])
     points = [
-        (f"{point.risk:.3f}", _told(point.died), f"{point.stays:,}") for point in evaluation.groups[0].calibration
+        (f"{point.risk:.3f}", _interval(point.outcome_rate), f"{point.stays:,}")
+        for point in evaluation.groups[0].calibration
     ]
     print_table("Calibration", ("mean risk", "share that died", "stays"), points)
     if not evaluation.checked_against_training:
-        tell("note: the model's training cohort is not in data/: whether it shares stays with this one was not checked")
-    tell(f"sensitivity and specificity at the model's threshold, {evaluation.threshold:.3f}; written to {path}")
+        say("note: the model's training cohort is not in data/: whether it shares stays with this one was not checked")
+    say(f"sensitivity and specificity at the model's threshold, {evaluation.threshold:.3f}; written to {path}")
 
 
 def _check_apart(records: Path, *outputs: Path | None) -> None:
@@ -191,7 +200,7 @@ def _print_decision(decision: "Decision") -> None:
     lines = [(gate.name, gate.wanted, gate.found, "passed" if gate.passed else "FAILED") for gate in decision.gates]
     champion = f"champion is version {decision.champion}" if decision.champion else "no champion yet"
     typer.echo(
-        f"{decision.model}: candidate is version {decision.candidate} ({decision.candidate_cell}), validation AUC "
+        f"{decision.model}: candidate is version {decision.candidate} ({decision.candidate_variant}), validation AUC "
         f"{decision.validation_auc:.4f}, test AUC {decision.test_auc:.4f}; {champion}"
     )
     if lines:
@@ -203,7 +212,7 @@ def _print_decision(decision: "Decision") -> None:
             f"stays again); over folds, whose training differs too: corrected resampled t-test p = {found.p_value:.3f}"
         )
     for reason, count in decision.left_out.items():
-        tell(f"note: {count} versions {reason} were left out")
+        say(f"note: {count} versions {reason} were left out")
     outcome = {
         "promoted": f"version {decision.candidate} is champion",
         "refused": f"version {decision.candidate} was refused; nothing changed",
@@ -216,9 +225,9 @@ def _group_line(group: "GroupScores") -> tuple[str, ...]:
     counts = (group.group, group.level, f"{group.stays:,}", f"{group.deaths:,}")
     if group.sensitivity is None or group.specificity is None:
         return (*counts, "too few", "", "", "", "")
-    scores = (_told(group.scores[name]) for name in ("auc", "auprc", "brier"))
+    scores = (_interval(group.scores[name]) for name in ("auc", "auprc", "brier"))
     return (*counts, *scores, f"{group.sensitivity:.3f}", f"{group.specificity:.3f}")
 
 
-def _told(interval: "Interval") -> str:
+def _interval(interval: "Interval") -> str:
     return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"

@@ -1,1 +1,1 @@
-"""Raw records to tensors: cohorts, folds, scaling, masking, views."""
+"""From raw records to tensors: cohorts, folds, scaling, masking, directions."""

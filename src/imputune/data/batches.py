@@ -1,4 +1,4 @@
-"""Positions of stays, batch by batch."""
+"""Positions of stays, one batch after another."""
 
 from collections.abc import Iterator
 
@@ -11,5 +11,5 @@ def shuffled(stays: int, batch_size: int, generator: torch.Generator) -> Iterato
 
 
 def in_order(stays: int, batch_size: int = 256) -> Iterator[torch.Tensor]:
-    """Yield int64 positions of all stays as they stand, `batch_size` at a time."""
+    """Yield int64 positions of all stays in the order of the split, `batch_size` at a time."""
     yield from torch.arange(stays).split(batch_size)

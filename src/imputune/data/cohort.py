@@ -1,11 +1,12 @@
-"""A cohort and its folder: stays x 48 hours x variables with labels; values.npy, two CSV tables, source.json.
+"""A cohort and its folder: stays x 48 hours x variables with outcomes; values.npy, two CSV tables, source.json.
 
-Shape letters: N stays, T hours, D variables.
+Letters: N stays, T hours, D variables.
 """
 
 import hashlib
 import json
 import mmap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from imputune.errors import UserError
 from imputune.files import replacing_folder
 
 HOURS = 48
-DESCRIPTORS = ("age_years", "gender", "height_cm", "icu_type", "weight_kg")
+STATIC = ("age_years", "gender", "height_cm", "icu_type", "weight_kg")
 FILES = ("source.json", "stays.csv", "values.npy", "variables.csv")
 HASHED_AT_ONCE = 2**20  # bytes
+HOW_TO_EXTRACT = "run `imputune extract DATASET --raw DIR` or `imputune extract synthetic` to make it"
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One measured quantity and the unit its values stand in."""
+    """One measured quantity and the unit of its values."""
 
     name: str
     unit: str
@@ -33,44 +36,45 @@ class Variable:
 
 @dataclass(frozen=True)
 class ValuesFile:
-    """A values.npy as it was when a cohort was read."""
+    """The values.npy of a cohort, and when it was last changed before the cohort was read."""
 
     path: Path
     modified_ns: int
 
     @classmethod
     def at(cls, path: Path) -> "ValuesFile":
-        """Remember a file as it is."""
+        """Return the file as it is now."""
         return cls(path.resolve(), path.stat().st_mtime_ns)
 
     def map(self) -> npt.NDArray[np.float32]:
-        """Map the file's array into memory, read-only; raises UserError when the file has changed since."""
+        """Map the file's array into memory, read-only; raises UserError if the file has changed since."""
         if not self.path.exists() or self.path.stat().st_mtime_ns != self.modified_ns:
             raise UserError(f"{self.path} has changed since the command began: start the command again")
         return np.load(self.path, mmap_mode="r", allow_pickle=False)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Cohort:
-    """ICU stays in hourly bins, with in-hospital death.
+    """ICU stays in hourly bins, with their outcome: in-hospital death.
 
-    Shapes: `stay_ids_N` int64, ascending; `died_N` int8, 0 or 1; `values_NTD` float32 in the units of
-    `variables`, NaN where nothing was observed in the hour; `descriptors` one row per stay in the same order
+    Shapes: `stay_ids_N` int64, ascending; `outcome_N` int8, 0 or 1; `values_NTD` float32 in the units of
+    `variables`, NaN where nothing was observed in the hour; `static` one row per stay in the same order
     (age_years, gender 0 female and 1 male, height_cm, icu_type, weight_kg), NaN where unknown.
-    `source` says where the cohort came from and what was left out, and holds no path, time or date. Where the records'
-    own ids must not leave data/, `stay_ids_N` are running numbers and `source_ids_N`, int64, are those ids.
+    `source` says where the cohort came from, and under `exclusions` how many stays were left out, by reason. It has no
+    path, time or date. If the records' own ids must not leave data/, `stay_ids_N` are running numbers and
+    `source_ids_N`, int64, are the records' ids.
 
-    A cohort that was read from a folder has its values mapped from `values_file`, read-only: pages come into memory as
-    they are used, and a worker process is handed the file's place instead of its content.
+    Values read from a folder are mapped from `values_file`, read-only: pages are loaded when they are used, and a
+    worker process receives the file's path instead of the values.
     """
 
     dataset: str
     stay_ids_N: npt.NDArray[np.int64]
-    died_N: npt.NDArray[np.int8]
+    outcome_N: npt.NDArray[np.int8]
     values_NTD: npt.NDArray[np.float32]
     variables: tuple[Variable, ...]
-    descriptors: pd.DataFrame
-    source: dict[str, Any]
+    static: pd.DataFrame
+    source: Mapping[str, JsonValue]
     values_file: ValuesFile | None = None
     source_ids_N: npt.NDArray[np.int64] | None = None
 
@@ -84,29 +88,29 @@ class Cohort:
         """The D names, in the order of the last axis of `values_NTD`."""
         return tuple(variable.name for variable in self.variables)
 
-    def died(self, stay_ids_M: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
-        """Return whether each of these stays died, 0 or 1, (M,); raises UserError for an id that is no stay's."""
-        place_M = np.searchsorted(self.stay_ids_N, stay_ids_M).clip(max=len(self.stay_ids_N) - 1)
-        if (unknown_M := self.stay_ids_N[place_M] != stay_ids_M).any():
-            stay = stay_ids_M[unknown_M.argmax()]
-            raise UserError(f"cohort {self.dataset} has no stay {stay}, of which an output tells: fine-tune again")
-        return self.died_N[place_M]
+    def outcome_of(self, stay_ids_M: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
+        """Return the outcome of these stays, 0 or 1, (M,); raises UserError for an id that the cohort does not have."""
+        row_M = np.searchsorted(self.stay_ids_N, stay_ids_M).clip(max=len(self.stay_ids_N) - 1)
+        if (unknown_M := self.stay_ids_N[row_M] != stay_ids_M).any():
+            what = f"stay {stay_ids_M[unknown_M.argmax()]} is in saved predictions but not in cohort {self.dataset}"
+            raise UserError(f"{what}: run fine-tuning again")
+        return self.outcome_N[row_M]
 
     def release(self) -> None:
-        """Give the memory of mapped values back to the system, which reads them again when they are used."""
+        """Return the memory of mapped values to the system; they are read again when they are used."""
         if whole_file := self._whole_file():
             whole_file.madvise(mmap.MADV_DONTNEED)
 
     def _whole_file(self) -> mmap.mmap | None:
-        """Return the map of `values_file` where `values_NTD` is just that, no part of it and no other array."""
+        """Return the map of `values_file` if `values_NTD` is the whole of it; otherwise None."""
         values, file = self.values_NTD, self.values_file
         if file is None or not isinstance(values, np.memmap) or not isinstance(values.base, mmap.mmap):
             return None
         return values.base if values.filename is not None and Path(values.filename) == file.path else None
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = {"values_NTD"} if self._whole_file() else set()
-        return {name: content for name, content in vars(self).items() if name not in left_out}
+        mapped = self._whole_file() is not None
+        return {name: content for name, content in vars(self).items() if not (mapped and name == "values_NTD")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -114,11 +118,34 @@ class Cohort:
             vars(self)["values_NTD"] = state["values_file"].map()
 
 
-def write_cohort(cohort: Cohort, folder: Path) -> None:
-    """Write the cohort as a folder, all or nothing, the same bytes for the same cohort.
+class CohortFacts(BaseModel, frozen=True, extra="forbid"):
+    """What a cohort contains: counts, shares from 0 to 1, and left-out stays by reason."""
 
-    The files are written to a temporary folder beside `folder`, which then takes its place. Raises UserError
-    when the disk refuses (an earlier cohort in `folder` stays as it was) or when `folder` holds other files.
+    dataset: str
+    stays: int
+    hours: int
+    variables: int
+    observed_cells: int
+    observed_share: float
+    deaths: int
+    death_share: float
+    missing_share_by_variable: dict[str, float]
+    exclusions: dict[str, int]
+
+
+class _SourceFile(BaseModel, frozen=True, extra="allow"):
+    """The content of source.json; a dataset may add keys of its own."""
+
+    __pydantic_extra__: dict[str, JsonValue]
+    dataset: str
+    exclusions: dict[str, int]
+
+
+def write_cohort(cohort: Cohort, folder: Path) -> None:
+    """Write the cohort as a folder, all files or none; the same cohort gives the same bytes.
+
+    The files are written to a temporary folder beside `folder`, which then replaces `folder`. Raises UserError if the
+    system refuses to write (an earlier cohort in `folder` stays as it was) or if `folder` has other files.
     """
     check_target(folder)
     with replacing_folder(folder) as fresh:
@@ -126,7 +153,7 @@ def write_cohort(cohort: Cohort, folder: Path) -> None:
 
 
 def check_target(folder: Path) -> None:
-    """Raise UserError where no cohort may be written: a file stands there, or a folder with other files."""
+    """Raise UserError if no cohort may be written there: to a file, or to a folder with other files."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; choose a folder with --out")
     if folder.is_dir() and (other := sorted({path.name for path in folder.iterdir()} - set(FILES))):
@@ -134,44 +161,42 @@ def check_target(folder: Path) -> None:
 
 
 def read_cohort(folder: Path) -> Cohort:
-    """Read a cohort folder; raises UserError, with the remedy, when it is missing or malformed."""
-    remedy = "run `imputune extract DATASET --raw DIR` or `imputune extract synthetic` to make it"
+    """Read a cohort folder; raises UserError, with the remedy, if it is missing or malformed."""
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         cause = f"{', '.join(missing)} missing" if folder.is_dir() else "no such folder"
-        raise UserError(f"{folder} is no cohort: {cause}; {remedy}")
+        raise UserError(f"{folder} is no cohort: {cause}; {HOW_TO_EXTRACT}")
     try:
         cohort = _read_files(folder)
         _check(cohort)
     except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError) as error:
         cause = " ".join(str(error).split())
-        raise UserError(f"{folder} is no cohort: {cause}; delete it and {remedy}") from error
+        raise UserError(f"{folder} is no cohort: {cause}; delete it and {HOW_TO_EXTRACT}") from error
     return cohort
 
 
-def describe(cohort: Cohort) -> dict[str, Any]:
-    """Return what is in the cohort, ready for JSON: counts, shares from 0 to 1, missing share by variable."""
+def describe(cohort: Cohort) -> CohortFacts:
+    """Count what is in the cohort."""
     observed_NTD = cohort.observed_NTD
     stays, hours, variables = observed_NTD.shape
     missing_share_D = 1 - observed_NTD.mean(axis=(0, 1))
-    return {
-        "dataset": cohort.dataset,
-        "stays": stays,
-        "hours": hours,
-        "variables": variables,
-        "observed_cells": int(observed_NTD.sum()),
-        "observed_share": float(observed_NTD.mean()),
-        "deaths": int(cohort.died_N.sum()),
-        "death_share": float(cohort.died_N.mean()),
-        "missing_share_by_variable": {
-            name: round(float(share), 6) for name, share in zip(cohort.variable_names, missing_share_D, strict=True)
-        },
-        "exclusions": cohort.source["exclusions"],
-    }
+    by_variable = zip(cohort.variable_names, missing_share_D, strict=True)
+    return CohortFacts(
+        dataset=cohort.dataset,
+        stays=stays,
+        hours=hours,
+        variables=variables,
+        observed_cells=int(observed_NTD.sum()),
+        observed_share=float(observed_NTD.mean()),
+        deaths=int(cohort.outcome_N.sum()),
+        death_share=float(cohort.outcome_N.mean()),
+        missing_share_by_variable={name: round(float(share), 6) for name, share in by_variable},
+        exclusions=TypeAdapter(dict[str, int]).validate_python(cohort.source["exclusions"]),
+    )
 
 
 def cohort_hash(folder: Path) -> str:
-    """Return the sha256 over names and bytes of the cohort's files; raises UserError when one is missing."""
+    """Return the sha256 over names, sizes and bytes of the cohort's files; raises UserError if one is missing."""
     digest = hashlib.sha256()
     for name in FILES:
         try:
@@ -186,31 +211,30 @@ def cohort_hash(folder: Path) -> str:
 
 def _write_files(cohort: Cohort, folder: Path) -> None:
     np.save(folder / "values.npy", np.ascontiguousarray(cohort.values_NTD), allow_pickle=False)
-    stays = pd.DataFrame({"stay_id": cohort.stay_ids_N, "died": cohort.died_N})
+    stays = pd.DataFrame({"stay_id": cohort.stay_ids_N, "died": cohort.outcome_N})
     if cohort.source_ids_N is not None:
         stays["source_id"] = cohort.source_ids_N
-    stays = stays.join(cohort.descriptors.reset_index(drop=True))
-    stays.to_csv(folder / "stays.csv", index=False, lineterminator="\n")
+    stays.join(cohort.static.reset_index(drop=True)).to_csv(folder / "stays.csv", index=False, lineterminator="\n")
     variables = pd.DataFrame([(v.name, v.unit) for v in cohort.variables], columns=["name", "unit"])
     variables.to_csv(folder / "variables.csv", index=False, lineterminator="\n")
-    source = {"dataset": cohort.dataset, **cohort.source}
+    source = _SourceFile.model_validate({"dataset": cohort.dataset, **cohort.source}).model_dump()
     text = json.dumps(source, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / "source.json").write_text(text, encoding="utf-8")
 
 
 def _read_files(folder: Path) -> Cohort:
-    source = json.loads((folder / "source.json").read_text(encoding="utf-8"))
+    source = _SourceFile.model_validate_json((folder / "source.json").read_bytes())
     stays = pd.read_csv(folder / "stays.csv")
     variables = pd.read_csv(folder / "variables.csv", dtype=str, keep_default_na=False)
     values_file = ValuesFile.at(folder / "values.npy")
     return Cohort(
-        dataset=source.pop("dataset"),
+        dataset=source.dataset,
         stay_ids_N=stays["stay_id"].to_numpy(np.int64),
-        died_N=stays["died"].to_numpy(np.int8),
+        outcome_N=stays["died"].to_numpy(np.int8),
         values_NTD=values_file.map(),
         variables=tuple(Variable(name, unit) for name, unit in zip(variables["name"], variables["unit"], strict=True)),
-        descriptors=stays[list(DESCRIPTORS)].astype(np.float64),
-        source=source,
+        static=stays[list(STATIC)].astype(np.float64),
+        source=source.model_dump(exclude={"dataset"}),
         values_file=values_file,
         source_ids_N=stays["source_id"].to_numpy(np.int64) if "source_id" in stays else None,
     )
@@ -218,12 +242,10 @@ def _read_files(folder: Path) -> Cohort:
 
 def _check(cohort: Cohort) -> None:
     expected = (len(cohort.stay_ids_N), HOURS, len(cohort.variables))
-    if cohort.values_NTD.dtype != np.float32 or cohort.values_NTD.shape != expected:
-        found = f"{cohort.values_NTD.dtype} {cohort.values_NTD.shape}"
-        raise ValueError(f"values.npy must be float32 {expected}, got {found}")
+    values_NTD = cohort.values_NTD
+    if values_NTD.dtype != np.float32 or values_NTD.shape != expected:
+        raise ValueError(f"values.npy must be float32 {expected}, got {values_NTD.dtype} {values_NTD.shape}")
     if np.any(np.diff(cohort.stay_ids_N) <= 0):
         raise ValueError("the ids in stays.csv must be ascending and unique")
-    if not np.isin(cohort.died_N, (0, 1)).all():
+    if not np.isin(cohort.outcome_N, (0, 1)).all():
         raise ValueError("died in stays.csv must be 0 or 1")
-    if "exclusions" not in cohort.source:
-        raise ValueError("source.json must hold exclusions")

@@ -1,24 +1,26 @@
-"""Five stratified, patient-disjoint folds, drawn once and written to a file."""
+"""Stratified, patient-disjoint folds, drawn once and written to a file."""
 
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 from sklearn.model_selection import StratifiedGroupKFold
 
 from imputune.data.cohort import Cohort
 from imputune.errors import UserError
 from imputune.files import replace_text
+from imputune.settings.names import SplitName
 
-PARTS = ("train", "validation", "test")
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Fold:
-    """One division of a cohort: positions into its stays, each array int64 and ascending."""
+    """One division of a cohort into splits: row numbers of its stays, each array int64 and ascending."""
 
     number: int
     train: np.ndarray
@@ -26,17 +28,34 @@ class Fold:
     test: np.ndarray
 
 
+class _FoldIds(BaseModel, frozen=True, extra="forbid"):
+    """The stay ids of each split of a fold."""
+
+    train: list[int]
+    validation: list[int]
+    test: list[int]
+
+
+class _FoldsFile(BaseModel, frozen=True, extra="forbid"):
+    """The content of folds.json."""
+
+    dataset: str
+    cohort_hash: str
+    folds: list[_FoldIds]
+
+
 def draw_folds(cohort: Cohort, count: int, seed: int) -> list[Fold]:
-    """Divide a cohort into `count` folds: test = part k, validation = part k + 1, train = the remaining parts.
+    """Divide a cohort's stays into `count` subsets; fold k tests on subset k, validates on k + 1, trains on the others.
 
-    Parts are stratified by outcome, and all stays of a patient fall into one part (a stay is its own patient where
-    the records do not say).
+    The subsets are stratified by outcome, and all stays of a patient are in one subset (if the records do not name
+    patients, each stay counts as another patient).
 
-    Raises UserError when there are fewer stays, deaths or survivors than every part needs to hold one.
+    Raises UserError if there are too few stays, deaths or survivors for every subset to have one.
 
-    Source: paper, section V.D; validation is one part's worth of the rest, so that no choice sees test patients.
+    Source: paper, section V.D. It has no validation stays of its own; here one subset is taken from the training stays,
+    so that no choice depends on test stays.
     """
-    deaths, stays = int(cohort.died_N.sum()), len(cohort.died_N)
+    deaths, stays = int(cohort.outcome_N.sum()), len(cohort.outcome_N)
     for what, number in (("stays", stays), ("deaths", deaths), ("survivors", stays - deaths)):
         if number < count:
             raise UserError(
@@ -44,27 +63,24 @@ def draw_folds(cohort: Cohort, count: int, seed: int) -> list[Fold]:
                 "extract more records, or lower folds.count in params.yaml"
             )
     splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
-    parts = [part for _, part in splitter.split(cohort.died_N, cohort.died_N, cohort.stay_ids_N)]
+    subsets = [subset for _, subset in splitter.split(cohort.outcome_N, cohort.outcome_N, cohort.stay_ids_N)]
     return [
         Fold(
-            k,
-            np.sort(np.concatenate([parts[(k + i) % count] for i in range(2, count)])),
-            parts[(k + 1) % count],
-            parts[k],
+            number=k,
+            train=np.sort(np.concatenate([subsets[(k + i) % count] for i in range(2, count)])),
+            validation=subsets[(k + 1) % count],
+            test=subsets[k],
         )
         for k in range(count)
     ]
 
 
 def write_folds(folds: list[Fold], cohort: Cohort, cohort_hash: str, path: Path) -> None:
-    """Write the folds as JSON: stay ids per part, and the hash of the cohort they divide."""
+    """Write the folds as JSON: the stay ids of each split, and the hash of the cohort that they divide."""
     ids = cohort.stay_ids_N
-    content = {
-        "dataset": cohort.dataset,
-        "cohort_hash": cohort_hash,
-        "folds": [{name: ids[getattr(fold, name)].tolist() for name in PARTS} for fold in folds],
-    }
-    replace_text(path, json.dumps(content) + "\n")
+    by_fold = [_FoldIds(**{split: ids[getattr(fold, split)].tolist() for split in SPLITS}) for fold in folds]
+    content = _FoldsFile(dataset=cohort.dataset, cohort_hash=cohort_hash, folds=by_fold)
+    replace_text(path, json.dumps(content.model_dump()) + "\n")
 
 
 def folds_hash(path: Path) -> str:
@@ -73,29 +89,30 @@ def folds_hash(path: Path) -> str:
 
 
 def read_folds(path: Path, cohort: Cohort, cohort_hash: str, count: int, seed: int) -> list[Fold]:
-    """Read folds back as positions into `cohort`.
+    """Read folds back as row numbers of `cohort`.
 
-    Raises UserError when the file is missing or broken, divides other data than this cohort, or otherwise than
-    `draw_folds` does with this count and seed.
+    Raises UserError if the file is missing or broken, belongs to other data than this cohort, or has other folds than
+    `draw_folds` draws with this count and seed.
     """
     remedy = f"run `imputune folds {cohort.dataset}` (or `dvc repro`)"
     if not path.is_file():
         raise UserError(f"no folds for {cohort.dataset} ({path} is missing): {remedy}")
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        divided_hash = content["cohort_hash"]
-        parts = [[np.array(fold[name]) for name in PARTS] for fold in content["folds"]]
-    except (ValueError, KeyError, TypeError):
+        content = _FoldsFile.model_validate_json(path.read_bytes())
+    except ValidationError:
         raise UserError(f"{path} is broken: {remedy}") from None
-    if divided_hash != cohort_hash:
-        raise UserError(f"{path} divides other data than data/{cohort.dataset} now holds: {remedy}")
-    ids = cohort.stay_ids_N
-    folds = [Fold(k, *(np.searchsorted(ids, part) for part in fold)) for k, fold in enumerate(parts)]
+    if content.cohort_hash != cohort_hash:
+        raise UserError(f"{path} divides other data than data/{cohort.dataset} now has: {remedy}")
+    folds = [_with_rows(k, ids, cohort.stay_ids_N) for k, ids in enumerate(content.folds)]
     drawn = draw_folds(cohort, count, seed)
-    if len(folds) != len(drawn) or not all(map(_same, folds, drawn)):
+    if len(folds) != len(drawn) or not all(map(_are_equal, folds, drawn)):
         raise UserError(f"{path} was drawn with another seed or folds.count than params.yaml now has: {remedy}")
     return folds
 
 
-def _same(fold: Fold, other: Fold) -> bool:
-    return all(np.array_equal(getattr(fold, part), getattr(other, part)) for part in PARTS)
+def _with_rows(number: int, ids: _FoldIds, stay_ids_N: np.ndarray) -> Fold:
+    return Fold(number=number, **{split: np.searchsorted(stay_ids_N, getattr(ids, split)) for split in SPLITS})
+
+
+def _are_equal(fold: Fold, other: Fold) -> bool:
+    return all(np.array_equal(getattr(fold, split), getattr(other, split)) for split in SPLITS)

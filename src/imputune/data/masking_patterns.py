@@ -1,19 +1,20 @@
-"""Ways to hide observed cells of a record, to score imputers on: at random, and as records really have their holes.
+"""Masking patterns to score imputers on: random cells, and patterns of missing values that real records have.
 
-Letters: N stays, T hours, D variables. PyGrinder, the field's library for this, counts its shares over cells that were
-never observed too, and its blocks run on from one variable into the next; here every way hides an expected share of the
-observed cells.
+Every pattern masks an expected rate of the observed cells. PyGrinder, the field's library for this, counts its rates
+over missing cells too, and its blocks continue from one variable into the next.
+
+Letters: N stays, T hours, D variables.
 """
 
 from collections.abc import Callable, Mapping
 
 import torch
 
-from imputune.data.masking import hide
-from imputune.settings.names import Hiding
-from imputune.settings.schema import Assess
+from imputune.data.masking import draw_mask
+from imputune.settings.imputer_sections import Assess
+from imputune.settings.names import MaskingPattern
 
-LABELS: Mapping[Hiding, str] = {
+LABELS: Mapping[MaskingPattern, str] = {
     "uniform": "at random",
     "non_uniform": "non-uniform",
     "hours": "whole hours",
@@ -22,56 +23,56 @@ LABELS: Mapping[Hiding, str] = {
 }
 
 
-def hidden_cells(
+def held_out_cells(
     observed_NTD: torch.Tensor,
-    hiding: Hiding,
-    share: float,
+    pattern: MaskingPattern,
+    rate: float,
     rate_D: torch.Tensor,
     settings: Assess,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Draw which observed cells are held out, each way an expected `share` of them.
+    """Draw which observed cells are held out: an expected fraction `rate` of them, whatever the pattern.
 
-    `uniform` and `non_uniform` draw every cell by itself, at its variable's rate `rate_D`. `hours` hides whole hours of
-    a stay. `onward` hides a variable of a stay from some observation on, drawn evenly, in twice `share` of all series
-    (above a share of one half, in all of them, some from the start). `blocks` cuts a stay into tiles of `block_hours`
-    by `block_variables`, hours side by side and variables drawn together at random, and hides whole tiles.
+    `uniform` and `non_uniform` draw each cell separately, at its variable's rate `rate_D`. `hours` masks whole hours of
+    a stay. `onward` masks a variable of a stay from a random observation on, in a fraction 2 * `rate` of all series; if
+    `rate` is above one half, in all series, some of them from the start. `blocks` divides a stay into blocks of
+    `block_hours` successive hours by `block_variables` variables, grouped at random, and masks whole blocks.
 
     Shapes: observed_NTD boolean (N, T, D), rate_D (D,); boolean (N, T, D) out, true only where observed.
     """
-    if hiding in ("uniform", "non_uniform"):
-        return hide(observed_NTD.float(), rate_D, generator).bool()
-    ways: Mapping[Hiding, Callable[[], torch.Tensor]] = {
-        "hours": lambda: _hours(observed_NTD, share, generator),
-        "onward": lambda: _onward(observed_NTD, share, generator),
-        "blocks": lambda: _blocks(observed_NTD, share, settings.block_hours, settings.block_variables, generator),
+    if pattern in ("uniform", "non_uniform"):
+        return draw_mask(observed_NTD.float(), rate_D, generator).bool()
+    draw: Mapping[MaskingPattern, Callable[[], torch.Tensor]] = {
+        "hours": lambda: _hours(observed_NTD, rate, generator),
+        "onward": lambda: _onward(observed_NTD, rate, generator),
+        "blocks": lambda: _blocks(observed_NTD, rate, settings.block_hours, settings.block_variables, generator),
     }
-    return observed_NTD & ways[hiding]()
+    return observed_NTD & draw[pattern]()
 
 
-def _hours(observed_NTD: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+def _hours(observed_NTD: torch.Tensor, rate: float, generator: torch.Generator) -> torch.Tensor:
     N, T, _ = observed_NTD.shape
-    return torch.rand(N, T, 1, generator=generator) < share
+    return torch.rand(N, T, 1, generator=generator) < rate
 
 
-def _onward(observed_NTD: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+def _onward(observed_NTD: torch.Tensor, rate: float, generator: torch.Generator) -> torch.Tensor:
     N, _, D = observed_NTD.shape
-    seen_NTD = observed_NTD.cumsum(dim=1)
-    cut, whole, place = torch.rand(3, N, D, generator=generator)
-    count_ND = seen_NTD[:, -1]
-    kept_ND = torch.floor(place * (count_ND + 1))  # of 0 to all observations, evenly: one half on average
-    kept_ND[whole < 2 * share - 1] = 0
-    kept_ND = torch.where(cut < 2 * share, kept_ND, count_ND)
-    return seen_NTD > kept_ND[:, None]
+    observed_so_far_NTD = observed_NTD.cumsum(dim=1)
+    is_cut, is_whole, where = torch.rand(3, N, D, generator=generator)
+    count_ND = observed_so_far_NTD[:, -1]
+    visible_ND = torch.floor(where * (count_ND + 1))  # any number from none to all observations, on average half
+    visible_ND[is_whole < 2 * rate - 1] = 0
+    visible_ND = torch.where(is_cut < 2 * rate, visible_ND, count_ND)
+    return observed_so_far_NTD > visible_ND[:, None]
 
 
 def _blocks(
-    observed_NTD: torch.Tensor, share: float, hours: int, variables: int, generator: torch.Generator
+    observed_NTD: torch.Tensor, rate: float, hours: int, variables: int, generator: torch.Generator
 ) -> torch.Tensor:
     N, T, D = observed_NTD.shape
-    first_N = torch.randint(hours, (N, 1), generator=generator)
-    span_NT = (torch.arange(T) + first_N) // hours
+    first_hour_N1 = torch.randint(hours, (N, 1), generator=generator)
+    span_NT = (torch.arange(T) + first_hour_N1) // hours
     group_ND = torch.rand(N, D, generator=generator).argsort(dim=1) // variables
     spans, groups = T // hours + 2, D // variables + 1
-    tiles = torch.rand(N, spans, groups, generator=generator) < share
-    return tiles[torch.arange(N)[:, None, None], span_NT[:, :, None], group_ND[:, None, :]]
+    is_masked = torch.rand(N, spans, groups, generator=generator) < rate
+    return is_masked[torch.arange(N)[:, None, None], span_NT[:, :, None], group_ND[:, None, :]]

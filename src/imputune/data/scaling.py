@@ -1,20 +1,25 @@
-"""Standardisation fitted on training stays alone."""
+"""Clipping and standardisation, fitted on training stays only."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 import torch
 
+PREFIX = "scaler."
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Scaler:
-    """Range, mean and deviation per variable, in the variable's own unit.
+    """Lowest and highest value, mean and standard deviation of each variable, in the variable's own unit.
 
-    Values beyond the range are drawn to its ends before they are standardised: a few raw values are impossible (a pH
-    of 735), and would swell a deviation a hundredfold. Shapes: all four are float32 (D,). A variable whose training
-    values do not vary, or that was never observed in training, has no range and deviation 1: it is only centred.
+    Values are clipped to the lowest and highest before they are standardised: a few raw values are impossible (a pH
+    of 735) and would make the deviation a hundred times too large. Shapes: all four are float32 (D,). A variable whose
+    training values do not vary, or that was never observed in training, is not clipped (limits -inf and inf) and has
+    deviation 1: it is only centred.
 
-    Source: paper, section V.D ("custom normalisation function"); the range is ours.
+    Source: paper, section V.D ("custom normalisation function"); clipping is ours.
     """
 
     lowest_D: np.ndarray
@@ -23,19 +28,29 @@ class Scaler:
     deviation_D: np.ndarray
 
     @classmethod
-    def fit(cls, values_NTD: np.ndarray, tail_share: float = 0.0) -> "Scaler":
-        """Fit on the observed cells of training stays; the range leaves out `tail_share` of them at either end.
+    def fit(cls, values_NTD: np.ndarray, clip_quantile: float = 0.0) -> Self:
+        """Fit on the observed cells of training stays; the limits are `clip_quantile` and its mirror image.
 
-        Shapes: values_NTD (N, T, D) in physical units, NaN = not observed. With `tail_share` 0 there is no range.
+        Shapes: values_NTD (N, T, D) in physical units, NaN = not observed. With `clip_quantile` 0 nothing is clipped.
         """
         fitted = [
-            _fit_variable(column[~np.isnan(column)], tail_share)
+            _fit_variable(column[~np.isnan(column)], clip_quantile)
             for column in values_NTD.reshape(-1, values_NTD.shape[-1]).T
         ]
-        return cls(*np.array(fitted, dtype=np.float32).T)
+        lowest_D, highest_D, mean_D, deviation_D = np.array(fitted, dtype=np.float32).T
+        return cls(lowest_D=lowest_D, highest_D=highest_D, mean_D=mean_D, deviation_D=deviation_D)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, torch.Tensor | np.ndarray]) -> Self:
+        """Return the scaler that `to_arrays` turned into these arrays; other arrays among them are ignored."""
+        return cls(**{field.name: np.asarray(arrays[_stored_name(field.name)]) for field in fields(cls)})
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays to store with a model: scaler.lowest, scaler.highest, scaler.mean, scaler.deviation."""
+        return {_stored_name(field.name): getattr(self, field.name) for field in fields(self)}
 
     def standardise_in_place(self, values_NTD: np.ndarray) -> None:
-        """Turn float32 values (N, T, D) into (values within the range - mean) / deviation; NaN stays NaN."""
+        """Turn float32 values (N, T, D) into (clipped value - mean) / deviation; NaN stays NaN."""
         np.clip(values_NTD, self.lowest_D, self.highest_D, out=values_NTD)
         values_NTD -= self.mean_D
         values_NTD /= self.deviation_D
@@ -45,14 +60,18 @@ class Scaler:
         return (standardised_NTD * self.deviation_D + self.mean_D).astype(np.float32)
 
 
-def _fit_variable(cells: np.ndarray, tail_share: float) -> tuple[float, float, float, float]:
+def _stored_name(field: str) -> str:
+    return PREFIX + field.removesuffix("_D")
+
+
+def _fit_variable(cells: np.ndarray, clip_quantile: float) -> tuple[float, float, float, float]:
     """Return lowest, highest, mean and deviation of a variable's observed cells."""
     lowest, highest = -np.inf, np.inf
     if not len(cells):
         return lowest, highest, 0.0, 1.0
     cells = cells.astype(np.float64)
-    if tail_share:
-        lowest, highest = np.quantile(cells, (tail_share, 1 - tail_share))
+    if clip_quantile:
+        lowest, highest = np.quantile(cells, (clip_quantile, 1 - clip_quantile))
         cells = np.clip(cells, lowest, highest)
     mean, deviation = cells.mean(), cells.std()
     if deviation <= 1e-6 * max(abs(mean), 1e-6):
@@ -61,10 +80,11 @@ def _fit_variable(cells: np.ndarray, tail_share: float) -> tuple[float, float, f
 
 
 def standardised_tensors(values_NTD: np.ndarray, scaler: Scaler) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what models read: the values standardised, with 0 in the holes, and where they were observed.
+    """Return what models read: the standardised values, 0 where missing, and where they were observed.
 
-    Shapes: values_NTD float32 (N, T, D) in physical units, NaN = not observed; it becomes the memory of the first
-    tensor, so that no second array of that size is needed. Two tensors (N, T, D) out, float32 and bool.
+    Shapes: values_NTD float32 (N, T, D) in physical units, NaN = not observed. It is changed in place and becomes the
+    memory of the first tensor, so that no second array of its size is needed. Two tensors (N, T, D) out, float32 and
+    bool.
     """
     observed_NTD = ~np.isnan(values_NTD)
     scaler.standardise_in_place(values_NTD)
@@ -73,10 +93,10 @@ def standardised_tensors(values_NTD: np.ndarray, scaler: Scaler) -> tuple[torch.
 
 
 def scaler_weights(scaler: Scaler) -> dict[str, np.ndarray]:
-    """Return a scaler as arrays to save with a model."""
-    return {f"scaler.{name.removesuffix('_D')}": array for name, array in vars(scaler).items()}
+    """Return `scaler.to_arrays()`."""
+    return scaler.to_arrays()
 
 
-def load_scaler(weights: dict[str, torch.Tensor]) -> Scaler:
-    """Return the scaler saved with a model."""
-    return Scaler(*(weights[f"scaler.{field.name.removesuffix('_D')}"].numpy() for field in fields(Scaler)))
+def load_scaler(weights: Mapping[str, torch.Tensor]) -> Scaler:
+    """Return `Scaler.from_arrays(weights)`."""
+    return Scaler.from_arrays(weights)

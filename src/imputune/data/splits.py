@@ -1,4 +1,4 @@
-"""One fold of a cohort as tensors, with everything that was fitted on its training stays."""
+"""One fold of a cohort as tensors, with what was fitted on its training stays."""
 
 from dataclasses import dataclass, replace
 
@@ -11,68 +11,78 @@ from imputune.data.folds import Fold
 from imputune.data.scaling import Scaler, standardised_tensors
 
 
-@dataclass(frozen=True, eq=False)
-class Partition:
-    """Stays of one part of a fold.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Split:
+    """The stays of one split of a fold.
 
-    Shapes: values_NTD float32, standardised, 0 where not observed; observed_NTD bool; died_N float32, 0/1; stay_ids_N
-    int64.
+    Shapes: values_NTD float32, standardised, 0 where not observed; observed_NTD bool; outcome_N float32, 0/1;
+    stay_ids_N int64.
     """
 
     values_NTD: torch.Tensor
     observed_NTD: torch.Tensor
-    died_N: torch.Tensor
+    outcome_N: torch.Tensor
     stay_ids_N: np.ndarray
 
     def __len__(self) -> int:
         return len(self.stay_ids_N)
 
     def batch(self, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the values and the observed mask of some stays, as models read them.
+        """Return the values and the observed mask of some stays.
 
-        Shapes: stays int64 (B,), positions in this part; two float32 tensors (B, T, D) out, observed as 0/1.
+        Shapes: stays int64 (B,), positions in this split; two float32 tensors (B, T, D) out, observed as 0/1.
         """
         return self.values_NTD[stays], self.observed_NTD[stays].float()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class FoldData:
-    """A fold ready for training; `scaler` and `median_gap_hours_D` come from its training stays alone."""
+    """A fold ready for training; `scaler` and `median_gap_hours_D` come from its training stays only."""
 
     number: int
     scaler: Scaler
     median_gap_hours_D: np.ndarray
-    train: Partition
-    validation: Partition
-    test: Partition
+    train: Split
+    validation: Split
+    test: Split
 
 
-def fit_and_divide(cohort: Cohort, fold: Fold, tail_share: float) -> FoldData:
-    """Fit a scaler on the fold's training stays, standardise the cohort by it, and split it."""
-    return divide(cohort, fold, Scaler.fit(cohort.values_NTD[fold.train], tail_share))
+def fit_and_split(cohort: Cohort, fold: Fold, clip_quantile: float) -> FoldData:
+    """Fit a scaler on the fold's training stays, standardise the cohort with it, and split the cohort."""
+    return split_cohort(cohort, fold, Scaler.fit(cohort.values_NTD[fold.train], clip_quantile))
 
 
-def divide(cohort: Cohort, fold: Fold, scaler: Scaler) -> FoldData:
-    """Standardise a cohort by a scaler fitted earlier on the fold's training stays, and split it."""
+def split_cohort(cohort: Cohort, fold: Fold, scaler: Scaler) -> FoldData:
+    """Standardise a cohort with a scaler that was fitted on the fold's training stays, and split the cohort."""
 
-    def part(stays: np.ndarray) -> Partition:
+    def split(stays: np.ndarray) -> Split:
         values_NTD, observed_NTD = standardised_tensors(cohort.values_NTD[stays], scaler)
-        died_N = torch.from_numpy(cohort.died_N[stays].astype(np.float32))
-        return Partition(values_NTD, observed_NTD, died_N, cohort.stay_ids_N[stays])
+        return Split(
+            values_NTD=values_NTD,
+            observed_NTD=observed_NTD,
+            outcome_N=torch.from_numpy(cohort.outcome_N[stays].astype(np.float32)),
+            stay_ids_N=cohort.stay_ids_N[stays],
+        )
 
-    train, validation, test = (part(stays) for stays in (fold.train, fold.validation, fold.test))
+    train, validation, test = (split(stays) for stays in (fold.train, fold.validation, fold.test))
     cohort.release()
-    gaps_D = median_gap_hours(train.observed_NTD.numpy())
-    return FoldData(fold.number, scaler, gaps_D, train, validation, test)
+    return FoldData(
+        number=fold.number,
+        scaler=scaler,
+        median_gap_hours_D=median_gap_hours(train.observed_NTD.numpy()),
+        train=train,
+        validation=validation,
+        test=test,
+    )
 
 
-def dealt_anew(part: Partition, generator: torch.Generator) -> Partition:
-    """Return a part in which each variable's series, holes and all, went to another stay drawn at random.
+def shuffled_across_stays(split: Split, generator: torch.Generator) -> Split:
+    """Return a split in which each variable's series, missing values included, is moved to a random stay.
 
-    What a variable does by itself stays as it was; which variables belong to one patient is lost.
+    Each variable's own series stay as they were, but the variables of a stay no longer belong to the same patient.
     """
-    values_NTD, observed_NTD = torch.empty_like(part.values_NTD), torch.empty_like(part.observed_NTD)
-    for d in range(part.values_NTD.shape[-1]):
-        deal_N = torch.randperm(len(part), generator=generator)
-        values_NTD[..., d], observed_NTD[..., d] = part.values_NTD[deal_N, :, d], part.observed_NTD[deal_N, :, d]
-    return replace(part, values_NTD=values_NTD, observed_NTD=observed_NTD)
+    values_NTD, observed_NTD = torch.empty_like(split.values_NTD), torch.empty_like(split.observed_NTD)
+    for d in range(split.values_NTD.shape[-1]):
+        from_N = torch.randperm(len(split), generator=generator)
+        values_NTD[..., d], observed_NTD[..., d] = split.values_NTD[from_N, :, d], split.observed_NTD[from_N, :, d]
+    return replace(split, values_NTD=values_NTD, observed_NTD=observed_NTD)

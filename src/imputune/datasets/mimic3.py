@@ -2,26 +2,26 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 
 from imputune.data.cohort import Cohort
-from imputune.data.raw.mimic3.extraction import PAPER_STAYS, extract_mimic3
-from imputune.data.raw.mimic3.variables import VARIABLES
-from imputune.datasets import Place
+from imputune.data.raw.mimic3.extraction import PAPER_STAYS, Mimic3Source, extract_mimic3
+from imputune.data.raw.mimic3.variables import VARIABLES, VariableFacts
+from imputune.datasets import Destination
 from imputune.errors import UserError
-from imputune.runtime.console import print_table, tell, watched_files
+from imputune.runtime.console import print_table, say, show_files
 
 
 def extract(
-    place: Place,
+    destination: Destination,
     raw: Annotated[
-        Path | None, typer.Option(help="Folder with the tables as .csv or .csv.gz; needed but for --list-variables.")
+        Path | None, typer.Option(help="Folder with the tables as .csv or .csv.gz; not needed with --list-variables.")
     ] = None,
     list_variables: Annotated[
-        bool, typer.Option("--list-variables", help="Show the 89 variables, read nothing.")
+        bool, typer.Option("--list-variables", help="Show the 89 variables and read nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --list-variables: JSON for machines.")] = False,
 ) -> Cohort | None:
@@ -30,42 +30,46 @@ def extract(
         _show_variables(as_json)
         return None
     if as_json:
-        raise UserError("--json has an effect with --list-variables alone: add that, or leave --json out")
+        raise UserError("--json has an effect with --list-variables only: add that, or leave --json out")
     if raw is None:
         raise UserError("--raw is missing: name the folder with MIMIC-III's tables (or --list-variables)")
-    params = place.params()
-    with watched_files() as watch:
-        cohort = extract_mimic3(raw, params.mimic3, place.data(), params.workers, watch)
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in cohort.source["rows_dropped"].items() if count)
-    tell(f"{cohort.source['rows_in_the_stays_hours']:,} rows in the stays' hours; dropped: {dropped or 'none'}")
-    seen_D = np.asarray(cohort.observed_NTD.any(axis=(0, 1)))
-    unseen = [name for name, seen in zip(cohort.variable_names, seen_D, strict=True) if not seen]
-    if unseen:
-        tell(
-            f"{len(unseen)} of the variables were never observed ({', '.join(unseen[:3])}, ...): are the tables whole?"
-        )
-    tell(
-        f"{cohort.source['stays_read']:,} ICU stays read, {len(cohort.died_N):,} kept; the paper's extract has "
-        f"{PAPER_STAYS:,}, by rules that are not published"
-    )
+    params = destination.params()
+    with show_files() as progress:
+        cohort = extract_mimic3(raw, params.mimic3, destination.data(), params.workers, progress)
+    _say_counts(cohort)
     return cohort
 
 
+def _say_counts(cohort: Cohort) -> None:
+    source = Mimic3Source.model_validate(cohort.source)
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in source.rows_dropped.items() if count)
+    say(f"{source.rows_in_the_stays_hours:,} rows in the stays' hours; dropped: {dropped or 'none'}")
+    observed_D = np.asarray(cohort.observed_NTD.any(axis=(0, 1)))
+    never = [name for name, observed in zip(cohort.variable_names, observed_D, strict=True) if not observed]
+    if never:
+        names = ", ".join(never[:3])
+        say(f"{len(never)} of the variables were never observed ({names}, ...): are the tables complete?")
+    say(
+        f"{source.stays_read:,} ICU stays read, {len(cohort.outcome_N):,} kept; the paper's extract has "
+        f"{PAPER_STAYS:,}, by rules that are not published"
+    )
+
+
 def _show_variables(as_json: bool) -> None:
-    rows = [variable.row() for variable in VARIABLES]
+    variables = [variable.facts() for variable in VARIABLES]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        content = [variable.model_dump() for variable in variables]
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
-    lines = [
-        (row["name"], row["unit"], row["combined"], f"{row['lowest']:g} to {row['highest']:g}", _items(row))
-        for row in rows
-    ]
-    print_table(f"{len(rows)} variables", ("variable", "unit", "in an hour", "accepted", "items"), lines)
+    lines = [(v.name, v.unit, v.combined, f"{v.lowest:g} to {v.highest:g}", _items(v)) for v in variables]
+    print_table(f"{len(lines)} variables", ("variable", "unit", "in an hour", "accepted", "items"), lines)
 
 
-def _items(row: dict[str, Any]) -> str:
-    def told(number: int) -> str:
-        conversion = row["conversions"].get(str(number))
-        return f"{number} ({conversion})" if conversion else str(number)
+def _items(variable: VariableFacts) -> str:
+    """Return the item ids of each table, each with its conversion."""
 
-    return "; ".join(f"{place} {' '.join(map(told, numbers))}" for place, numbers in row["items"].items())
+    def with_conversion(item_id: int) -> str:
+        conversion = variable.conversions.get(str(item_id))
+        return f"{item_id} ({conversion})" if conversion else str(item_id)
+
+    return "; ".join(f"{table} {' '.join(map(with_conversion, ids))}" for table, ids in variable.items.items())

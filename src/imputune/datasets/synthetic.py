@@ -6,16 +6,16 @@ import typer
 
 from imputune.data.cohort import Cohort
 from imputune.data.raw.synthetic import extract_synthetic
-from imputune.datasets import Place
+from imputune.datasets import Destination
 
 
 def extract(
-    place: Place,
-    stays: Annotated[int | None, typer.Option(help="How many; else params.yaml's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the generator; else params.yaml's.")] = None,
+    destination: Destination,
+    stays: Annotated[int | None, typer.Option(help="Number of stays; without it, that of params.yaml.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the generator; without it, that of params.yaml.")] = None,
 ) -> Cohort:
     """Generate records in the challenge's format and extract them: the same bytes on every run."""
-    settings = place.params().synthetic
+    settings = destination.params().synthetic
     return extract_synthetic(
         settings.stays if stays is None else stays,
         settings.seed if seed is None else seed,

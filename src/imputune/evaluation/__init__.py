@@ -1,1 +1,1 @@
-"""Metrics, comparison tables and figures."""
+"""Numbers: scores, their uncertainty, tests and comparisons. Words and figures are in `reporting`."""

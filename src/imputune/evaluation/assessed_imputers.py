@@ -1,26 +1,46 @@
-"""Imputers alone: what assessing each gave, as rows and tables."""
+"""Imputers alone: the assessment of each one, summarised over folds."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Literal, get_args
 
-from imputune.evaluation.imputation import HidingRow, hiding_rows
+from imputune.evaluation.imputation import AssessedFold, CellErrors, HeldOutScores
+from imputune.evaluation.rows import Spread
+from imputune.evaluation.stored import Stored
 from imputune.protocol.imputers import IMPUTERS
-from imputune.settings.names import Hiding, ImputerName
+from imputune.settings.imputer_sections import Ranking
+from imputune.settings.names import ImputerName, MaskingPattern
 
-SAME = 1e-4  # deviations; a stay alone and in a batch may differ by that much through rounding
-TARGET: tuple[Hiding, float] = ("non_uniform", 0.1)
-"""The way of hiding and the share by which imputers are ranked."""
+ROUNDING = 1e-4  # training standard deviations; rounding alone can make this difference between batches
+Measure = Literal["mae", "rmse", "mre", "wasserstein", "correlation_error"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+GROUP_MEASURES: tuple[Measure, ...] = ("mae", "rmse", "mre")
+VARIABLE_MEASURES: tuple[Measure, ...] = (*GROUP_MEASURES, "wasserstein")
 
 
-@dataclass(frozen=True)
-class AssessedImputer:
-    """One imputer: how close it came, how long it takes, whether it mixes patients.
+class PatternScores(Stored):
+    """An imputer under one masking pattern at one rate: measures as mean and sample standard deviation over folds.
 
-    seconds_per_1000_stays: to impute them on one core, the mean over folds. pretrain_seconds: of all folds together; 0
-    where nothing is learned. epochs: trained at most. batch_difference: the furthest that a stay imputed alone lay from
-    the same stay in a batch, in training deviations. mae_by_fold: by TARGET; None where that was not asked for.
+    mean and deviation hold MEASURES, mre and correlation_error without a unit, the others in training standard
+    deviations; a measure that no fold has is left out. by_variable and by_missing_share hold means over the folds that
+    have such cells, by the variable's name and by the group's number.
+    """
+
+    pattern: MaskingPattern
+    rate: float
+    mean: dict[Measure, float]
+    deviation: dict[Measure, float]
+    by_variable: dict[str, dict[Measure, float]]
+    by_missing_share: dict[str, dict[Measure, float]]
+
+
+class AssessedImputer(Stored):
+    """One imputer: its errors, its time, and whether stays of a batch influence each other.
+
+    epochs: the most that a fold trained. pretrain_seconds: all folds together; 0 if nothing is learned.
+    seconds_per_1000_stays: to impute them on one core, mean over folds. batch_difference: the largest difference
+    between a stay imputed alone and the same stay in a batch, in training standard deviations. ranking: the masking by
+    which imputers are ranked; mae_by_fold: the errors under it, None if it was not assessed.
     """
 
     imputer: ImputerName
@@ -30,31 +50,78 @@ class AssessedImputer:
     seconds_per_1000_stays: float
     batch_difference: float
     mixes_stays: bool
-    rows: tuple[HidingRow, ...]
+    rows: tuple[PatternScores, ...]
+    ranking: Ranking
     mae_by_fold: tuple[float, ...] | None
     run_id: str
 
-    def row(self, hiding: Hiding, share: float) -> HidingRow | None:
-        """Return the row of a way of hiding and a share, None where there is none."""
-        return next((row for row in self.rows if (row.hiding, row.share) == (hiding, share)), None)
+    @property
+    def ranked(self) -> PatternScores | None:
+        """The scores by which imputers are ranked, None if that masking was not assessed."""
+        return self.row(self.ranking.pattern, self.ranking.rate)
+
+    def row(self, pattern: MaskingPattern, rate: float) -> PatternScores | None:
+        """Return the scores of a masking pattern at a rate, None if they were not assessed."""
+        return next((row for row in self.rows if (row.pattern, row.rate) == (pattern, rate)), None)
 
 
-def assessed_imputer(result: Mapping[str, Any], pretrained: Mapping[str, Any] | None = None) -> AssessedImputer:
-    """Return an assessment's output as a row; `pretrained` is the output of the imputer's pretraining."""
-    name: ImputerName = result["imputer"]
-    folds = result["folds"]
-    trained = [fold for fold in (pretrained or {"folds": []})["folds"] if fold["history"]]
-    target = [float(row["mae"]) for fold in folds for row in fold["scores"] if (row["hiding"], row["share"]) == TARGET]
-    difference = max(fold["batch_difference"] for fold in folds)
+def summarise_imputer(
+    *,
+    imputer: ImputerName,
+    ranking: Ranking,
+    folds: Sequence[AssessedFold],
+    pretraining: Sequence[tuple[float, int]],
+    run_id: str,
+) -> AssessedImputer:
+    """Summarise an imputer's assessment; `pretraining` holds seconds and epochs of each fold that learned."""
+    ranked = [
+        scores.mae
+        for fold in folds
+        for scores in fold.scores
+        if (scores.pattern, scores.rate) == (ranking.pattern, ranking.rate)
+    ]
+    difference = max(fold.batch_difference for fold in folds)
     return AssessedImputer(
-        imputer=name,
-        label=IMPUTERS[name].label,
-        epochs=max((len(fold["history"]) for fold in trained), default=0),
-        pretrain_seconds=sum(fold["seconds"] for fold in trained),
-        seconds_per_1000_stays=fmean(fold["seconds"] for fold in folds),
+        imputer=imputer,
+        label=IMPUTERS[imputer].label,
+        epochs=max((epochs for _, epochs in pretraining), default=0),
+        pretrain_seconds=sum(seconds for seconds, _ in pretraining),
+        seconds_per_1000_stays=fmean(fold.seconds for fold in folds),
         batch_difference=difference,
-        mixes_stays=difference > SAME,
-        rows=hiding_rows([fold["scores"] for fold in folds]),
-        mae_by_fold=tuple(target) or None,
-        run_id=result["run_id"],
+        mixes_stays=difference > ROUNDING,
+        rows=pattern_scores([fold.scores for fold in folds]),
+        ranking=ranking,
+        mae_by_fold=tuple(ranked) or None,
+        run_id=run_id,
     )
+
+
+def pattern_scores(folds: Sequence[Sequence[HeldOutScores]]) -> tuple[PatternScores, ...]:
+    """Aggregate the scores of each masking pattern and rate over the folds, in their order."""
+    return tuple(_pattern_scores(same) for same in zip(*folds, strict=True))
+
+
+def _pattern_scores(folds: Sequence[HeldOutScores]) -> PatternScores:
+    values = {measure: [getattr(each, measure) for each in folds] for measure in MEASURES}
+    defined = {measure: [each for each in values[measure] if each is not None] for measure in MEASURES}
+    spread = {measure: Spread.of(numbers) for measure, numbers in defined.items() if numbers}
+    return PatternScores(
+        pattern=folds[0].pattern,
+        rate=folds[0].rate,
+        mean={measure: each.mean for measure, each in spread.items()},
+        deviation={measure: each.deviation for measure, each in spread.items()},
+        by_variable=_means([each.by_variable for each in folds], VARIABLE_MEASURES),
+        by_missing_share=_means([each.by_missing_share for each in folds], GROUP_MEASURES),
+    )
+
+
+def _means(folds: Sequence[Mapping[str, CellErrors]], measures: Sequence[Measure]) -> dict[str, dict[Measure, float]]:
+    """Return the measures of each variable or group as means over the folds that have it."""
+    by_name: dict[str, list[CellErrors]] = {}
+    for fold in folds:
+        for name, errors in fold.items():
+            by_name.setdefault(name, []).append(errors)
+    return {
+        name: {measure: fmean(float(getattr(each, measure)) for each in same) for measure in measures}
+        for name, same in by_name.items()
+    }

@@ -1,33 +1,36 @@
-"""Whether a candidate may become champion: its test folds beside the champion's, and the gates it must pass."""
+"""Whether a candidate may become champion: its scores on the test folds, and the gates it must pass.
 
-from collections.abc import Iterator, Mapping, Sequence
+Letters: N test stays of a fold.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
 import numpy as np
 
-from imputune.evaluation.intervals import bootstrap_intervals
+from imputune.evaluation.intervals import Resample, bootstrap_intervals
 from imputune.evaluation.metrics import curve_scores, risk_scores
-from imputune.evaluation.significance import corrected_t_test
+from imputune.evaluation.significance import corrected_t_test, tested_per_trained
+from imputune.evaluation.stored import Stored
 from imputune.settings.schema import Promote
 
 REPRODUCED_TO = 1e-4  # AUC
 
 
 @dataclass(frozen=True, eq=False)
-class TestFold:
-    """A fold's test stays: who died, and the risk that the candidate and, if there is one, the champion give them."""
+class TestStays:
+    """A fold's test stays: outcome, and risk by the candidate and, if there is one, by the champion, all (N,)."""
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # pytest must not collect it
 
-    died_N: np.ndarray
+    outcome_N: np.ndarray
     candidate_N: np.ndarray
     champion_N: np.ndarray | None
 
 
-@dataclass(frozen=True)
-class PairedDifference:
+class PairedDifference(Stored):
     """The candidate's test AUC minus the champion's: by fold, the mean with its 95 % interval, and a p-value."""
 
     by_fold: tuple[float, ...]
@@ -36,9 +39,8 @@ class PairedDifference:
     p_value: float
 
 
-@dataclass(frozen=True)
-class Gate:
-    """A condition of promotion: what was wanted, what was found, and whether that is enough."""
+class Gate(Stored):
+    """A condition of promotion: what is wanted, what was found, and whether that is enough."""
 
     name: str
     wanted: str
@@ -46,68 +48,93 @@ class Gate:
     passed: bool
 
 
-def mean_scores(folds: Sequence[TestFold], whose: Literal["candidate", "champion"]) -> dict[str, float]:
-    """Return the mean over test folds of a model's AUC and calibration error, as `score_gates` takes them.
+def mean_scores(folds: Sequence[TestStays], whose: Literal["candidate", "champion"]) -> dict[str, float]:
+    """Return a model's test_auc and test_calibration_error, means over test folds, as `score_gates` takes them.
 
-    Raises ValueError for a champion that a fold does not have.
+    Raises ValueError if the champion's are asked for and a fold has none.
     """
     scores = [
-        risk_scores(fold.died_N, _present(fold.candidate_N if whose == "candidate" else fold.champion_N))
-        for fold in folds
+        risk_scores(fold.outcome_N, fold.candidate_N if whose == "candidate" else _champion(fold)) for fold in folds
     ]
     return {f"test_{name}": fmean(score[name] for score in scores) for name in ("auc", "calibration_error")}
 
 
-def paired_difference(folds: Sequence[TestFold], resamples: int, seed: int) -> PairedDifference:
-    """Compare two models on the same test folds.
+def paired_difference(folds: Sequence[TestStays], resamples: int, seed: int) -> PairedDifference:
+    """Compare candidate and champion on the same test folds.
 
-    The interval comes from a bootstrap of each fold's test stays, the same draws for both models; the p-value from the
-    corrected resampled t-test over folds. Raises ValueError for a fold without the champion's risks.
+    The interval comes from a bootstrap of each fold's test stays, with the same resamples for both models. The p-value
+    comes from the corrected resampled t-test over folds. Raises ValueError for a fold without the champion's risks.
     """
 
-    def pairs(drawn: Sequence[np.ndarray]) -> Iterator[tuple[TestFold, np.ndarray]]:
-        return zip(folds, drawn, strict=True)
+    def differences(resample: Resample) -> list[float]:
+        pairs = zip(folds, resample, strict=True)
+        return [_auc(fold, fold.candidate_N, stays) - _auc(fold, _champion(fold), stays) for fold, stays in pairs]
 
-    def differences(drawn: Sequence[np.ndarray]) -> list[float]:
-        return [_auc(fold, fold.candidate_N, at) - _auc(fold, fold.champion_N, at) for fold, at in pairs(drawn)]
-
-    by_fold = differences([np.arange(len(fold.died_N)) for fold in folds])
-    sizes = [len(fold.died_N) for fold in folds]
-    [interval] = bootstrap_intervals(lambda drawn: [fmean(differences(drawn))], sizes, resamples, seed)
-    test_to_train = 1 / (len(folds) - 2)  # of the folds one tests and one validates
-    return PairedDifference(tuple(by_fold), fmean(by_fold), interval, corrected_t_test(by_fold, test_to_train))
+    by_fold = differences([_all_stays(fold) for fold in folds])
+    sizes = [len(fold.outcome_N) for fold in folds]
+    [interval] = bootstrap_intervals(lambda resample: [fmean(differences(resample))], sizes, resamples, seed)
+    return PairedDifference(
+        by_fold=tuple(by_fold),
+        mean=fmean(by_fold),
+        interval=interval,
+        p_value=corrected_t_test(by_fold, tested_per_trained(len(folds))),
+    )
 
 
 def score_gates(
     candidate: Mapping[str, float], champion: Mapping[str, float] | None, settings: Promote
 ) -> tuple[Gate, ...]:
-    """Return the gates on scores: mean test AUC and calibration error over folds, alone and beside the champion's."""
+    """Return the gates on scores: mean test AUC and calibration error over folds, alone and beside the champion's.
+
+    Both mappings hold test_auc and test_calibration_error. Without a champion only the minimum AUC counts.
+    """
     auc, error = candidate["test_auc"], candidate["test_calibration_error"]
-    gates = [Gate("minimum AUC", f"≥ {settings.minimum_auc:.3f}", f"{auc:.4f}", auc >= settings.minimum_auc)]
-    if champion is not None:
-        lowest = champion["test_auc"] - settings.auc_margin
-        highest = champion["test_calibration_error"] + settings.calibration_margin
-        gates += [
-            Gate("AUC near the champion's or above", f"≥ {lowest:.4f}", f"{auc:.4f}", auc >= lowest),
-            Gate("calibration error near the champion's", f"≤ {highest:.4f}", f"{error:.4f}", error <= highest),
-        ]
-    return tuple(gates)
+    minimum = Gate(
+        name="minimum AUC",
+        wanted=f"≥ {settings.minimum_auc:.3f}",
+        found=f"{auc:.4f}",
+        passed=auc >= settings.minimum_auc,
+    )
+    if champion is None:
+        return (minimum,)
+    lowest_auc = champion["test_auc"] - settings.auc_margin
+    highest_error = champion["test_calibration_error"] + settings.calibration_margin
+    near_auc = Gate(
+        name="AUC near the champion's or above",
+        wanted=f"≥ {lowest_auc:.4f}",
+        found=f"{auc:.4f}",
+        passed=auc >= lowest_auc,
+    )
+    near_error = Gate(
+        name="calibration error near the champion's",
+        wanted=f"≤ {highest_error:.4f}",
+        found=f"{error:.4f}",
+        passed=error <= highest_error,
+    )
+    return minimum, near_auc, near_error
 
 
-def reproduced_gate(folds: Sequence[TestFold], recorded: Sequence[float]) -> Gate:
-    """Return the gate that the registered model scores on test folds what was recorded of it."""
-    found = [_auc(fold, fold.candidate_N, np.arange(len(fold.died_N))) for fold in folds]
-    furthest = float(np.max(np.abs(np.subtract(found, recorded))))  # NaN where one is, which fails
+def reproduced_gate(folds: Sequence[TestStays], recorded: Sequence[float]) -> Gate:
+    """Return the gate that the registered model has the recorded AUC on every test fold."""
+    aucs = [_auc(fold, fold.candidate_N, _all_stays(fold)) for fold in folds]
+    furthest = float(np.max(np.abs(np.subtract(aucs, recorded))))  # NaN if one is NaN, which fails
     return Gate(
-        "reproduces its test AUC", f"within {REPRODUCED_TO:g}", f"off by {furthest:.1e}", furthest <= REPRODUCED_TO
+        name="reproduces its test AUC",
+        wanted=f"within {REPRODUCED_TO:g}",
+        found=f"off by {furthest:.1e}",
+        passed=furthest <= REPRODUCED_TO,
     )
 
 
-def _auc(fold: TestFold, risk_N: np.ndarray | None, at: np.ndarray) -> float:
-    return curve_scores(fold.died_N[at], _present(risk_N)[at])["auc"]
+def _all_stays(fold: TestStays) -> np.ndarray:
+    return np.arange(len(fold.outcome_N))
 
 
-def _present(risk_N: np.ndarray | None) -> np.ndarray:
-    if risk_N is None:
+def _auc(fold: TestStays, risk_N: np.ndarray, stays: np.ndarray) -> float:
+    return curve_scores(fold.outcome_N[stays], risk_N[stays])["auc"]
+
+
+def _champion(fold: TestStays) -> np.ndarray:
+    if fold.champion_N is None:
         raise ValueError("a comparison needs the champion's risks")
-    return risk_N
+    return fold.champion_N

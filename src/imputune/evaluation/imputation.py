@@ -1,158 +1,200 @@
-"""How close an imputer comes on held-out cells: in distance, in distribution, in correlation; by variable and by stay.
+"""How close imputed values come on held-out cells: overall, by variable, and by group of stays.
 
-Letters: N stays, T hours, D variables, M held-out cells. Values are standardised, so errors are in training deviations.
+Letters: N stays, T hours, D variables, M held-out cells. Values are standardised, so errors are in training standard
+deviations.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
-from typing import Any
+from typing import Literal, Self
 
 import numpy as np
 from scipy.stats import wasserstein_distance
 
-from imputune.evaluation.metrics import imputation_scores
-from imputune.evaluation.rows import mean_and_deviation
-from imputune.settings.names import Hiding
+from imputune.evaluation.correlation import correlation_error
+from imputune.evaluation.stored import Stored
+from imputune.settings.names import ImputerName, MaskingPattern, RandomPattern
 
-STAYS_AT_ONCE = 1000  # of which sums are taken, so that memory does not grow with the cohort
-LEAST_VARIANCE = 1e-9  # below it a variable does not vary, but for rounding
-FEWEST_HOURS = 50  # in which two variables must be observed together and one held out, for their correlation to count
-MEASURES = ("mae", "rmse", "mre", "wasserstein", "correlation_error")
+
+class CellErrors(Stored):
+    """Errors over some held-out cells.
+
+    mae, rmse: mean absolute and root mean square error, in training standard deviations. mre: sum of absolute errors
+    over sum of absolute true values. All are 0 where there is no cell.
+    """
+
+    cells: int
+    mae: float
+    rmse: float
+    mre: float
+
+
+class VariableErrors(CellErrors):
+    """Errors of a variable; wasserstein: distance between the distributions of its estimates and true values."""
+
+    wasserstein: float
+
+
+class ImputationErrors(Stored):
+    """An imputer's errors on the held-out cells of a split, overall and for each variable that has such cells."""
+
+    imputer: ImputerName
+    pattern: RandomPattern
+    split: Literal["validation", "test"]
+    overall: CellErrors
+    by_variable: dict[str, CellErrors]
+
+
+class HeldOutScores(VariableErrors):
+    """An imputer's scores under one masking pattern at one rate.
+
+    wasserstein: mean over variables, weighted by their cells. correlation_error: see `correlation.correlation_error`.
+    by_missing_share: by the number of a group of stays, group 0 having the fewest missing cells. A variable or group
+    without held-out cells is left out.
+    """
+
+    pattern: MaskingPattern
+    rate: float
+    correlation_error: float | None
+    by_variable: dict[str, VariableErrors]
+    by_missing_share: dict[str, CellErrors]
+
+
+class AssessedFold(Stored):
+    """The assessment of one fold's imputer.
+
+    seconds: to impute 1,000 stays on one core. batch_difference: the largest difference between a stay imputed alone
+    and the same stay in a batch, in training standard deviations, hidden state included. scores: one for each masking
+    pattern and rate. example: the generated example stay imputed, in the variables' units, T lists of D numbers.
+    """
+
+    fold: int
+    seconds: float
+    batch_difference: float
+    scores: tuple[HeldOutScores, ...]
+    example: list[list[float]]
+
+    @property
+    def final_metrics(self) -> dict[str, float]:
+        """What a recorder receives at the end of the fold."""
+        errors = {f"mae_{each.pattern}_{100 * each.rate:g}": each.mae for each in self.scores}
+        return errors | {"seconds_per_1000_stays": self.seconds, "batch_difference": self.batch_difference}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeldOutCells:
+    """Imputed and true values of stays, and which of the observed cells are held out.
+
+    Shapes: estimate and truth (N, T, D); held_out and observed boolean (N, T, D), held_out only where observed.
+    """
+
+    estimate_NTD: np.ndarray
+    truth_NTD: np.ndarray
+    held_out_NTD: np.ndarray
+    observed_NTD: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ErrorSums:
+    cells: int
+    absolute: float
+    square: float
+    magnitude: float
+
+    @classmethod
+    def of(cls, estimate_M: np.ndarray, truth_M: np.ndarray) -> Self:
+        """Add up the errors of some cells, in double precision."""
+        error_M = estimate_M - truth_M
+        return cls(
+            cells=len(truth_M),
+            absolute=np.abs(error_M).sum(dtype=np.float64),
+            square=np.square(error_M).sum(dtype=np.float64),
+            magnitude=np.abs(truth_M).sum(dtype=np.float64),
+        )
+
+    @classmethod
+    def total(cls, sums: Iterable[Self]) -> Self:
+        each = list(sums)
+        return cls(
+            cells=sum(one.cells for one in each),
+            absolute=sum(one.absolute for one in each),
+            square=sum(one.square for one in each),
+            magnitude=sum(one.magnitude for one in each),
+        )
+
+    def errors(self) -> CellErrors:
+        cells = max(self.cells, 1)
+        return CellErrors(
+            cells=self.cells,
+            mae=float(self.absolute / cells),
+            rmse=float(np.sqrt(self.square / cells)),
+            mre=float(self.absolute / max(self.magnitude, 1e-12)),
+        )
+
+
+def cell_errors(
+    estimate_NTD: np.ndarray, truth_NTD: np.ndarray, held_out_NTD: np.ndarray, variables: Sequence[str]
+) -> tuple[CellErrors, dict[str, CellErrors]]:
+    """Return the errors over all held-out cells, and by variable for those that have such cells.
+
+    Shapes: estimate and truth standardised (N, T, D), held_out 0/1 or boolean (N, T, D); values that are not held out
+    have no effect.
+    """
+    sums = {}
+    for number, name in enumerate(variables):
+        held_out_NT = held_out_NTD[..., number].astype(bool)
+        sums[name] = _ErrorSums.of(estimate_NTD[..., number][held_out_NT], truth_NTD[..., number][held_out_NT])
+    by_variable = {name: each.errors() for name, each in sums.items() if each.cells}
+    return _ErrorSums.total(sums.values()).errors(), by_variable
 
 
 def held_out_scores(
-    estimate_NTD: np.ndarray,
-    truth_NTD: np.ndarray,
-    held_out_NTD: np.ndarray,
-    observed_NTD: np.ndarray,
-    variables: Sequence[str],
-    group_N: np.ndarray,
-) -> dict[str, Any]:
-    """Score an imputation of the held-out cells, on which `held_out` is true among those observed.
+    cells: HeldOutCells, variables: Sequence[str], group_N: np.ndarray, pattern: MaskingPattern, rate: float
+) -> HeldOutScores:
+    """Score an imputation of held-out cells, of which there must be at least one.
 
-    mae, rmse and mre (sum of errors over sum of magnitudes) over all held-out cells, by variable, and by group of
-    stays; wasserstein, the distance between the distributions of estimates and truth, the mean over variables by their
-    cells; correlation_error, see `correlation_error`. A variable or group without held-out cells is left out.
-
-    Shapes: estimate and truth (N, T, D), held_out and observed boolean (N, T, D), group_N int (N,).
+    Shapes: group_N int (N,), the group of each stay.
     """
-    rows = imputation_scores(estimate_NTD, truth_NTD, held_out_NTD, variables)
-    by_variable = {str(row.pop("variable")): row for row in rows}
-    everything = by_variable.pop("all")
+    overall, by_variable = cell_errors(cells.estimate_NTD, cells.truth_NTD, cells.held_out_NTD, variables)
+    variable_errors = _with_wasserstein(cells, variables, by_variable)
+    distance = sum(each.wasserstein * each.cells for each in variable_errors.values()) / overall.cells
+    return HeldOutScores(
+        **dict(overall),
+        wasserstein=distance,
+        pattern=pattern,
+        rate=rate,
+        correlation_error=correlation_error(
+            cells.estimate_NTD, cells.truth_NTD, cells.held_out_NTD, cells.observed_NTD
+        ),
+        by_variable=variable_errors,
+        by_missing_share=_by_group(cells, variables, group_N),
+    )
+
+
+def _with_wasserstein(
+    cells: HeldOutCells, variables: Sequence[str], by_variable: dict[str, CellErrors]
+) -> dict[str, VariableErrors]:
+    """Add each variable's Wasserstein distance to its errors."""
+    complete = {}
     for number, name in enumerate(variables):
-        held_NT = held_out_NTD[..., number]
         if name in by_variable:
-            distance = wasserstein_distance(truth_NTD[..., number][held_NT], estimate_NTD[..., number][held_NT])
-            by_variable[name]["wasserstein"] = float(distance)
+            held_out_NT = cells.held_out_NTD[..., number]
+            truth_M, estimate_M = (
+                each_NTD[..., number][held_out_NT] for each_NTD in (cells.truth_NTD, cells.estimate_NTD)
+            )
+            distance = float(wasserstein_distance(truth_M, estimate_M))
+            complete[name] = VariableErrors(**dict(by_variable[name]), wasserstein=distance)
+    return complete
+
+
+def _by_group(cells: HeldOutCells, variables: Sequence[str], group_N: np.ndarray) -> dict[str, CellErrors]:
+    """Return the errors of each group of stays that has held-out cells, by the group's number."""
     groups = {}
     for group in np.unique(group_N):
-        chosen_N = group_N == group
-        [row, *_] = imputation_scores(estimate_NTD[chosen_N], truth_NTD[chosen_N], held_out_NTD[chosen_N], variables)
-        if row["cells"]:
-            groups[str(group)] = {name: row[name] for name in ("cells", "mae", "rmse", "mre")}
-    cells = float(everything["cells"])
-    return everything | {
-        "wasserstein": sum(float(row["wasserstein"]) * float(row["cells"]) for row in by_variable.values()) / cells,
-        "correlation_error": correlation_error(estimate_NTD, truth_NTD, held_out_NTD, observed_NTD),
-        "by_variable": by_variable,
-        "by_missing_share": groups,
-    }
-
-
-def correlation_error(
-    estimate_NTD: np.ndarray, truth_NTD: np.ndarray, held_out_NTD: np.ndarray, observed_NTD: np.ndarray
-) -> float | None:
-    """Return how far the correlations between variables lie from the true ones where cells are imputed.
-
-    Of each pair of variables, over the hours in which both were observed and one at least is held out, the correlation
-    with estimates in the held-out cells is taken and that of the truth; the mean absolute difference over the pairs
-    with 50 such hours or more in which both truly vary, whatever the imputer. An estimate that does not vary has
-    correlation 0. None where there is no such pair.
-
-    Shapes: as for `held_out_scores`.
-    """
-    truly, made = (np.zeros((5, truth_NTD.shape[-1], truth_NTD.shape[-1])) for _ in range(2))
-    for stays in np.array_split(np.arange(len(truth_NTD)), -(-len(truth_NTD) // STAYS_AT_ONCE)):
-        truth, held_out, observed = (each[stays] for each in (truth_NTD, held_out_NTD, observed_NTD))
-        truly += _moments(truth, truth, held_out, observed)
-        made += _moments(np.where(held_out, estimate_NTD[stays], truth), truth, held_out, observed)
-    true_DD, made_DD = _correlations(truly), _correlations(made)
-    pairs = np.triu(truly[0] >= FEWEST_HOURS, 1) & np.isfinite(true_DD)
-    difference_DD = np.abs(np.nan_to_num(made_DD) - np.nan_to_num(true_DD))
-    return float(difference_DD[pairs].mean()) if pairs.any() else None
-
-
-def _moments(
-    values_NTD: np.ndarray, truth_NTD: np.ndarray, held_out_NTD: np.ndarray, observed_NTD: np.ndarray
-) -> np.ndarray:
-    """Return sums for each pair over the hours in which both are observed and one at least is held out, (5, D, D).
-
-    Their number, and the sums of the first, the second, the products, and the first's squares: those over all hours in
-    which both are observed, less those in which both are shown.
-    """
-    total = np.zeros((5, values_NTD.shape[-1], values_NTD.shape[-1]))
-    for sign, values, cells in ((1, values_NTD, observed_NTD), (-1, truth_NTD, observed_NTD & ~held_out_NTD)):
-        seen = cells.reshape(-1, cells.shape[-1]).astype(np.float64)
-        value = np.where(cells, values, 0.0).reshape(seen.shape).astype(np.float64)
-        sums = value.T @ seen
-        total += sign * np.stack([seen.T @ seen, sums, sums.T, value.T @ value, (value**2).T @ seen])
-    return total
-
-
-def _correlations(moments: np.ndarray) -> np.ndarray:
-    """Return the correlation of each pair, (D, D), NaN where one of the two does not vary."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        _, first, second, product, square = moments / moments[0]
-        variance = np.where((spread := square - first**2) > LEAST_VARIANCE, spread, np.nan)
-        return np.asarray((product - first * second) / np.sqrt(variance * variance.T))
-
-
-@dataclass(frozen=True)
-class HidingRow:
-    """An imputer under one way of hiding, at one share: measures as mean and sample deviation over folds.
-
-    mean and deviation have `MEASURES`, in training deviations but for mre and correlation_error; a measure that no fold
-    has is left out. by_variable and by_missing_share have theirs as means over the folds with such cells, by name of
-    the variable and by number of the group.
-    """
-
-    hiding: Hiding
-    share: float
-    mean: dict[str, float]
-    deviation: dict[str, float]
-    by_variable: dict[str, dict[str, float]]
-    by_missing_share: dict[str, dict[str, float]]
-
-
-def hiding_rows(folds: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[HidingRow, ...]:
-    """Aggregate what `held_out_scores` gave, each with hiding and share beside it, over folds, in their order."""
-    rows = []
-    for same in zip(*folds, strict=True):
-        spread = {
-            name: mean_and_deviation(values)
-            for name in MEASURES
-            if (values := [float(each[name]) for each in same if each[name] is not None])
-        }
-        rows.append(
-            HidingRow(
-                same[0]["hiding"],
-                same[0]["share"],
-                {name: pair[0] for name, pair in spread.items()},
-                {name: pair[1] for name, pair in spread.items()},
-                _means(same, "by_variable"),
-                _means(same, "by_missing_share"),
-            )
+        stays_N = group_N == group
+        errors, _ = cell_errors(
+            cells.estimate_NTD[stays_N], cells.truth_NTD[stays_N], cells.held_out_NTD[stays_N], variables
         )
-    return tuple(rows)
-
-
-def _means(folds: Sequence[Mapping[str, Any]], part: str) -> dict[str, dict[str, float]]:
-    found: dict[str, list[Mapping[str, float]]] = {}
-    for each in folds:
-        for name, scores in each[part].items():
-            found.setdefault(name, []).append(scores)
-    return {
-        name: {measure: fmean(scores[measure] for scores in same) for measure in same[0] if measure != "cells"}
-        for name, same in found.items()
-    }
+        if errors.cells:
+            groups[str(group)] = errors
+    return groups

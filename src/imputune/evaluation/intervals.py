@@ -1,33 +1,39 @@
-"""Bootstrap intervals of scores over stays."""
+"""Bootstrap confidence intervals of scores over stays.
+
+Letters: R resamples.
+"""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 
-Drawn = list[np.ndarray]
-"""For each group of stays, positions of as many stays of it, drawn with replacement."""
+Resample = list[np.ndarray]
+"""For each group of stays, the positions of as many of its stays, drawn with replacement."""
 
 
 def bootstrap_intervals(
-    statistic: Callable[[Drawn], Sequence[float]], sizes: Sequence[int], resamples: int, seed: int
+    statistic: Callable[[Resample], Sequence[float]], sizes: Sequence[int], resamples: int, seed: int
 ) -> list[tuple[float, float]]:
-    """Return the 95 % percentile interval of each number that `statistic` gives.
+    """Return the 95 % percentile interval of each number that `statistic` returns.
 
-    Stays are drawn with replacement within each group of `sizes` (test folds, for instance, which stay apart). A draw
-    for which a number is NaN, as an AUC without deaths is, does not count for that number; NaN bounds where none does.
+    Stays are drawn with replacement within each group (for instance a test fold); `sizes` holds the groups' numbers of
+    stays. A resample in which a number is NaN, such as an AUC without positive stays, does not count for that number.
+    The bounds are NaN if no resample counts.
 
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (percentile interval).
     """
     generator = np.random.default_rng(seed)
-    drawn_RS = np.array(
-        [statistic([generator.integers(0, size, size) for size in sizes]) for _ in range(resamples)], dtype=np.float64
-    )
-    tail = 100 * (1 - LEVEL) / 2
-    bounds = []
-    for number_R in drawn_RS.T:
-        counted_R = number_R[~np.isnan(number_R)]
-        low, high = np.percentile(counted_R, (tail, 100 - tail)) if len(counted_R) else (np.nan, np.nan)
-        bounds.append((float(low), float(high)))
-    return bounds
+    rows = [statistic([generator.integers(0, size, size) for size in sizes]) for _ in range(resamples)]
+    return [percentile_interval(number_R) for number_R in np.array(rows, dtype=np.float64).T]
+
+
+def percentile_interval(number_R: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % percentile interval of a number's resamples (R,), NaN not counted; NaN bounds if all are NaN."""
+    counted = number_R[~np.isnan(number_R)]
+    if not len(counted):
+        return float("nan"), float("nan")
+    tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
+    low, high = np.percentile(counted, (tail, 100 - tail))
+    return float(low), float(high)

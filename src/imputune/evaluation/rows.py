@@ -1,35 +1,47 @@
-"""From scores by fold to rows: of fine-tuned cells, and of imputers."""
+"""From scores by fold to rows of results: one for each fine-tuned variant, one for each imputer."""
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean, stdev
+from typing import Literal, NamedTuple, get_args
 
-from imputune.protocol.imputers import PRETRAINED, known_imputer
-from imputune.protocol.published import (
-    SCHEDULES,
-    Quoted,
-    quoted,
-)
-from imputune.settings.names import ImputerName
+from imputune.evaluation.imputation import ImputationErrors
+from imputune.evaluation.metrics import ReliabilityPoint
+from imputune.evaluation.stored import Stored
+from imputune.protocol.imputers import DEFAULT_IMPUTER
+from imputune.protocol.published import SCHEDULES, quoted
+from imputune.protocol.variants import Variant
+from imputune.settings.names import Head, ImputerName, Input, Mode, RandomPattern, ScheduleName
 
-SCORES = ("validation_auc", "test_auc", "test_auprc", "test_brier", "test_calibration_error")
+Score = Literal["validation_auc", "test_auc", "test_auprc", "test_brier", "test_calibration_error"]
+SCORES: tuple[Score, ...] = get_args(Score)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One fine-tuned cell: scores as mean and sample deviation over folds, seconds summed over folds.
+class FoldScores(Stored):
+    """The final scores of a variant on one fold."""
 
-    num_parameters counts the head alone, as the paper does; trainable_parameters all that fine-tuning moves; None
-    where a head is no network. paper_from says where the paper has its figure, which may be an average. source says
-    what the row was read from: a tracked run, or stage outputs where the run is gone. calibration has the points of
-    the calibration curve over all test stays (see `metrics.reliability`); none where only the run is left.
+    fold: int
+    validation_auc: float
+    test_auc: float
+    test_auprc: float
+    test_brier: float
+    test_calibration_error: float
+
+
+class VariantRow(Stored):
+    """One fine-tuned variant: scores as mean and sample standard deviation over folds, seconds summed over folds.
+
+    num_parameters: of the head alone, as the paper counts; trainable_parameters: all that fine-tuning changes; both
+    None for a non-neural head. paper_from: where the paper has its test AUC, which may be an average. source: what the
+    row was read from, a tracked run, or stage outputs if the run is gone. calibration: the calibration curve over all
+    test stays; empty if only the run is left.
     """
 
-    head: str
-    mode: str
-    input: str
-    schedule: str
+    imputer: ImputerName
+    head: Head
+    mode: Mode
+    input: Input
+    schedule: ScheduleName
     num_parameters: int | None
     trainable_parameters: int | None
     val_auc_mean: float
@@ -47,75 +59,93 @@ class Row:
     seconds: float
     run_id: str
     source: str
-    folds: tuple[dict[str, Any], ...]
-    calibration: tuple[dict[str, float], ...] = ()
-    imputer: ImputerName = PRETRAINED
+    folds: tuple[FoldScores, ...]
+    calibration: tuple[ReliabilityPoint, ...] = ()
 
     @property
     def name(self) -> str:
-        """The cell's name."""
+        """The variant's name among the variants of its imputer."""
         return f"{self.head}-{self.mode}-{self.input}-{self.schedule}"
 
     @property
-    def reader(self) -> tuple[str, str]:
-        """The head and what it reads: what a line of the paper's tables stands for."""
+    def head_and_input(self) -> tuple[Head, Input]:
+        """The head and what it reads: a line of the paper's tables."""
         return self.head, self.input
 
-    def by_fold(self, score: str) -> dict[int, float]:
-        """Return one of SCORES by the number of the fold."""
-        return {fold["fold"]: fold[score] for fold in self.folds}
+    def by_fold(self, score: Score) -> dict[int, float]:
+        """Return a score by the number of the fold."""
+        return {each.fold: float(getattr(each, score)) for each in self.folds}
 
 
-def make_row(
-    dataset: str,
-    cell: Mapping[str, str],
-    counts: Mapping[str, int | None],
-    seconds: float,
-    folds: Sequence[Mapping[str, Any]],
-    run_id: str,
-    source: str,
-    calibration: Sequence[dict[str, float]] = (),
-) -> Row:
-    """Aggregate a cell's folds, each a mapping with fold and the names in SCORES.
+@dataclass(frozen=True, kw_only=True)
+class VariantResults:
+    """What fine-tuning a variant gave; see `VariantRow` for the fields."""
 
-    `cell` names head, mode, input and schedule, and an imputer other than CSAI; `counts` has num_parameters and
-    trainable_parameters.
-    """
-    spread = {name: mean_and_deviation([float(fold[name]) for fold in folds]) for name in SCORES}
-    means: dict[str, Any] = {
-        f"{name.replace('validation', 'val')}_{statistic}": value
-        for name, pair in spread.items()
-        for statistic, value in zip(("mean", "std"), pair, strict=True)
-    }
-    imputer = known_imputer(cell.get("imputer", PRETRAINED))
-    protocol = {part: word for part, word in cell.items() if part != "imputer"}
-    paper = (quoted(dataset, **protocol) if imputer == PRETRAINED else None) or Quoted(None, None, None)
-    return Row(
-        head=cell["head"],
-        mode=cell["mode"],
-        input=cell["input"],
-        schedule=cell["schedule"],
-        num_parameters=counts["num_parameters"],
-        trainable_parameters=counts["trainable_parameters"],
-        **means,
-        paper_test_auc=paper.test_auc,
-        paper_from=paper.source if paper.test_auc is not None else None,
-        seconds=seconds,
-        run_id=run_id,
-        source=source,
-        folds=tuple({"fold": fold["fold"]} | {name: fold[name] for name in SCORES} for fold in folds),
-        calibration=tuple(calibration),
-        imputer=imputer,
+    num_parameters: int | None
+    trainable_parameters: int | None
+    seconds: float
+    folds: Sequence[FoldScores]
+    run_id: str
+    source: str
+    calibration: Sequence[ReliabilityPoint] = ()
+
+
+class Spread(NamedTuple):
+    """The mean of some values and their sample standard deviation, 0 for a single value."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Return mean and deviation of at least one value."""
+        return cls(fmean(values), stdev(values) if len(values) > 1 else 0.0)
+
+
+def make_variant_row(dataset: str, variant: Variant, results: VariantResults) -> VariantRow:
+    """Aggregate a variant's folds; the paper's figure is added for variants on CSAI."""
+    spread = {score: Spread.of([float(getattr(fold, score)) for fold in results.folds]) for score in SCORES}
+    paper = None
+    if variant.imputer == DEFAULT_IMPUTER:
+        paper = quoted(dataset, variant.head, variant.mode, variant.input, variant.schedule)
+    paper_test_auc = paper.test_auc if paper else None
+    return VariantRow(
+        imputer=variant.imputer,
+        head=variant.head,
+        mode=variant.mode,
+        input=variant.input,
+        schedule=variant.schedule,
+        num_parameters=results.num_parameters,
+        trainable_parameters=results.trainable_parameters,
+        val_auc_mean=spread["validation_auc"].mean,
+        val_auc_std=spread["validation_auc"].deviation,
+        test_auc_mean=spread["test_auc"].mean,
+        test_auc_std=spread["test_auc"].deviation,
+        test_auprc_mean=spread["test_auprc"].mean,
+        test_auprc_std=spread["test_auprc"].deviation,
+        test_brier_mean=spread["test_brier"].mean,
+        test_brier_std=spread["test_brier"].deviation,
+        test_calibration_error_mean=spread["test_calibration_error"].mean,
+        test_calibration_error_std=spread["test_calibration_error"].deviation,
+        paper_test_auc=paper_test_auc,
+        paper_from=paper.source if paper and paper_test_auc is not None else None,
+        seconds=results.seconds,
+        run_id=results.run_id,
+        source=results.source,
+        folds=tuple(results.folds),
+        calibration=tuple(results.calibration),
     )
 
 
-@dataclass(frozen=True)
-class ImputerRow:
-    """One imputer under one way of hiding cells of one partition: error, mean and sample deviation over folds."""
+class ImputerRow(Stored):
+    """One imputer under one masking pattern on one split: errors, mean and sample standard deviation over folds.
 
-    imputer: str
-    hiding: str
-    partition: str
+    The errors by variable are means over the folds that have held-out cells of the variable.
+    """
+
+    imputer: ImputerName
+    pattern: RandomPattern
+    split: Literal["validation", "test"]
     mae_mean: float
     mae_std: float
     mre_mean: float
@@ -124,36 +154,38 @@ class ImputerRow:
     mre_by_variable: dict[str, float]
 
 
-def imputer_rows(folds: Sequence[Sequence[Mapping[str, Any]]]) -> list[ImputerRow]:
-    """Aggregate the imputation scores of each fold (see `metrics.imputation_scores`), in their order."""
-    grouped: dict[tuple[str, str, str], dict[str, list[Mapping[str, Any]]]] = {}
+def imputer_rows(folds: Sequence[Sequence[ImputationErrors]]) -> list[ImputerRow]:
+    """Aggregate the imputation errors over folds, a row for each imputer, pattern and split in the order they come."""
+    groups: dict[tuple[ImputerName, RandomPattern, str], list[ImputationErrors]] = {}
     for fold in folds:
-        for row in fold:
-            group = grouped.setdefault((row["imputer"], row["hiding"], row["partition"]), {})
-            group.setdefault(row["variable"], []).append(row)
-    rows = []
-    for key, by_variable in grouped.items():
-        overall = by_variable.pop("all")
-        spreads = [mean_and_deviation([float(row[measure]) for row in overall]) for measure in ("mae", "mre")]
-        mae, mre = (
-            {name: statistics.fmean(float(row[measure]) for row in rows) for name, rows in by_variable.items()}
-            for measure in ("mae", "mre")
-        )
-        rows.append(ImputerRow(*key, *spreads[0], *spreads[1], mae, mre))
-    return rows
+        for errors in fold:
+            groups.setdefault((errors.imputer, errors.pattern, errors.split), []).append(errors)
+    return [_imputer_row(same) for same in groups.values()]
 
 
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and the sample deviation of values, 0 for a single one."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+def _imputer_row(folds: Sequence[ImputationErrors]) -> ImputerRow:
+    mae, mre = Spread.of([each.overall.mae for each in folds]), Spread.of([each.overall.mre for each in folds])
+    variables = dict.fromkeys(name for each in folds for name in each.by_variable)
+    scored = {name: [each.by_variable[name] for each in folds if name in each.by_variable] for name in variables}
+    return ImputerRow(
+        imputer=folds[0].imputer,
+        pattern=folds[0].pattern,
+        split=folds[0].split,
+        mae_mean=mae.mean,
+        mae_std=mae.deviation,
+        mre_mean=mre.mean,
+        mre_std=mre.deviation,
+        mae_by_variable={name: fmean(each.mae for each in errors) for name, errors in scored.items()},
+        mre_by_variable={name: fmean(each.mre for each in errors) for name, errors in scored.items()},
+    )
 
 
-def schedule_average(rows: Sequence[Row], score: str) -> tuple[float, float] | None:
-    """Return mean and deviation over folds of a reader's average over the three schedules; None while one is missing.
+def schedule_average(rows: Sequence[VariantRow], score: Score) -> Spread | None:
+    """Return a score averaged over the three schedules fold by fold, its mean and deviation over folds.
 
-    `rows` are those of one head, mode and input.
+    `rows` belong to one head, mode and input. None while a schedule is missing.
     """
     if {row.schedule for row in rows} != set(SCHEDULES):
         return None
     by_fold = [row.by_fold(score) for row in rows]
-    return mean_and_deviation([sum(each[fold] for each in by_fold) / len(by_fold) for fold in by_fold[0]])
+    return Spread.of([sum(each[fold] for each in by_fold) / len(by_fold) for fold in by_fold[0]])

@@ -1,4 +1,4 @@
-"""Tests of differences over folds."""
+"""Significance tests of differences over cross-validation folds."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 CITATION = (
     "corrected resampled t-test, two-sided (Nadeau and Bengio, Inference for the generalization error, "
     "Machine Learning 52, 2003)"
@@ -16,14 +16,14 @@ CITATION = (
 def corrected_t_test(differences: Sequence[float], test_to_train: float) -> float:
     """Return the two-sided p-value that the mean of paired differences over cross-validation folds is 0.
 
-    The variance of the mean is inflated by `test_to_train`, test stays over training stays of a fold, because folds
-    share training stays. Raises ValueError for fewer than two differences.
+    Folds share training stays, so the variance of the mean is increased by `test_to_train`, the number of test stays
+    over the number of training stays of a fold. Raises ValueError for fewer than two differences.
 
     Source: Nadeau and Bengio 2003, corrected resampled t-test.
     """
     count = len(differences)
     if count < 2:
-        raise ValueError(f"the test needs two folds at least, got {count}")
+        raise ValueError(f"the test needs at least two folds, got {count}")
     mean, variance = float(np.mean(differences)), float(np.var(differences, ddof=1))
     if variance == 0:
         return 1.0 if mean == 0 else 0.0
@@ -32,14 +32,15 @@ def corrected_t_test(differences: Sequence[float], test_to_train: float) -> floa
 
 
 def tested_per_trained(folds: int) -> float:
-    """Return the test stays of a fold over its training stays: one part tests, one validates, the others train."""
+    """Return test stays over training stays: of `folds` folds one tests, one validates and the others train."""
     return 1 / (folds - 2)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for their number, in their order. Source: Holm 1979, step-down."""
+    """Return p-values adjusted for their number, in the same order. Source: Holm 1979, step-down."""
+    ascending = sorted(range(len(p_values)), key=lambda number: p_values[number])
     adjusted, highest = [0.0] * len(p_values), 0.0
-    for place, number in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
+    for place, number in enumerate(ascending):
         highest = max(highest, min(1.0, (len(p_values) - place) * p_values[number]))
         adjusted[number] = highest
     return adjusted

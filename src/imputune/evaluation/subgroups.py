@@ -1,24 +1,27 @@
-"""How well risks fit the deaths of a whole cohort and of its groups, each number with its interval."""
+"""How well risks fit the outcomes of a whole cohort and of its subgroups, each score with its interval.
 
-from collections.abc import Iterator, Sequence
+Letters: N stays.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from imputune.evaluation.intervals import LEVEL, bootstrap_intervals
+from imputune.evaluation.intervals import Resample, bootstrap_intervals, percentile_interval
 from imputune.evaluation.metrics import reliability
+from imputune.evaluation.stored import Stored
 
-FEWEST = 10  # deaths, and survivors, for a group's scores to say anything
+FEWEST = 10  # deaths, and survivors, that a subgroup needs for scores
 SCORES = {"auc": roc_auc_score, "auprc": average_precision_score, "brier": brier_score_loss}
 ICU_TYPES = {1: "coronary care", 2: "cardiac surgery recovery", 3: "medical", 4: "surgical"}
 SEXES = {0: "female", 1: "male"}
 AGES = ((0, 45), (45, 65), (65, 80), (80, np.inf))  # years, from and below
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(Stored):
     """A number and its 95 % bootstrap interval."""
 
     value: float
@@ -26,24 +29,23 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True)
-class CalibrationPoint:
-    """Stays of similar risk: their mean risk, and the share that died.
+class CalibrationPoint(Stored):
+    """Stays of similar risk: their mean risk, the fraction with the outcome, and their number.
 
-    The interval is of drawing these stays again, not others: where none of them died it is 0 to 0.
+    The interval comes from resampling these stays, so it is 0 to 0 if none of them had the outcome.
     """
 
     risk: float
-    died: Interval
+    outcome_rate: Interval
     stays: int
 
 
-@dataclass(frozen=True)
-class GroupScores:
-    """A cohort, or a group of it, by one descriptor.
+class GroupScores(Stored):
+    """A cohort, or one of its subgroups.
 
-    scores: auc, auprc and brier; empty where fewer than ten died or survived. calibration: up to ten groups of equal
-    size by risk; empty in the same case. sensitivity and specificity at the threshold: None in the same case.
+    group, level: what divides the stays, and which subgroup this is; both "all" for the whole cohort. scores: auc,
+    auprc and brier. calibration: up to ten groups of equal size by risk. sensitivity, specificity: at the threshold.
+    With fewer than ten deaths or survivors, scores and calibration are empty, sensitivity and specificity None.
     """
 
     group: str
@@ -56,70 +58,95 @@ class GroupScores:
     calibration: tuple[CalibrationPoint, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Scoring:
+    threshold: float
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Subgroup:
+    group: str
+    level: str
+    member_N: np.ndarray
+
+
 def score_cohort(
-    died_N: np.ndarray, risk_N: np.ndarray, descriptors: pd.DataFrame, threshold: float, resamples: int, seed: int
+    outcome_N: np.ndarray, risk_N: np.ndarray, static: pd.DataFrame, *, threshold: float, resamples: int, seed: int
 ) -> tuple[GroupScores, ...]:
-    """Return the scores of all stays, then by ICU type, sex and age where the descriptors have them.
+    """Return the scores of all stays, then by ICU type, sex and age as far as the cohort knows them.
 
-    Shapes: died_N 0/1 and risk_N in [0, 1], both (N,); descriptors a row per stay (see `Cohort`). Stays whose
-    descriptor is unknown form a group of that name.
+    threshold: the risk from which a stay counts as high risk. resamples, seed: of the bootstrap.
+    Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,); static has a row for each stay (see `Cohort`). Stays for
+    which a static variable is unknown form the subgroup "unknown"; if it is unknown for all, there are no subgroups.
     """
+    scoring = _Scoring(threshold=threshold, resamples=resamples, seed=seed)
     return tuple(
-        _scores(name, level, died_N[of], risk_N[of], threshold, resamples, seed)
-        for name, level, of in _groups(descriptors, len(died_N))
+        _scores(subgroup, outcome_N[subgroup.member_N], risk_N[subgroup.member_N], scoring)
+        for subgroup in _subgroups(static, len(outcome_N))
     )
 
 
-def _groups(descriptors: pd.DataFrame, stays: int) -> Iterator[tuple[str, str, np.ndarray]]:
-    yield "all", "all", np.ones(stays, dtype=bool)
-    ages = {f"{low} to {high - 1}" if high < np.inf else f"{low} and over": (low, high) for low, high in AGES}
-    age_N, icu_N, sex_N = (descriptors[name].to_numpy() for name in ("age_years", "icu_type", "gender"))
-    levels = [("ICU type", level, icu_N == code) for code, level in ICU_TYPES.items()]
-    levels += [("sex", level, sex_N == code) for code, level in SEXES.items()]
-    levels += [("age, years", level, (age_N >= low) & (age_N < high)) for level, (low, high) in ages.items()]
-    for name in dict.fromkeys(name for name, _, _ in levels):
-        known = [(level, of) for group, level, of in levels if group == name and of.any()]
-        if known:  # else the records have no such descriptor
-            yield from ((name, level, of) for level, of in known)
-            unknown = ~np.logical_or.reduce([of for _, of in known])
-            if unknown.any():
-                yield name, "unknown", unknown
+def _subgroups(static: pd.DataFrame, stays: int) -> Iterator[_Subgroup]:
+    yield _Subgroup(group="all", level="all", member_N=np.ones(stays, dtype=bool))
+    icu_N, sex_N, age_N = (static[name].to_numpy() for name in ("icu_type", "gender", "age_years"))
+    levels_of = {
+        "ICU type": {level: icu_N == code for code, level in ICU_TYPES.items()},
+        "sex": {level: sex_N == code for code, level in SEXES.items()},
+        "age, years": {_age_label(low, high): (age_N >= low) & (age_N < high) for low, high in AGES},
+    }
+    for group, members in levels_of.items():
+        present = {level: member_N for level, member_N in members.items() if member_N.any()}
+        if not present:
+            continue
+        for level, member_N in present.items():
+            yield _Subgroup(group=group, level=level, member_N=member_N)
+        unknown_N = ~np.logical_or.reduce(list(present.values()))
+        if unknown_N.any():
+            yield _Subgroup(group=group, level="unknown", member_N=unknown_N)
 
 
-def _scores(
-    group: str, level: str, died_N: np.ndarray, risk_N: np.ndarray, threshold: float, resamples: int, seed: int
-) -> GroupScores:
-    deaths = int(died_N.sum())
-    survivors = len(died_N) - deaths
-    if min(deaths, survivors) < FEWEST:
-        return GroupScores(group, level, len(died_N), deaths, {}, None, None, ())
+def _age_label(low: float, high: float) -> str:
+    return f"{low} to {high - 1}" if high < np.inf else f"{low} and over"
 
-    def numbers(drawn: Sequence[np.ndarray]) -> list[float]:
-        at = drawn[0]
-        if not 0 < died_N[at].sum() < len(at):
-            return [np.nan] * len(SCORES)
-        return [float(score(died_N[at], risk_N[at])) for score in SCORES.values()]
 
-    values = numbers([np.arange(len(died_N))])
-    bounds = bootstrap_intervals(numbers, [len(died_N)], resamples, seed)
-    high = risk_N >= threshold
+def _scores(subgroup: _Subgroup, outcome_N: np.ndarray, risk_N: np.ndarray, scoring: _Scoring) -> GroupScores:
+    deaths = int(outcome_N.sum())
+    enough = min(deaths, len(outcome_N) - deaths) >= FEWEST
+    high_N = risk_N >= scoring.threshold
     return GroupScores(
-        group,
-        level,
-        len(died_N),
-        deaths,
-        {name: Interval(value, *bound) for name, value, bound in zip(SCORES, values, bounds, strict=True)},
-        float(high[died_N == 1].mean()),
-        float((~high)[died_N == 0].mean()),
-        tuple(_calibration(died_N, risk_N, resamples, seed)),
+        group=subgroup.group,
+        level=subgroup.level,
+        stays=len(outcome_N),
+        deaths=deaths,
+        scores=_intervals(outcome_N, risk_N, scoring) if enough else {},
+        sensitivity=float(high_N[outcome_N == 1].mean()) if enough else None,
+        specificity=float((~high_N)[outcome_N == 0].mean()) if enough else None,
+        calibration=tuple(_calibration(outcome_N, risk_N, scoring)) if enough else (),
     )
 
 
-def _calibration(died_N: np.ndarray, risk_N: np.ndarray, resamples: int, seed: int) -> Iterator[CalibrationPoint]:
-    """Yield the points of the calibration curve; drawing 0s and 1s with replacement is drawing from a binomial."""
-    generator = np.random.default_rng(seed)
-    tail = 100 * (1 - LEVEL) / 2
-    for point in reliability(died_N, risk_N):
-        stays, share = int(point["stays"]), point["died"]
-        low, high = np.percentile(generator.binomial(stays, share, resamples) / stays, (tail, 100 - tail))
-        yield CalibrationPoint(point["risk"], Interval(share, float(low), float(high)), stays)
+def _intervals(outcome_N: np.ndarray, risk_N: np.ndarray, scoring: _Scoring) -> dict[str, Interval]:
+    def scores(resample: Resample) -> list[float]:
+        [stays] = resample
+        if not 0 < outcome_N[stays].sum() < len(stays):
+            return [np.nan] * len(SCORES)
+        return [float(score(outcome_N[stays], risk_N[stays])) for score in SCORES.values()]
+
+    values = scores([np.arange(len(outcome_N))])
+    bounds = bootstrap_intervals(scores, [len(outcome_N)], scoring.resamples, scoring.seed)
+    return {
+        name: Interval(value=value, low=low, high=high)
+        for name, value, (low, high) in zip(SCORES, values, bounds, strict=True)
+    }
+
+
+def _calibration(outcome_N: np.ndarray, risk_N: np.ndarray, scoring: _Scoring) -> Iterator[CalibrationPoint]:
+    """Yield the points of the calibration curve; resampling 0s and 1s is drawing from a binomial distribution."""
+    generator = np.random.default_rng(scoring.seed)
+    for point in reliability(outcome_N, risk_N):
+        resampled = generator.binomial(point.stays, point.outcome_rate, scoring.resamples) / point.stays
+        low, high = percentile_interval(resampled)
+        outcome_rate = Interval(value=point.outcome_rate, low=low, high=high)
+        yield CalibrationPoint(risk=point.risk, outcome_rate=outcome_rate, stays=point.stays)

@@ -1,104 +1,141 @@
-"""Imputer or classifier: the matrix of test AUC of every imputer with every head, and where its variance lies.
+"""Imputer or classifier: how much of the variance of test AUC each explains.
 
 Letters: I imputers, C classifiers (heads), F folds.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from imputune.evaluation.rows import Row
-from imputune.settings.names import ImputerName
+from imputune.evaluation.rows import VariantRow
+from imputune.evaluation.stored import Stored
+from imputune.settings.names import Head, ImputerName
 
-SMALLEST = 1e-300  # in place of a sum of squares that is 0
-ROUNDING = 1e-12  # of the sum of squares: less than that is no rest
+SMALLEST = 1e-300  # replaces a total of 0, to divide by
+ROUNDING = 1e-12  # a residual below this fraction of the total is a rounding error
 
 
-@dataclass(frozen=True)
-class Decomposition:
-    """How the sum of squares of test AUC divides, as shares that add up to 1.
+class Part(Stored):
+    """What one factor contributes to the variance of test AUC.
 
-    imputer, head, interaction and folds; rest is what a fold does to a single combination. The effects are what is left
-    of the first three shares once what chance gives such a part is taken off (the numerator of omega squared: Hays,
-    Statistics, 1963), so that parts of many combinations can be held against parts of few. The p-values are of F-tests
-    of the same three against the rest, 1 where there is no rest.
+    share: its fraction of the total sum of squares. effect: the share minus what chance alone would give a factor with
+    as many degrees of freedom, so that factors of different size can be compared (the numerator of omega squared:
+    Hays, Statistics, 1963). p_value: F-test against the residual; 1 if there is no residual.
+    """
+
+    share: float
+    effect: float
+    p_value: float
+
+
+class Decomposition(Stored):
+    """The variance of test AUC divided among imputer, head, their interaction and the folds.
+
+    imputers, heads: the complete matrix that was analysed. folds, residual: shares of the total; the residual is what
+    a fold does to a single combination. All five shares add up to 1.
     """
 
     imputers: tuple[ImputerName, ...]
-    heads: tuple[str, ...]
-    imputer: float
-    head: float
-    interaction: float
+    heads: tuple[Head, ...]
+    imputer: Part
+    head: Part
+    interaction: Part
     folds: float
-    rest: float
-    imputer_effect: float
-    head_effect: float
-    interaction_effect: float
-    imputer_p: float
-    head_p: float
-    interaction_p: float
+    residual: float
 
 
-def decompose(rows: Sequence[Row]) -> Decomposition | None:
+def decompose(rows: Sequence[VariantRow]) -> Decomposition | None:
     """Divide the variance of test AUC among imputer, head, their interaction and the folds.
 
-    The imputers and heads are those of the largest full matrix: what only some of them have does not count. None where
-    that has fewer than two imputers or heads. Two-way analysis of variance with folds as blocks: sums of squares about
-    the grand mean, balanced, so that they add up.
+    The analysis uses the largest complete imputer x head matrix; incomplete rows and columns are dropped. None if it
+    has fewer than two imputers or two heads. Two-way analysis of variance with folds as blocks; the design is balanced,
+    so the sums of squares add up.
     """
-    found = {(row.imputer, row.head): row for row in rows}
-    imputers, heads = _largest_full(found)
+    row_of = {(row.imputer, row.head): row for row in rows}
+    imputers, heads = _largest_complete(row_of)
     if len(imputers) < 2 or len(heads) < 2:
         return None
-    numbers = sorted(found[imputers[0], heads[0]].by_fold("test_auc"))
-    auc_ICF = np.array(
-        [
-            [[found[imputer, head].by_fold("test_auc")[number] for number in numbers] for head in heads]
-            for imputer in imputers
-        ]
+    folds = sorted(row_of[imputers[0], heads[0]].by_fold("test_auc"))
+    by_fold = {key: row.by_fold("test_auc") for key, row in row_of.items()}
+    auc_ICF = np.array([[[by_fold[imputer, head][fold] for fold in folds] for head in heads] for imputer in imputers])
+    squares, degrees = _sums_of_squares(auc_ICF), _degrees_of_freedom(auc_ICF)
+    total = max(sum(squares), SMALLEST)
+    return Decomposition(
+        imputers=imputers,
+        heads=heads,
+        imputer=_part(squares.imputer, degrees.imputer, squares, degrees),
+        head=_part(squares.head, degrees.head, squares, degrees),
+        interaction=_part(squares.interaction, degrees.interaction, squares, degrees),
+        folds=squares.folds / total,
+        residual=squares.residual / total,
     )
-    return Decomposition(imputers, heads, *_shares(auc_ICF))
 
 
-def _largest_full(found: Iterable[tuple[ImputerName, str]]) -> tuple[tuple[ImputerName, ...], tuple[str, ...]]:
-    """Return the imputers and heads, two heads or more, of which the most combinations are there without a gap."""
-    heads_of: dict[ImputerName, dict[str, None]] = {}
-    for imputer, head in found:
+def _largest_complete(
+    combinations: Iterable[tuple[ImputerName, Head]],
+) -> tuple[tuple[ImputerName, ...], tuple[Head, ...]]:
+    """Return the imputers and the heads, at least two, with the most combinations and none missing."""
+    heads_of: dict[ImputerName, dict[Head, None]] = {}
+    for imputer, head in combinations:
         heads_of.setdefault(imputer, {})[head] = None
-    best: tuple[tuple[ImputerName, ...], tuple[str, ...]] = (), ()
+    best: tuple[tuple[ImputerName, ...], tuple[Head, ...]] = (), ()
     for one, other in combinations_with_replacement(heads_of.values(), 2):
         heads = tuple(head for head in one if head in other)
-        imputers = tuple(imputer for imputer, has in heads_of.items() if set(heads) <= set(has))
+        imputers = tuple(imputer for imputer, available in heads_of.items() if set(heads) <= set(available))
         if len(heads) > 1 and len(imputers) * len(heads) > len(best[0]) * len(best[1]):
             best = imputers, heads
     return best
 
 
-def _shares(auc_ICF: np.ndarray) -> list[float]:
-    """Return the five shares, the three effects and the three p-values of a `Decomposition`, in its order."""
+class _SumsOfSquares(NamedTuple):
+    imputer: float
+    head: float
+    interaction: float
+    folds: float
+    residual: float
+
+
+class _DegreesOfFreedom(NamedTuple):
+    imputer: int
+    head: int
+    interaction: int
+    residual: int
+
+
+def _sums_of_squares(auc_ICF: np.ndarray) -> _SumsOfSquares:
     imputers, heads, folds = auc_ICF.shape
-    grand = auc_ICF.mean()
-    of_imputer_I, of_head_C, of_fold_F = (auc_ICF.mean(axis=axes) - grand for axes in ((1, 2), (0, 2), (0, 1)))
-    both_IC = auc_ICF.mean(axis=2) - grand - of_imputer_I[:, None] - of_head_C
-    rest_ICF = auc_ICF - auc_ICF.mean(axis=2, keepdims=True) - of_fold_F
-    squares = np.array(
-        [
-            heads * folds * (of_imputer_I**2).sum(),
-            imputers * folds * (of_head_C**2).sum(),
-            folds * (both_IC**2).sum(),
-            imputers * heads * (of_fold_F**2).sum(),
-            (rest_ICF**2).sum(),
-        ]
+    mean = auc_ICF.mean()
+    imputer_I = auc_ICF.mean(axis=(1, 2)) - mean
+    head_C = auc_ICF.mean(axis=(0, 2)) - mean
+    fold_F = auc_ICF.mean(axis=(0, 1)) - mean
+    interaction_IC = auc_ICF.mean(axis=2) - mean - imputer_I[:, None] - head_C
+    residual_ICF = auc_ICF - auc_ICF.mean(axis=2, keepdims=True) - fold_F
+    return _SumsOfSquares(
+        imputer=float(heads * folds * (imputer_I**2).sum()),
+        head=float(imputers * folds * (head_C**2).sum()),
+        interaction=float(folds * (interaction_IC**2).sum()),
+        folds=float(imputers * heads * (fold_F**2).sum()),
+        residual=float((residual_ICF**2).sum()),
     )
-    causes = np.array([imputers - 1, heads - 1, (imputers - 1) * (heads - 1)])
-    degrees = (imputers * heads - 1) * (folds - 1)
-    by_chance, p_values = np.zeros(3), np.ones(3)
-    if degrees and squares[4] > ROUNDING * squares.sum():
-        by_chance = causes * squares[4] / degrees
-        p_values = stats.f.sf(squares[:3] / by_chance, causes, degrees)
-    shares = squares / max(squares.sum(), SMALLEST)
-    effects = (squares[:3] - by_chance) / max(squares.sum(), SMALLEST)
-    return [*shares.tolist(), *effects.tolist(), *p_values.tolist()]
+
+
+def _degrees_of_freedom(auc_ICF: np.ndarray) -> _DegreesOfFreedom:
+    imputers, heads, folds = auc_ICF.shape
+    return _DegreesOfFreedom(
+        imputer=imputers - 1,
+        head=heads - 1,
+        interaction=(imputers - 1) * (heads - 1),
+        residual=(imputers * heads - 1) * (folds - 1),
+    )
+
+
+def _part(square: float, degrees_of_factor: int, squares: _SumsOfSquares, degrees: _DegreesOfFreedom) -> Part:
+    total = max(sum(squares), SMALLEST)
+    if not degrees.residual or squares.residual <= ROUNDING * sum(squares):
+        return Part(share=square / total, effect=square / total, p_value=1.0)
+    by_chance = degrees_of_factor * squares.residual / degrees.residual
+    p_value = float(stats.f.sf(square / by_chance, degrees_of_factor, degrees.residual))
+    return Part(share=square / total, effect=(square - by_chance) / total, p_value=p_value)

@@ -1,94 +1,142 @@
-"""The paper's claims, each held against our folds by a test that knows that folds share training stays."""
+"""The paper's claims, each tested on our folds."""
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 
-from imputune.evaluation.rows import Row
-from imputune.evaluation.significance import LEVEL, corrected_t_test
+from imputune.evaluation.rows import VariantRow
+from imputune.evaluation.significance import SIGNIFICANCE_LEVEL, corrected_t_test
+from imputune.evaluation.stored import Stored
 
 RECURRENT, MLPS = ("lstm", "gru"), ("mlp2", "mlp5")
+Claim = Literal[
+    "unfrozen beats frozen",
+    "recurrent heads win frozen",
+    "MLPs win unfrozen",
+    "more parameters do not help (unfrozen)",
+]
+Conclusion = Literal["supported", "contradicted", "undecided", "not contradicted"]
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A claim of the paper and what our test folds say of it.
+class Verdict(Stored):
+    """A claim of the paper and what our test folds say.
 
-    difference: what the claim says is above 0, in test AUC, mean over folds; differences: by fold. verdict: `supported`
-    or `contradicted` where p_value is below 0.05; else `undecided`, or `not contradicted` where nothing is to help.
+    variants: the number of variants on the better side of the claim; compared_variants: on the other side, None if the
+    claim is about a trend over all variants. difference: in test AUC, mean over folds, positive if it favours the
+    claim; for a trend, the AUC lost each time the head's parameters double. differences: by fold. verdict: `supported`
+    or `contradicted` if p_value is below 0.05; otherwise `undecided`, or `not contradicted` if the claim says that
+    there is no benefit.
     """
 
-    claim: str
-    compared: str
+    claim: Claim
+    variants: int
+    compared_variants: int | None
     difference: float
     differences: tuple[float, ...]
     p_value: float
-    verdict: str
+    verdict: Conclusion
 
 
-def judge(rows: Sequence[Row], test_to_train: float) -> tuple[Verdict, ...]:
-    """Return a verdict on every claim of the paper for which there are cells to compare."""
-    frozen, unfrozen = ([row for row in rows if row.mode == mode and row.num_parameters] for mode in MODES)
-    judged = (
-        _beats("unfrozen beats frozen", unfrozen, frozen, lambda row: (row.head, row.input, row.schedule)),
-        _beats("recurrent heads win frozen", _of(frozen, RECURRENT), _of(frozen, MLPS), lambda row: row.schedule),
-        _beats("MLPs win unfrozen", _of(unfrozen, MLPS), _of(unfrozen, RECURRENT), lambda row: row.schedule),
-        _slope("more parameters do not help (unfrozen)", unfrozen),
+@dataclass(frozen=True, kw_only=True)
+class ClaimEvidence:
+    """The variants that a claim compares, and the differences in test AUC by fold; see `Verdict`."""
+
+    claim: Claim
+    variants: int
+    compared_variants: int | None
+    differences: list[float]
+
+
+def judge(rows: Sequence[VariantRow], test_to_train: float) -> tuple[Verdict, ...]:
+    """Return a verdict on every claim of the paper for which there are variants to compare on at least two folds.
+
+    test_to_train: test stays over training stays of a fold.
+    """
+    neural = [row for row in rows if row.num_parameters]
+    frozen = [row for row in neural if row.mode == "frozen"]
+    unfrozen = [row for row in neural if row.mode == "unfrozen"]
+    evidence = (
+        _difference("unfrozen beats frozen", unfrozen, frozen, lambda row: (row.head, row.input, row.schedule)),
+        _difference("recurrent heads win frozen", _of(frozen, RECURRENT), _of(frozen, MLPS), lambda row: row.schedule),
+        _difference("MLPs win unfrozen", _of(unfrozen, MLPS), _of(unfrozen, RECURRENT), lambda row: row.schedule),
+        _trend("more parameters do not help (unfrozen)", unfrozen),
     )
-    return tuple(_verdict(*found, test_to_train) for found in judged if found and len(found[2]) > 1)
+    return tuple(_verdict(each, test_to_train) for each in evidence if each and len(each.differences) > 1)
 
 
-MODES = ("frozen", "unfrozen")
-Found = tuple[str, str, list[float]]
-
-
-def _of(rows: Iterable[Row], heads: tuple[str, ...]) -> list[Row]:
+def _of(rows: Iterable[VariantRow], heads: tuple[str, ...]) -> list[VariantRow]:
     return [row for row in rows if row.head in heads]
 
 
-def _beats(claim: str, better: list[Row], worse: list[Row], key: Callable[[Row], object]) -> Found | None:
-    """Return by fold the mean difference between two groups, over the keys that both have."""
-    groups = [_by_key(rows, key) for rows in (better, worse)]
-    shared = [each for each in groups[0] if each in groups[1]]
-    if not shared:
+def _difference(
+    claim: Claim, better: list[VariantRow], worse: list[VariantRow], key: Callable[[VariantRow], Hashable]
+) -> ClaimEvidence | None:
+    """Return the mean difference between two groups of variants, over the keys that both groups have."""
+    better_by_key, worse_by_key = _by_key(better, key), _by_key(worse, key)
+    keys = [each for each in better_by_key if each in worse_by_key]
+    if not keys:
         return None
-    folds = sorted({fold["fold"] for row in (*better, *worse) for fold in row.folds})
+    folds = _folds([*better, *worse])
+    return ClaimEvidence(
+        claim=claim,
+        variants=sum(len(better_by_key[each]) for each in keys),
+        compared_variants=sum(len(worse_by_key[each]) for each in keys),
+        differences=[
+            fmean(_mean_auc(better_by_key[each], fold) for each in keys)
+            - fmean(_mean_auc(worse_by_key[each], fold) for each in keys)
+            for fold in folds
+        ],
+    )
 
-    def mean(group: dict[object, list[Row]], fold: int) -> float:
-        return fmean(fmean(row.by_fold("test_auc")[fold] for row in group[each]) for each in shared)
 
-    means = [[mean(group, fold) for fold in folds] for group in groups]
-    counts = [sum(len(group[each]) for each in shared) for group in groups]
-    differences = [first - second for first, second in zip(*means, strict=True)]
-    return claim, f"{counts[0]} cell{'s' if counts[0] > 1 else ''} against {counts[1]}", differences
-
-
-def _by_key(rows: list[Row], key: Callable[[Row], object]) -> dict[object, list[Row]]:
-    grouped: dict[object, list[Row]] = defaultdict(list)
+def _by_key(rows: list[VariantRow], key: Callable[[VariantRow], Hashable]) -> dict[Hashable, list[VariantRow]]:
+    grouped: dict[Hashable, list[VariantRow]] = {}
     for row in rows:
-        grouped[key(row)].append(row)
+        grouped.setdefault(key(row), []).append(row)
     return grouped
 
 
-def _slope(claim: str, rows: list[Row]) -> Found | None:
-    """Return by fold how much test AUC falls with every doubling of the head's parameters, by least squares."""
+def _folds(rows: list[VariantRow]) -> list[int]:
+    return sorted({each.fold for row in rows for each in row.folds})
+
+
+def _mean_auc(rows: list[VariantRow], fold: int) -> float:
+    return fmean(row.by_fold("test_auc")[fold] for row in rows)
+
+
+def _trend(claim: Claim, rows: list[VariantRow]) -> ClaimEvidence | None:
+    """Return how much test AUC falls each time the head's parameters double, by least squares."""
     doublings = [math.log2(row.num_parameters or 1) for row in rows]
     if len(set(doublings)) < 2:
         return None
-    folds = sorted({fold["fold"] for row in rows for fold in row.folds})
-    slopes = [np.polyfit(doublings, [row.by_fold("test_auc")[fold] for row in rows], 1)[0] for fold in folds]
-    return claim, f"{len(rows)} cells; AUC lost with every doubling", [-float(slope) for slope in slopes]
+    slopes = [np.polyfit(doublings, [row.by_fold("test_auc")[fold] for row in rows], 1)[0] for fold in _folds(rows)]
+    return ClaimEvidence(
+        claim=claim,
+        variants=len(rows),
+        compared_variants=None,
+        differences=[-float(slope) for slope in slopes],
+    )
 
 
-def _verdict(claim: str, compared: str, differences: list[float], test_to_train: float) -> Verdict:
-    p_value, mean = corrected_t_test(differences, test_to_train), float(np.mean(differences))
-    if p_value >= LEVEL:
-        # That more parameters do not help is claimed of a difference which is not there.
-        verdict = "not contradicted" if "do not help" in claim else "undecided"
-    else:
+def _verdict(evidence: ClaimEvidence, test_to_train: float) -> Verdict:
+    p_value = corrected_t_test(evidence.differences, test_to_train)
+    mean = float(np.mean(evidence.differences))
+    verdict: Conclusion
+    if p_value < SIGNIFICANCE_LEVEL:
         verdict = "supported" if mean > 0 else "contradicted"
-    return Verdict(claim, compared, mean, tuple(differences), p_value, verdict)
+    else:
+        # The claim about parameters says that there is no benefit, so finding none does not leave it undecided.
+        verdict = "undecided" if evidence.compared_variants is not None else "not contradicted"
+    return Verdict(
+        claim=evidence.claim,
+        variants=evidence.variants,
+        compared_variants=evidence.compared_variants,
+        difference=mean,
+        differences=tuple(evidence.differences),
+        p_value=p_value,
+        verdict=verdict,
+    )

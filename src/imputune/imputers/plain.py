@@ -3,13 +3,13 @@
 import torch
 from torch import nn
 
-from imputune.imputers.interface import Representation, sealed
+from imputune.imputers.interface import Representation, checked_representation
 from imputune.models.interpolation import BASELINES
 from imputune.settings.names import ImputerName
 
 
 class PlainImputer:
-    """One of `models.interpolation.BASELINES`; it has no hidden state, and 0 is the training mean."""
+    """One of `models.interpolation.BASELINES`; it has no hidden state. The training mean is 0."""
 
     module: nn.Module | None = None
 
@@ -17,7 +17,7 @@ class PlainImputer:
         self.name, self.fill = name, BASELINES[name]
 
     def represent(self, values_BTD: torch.Tensor, observed_BTD: torch.Tensor) -> Representation:
-        """Fill the holes by the rule; see `Imputer.represent`."""
-        holed_BTD = torch.where(observed_BTD > 0, values_BTD, torch.nan)
-        filled_BTD = torch.from_numpy(self.fill(holed_BTD.numpy()))
-        return sealed(self.name, values_BTD, observed_BTD, filled_BTD)
+        """Fill the missing cells by the rule; see `Imputer.represent`."""
+        nan_BTD = torch.where(observed_BTD > 0, values_BTD, torch.nan)
+        filled_BTD = torch.from_numpy(self.fill(nan_BTD.numpy()))
+        return checked_representation(self.name, values_BTD, observed_BTD, filled_BTD)

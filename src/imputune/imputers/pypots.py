@@ -1,94 +1,99 @@
-"""PyPOTS's imputers: trained by its own `fit`, read through its `predict`, with the hidden state where there is one.
+"""PyPOTS's imputers: trained by its `fit`, used through its `predict`, with the hidden state of the recurrent ones.
 
-PyPOTS is an optional extra, imported when one of its imputers is built. Widths are those of its own examples for hourly
-ICU records, hidden states as wide as CSAI's; the optimiser is its Adam at 0.001.
+PyPOTS is an optional extra; it is imported when one of its imputers is built. Its Adam trains at a rate of 0.001.
 """
 
 import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from imputune.errors import UserError
-from imputune.imputers.interface import Representation, sealed
+from imputune.imputers.interface import Representation, checked_representation
 from imputune.protocol.imputers import check_installed
 from imputune.settings.names import ImputerName
 
 
-@dataclass(frozen=True)
-class _Network:
-    """How to build one of PyPOTS's imputers, and where its hidden state (B, H) comes out.
+@dataclass(frozen=True, kw_only=True)
+class PypotsSizes:
+    """The numbers that fix a network's shape.
 
-    place: the submodule of its core whose output holds it; "" where there is none. state: takes it from that output.
-    validates: whether scoring validation stays after every epoch is affordable; a diffusion takes 50 passes for each.
+    hours, variables: of the cohort. hidden_size: of the recurrent networks; the others ignore it. network: sizes of one
+    network under PyPOTS's own names, see `settings.schema.Pypots`.
     """
 
-    name: str
-    widths: dict[str, Any]
-    place: str = ""
-    state: Callable[[tuple[torch.Tensor, ...]], torch.Tensor] = lambda output: output[1]
+    hours: int
+    variables: int
+    hidden_size: int
+    network: Mapping[str, int | tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Network:
+    """One of PyPOTS's networks.
+
+    class_name: its class in pypots.imputation. is_recurrent: whether it takes a hidden size. hidden_module: the
+    submodule whose output contains the hidden state (B, H), "" if it has none. hidden_of: takes it from that output.
+    validates: whether scoring validation stays after every epoch is affordable; CSDI needs 50 passes for each stay.
+    """
+
+    class_name: str
+    is_recurrent: bool = False
+    hidden_module: str = ""
+    hidden_of: Callable[[tuple[torch.Tensor, ...]], torch.Tensor] = lambda output: output[1]
     validates: bool = True
 
 
-def _both_readings(output: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Return the mean of both directions' last hidden states, of what PyPOTS's BackboneBRITS gives."""
+def _mean_of_directions(output: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Return the mean of both directions' last hidden states from the output of PyPOTS's BackboneBRITS."""
     return (output[3] + output[4]) / 2
 
 
-NETWORKS: dict[ImputerName, _Network] = {
-    "brits": _Network("BRITS", {}, "model", _both_readings),
-    "grud": _Network("GRUD", {}, "backbone"),
-    "mrnn": _Network("MRNN", {}),
-    "saits": _Network("SAITS", {"n_layers": 2, "d_model": 256, "n_heads": 4, "d_k": 64, "d_v": 64, "d_ffn": 128}),
-    "csdi": _Network(
-        "CSDI",
-        {"n_layers": 4, "n_heads": 8, "n_channels": 64}
-        | {"d_time_embedding": 128, "d_feature_embedding": 16, "d_diffusion_embedding": 128},
-        validates=False,
+NETWORKS: Mapping[ImputerName, _Network] = {
+    "brits": _Network(class_name="BRITS", is_recurrent=True, hidden_module="model", hidden_of=_mean_of_directions),
+    "grud": _Network(class_name="GRUD", is_recurrent=True, hidden_module="backbone"),
+    "mrnn": _Network(class_name="MRNN", is_recurrent=True),
+    "saits": _Network(class_name="SAITS"),
+    "csdi": _Network(class_name="CSDI", validates=False),
+    "usgan": _Network(
+        class_name="USGAN", is_recurrent=True, hidden_module="backbone.generator", hidden_of=_mean_of_directions
     ),
-    "usgan": _Network("USGAN", {}, "backbone.generator", _both_readings),
-    "gpvae": _Network(
-        "GPVAE",
-        {"latent_size": 35, "encoder_sizes": (128, 128), "decoder_sizes": (256, 256), "window_size": 24},
-    ),
+    "gpvae": _Network(class_name="GPVAE"),
 }
-RECURRENT = ("brits", "grud", "mrnn", "usgan")
-GRUD_MEAN = 3  # the place of the empirical mean among the arguments of PyPOTS's BackboneGRUD
+GRUD_MEAN = 3  # position of the empirical mean among the arguments of PyPOTS's BackboneGRUD
 
 
 class PypotsImputer:
     """One of PyPOTS's imputers.
 
-    Shapes: see `Imputer.represent`. The mean that GRU-D decays to is the training mean, 0: PyPOTS would take that of
-    the stays at hand, so that a stay's imputation would depend on who stands beside it. CSDI draws noise, seeded by
-    the call: its imputation does depend on a stay's place in the batch.
+    Shapes: see `Imputer.represent`. GRU-D decays to the training mean, 0. PyPOTS would use the mean of the stays in the
+    batch, and a stay's imputation would then depend on the other stays. CSDI draws noise, seeded for each call, so its
+    imputation does depend on a stay's position in the batch.
 
-    Raises UserError where PyPOTS is not installed.
+    Raises UserError if PyPOTS is not installed.
     """
 
     module: nn.Module
 
-    def __init__(
-        self, name: ImputerName, hours: int, variables: int, hidden: int, batch_size: int, device: torch.device
-    ) -> None:
+    def __init__(self, name: ImputerName, sizes: PypotsSizes, batch_size: int, device: torch.device) -> None:
         check_installed(name)
         self.name, self.network = name, NETWORKS[name]
-        widths = self.network.widths | ({"rnn_hidden_size": hidden} if name in RECURRENT else {})
+        recurrent = {"rnn_hidden_size": sizes.hidden_size} if self.network.is_recurrent else {}
         with _quiet():
             import pypots.imputation
 
-            build = getattr(pypots.imputation, self.network.name)
+            build = getattr(pypots.imputation, self.network.class_name)
             self.model = build(
-                n_steps=hours,
-                n_features=variables,
-                **widths,
+                n_steps=sizes.hours,
+                n_features=sizes.variables,
+                **recurrent,
+                **sizes.network,
                 batch_size=batch_size,
                 epochs=1,
                 device=str(device),
@@ -98,17 +103,17 @@ class PypotsImputer:
 
     @property
     def validates(self) -> bool:
-        """Whether its validation error is looked at after every epoch, or after the last alone."""
+        """Whether its validation error is computed after every epoch; otherwise the last epoch is kept."""
         return self.network.validates
 
-    def train_epoch(self, holed_NTD: np.ndarray, seed: int) -> float:
-        """Train for one epoch on stays with NaN in their holes; return PyPOTS's mean training loss.
+    def train_epoch(self, nan_NTD: np.ndarray, seed: int) -> float:
+        """Train for one epoch on stays (N, T, D) with NaN in the missing cells; return PyPOTS's mean training loss.
 
-        Raises UserError, with PyPOTS's own words, when it fails.
+        Raises UserError with PyPOTS's error message if it fails.
         """
         with _quiet() as log, _seeded(seed):
             try:
-                self.model.fit({"X": holed_NTD})
+                self.model.fit({"X": nan_NTD})
             except (RuntimeError, ValueError) as error:
                 cause = " ".join((log.errors or [str(error)])[-1].split())
                 raise UserError(f"PyPOTS could not train imputer {self.name} ({cause}): leave it out") from error
@@ -116,27 +121,27 @@ class PypotsImputer:
 
     def represent(self, values_BTD: torch.Tensor, observed_BTD: torch.Tensor) -> Representation:
         """Impute by PyPOTS's `predict`; see `Imputer.represent`. CSDI draws one sample."""
-        holed_BTD = torch.where(observed_BTD > 0, values_BTD, torch.nan).numpy()
-        with _quiet(), _seeded(0), self._hooked() as states:
-            estimate = torch.as_tensor(self.model.predict({"X": holed_BTD})["imputation"])
-        if estimate.dim() == 4:  # (B, samples, T, D), of one sample
+        nan_BTD = torch.where(observed_BTD > 0, values_BTD, torch.nan).numpy()
+        with _quiet(), _seeded(0), self._collecting_hidden() as hidden:
+            estimate = torch.as_tensor(self.model.predict({"X": nan_BTD})["imputation"])
+        if estimate.dim() == 4:  # (B, samples, T, D) with one sample
             estimate = estimate[:, 0]
-        hidden_BH = torch.cat(states).cpu() if states else None
-        return sealed(self.name, values_BTD, observed_BTD, estimate, hidden_BH)
+        hidden_BH = torch.cat(hidden).cpu() if hidden else None
+        return checked_representation(self.name, values_BTD, observed_BTD, estimate, hidden_BH)
 
     @contextlib.contextmanager
-    def _hooked(self) -> Iterator[list[torch.Tensor]]:
-        """Collect the hidden states that pass by, batch by batch, and give GRU-D the training mean."""
-        states: list[torch.Tensor] = []
-        if not self.network.place:
-            yield states
+    def _collecting_hidden(self) -> Iterator[list[torch.Tensor]]:
+        """Collect the hidden states of each batch that the network imputes, and give GRU-D the training mean."""
+        hidden: list[torch.Tensor] = []
+        if not self.network.hidden_module:
+            yield hidden
             return
-        backbone = self.module.get_submodule(self.network.place)
-        hooks = [backbone.register_forward_hook(lambda _, __, output: states.append(self.network.state(output)))]
+        backbone = self.module.get_submodule(self.network.hidden_module)
+        hooks = [backbone.register_forward_hook(lambda _, __, output: hidden.append(self.network.hidden_of(output)))]
         if self.name == "grud":
             hooks.append(backbone.register_forward_pre_hook(_with_training_mean))
         try:
-            yield states
+            yield hidden
         finally:
             for hook in hooks:
                 hook.remove()
@@ -148,7 +153,7 @@ def _with_training_mean(_: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tu
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Draw from PyTorch's and NumPy's global generators as from this seed, and put them back as they were."""
+    """Seed the global generators of PyTorch and NumPy for the block, and restore their states after it."""
     state = np.random.get_state()
     np.random.seed(seed % 2**32)
     try:
@@ -159,8 +164,8 @@ def _seeded(seed: int) -> Iterator[None]:
         np.random.set_state(state)
 
 
-class _Log(logging.Handler):
-    """Keeps the errors that PyPOTS logs, where it raises no more than that there was one."""
+class _ErrorLog(logging.Handler):
+    """Keeps the errors that PyPOTS logs: the exception it raises afterwards does not contain them."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -172,11 +177,11 @@ class _Log(logging.Handler):
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[_Log]:
-    """Keep PyPOTS's banner, log and its libraries' warnings from the user's screen; give the errors it logs."""
-    logger, log = logging.getLogger("PyPOTS running log"), _Log()
+def _quiet() -> Iterator[_ErrorLog]:
+    """Keep PyPOTS's banner, its log and its libraries' warnings off the screen; give the log of its errors."""
+    logger, log = logging.getLogger("PyPOTS running log"), _ErrorLog()
     earlier, logger.handlers = logger.handlers, [log]
-    unseen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # with an encoding, which its banner asks for
+    unseen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # PyPOTS's banner needs a stream with an encoding
     with contextlib.redirect_stdout(unseen), contextlib.redirect_stderr(unseen), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

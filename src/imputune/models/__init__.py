@@ -1,1 +1,1 @@
-"""Networks; sizes arrive as numbers, no configuration and no files."""
+"""Networks and other models; sizes arrive as numbers. No settings and no files."""

@@ -1,7 +1,7 @@
 """Softmax attention within many short records at once, with a hand-written backward pass.
 
-Letters: B stays, S tokens of a stay, D variables, A heads, d channels of a head, C = A * d; the three maps of a token
-are those to its query, key and value.
+Letters: B stays, S tokens of a stay, D variables, A heads, d channels of a head, C = A * d. Each token has three maps:
+to its query, its key and its value.
 """
 
 import math
@@ -12,15 +12,15 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-MATRICES_AT_ONCE = 16  # attention matrices (S, S) that stay in the cache of one core
-SAFE_SCORE = 60.0  # whose exponential, summed over any record, single precision holds with room to spare
+MATRICES_AT_ONCE = 16  # attention matrices (S, S) that fit into the cache of one core
+SAFE_SCORE = 60.0  # single precision holds the sum of its exponentials over any record
 
 
 def attend(tokens_BSD: torch.Tensor, maps_3AdD: torch.Tensor, places_3AdS: torch.Tensor) -> torch.Tensor:
     """Let every token of a stay attend to every token of the same stay, head by head.
 
-    A head's queries, keys and values of a stay are matrices Q, K, V = map x' + place, channels first: at these sizes
-    products of that shape run twice as fast as those with tokens first. With one column of P for each query,
+    For each head and stay, the queries, keys and values are matrices Q, K, V = map x' + place, channels first: at these
+    sizes such products run twice as fast as with tokens first. With one column of P for each query,
 
         P = softmax over keys of K'Q;  O = V P
 
@@ -28,11 +28,11 @@ def attend(tokens_BSD: torch.Tensor, maps_3AdD: torch.Tensor, places_3AdS: torch
 
         G_V = G_O P';  G_Z = P * (V'G_O - delta);  G_Q = K G_Z;  G_K = Q G_Z'
 
-    P is made for a few heads and stays at a time, and made again in the backward pass: writing all of it to memory and
-    reading it back would take longer. Logarithms of its sums, the sums and delta go through the products as one more
-    channel: -log(sum) beside Q and 1 beside K, 1 beside V and -delta beside G_O. Scores are shifted by their largest
-    only where the lengths of Q and K leave a chance that an exponential is too large or too small; on a GPU always,
-    because to ask would be to wait for it.
+    P is computed for a few heads and stays at a time, and computed again in the backward pass: writing all of it to
+    memory and reading it back would take longer. The products also carry the logarithms of P's sums, the sums, and
+    delta, as one more channel: -log(sum) beside Q and 1 beside K, 1 beside V and -delta beside G_O. Scores are shifted
+    by their largest only if the lengths of Q and K allow an exponential that is too large or too small. On a GPU they
+    are always shifted, because checking would mean waiting for the GPU.
 
     Shapes: tokens (B, S, D), maps (3, A, d, D), places (3, A, d, S), the same for every stay; (B, C, S) out. A factor
     such as 1 / sqrt(d) belongs into the query's map and place. All share one floating dtype.
@@ -78,7 +78,7 @@ class _Attention(torch.autograd.Function):
         grads = queries.new_empty(3, BA, d + 1, S)
         weights, scores = queries.new_empty(2, _at_once(queries), S, S)
         for q, k, v, g, g_q, g_k, g_v in _blocks(queries, keys, values, given, *grads):
-            # Transposed, a row for each query: so two of the three products that follow need no transposing.
+            # Here P has a row for each query, so that two of the three products below need no transposing.
             P_t = torch.bmm(q.transpose(1, 2), k, out=weights[: len(q)]).exp_()
             G_Z_t = torch.bmm(g.transpose(1, 2), v, out=scores[: len(q)]).mul_(P_t)
             torch.bmm(g, P_t, out=g_v)
@@ -94,7 +94,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _may_overflow(queries: torch.Tensor, keys: torch.Tensor) -> bool:
-    """Say whether the exponential of some score might leave single precision's range."""
+    """Say whether the exponential of a score could be outside the range of single precision."""
     if queries.is_cuda:
         return True
     squares = (matrices.square().sum(dim=1).amax() for matrices in (queries, keys))
@@ -102,10 +102,10 @@ def _may_overflow(queries: torch.Tensor, keys: torch.Tensor) -> bool:
 
 
 def _at_once(matrices: torch.Tensor) -> int:
-    """Return how many matrices to take at a time: on a GPU all of them."""
+    """Return how many matrices to compute at a time: on a GPU all of them."""
     return len(matrices) if matrices.is_cuda else MATRICES_AT_ONCE
 
 
 def _blocks(*matrices: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Go through batches of matrices together, a few at a time."""
+    """Yield the same few matrices of each batch of matrices, until all had their turn."""
     return zip(*(each.split(_at_once(each)) for each in matrices), strict=True)

@@ -1,25 +1,26 @@
-"""A head on top of an imputer, trained on what the imputer hands on (frozen) or through it (unfrozen)."""
+"""A head on an imputer, trained on what the imputer gives (frozen) or together with it (unfrozen)."""
 
 import torch
 from torch import nn
 
-from imputune.data.directions import Views
+from imputune.data.directions import Directions
 from imputune.models.csai import Csai
 
 READS = ("hidden", "imputed", "raw")
 
 
 class Classifier(nn.Module):
-    """An imputer, and a head that turns what it hands on into a logit of in-hospital death.
+    """An imputer and a head that turns the imputer's output into a logit of the outcome.
 
     With `freeze_imputer` only the head's weights are trainable, and the imputer stays bit-equal. `reads` says what the
-    head is given: `hidden`, the representation `last` alone; `imputed` or `raw`, that and a series, imputed or with 0
-    in its holes. Shapes: Views of (K, B, T, D) tensors in, logits (B,) out. Raises ValueError for another `reads`.
+    head gets: `hidden`, the representation `last` alone; `imputed` or `raw`, the representation and a series, either
+    imputed or observed with 0 where missing. Shapes: Directions of (K, B, T, D) tensors in, logits (B,) out. Raises
+    ValueError for another `reads`.
 
     Source: paper, section V.A (frozen and unfrozen, inputs).
     """
 
-    def __init__(self, imputer: Csai, head: nn.Module, freeze_imputer: bool, reads: str = "hidden") -> None:
+    def __init__(self, imputer: Csai, head: nn.Module, *, freeze_imputer: bool, reads: str = "hidden") -> None:
         super().__init__()
         if reads not in READS:
             raise ValueError(f"reads must be one of {READS}, got {reads!r}")
@@ -27,19 +28,19 @@ class Classifier(nn.Module):
         self.head = head
         self.reads = reads
 
-    def forward(self, views: Views) -> torch.Tensor:
+    def forward(self, directions: Directions) -> torch.Tensor:
         """Return one logit per stay, (B,)."""
-        return self.head(*self.represent(views))
+        return self.head(*self.represent(directions))
 
-    def represent(self, views: Views) -> tuple[torch.Tensor, ...]:
-        """Return what the head reads: the hidden state (B, H), and where it reads one a series (B, T, D)."""
-        reconstruction = self.imputer(views)
-        return self.choose(reconstruction.last_BH, reconstruction.imputed_BTD, views.values[0])
+    def represent(self, directions: Directions) -> tuple[torch.Tensor, ...]:
+        """Return the head's input: the hidden state (B, H) and, if the head reads one, a series (B, T, D)."""
+        reconstruction = self.imputer(directions)
+        return self.choose(reconstruction.last_BH, reconstruction.imputed_BTD, directions.values[0])
 
     def choose(
         self, last_BH: torch.Tensor, imputed_BTD: torch.Tensor, raw_BTD: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """Return of these what the head reads."""
+        """Return those of these tensors that the head reads."""
         if self.reads == "hidden":
             return (last_BH,)
         return last_BH, imputed_BTD if self.reads == "imputed" else raw_BTD

@@ -1,7 +1,7 @@
-"""CSAI: bidirectional recurrence with temporal decay, its first state from self-attention over the record.
+"""CSAI: bidirectional recurrence with temporal decay; its first hidden state comes from self-attention over the record.
 
-Letters: B stays, T hours, D variables, H hidden, K the two readings (0 forward, 1 backward); in attention, S tokens of
-a stay, C channels, A heads, E = 3 * C channels of queries, keys and values together.
+Letters: B stays, T hours, D variables, H hidden size, K the two directions (0 forward, 1 backward); in attention, S
+tokens of a stay, C channels, A heads, E = 3 * C channels of queries, keys and values together.
 """
 
 import math
@@ -11,35 +11,32 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu, pad
 
-from imputune.data.directions import Views
+from imputune.data.directions import Directions
 from imputune.models.attention import attend
-from imputune.models.recurrence import (
-    Steps,
-    Trace,
-    Weights,
-    recur,
-)
+from imputune.models.fast_recurrence import recur
+from imputune.models.recurrence import Steps, Trace, Weights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CsaiSizes:
     """The numbers that fix a CSAI's shape; attention is one encoder layer over 2 * hours tokens."""
 
     variables: int
     hours: int = 48
-    hidden: int = 108
+    hidden_size: int = 108
     channels: int = 64
     attention_heads: int = 8
     feedforward: int = 64
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Reconstruction:
-    """What CSAI makes of a batch.
+    """CSAI's estimates and hidden states for a batch.
 
-    combined_KBTD: each reading's own estimate of every cell, standardised, both in forward order of time.
-    history_KBTD: the history regression alone. imputed_BTD: observed cells as they are, the others the mean of both
-    readings. hidden_KBTH: hidden states, in each reading's own order of time, so that [:, :, -1] is the last.
+    combined_KBTD: each direction's estimate of every cell, standardised, both in forward order of time.
+    history_KBTD: the history regression's estimates alone. imputed_BTD: observed cells unchanged, missing cells the
+    mean of both directions' estimates. hidden_KBTH: hidden states, in each direction's own order of time, so that
+    [:, :, -1] is the last.
     """
 
     combined_KBTD: torch.Tensor
@@ -49,14 +46,14 @@ class Reconstruction:
 
     @property
     def last_BH(self) -> torch.Tensor:
-        """Representation `last`: the mean of both readings' final hidden states, (B, H)."""
+        """Representation `last`: the mean of both directions' final hidden states, (B, H)."""
         return self.hidden_KBTH[:, :, -1].mean(dim=0)
 
 
 class Csai(nn.Module):
     """Conditional self-attention imputation of standardised hourly records.
 
-    Shapes: `forward` takes Views of (K, B, T, D) tensors and gives a Reconstruction. A stay alone gives what it
+    Shapes: `forward` takes Directions of (K, B, T, D) tensors and gives a Reconstruction. A stay alone gives what it
     gives in any batch: attention runs over the hours of one record only.
 
     Source: CSAI (arXiv 2312.16713); recurrence after BRITS (Cao et al. 2018).
@@ -67,7 +64,7 @@ class Csai(nn.Module):
     def __init__(self, sizes: CsaiSizes) -> None:
         super().__init__()
         self.sizes = sizes
-        D, H, K = sizes.variables, sizes.hidden, 2
+        D, H, K = sizes.variables, sizes.hidden_size, 2
         self.register_buffer("median_gap_hours_D", torch.zeros(D))
         self.first_states = nn.ModuleList(FirstState(sizes) for _ in range(K))
         self.hidden_decay = _uniform(K, D, H, fan_in=D)
@@ -88,25 +85,30 @@ class Csai(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that holds the weights."""
         return self.median_gap_hours_D.device
 
-    def forward(self, views: Views) -> Reconstruction:
-        """Impute a batch; see the class for shapes. Raises ValueError for another number of hours or variables."""
+    def forward(self, directions: Directions) -> Reconstruction:
+        """Impute a batch; see the class for shapes. Raises ValueError if hours or variables differ from the sizes."""
         expected = (self.sizes.hours, self.sizes.variables)
-        if views.values.shape[2:] != expected:
-            raise ValueError(f"views must have (hours, variables) {expected}, got {tuple(views.values.shape[2:])}")
-        trace = recur(self._steps(views), self._weights(), self._first(views))
-        return self._reconstruct(views, trace)
+        if directions.values.shape[2:] != expected:
+            raise ValueError(
+                f"directions must have (hours, variables) {expected}, got {tuple(directions.values.shape[2:])}"
+            )
+        trace = recur(self._steps(directions), self._weights(), self._first(directions))
+        return self._reconstruct(directions, trace)
 
-    def _first(self, views: Views) -> torch.Tensor:
-        gap_excess = views.gap_hours - self.median_gap_hours_D
-        return torch.stack([state(views.last_observed[k], gap_excess[k]) for k, state in enumerate(self.first_states)])
+    def _first(self, directions: Directions) -> torch.Tensor:
+        gap_excess = directions.gap_hours - self.median_gap_hours_D
+        return torch.stack(
+            [state(directions.last_observed[k], gap_excess[k]) for k, state in enumerate(self.first_states)]
+        )
 
-    def _steps(self, views: Views) -> Steps:
-        """Compute for all hours at once what does not wait for the hidden state."""
+    def _steps(self, directions: Directions) -> Steps:
+        """Compute for all hours at once what does not depend on the hidden state."""
         values, observed, gap = (
-            view.transpose(1, 2).contiguous() for view in (views.values, views.observed, views.gap_hours)
+            series.transpose(1, 2).contiguous()
+            for series in (directions.values, directions.observed, directions.gap_hours)
         )
         gap_decay = torch.relu(gap * self.input_decay[:, None, None] + self.input_decay_bias[:, None, None])
         rate = torch.relu(_affine([gap], self.hidden_decay, self.hidden_decay_bias))
@@ -114,7 +116,7 @@ class Csai(nn.Module):
         return Steps(values, observed, rate, weight)
 
     def _weights(self) -> Weights:
-        H = self.sizes.hidden
+        H = self.sizes.hidden_size
         reset_update, new = self.gru_hidden.split([2 * H, H], dim=-1)
         reset_update_bias, new_bias = self.gru_hidden_bias.split([2 * H, H], dim=-1)
         input_bias = self.gru_input_bias + pad(reset_update_bias, (0, H))
@@ -128,21 +130,25 @@ class Csai(nn.Module):
             input_KIG=torch.cat([self.gru_values, self.gru_observed, input_bias[:, None]], dim=1),
         )
 
-    def _reconstruct(self, views: Views, trace: Trace) -> Reconstruction:
-        combined, history = (_forward_order(t) for t in (trace.combined_KTBD, trace.history_KTBD))
-        observed_BTD = views.observed[0]
-        imputed_BTD = torch.where(observed_BTD > 0, views.values[0], combined.mean(dim=0))
-        return Reconstruction(combined, history, imputed_BTD, trace.hidden_KTBH.transpose(1, 2))
+    def _reconstruct(self, directions: Directions, trace: Trace) -> Reconstruction:
+        combined_KBTD = _forward_order(trace.combined)
+        observed_BTD = directions.observed[0]
+        return Reconstruction(
+            combined_KBTD=combined_KBTD,
+            history_KBTD=_forward_order(trace.history),
+            imputed_BTD=torch.where(observed_BTD > 0, directions.values[0], combined_KBTD.mean(dim=0)),
+            hidden_KBTH=trace.hidden.transpose(1, 2),
+        )
 
 
 class FirstState(nn.Module):
-    """The hidden state before the first hour, from self-attention over one reading of the whole record.
+    """The hidden state before the first hour, from self-attention over one direction of the whole record.
 
-    Tokens are the hours twice: the last observations, then the conditional decay of (gap - median gap), both through
-    one projection and with the same positions. Shapes: two (B, T, D) tensors in, (B, H) out.
+    Each hour has two tokens: its last observations, and the conditional decay of (gap - median gap). Both go through
+    one projection and have the same positions. Shapes: two (B, T, D) tensors in, (B, H) out.
 
-    Source: CSAI (arXiv 2312.16713), conditional self-attention. The token contraction stands before the last
-    projection, with which it commutes.
+    Source: CSAI (arXiv 2312.16713), conditional self-attention. The contraction over tokens comes before the last
+    projection; the two commute.
     """
 
     positions_TC: torch.Tensor
@@ -161,7 +167,7 @@ class FirstState(nn.Module):
             batch_first=True,
         )
         self.contract = _uniform(2 * sizes.hours, fan_in=2 * sizes.hours)
-        self.output = nn.Linear(sizes.channels, sizes.hidden)
+        self.output = nn.Linear(sizes.channels, sizes.hidden_size)
 
     def forward(self, last_observed_BTD: torch.Tensor, gap_excess_BTD: torch.Tensor) -> torch.Tensor:
         """Return the first hidden state (B, H)."""
@@ -171,16 +177,16 @@ class FirstState(nn.Module):
         return self.output(torch.matmul(self.contract, encoded_BSC))
 
     def _encode(self, tokens_BSD: torch.Tensor) -> torch.Tensor:
-        """Return `attention(project(tokens) + positions)`, (B, S, C), with the projection taken into the attention.
+        """Return `attention(project(tokens) + positions)`, (B, S, C), the projection merged into the attention.
 
-        The maps to queries, keys and values start from D variables where the layer's own start from C channels, and
-        its copies between batch-first and its inner layout fall away.
+        The maps to queries, keys and values start from D variables; the layer's own start from C channels. The layer's
+        copies between batch-first and its inner layout are not needed.
         """
         layer, attention = self.attention, self.attention.self_attn
         (B, S, D), A, C = tokens_BSD.shape, attention.num_heads, attention.embed_dim
         place_SC = self.positions_TC.repeat(2, 1) + self.project.bias
         map_EC, bias_E = (
-            torch.cat([each[:C] * (C // A) ** -0.5, each[C:]])  # of the scores, whose factor stands in the queries
+            torch.cat([each[:C] * (C // A) ** -0.5, each[C:]])  # the factor of the scores
             for each in (attention.in_proj_weight, attention.in_proj_bias)
         )
         attended_BCS = attend(
@@ -216,7 +222,7 @@ def _affine(inputs_KTBI: list[torch.Tensor], weight_KIO: torch.Tensor, bias_KO: 
 
 
 def _forward_order(cells_KTBD: torch.Tensor) -> torch.Tensor:
-    """Turn (K, T, B, D) in each reading's order into (K, B, T, D) in forward order."""
+    """Turn (K, T, B, D) in each direction's order of time into (K, B, T, D) in forward order."""
     return torch.stack([cells_KTBD[0], cells_KTBD[1].flip(0)]).transpose(1, 2)
 
 

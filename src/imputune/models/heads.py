@@ -1,67 +1,84 @@
-"""Heads: small classifiers that read what an imputer hands on.
+"""Neural heads: small classifiers that read what an imputer gives.
 
-Letters: B stays, T hours, D variables, H width of the imputer's hidden state, L layers and directions (1).
+Letters: B stays, T hours, D variables, I input size, H hidden size, L layers and directions (1).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
-MLP_WIDTH = 128
 MLP5_LAYERS = 5
 
 
-class Mlp(nn.Module):
-    """Perceptron of `layers` linear maps, H -> 128 -> ... -> 1, ReLU and dropout between them.
+@dataclass(frozen=True, kw_only=True)
+class HeadSizes:
+    """The numbers that fix a head's shape.
 
-    At H = 108, mlp2 has 14,081 parameters. The paper gives no widths of mlp5; here its hidden layers are as wide as
-    mlp2's, 63,617 parameters. Shapes: hidden state (B, H) in, logits of in-hospital death (B,) out.
+    input_size: numbers per stay that an MLP reads, or that a recurrent head starts from: the size of the imputer's
+    hidden state, or hours * variables of a flattened series. variables: of the series that a recurrent head reads.
+    mlp_width: width of every hidden layer of an MLP. dropout: probability after each of these layers, 0 to below 1.
+    """
+
+    input_size: int
+    variables: int
+    mlp_width: int
+    dropout: float = 0.0
+
+
+class Mlp(nn.Module):
+    """Perceptron of `layers` linear layers, the last one to a single number, with ReLU and dropout between them.
+
+    With input size 108 and width 128, mlp2 has 14,081 parameters and mlp5 63,617. The paper gives no widths of mlp5;
+    here its hidden layers are as wide as mlp2's. Shapes: (B, I) in, logits of the outcome (B,) out.
 
     Source: paper, sections V.A and VI.C (parameter counts).
     """
 
-    def __init__(self, width: int, layers: int = 2, hidden: int = MLP_WIDTH, dropout: float = 0.0) -> None:
+    def __init__(self, sizes: HeadSizes, layers: int = 2) -> None:
         super().__init__()
-        inner: list[nn.Module] = []
-        for inputs in [width, *[hidden] * (layers - 2)]:
-            inner += [nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout)]
-        self.layers = nn.Sequential(*inner, nn.Linear(hidden, 1))
+        hidden_layers: list[nn.Module] = []
+        for inputs in [sizes.input_size, *[sizes.mlp_width] * (layers - 2)]:
+            hidden_layers += [nn.Linear(inputs, sizes.mlp_width), nn.ReLU(), nn.Dropout(sizes.dropout)]
+        self.layers = nn.Sequential(*hidden_layers, nn.Linear(sizes.mlp_width, 1))
 
-    def forward(self, hidden_BH: torch.Tensor) -> torch.Tensor:
+    def forward(self, input_BI: torch.Tensor) -> torch.Tensor:
         """Return one logit per stay, (B,)."""
-        return self.layers(hidden_BH).squeeze(-1)
+        return self.layers(input_BI).squeeze(-1)
 
 
 class RecurrentHead(nn.Module):
-    """LSTM or GRU over the hours, begun in the imputer's last hidden state, its own last one read by an mlp2.
+    """LSTM or GRU over the hours that starts from the imputer's last hidden state; an mlp2 reads its own last state.
 
-    An LSTM's cell state begins in the same hidden state as its output: begun at 0, what the imputer knows would reach
-    the first hour's gates alone. At D = 35 and H = 108, lstm has 76,721 parameters and gru 61,061.
+    An LSTM's cell state starts from the same hidden state as its output. If it started from 0, the imputer's hidden
+    state would reach the gates of the first hour only. With 35 variables, hidden size 108 and MLP width 128, lstm has
+    76,721 parameters and gru 61,061.
 
-    Shapes: hidden state (B, H) and series (B, T, D), standardised and 0 where it has holes, in; logits of in-hospital
-    death (B,) out.
+    Shapes: hidden state (B, H) and series (B, T, D), standardised and 0 where missing, in; logits of the outcome (B,)
+    out.
 
     Source: paper, sections V.A (initial hidden states) and VI.C (parameter counts).
     """
 
-    def __init__(self, cell: type[nn.LSTM] | type[nn.GRU], width: int, variables: int, dropout: float = 0.0) -> None:
+    def __init__(self, cell: type[nn.LSTM] | type[nn.GRU], sizes: HeadSizes) -> None:
         super().__init__()
-        self.recurrence = cell(variables, width, batch_first=True)
-        self.mlp = Mlp(width, dropout=dropout)
+        self.recurrence = cell(sizes.variables, sizes.input_size, batch_first=True)
+        self.mlp = Mlp(sizes)
 
     def forward(self, hidden_BH: torch.Tensor, series_BTD: torch.Tensor) -> torch.Tensor:
         """Return one logit per stay, (B,)."""
         first_LBH = hidden_BH.unsqueeze(0)
-        lstm = isinstance(self.recurrence, nn.LSTM)
-        states_BTH, _ = self.recurrence(series_BTD, (first_LBH, first_LBH) if lstm else first_LBH)
+        first = (first_LBH, first_LBH) if isinstance(self.recurrence, nn.LSTM) else first_LBH
+        states_BTH, _ = self.recurrence(series_BTD, first)
         return self.mlp(states_BTH[:, -1])
 
 
-HEADS: dict[str, Callable[[int, int, float], nn.Module]] = {
-    "mlp2": lambda width, variables, dropout: Mlp(width, dropout=dropout),
-    "mlp5": lambda width, variables, dropout: Mlp(width, MLP5_LAYERS, dropout=dropout),
-    "lstm": lambda width, variables, dropout: RecurrentHead(nn.LSTM, width, variables, dropout),
-    "gru": lambda width, variables, dropout: RecurrentHead(nn.GRU, width, variables, dropout),
+HEAD_BUILDERS: dict[str, Callable[[HeadSizes], nn.Module]] = {
+    "mlp2": Mlp,
+    "mlp5": partial(Mlp, layers=MLP5_LAYERS),
+    "lstm": partial(RecurrentHead, nn.LSTM),
+    "gru": partial(RecurrentHead, nn.GRU),
 }
-"""How to build each head from the hidden state's width H, the number of variables D, and a share of dropout."""
+"""Builds each neural head, freshly initialised."""

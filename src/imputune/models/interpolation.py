@@ -1,7 +1,7 @@
-"""Simple imputers to hold CSAI against: mean, last observation carried forward, linear interpolation.
+"""Plain imputers to compare CSAI with: mean, last observation carried forward, linear interpolation.
 
-Each takes standardised values (N, T, D) float32 with NaN where not observed, and gives float32 (N, T, D) without NaN;
-0 is the training mean, and stands where a stay has no observation to go by.
+Each takes standardised values (N, T, D) float32, NaN where missing, and gives float32 (N, T, D) without NaN. A variable
+that a stay never observed gets 0, the training mean.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,17 +11,17 @@ import pandas as pd
 
 
 def mean_fill(values_NTD: np.ndarray) -> np.ndarray:
-    """Fill every hole with the training mean."""
+    """Fill every missing cell with the training mean."""
     return np.nan_to_num(values_NTD)
 
 
 def last_observation_carried_forward(values_NTD: np.ndarray) -> np.ndarray:
-    """Fill every hole with the latest value before it."""
+    """Fill every missing cell with the latest earlier value, or with the training mean if there is none."""
     return _from_columns(_to_columns(values_NTD).ffill(), values_NTD.shape)
 
 
 def linear_interpolation(values_NTD: np.ndarray) -> np.ndarray:
-    """Fill holes on the line between their neighbours in time, and beyond the first and last with these."""
+    """Fill missing cells on the line between the observations around them, at either end with the nearest one."""
     filled = _to_columns(values_NTD).interpolate("linear", limit_direction="both")
     return _from_columns(filled, values_NTD.shape)
 

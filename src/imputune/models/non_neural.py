@@ -1,6 +1,6 @@
-"""Heads that are no networks: gradient boosting and a support vector machine on fixed features.
+"""Non-neural heads: gradient boosting and a support vector machine on fixed features.
 
-Shape letters: N stays, F features.
+Letters: N stays, F features.
 """
 
 from typing import Any, Protocol
@@ -16,36 +16,43 @@ from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
 Labelled = tuple[np.ndarray, np.ndarray]
-"""Features (N, F), NaN where a stay has none, and outcomes 0/1 (N,)."""
+"""Features (N, F), NaN where missing, and outcomes 0/1 (N,)."""
 
 
-class Shallow(Protocol):
-    """An estimator fitted on training stays, with what it leaves open chosen on validation stays."""
+class NonNeuralModel(Protocol):
+    """A model fitted on training stays; its free choices are made on validation stays."""
 
     def fit(self, train: Labelled, validation: Labelled, seed: int) -> None:
-        """Fit on training stays; validation stays choose what is left open."""
+        """Fit on training stays; choose what is left open on validation stays."""
 
     def risk(self, features_NF: np.ndarray) -> np.ndarray:
-        """Return the risk of in-hospital death of each stay, float64 (N,), in [0, 1]."""
+        """Return each stay's risk of the outcome, float64 (N,), in [0, 1]."""
 
 
 class Xgboost:
     """Gradient-boosted trees; boosting stops when the validation AUC has not risen for `patience` trees.
 
-    Classes keep their own weights: weighing deaths as much as survivors lowered the validation AUC. Risks are the
-    model's own, not calibrated further.
+    The classes are not reweighted: giving both outcomes the same total weight lowered the validation AUC. Risks are the
+    model's own, without further calibration.
     """
 
     def __init__(
-        self, trees: int, patience: int, learning_rate: float, max_depth: int, stay_share: float, feature_share: float
+        self,
+        *,
+        trees: int,
+        patience: int,
+        learning_rate: float,
+        max_depth: int,
+        stay_fraction: float,
+        feature_fraction: float,
     ) -> None:
         self.settings: dict[str, Any] = {
             "n_estimators": trees,
             "early_stopping_rounds": patience,
             "learning_rate": learning_rate,
             "max_depth": max_depth,
-            "subsample": stay_share,
-            "colsample_bytree": feature_share,
+            "subsample": stay_fraction,
+            "colsample_bytree": feature_fraction,
         }
 
     def fit(self, train: Labelled, validation: Labelled, seed: int) -> None:
@@ -59,9 +66,9 @@ class Xgboost:
 
 
 class Svm:
-    """Support vector machine with a radial kernel on standardised features, holes at the mean, classes balanced.
+    """Support vector machine with a radial kernel on standardised features, missing ones at the mean, classes balanced.
 
-    The cost with the best validation AUC is kept; a sigmoid fitted on validation stays turns its decision scores into
+    The cost with the best validation AUC is kept. A sigmoid fitted on validation stays turns its decision scores into
     risks (Platt 1999).
     """
 
@@ -69,7 +76,7 @@ class Svm:
         self.costs = costs
 
     def fit(self, train: Labelled, validation: Labelled, seed: int) -> None:
-        """Fit a machine for each cost, keep the best, then fit the sigmoid; `seed` has no effect, nothing is drawn."""
+        """Fit a machine for each cost, keep the best, then fit the sigmoid; nothing is random: `seed` has no effect."""
 
         def score(model: Pipeline) -> float:
             return float(roc_auc_score(validation[1], model.decision_function(validation[0])))
@@ -87,4 +94,4 @@ class Svm:
         return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), machine)
 
 
-SHALLOW: dict[str, type[Xgboost] | type[Svm]] = {"xgboost": Xgboost, "svm": Svm}
+NON_NEURAL: dict[str, type[Xgboost] | type[Svm]] = {"xgboost": Xgboost, "svm": Svm}

@@ -1,28 +1,30 @@
-"""A module's weights: as one vector, as a running average, as named arrays."""
+"""A module's weights: as named arrays, as one vector, and as a running average."""
 
 import copy
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import nn
 
 
-def module_weights(prefix: str, module: torch.nn.Module) -> dict[str, np.ndarray]:
-    """Return a module's weights and buffers as arrays, names prefixed."""
+def module_weights(prefix: str, module: nn.Module) -> dict[str, np.ndarray]:
+    """Return a module's weights and buffers as arrays, each name after the prefix and a point."""
     return {f"{prefix}.{name}": tensor.cpu().numpy().copy() for name, tensor in module.state_dict().items()}
 
 
-def load_module(prefix: str, module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Load the weights under a prefix into a module."""
+def load_module(prefix: str, module: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Load the weights whose names start with the prefix and a point into a module."""
     start = f"{prefix}."
     module.load_state_dict({n.removeprefix(start): t for n, t in weights.items() if n.startswith(start)})
 
 
 class FlatWeights:
-    """A module's trainable weights as views of one vector, their gradients of another.
+    """A module's trainable weights in one vector and their gradients in another.
 
-    A step on the vector takes a few operations, however many weights there are; in training a small head, most of an
-    epoch would go to operations on a few numbers each. Gradients are added up until `clear_gradient`.
+    The module's own weights and gradients become views of these vectors. An optimizer's step on one vector takes a few
+    operations, however many weights there are; for a small head, separate steps would take most of an epoch. Gradients
+    accumulate until `clear_gradient`.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -30,8 +32,8 @@ class FlatWeights:
         self.vector = nn.Parameter(torch.cat([weight.detach().flatten() for weight in weights]))
         self.gradient = self.vector.grad = torch.zeros_like(self.vector)
         sizes = [weight.numel() for weight in weights]
-        parts = zip(weights, self.vector.detach().split(sizes), self.gradient.split(sizes), strict=True)
-        for weight, values, gradient in parts:
+        views = zip(weights, self.vector.detach().split(sizes), self.gradient.split(sizes), strict=True)
+        for weight, values, gradient in views:
             weight.data, weight.grad = values.view_as(weight), gradient.view_as(weight)
 
     def clear_gradient(self) -> None:
@@ -48,8 +50,10 @@ class FlatWeights:
 class RunningAverage:
     """A copy of a module whose trainable weights are a running average of the module's.
 
-    The first `update` takes the weights as they are; the one after s others keeps min(decay, (1 + s) / (3 + s)) of
-    the average. All else stays as it was copied.
+    The first `update` copies the weights. Update number s + 1 keeps min(decay, (1 + s) / (3 + s)) of the average and
+    takes the rest from the module's weights. Buffers and weights that are not trainable stay as they were copied.
+
+    torch.optim.swa_utils.AveragedModel gives the same bits, but a training step of mlp2 takes 1.25 times as long.
     """
 
     def __init__(self, module: nn.Module, weights: FlatWeights, decay: float) -> None:
@@ -60,7 +64,7 @@ class RunningAverage:
         self._present = weights.vector.detach()
 
     def update(self) -> None:
-        """Take in the module's present weights."""
+        """Move the average towards the module's present weights."""
         kept = min(self.decay, (1 + self.updates) / (3 + self.updates)) if self.updates else 0.0
         self._average.lerp_(self._present, 1 - kept)
         self.updates += 1

@@ -1,114 +1,96 @@
-"""Imputers alone: each scored on the same held-out cells of the same folds' test stays, and tracked."""
+"""The command assess: score imputers alone, each on the same held-out cells of the same folds' test stays."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
-from imputune.artifacts.stage_output import differences, read_result, write_result
+from imputune.artifacts.stage_files import read_assessment, write_assessment
+from imputune.artifacts.stage_output import AssessmentOutput, MadeFrom
 from imputune.data.cohort import Cohort
 from imputune.data.raw.synthetic import example_stay
 from imputune.errors import UserError
-from imputune.imputers.held_out_scoring import AssessedFold, AssessJob, assess_fold
-from imputune.pipeline.inputs import Source
-from imputune.pipeline.project import (
-    Divided,
-    Project,
-    about,
-    read_divided,
-    track_training,
-)
+from imputune.pipeline.inputs import PretrainedImputer
+from imputune.pipeline.project import Project, read_divided_cohort, track_training
+from imputune.pipeline.variant_training import Say
 from imputune.runtime.workers import run_folds
 from imputune.settings.names import ImputerName
+from imputune.training.held_out_scoring import AssessJob, assess_fold
 
 GROUPS = 4  # of stays, by their share of missing cells
-EXAMPLE_HOURS = slice(18, 30)  # hidden from imputers in the invented stay
+EXAMPLE_HOURS = slice(18, 30)  # masked in the generated stay
 
 
-def run_assess(
-    project: Project, imputers: Sequence[ImputerName], again: bool, tell: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """Assess imputers, track each, write artifacts; return their results, those that were there already among them.
+def run_assess(project: Project, imputers: Sequence[ImputerName], again: bool, say: Say) -> list[AssessmentOutput]:
+    """Assess imputers, track each, write artifacts; return their outputs, also of those assessed before.
 
     Raises UserError when one was not pretrained, or on other variables, data or folds, its package is not installed, or
-    a share of cells cannot be hidden.
+    a masking rate masks none or all of the cells.
     """
-    data = read_divided(project)
-    sources = {imputer: Source.read(project, data, imputer) for imputer in imputers}
-    results = []
-    for imputer, source in sources.items():
-        told = assessed_from(source, imputer)
-        folder = project.assess_folder(imputer)
-        found = None if again else _made_from(project, imputer, told)
-        if found is None:
-            found = _assess(source, data, imputer, told)
-            write_result(folder, found)
-            rows = [fold["scores"] for fold in found["folds"]]
-            tell(f"{imputer}: MAE {fmean(row['mae'] for fold in rows for row in fold):.3f} over all ways of hiding")
+    data = read_divided_cohort(project)
+    pretrained = [PretrainedImputer.read(project, data, name) for name in imputers]
+    outputs = []
+    for imputer in pretrained:
+        made_from = imputer.assessment_made_from()
+        output = None if again else finished_assessment(project, imputer.name, made_from)
+        if output is None:
+            output = _assess(imputer, made_from)
+            write_assessment(project.assess_folder(imputer.name), output)
+            mean = fmean(scores.mae for fold in output.folds for scores in fold.scores)
+            say(f"{imputer.name}: MAE {mean:.3f} over all masking patterns")
         else:
-            tell(f"{imputer} is assessed already")
-        results.append(found)
-    return results
+            say(f"{imputer.name} is assessed already")
+        outputs.append(output)
+    return outputs
 
 
-def assessed_from(source: Source, imputer: ImputerName) -> dict[str, Any]:
-    """Return what the assessment of an imputer says of what it was made from, where that is what there is now."""
-    params = source.project.params
-    return about(source.project, source.data) | {
-        "stage": "assess",
-        "imputer": imputer,
-        "imputer_run_id": source.imputer_run_id,
-        "params": params.model_dump(include={"assess", "masking"}, mode="json"),
-    }
-
-
-def _made_from(project: Project, imputer: ImputerName, told: dict[str, Any]) -> dict[str, Any] | None:
+def finished_assessment(project: Project, imputer: ImputerName, made_from: MadeFrom) -> AssessmentOutput | None:
+    """Return an imputer's assessment if it was made from what `made_from` says, else None."""
     try:
-        found = read_result(project.assess_folder(imputer), "")
+        output = read_assessment(project.assess_folder(imputer), "")
     except UserError:
         return None
-    return None if differences(found, told) else found
+    return None if output.made_from.differences(made_from) else output
 
 
-def _assess(source: Source, data: Divided, imputer: ImputerName, told: dict[str, Any]) -> dict[str, Any]:
-    project, cohort = source.project, data.cohort
-    group_N, edges = missing_groups(cohort)
-    example = example_stay(cohort.variable_names, project.params.seed)
-    holed = example.copy()
-    holed[:, EXAMPLE_HOURS] = np.nan
-    jobs = [
-        AssessJob(cohort, fold, project.params, imputer, source.imputers[fold.number], group_N, holed)
-        for fold in data.folds
-    ]
-    tags = {"imputer": imputer, "imputer_run": source.imputer_run_id}
-    with track_training(project, data, "assess", told, tags) as run:
-        results = run_folds(assess_fold, jobs, run, project.params.workers)
-        run.log_metrics({name: fmean(r.final_metrics[name] for r in results) for name in results[0].final_metrics})
-        content = told | {
-            "run_id": run.run_id,
-            "missing_share_edges": edges,
-            "example": [
-                [None if math.isnan(value) else round(value, 4) for value in row] for row in example[0].tolist()
-            ],
-            "folds": [asdict(result) for result in results],
-        }
-        run.log_dict({"folds": [_scores(result) for result in results]}, "assessment.json")
-    return content
+def missing_groups(cohort: Cohort) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Return each stay's group by its share of missing cells, 0 for the fullest records, and the groups' borders.
 
-
-def _scores(result: AssessedFold) -> dict[str, Any]:
-    return {name: value for name, value in asdict(result).items() if name != "example"}
-
-
-def missing_groups(cohort: Cohort) -> tuple[np.ndarray, list[float]]:
-    """Return each stay's group by its share of missing cells, 0 the fullest records, and the edges between the groups.
-
-    The groups are of equal size, to a few stays; edges are shares, from the lowest to the highest there is.
+    Shapes: int (N,); borders are shares, from the lowest to the highest. The groups are of equal size, to a few stays.
     """
     missing_N = 1 - cohort.observed_NTD.mean(axis=(1, 2))
     cohort.release()
     edges = np.quantile(missing_N, np.linspace(0, 1, GROUPS + 1))
-    return np.searchsorted(edges[1:-1], missing_N, side="right"), [round(float(edge), 4) for edge in edges]
+    return np.searchsorted(edges[1:-1], missing_N, side="right"), tuple(round(float(edge), 4) for edge in edges)
+
+
+def _assess(imputer: PretrainedImputer, made_from: MadeFrom) -> AssessmentOutput:
+    project, cohort = imputer.project, imputer.data.cohort
+    group_N, edges = missing_groups(cohort)
+    example = example_stay(cohort.variable_names, project.params.seed)
+    masked = example.copy()
+    masked[:, EXAMPLE_HOURS] = np.nan
+    jobs = [
+        AssessJob(
+            cohort=cohort,
+            fold=fold,
+            params=project.params,
+            imputer=imputer.name,
+            pretrained=imputer.weights[fold.number],
+            group_N=group_N,
+            example_NTD=masked,
+        )
+        for fold in imputer.data.folds
+    ]
+    with track_training(project, made_from, imputer.data.numbers) as run:
+        folds = run_folds(assess_fold, jobs, run, project.params.workers)
+        run.log_metrics({name: fmean(fold.final_metrics[name] for fold in folds) for name in folds[0].final_metrics})
+        run.log_dict({"folds": [fold.model_dump(exclude={"example"}) for fold in folds]}, "assessment.json")
+        return AssessmentOutput(
+            made_from=made_from,
+            run_id=run.run_id,
+            missing_share_edges=edges,
+            example=[[None if math.isnan(value) else round(value, 4) for value in row] for row in example[0].tolist()],
+            folds=tuple(folds),
+        )

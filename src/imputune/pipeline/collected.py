@@ -1,145 +1,132 @@
-"""What was fine-tuned on a dataset: outputs in artifacts, and rows read from the runs that made them."""
+"""Results that commands left: outputs in artifacts, read as rows from the runs that made them, and other runs."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
-import pandas as pd
-
-from imputune.artifacts.stage_output import (
-    PREDICTIONS,
-    RESULT,
-    differences,
-    read_result,
-)
+from imputune.artifacts.stage_files import RESULT, read_test_risks, read_training
+from imputune.artifacts.stage_output import MadeFrom, TrainingOutput
 from imputune.data.cohort import Cohort
-from imputune.errors import UserError
-from imputune.evaluation.metrics import reliability
-from imputune.evaluation.rows import SCORES, Row, make_row
+from imputune.evaluation.metrics import ReliabilityPoint, reliability
+from imputune.evaluation.rows import SCORES, FoldScores, VariantResults, VariantRow, make_variant_row
 from imputune.pipeline.project import EXPERIMENT, Project
-from imputune.protocol.imputers import PRETRAINED
-from imputune.protocol.variants import PARTS, Cell
+from imputune.protocol.imputers import DEFAULT_IMPUTER, known_imputer
+from imputune.protocol.variants import FIELDS, Variant
 from imputune.settings.names import ImputerName
 from imputune.tracking.history import RunRecord, finished_runs
 
-Key = tuple[str, ...]
-COUNTS = ("num_parameters", "trainable_parameters")
-ORIGIN = {
-    "cohort_hash": "data",
-    "folds_hash": "folds",
-    "variables": "variables",
-    "seed": "seed",
-    "imputer_run_id": "imputer",
-}
-"""What an output may be made of, and what it is called where it differs."""
 
+@dataclass(kw_only=True)
+class Collected:
+    """The variants of one imputer: their outputs and rows, and notes on what was left out or read elsewhere."""
 
-def outputs_of(
-    project: Project, imputer: Mapping[str, Any], name: ImputerName = PRETRAINED
-) -> tuple[dict[Key, dict[str, Any]], list[str]]:
-    """Return the outputs in artifacts of an imputer's cells, by the four words of each, and what was left out and why.
+    project: Project
+    cohort: Cohort
+    imputer: TrainingOutput
+    outputs: dict[Variant, TrainingOutput] = field(default_factory=dict)
+    rows: dict[Variant, VariantRow] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
-    `imputer` is the output of its pretraining, to which they must belong.
-    """
-    found: dict[Key, dict[str, Any]] = {}
-    notes = []
-    ours = {name: imputer[name] for name in ORIGIN if name != "imputer_run_id"} | {"imputer_run_id": imputer["run_id"]}
-    for folder in sorted(path.parent for path in project.cells_folder(name).glob(f"[!.]*/{RESULT}")):
-        result = read_result(folder, f"delete {folder}, or fine-tune that cell again")
-        if differing := differences(result, ours):
-            words = " and ".join(ORIGIN[name] for name in differing)
-            notes.append(f"{folder.name} in artifacts is of other {words}, and was left out")
-        else:
-            found[tuple(result["cell"][part] for part in PARTS)] = result
-    return found, notes
+    @property
+    def name(self) -> ImputerName:
+        """The imputer's name."""
+        return self.imputer.made_from.imputer
 
 
 def finetuned_runs(project: Project) -> dict[str, RunRecord]:
-    """Return the finished runs of fine-tuning, by id, the newest first."""
+    """Return the finished runs of fine-tuning by id, the newest first."""
     return {run.run_id: run for run in finished_runs(project.root, EXPERIMENT, "finetune", project.dataset)}
 
 
-def rows_of(
-    project: Project,
-    cohort: Cohort,
-    outputs: Mapping[Key, dict[str, Any]],
-    runs: Mapping[str, RunRecord],
-    notes: list[str],
-) -> dict[Key, Row]:
-    """Return a row for each output, read from the run that made it, or from the output where that run is gone."""
-    rows: dict[Key, Row] = {}
-    for key, result in outputs.items():
-        name = cell_of(result).name
-        calibration = _calibration(project.cells_folder(result["cell"]["imputer"]) / name, cohort)
-        run = runs.get(result["run_id"])
+def collect(project: Project, cohort: Cohort, imputer: TrainingOutput, runs: Mapping[str, RunRecord]) -> Collected:
+    """Collect the variants of a pretrained imputer from artifacts.
+
+    A row is read from the run that made the output, or from the output if that run is gone. Outputs of other data,
+    folds or another pretraining are left out, with a note. Raises UserError for a broken output.
+    """
+    found = Collected(project=project, cohort=cohort, imputer=imputer)
+    _read_outputs(found)
+    for variant, output in found.outputs.items():
+        run = runs.get(output.run_id)
+        folder = project.heads_folder(variant.imputer) / variant.name
+        stay_ids, risks = read_test_risks(folder, f"delete {folder}, or fine-tune that variant again")
+        calibration = reliability(cohort.outcome_of(stay_ids), risks)
         if run is not None:
-            rows[key] = _row_of_run(project.dataset, run, calibration)
+            found.rows[variant] = _row_of_run(project.dataset, run, variant, calibration)
         else:
-            rows[key] = _row_of_outputs(project.dataset, result, calibration)
-            notes.append(f"{name}: its run {result['run_id']} is gone or unfinished, read from artifacts")
-    return rows
+            found.rows[variant] = _row_of_output(project.dataset, output, calibration)
+            found.notes.append(f"{variant.name}: its run {output.run_id} is gone or unfinished, read from artifacts")
+    return found
 
 
-def cell_of(result: Mapping[str, Any]) -> Cell:
-    """Return the cell that an output is of."""
-    return Cell(**result["cell"])
-
-
-def add_other_runs(
-    project: Project, imputer: Mapping[str, Any], runs: Iterable[RunRecord], rows: dict[Key, Row], notes: list[str]
-) -> None:
-    """Add the newest run of each cell that artifacts do not hold; `runs` are newest first."""
+def add_other_runs(found: Collected, runs: Iterable[RunRecord]) -> None:
+    """Add the newest run of each variant that artifacts do not hold; `runs` are newest first."""
     left_out = 0
+    made_from = found.imputer.made_from
+    ours = (made_from.cohort_hash, found.imputer.run_id, len(found.imputer.folds))
     for run in runs:
-        key = tuple(run.tags[f"imputune.{part}"] for part in PARTS)
-        if key in rows or imputer_of(run) != PRETRAINED:
+        variant = variant_of_run(run)
+        if variant in found.rows or variant.imputer != found.name:
             continue
-        ours = (imputer["cohort_hash"], imputer["run_id"], len(imputer["folds"]))
         theirs = (run.tags["imputune.cohort_hash"], run.tags["imputune.imputer_run"], len(run.folds))
         if theirs != ours or not all(set(SCORES) <= set(fold.metrics) for fold in run.folds):
             left_out += 1
             continue
-        rows[key] = _row_of_run(project.dataset, run, [])
-        notes.append(f"{'-'.join(key)}: not in artifacts, read from its newest run {run.run_id}")
+        found.rows[variant] = _row_of_run(found.project.dataset, run, variant, [])
+        found.notes.append(f"{variant.name}: not in artifacts, read from its newest run {run.run_id}")
     if left_out:
-        notes.append(f"{left_out} finished runs of other data, folds, imputers or versions were left out")
+        found.notes.append(f"{left_out} finished runs of other data, folds, imputers or versions were left out")
 
 
-def _calibration(folder: Path, cohort: Cohort) -> list[dict[str, float]]:
-    """Return the points of the calibration curve over all test stays of a cell's output."""
-    if not (folder / PREDICTIONS).is_file():
-        raise UserError(f"{folder / PREDICTIONS} is missing: delete {folder}, or fine-tune that cell again")
-    table = pd.read_csv(folder / PREDICTIONS)
-    test = table[table["partition"] == "test"]
-    return reliability(cohort.died(test["stay_id"].to_numpy()), test["risk"].to_numpy())
+def variant_of_run(run: RunRecord) -> Variant:
+    """Return the variant of a run; early runs name no imputer, because CSAI was the only one."""
+    imputer = known_imputer(run.tags.get("imputune.imputer", DEFAULT_IMPUTER))
+    return Variant.of([run.tags[f"imputune.{name}"] for name in FIELDS], imputer)
 
 
-def imputer_of(run: RunRecord) -> str:
-    """Return the imputer of a run's cell; runs did not say when there was no other than CSAI."""
-    return run.tags.get("imputune.imputer", PRETRAINED)
+def _read_outputs(found: Collected) -> None:
+    for path in sorted(found.project.heads_folder(found.name).glob(f"[!.]*/{RESULT}")):
+        folder = path.parent
+        output = read_training(folder, f"delete {folder}, or fine-tune that variant again")
+        if differing := _other_origin(output.made_from, found.imputer):
+            found.notes.append(f"{folder.name} in artifacts is of other {' and '.join(differing)}, and was left out")
+        else:
+            found.outputs[output.variant] = output
 
 
-def _row_of_run(dataset: str, run: RunRecord, calibration: list[dict[str, float]]) -> Row:
-    return make_row(
-        dataset,
-        {part: run.tags[f"imputune.{part}"] for part in PARTS} | {"imputer": imputer_of(run)},
-        {name: int(run.metrics[name]) if name in run.metrics else None for name in COUNTS},
-        run.metrics["seconds"],
-        [{"fold": fold.fold} | fold.metrics for fold in run.folds],
-        run.run_id,
-        "tracked run",
-        calibration,
+def _other_origin(made_from: MadeFrom, imputer: TrainingOutput) -> list[str]:
+    """Return in words in what an output and the imputer in artifacts do not belong together."""
+    ours = imputer.made_from
+    compared = {
+        "data": (made_from.cohort_hash, ours.cohort_hash),
+        "folds": (made_from.folds_hash, ours.folds_hash),
+        "variables": (made_from.variables, ours.variables),
+        "seed": (made_from.seed, ours.seed),
+        "imputer": (made_from.imputer_run_id, imputer.run_id),
+    }
+    return [word for word, (theirs, mine) in compared.items() if theirs != mine]
+
+
+def _row_of_run(dataset: str, run: RunRecord, variant: Variant, calibration: list[ReliabilityPoint]) -> VariantRow:
+    counts = {name: run.metrics.get(name) for name in ("num_parameters", "trainable_parameters")}
+    results = VariantResults(
+        **{name: None if count is None else int(count) for name, count in counts.items()},
+        seconds=run.metrics["seconds"],
+        folds=[FoldScores(fold=fold.fold, **{name: fold.metrics[name] for name in SCORES}) for fold in run.folds],
+        run_id=run.run_id,
+        source="tracked run",
+        calibration=calibration,
     )
+    return make_variant_row(dataset, variant, results)
 
 
-def _row_of_outputs(dataset: str, result: Mapping[str, Any], calibration: list[dict[str, float]]) -> Row:
-    return make_row(
-        dataset,
-        result["cell"],
-        {name: result[name] for name in COUNTS},
-        sum(fold["seconds"] for fold in result["folds"]),
-        [{"fold": fold["fold"]} | fold["scores"] for fold in result["folds"]],
-        result["run_id"],
-        "stage outputs",
-        calibration,
+def _row_of_output(dataset: str, output: TrainingOutput, calibration: list[ReliabilityPoint]) -> VariantRow:
+    results = VariantResults(
+        num_parameters=output.num_parameters,
+        trainable_parameters=output.trainable_parameters,
+        seconds=sum(fold.seconds for fold in output.folds),
+        folds=[FoldScores(fold=fold.fold, **{name: fold.scores[name] for name in SCORES}) for fold in output.folds],
+        run_id=output.run_id,
+        source="stage outputs",
+        calibration=calibration,
     )
+    return make_variant_row(dataset, output.variant, results)

@@ -1,150 +1,259 @@
-"""Imputer or classifier: outputs of every imputer to results/<dataset>/imputers.json and a report to read."""
+"""The command compare --by imputer,head: collect all imputers, compute what explains the scores, write the report."""
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from imputune.artifacts.stage_output import RESULT, differences, read_result
+import numpy as np
+
+from imputune.artifacts.stage_files import RESULT, read_assessment, read_test_risks
+from imputune.artifacts.stage_output import (
+    AssessmentOutput,
+    FoldRecord,
+    MadeFrom,
+    Settings,
+    TrainingOutput,
+    differing_names,
+)
+from imputune.data.cohort import HOURS
 from imputune.errors import UserError
-from imputune.evaluation.assessed_imputers import assessed_imputer
+from imputune.evaluation.assessed_imputers import summarise_imputer
+from imputune.evaluation.comparison import ImputerComparison
 from imputune.evaluation.significance import tested_per_trained
 from imputune.evaluation.variance import decompose
 from imputune.files import replace_bytes, replace_text
-from imputune.pipeline.assess import assessed_from
-from imputune.pipeline.collected import finetuned_runs, outputs_of, rows_of
-from imputune.pipeline.inputs import Source, cell_settings
-from imputune.pipeline.project import (
-    Divided,
-    Project,
-    read_divided,
-    track,
-)
-from imputune.protocol.imputers import IMPUTERS, PRETRAINED
-from imputune.protocol.variants import HEADS, PARTS, make_cell
-from imputune.reporting.imputer_comparison import ImputerComparison
-from imputune.reporting.imputer_sections import Found, build_report
+from imputune.pipeline.assess import EXAMPLE_HOURS
+from imputune.pipeline.collected import Collected, collect, finetuned_runs
+from imputune.pipeline.inputs import PretrainedImputer, read_imputer
+from imputune.pipeline.project import DividedCohort, Project, read_divided_cohort, track, variant_settings
+from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS
+from imputune.protocol.variants import HEADS, Variant, make_variant
+from imputune.reporting.comparison import imputer_answers
+from imputune.reporting.page import Report
+from imputune.reporting.report_inputs import HeadFindings, ImputerFindings, ReportInputs
+from imputune.reporting.report_sections import build_report
 from imputune.settings.names import ImputerName
 from imputune.tracking.history import RunRecord
 
+AGAIN = "pretrain it again"
 
-def run_report(project: Project) -> ImputerComparison:
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Imputer:
+    """One imputer: what was collected of its variants, the variants that count, its assessment if it belongs here."""
+
+    found: Collected
+    variants: list[Variant]
+    assessment: AssessmentOutput | None
+
+
+def run_compare_imputers(project: Project) -> ImputerComparison:
     """Compare imputers and heads, write imputers.json and the report, track it; return the comparison.
 
-    What was made of other data, folds or another pretraining of the imputer is left out, and named. Raises UserError
-    when no imputer was pretrained, or nothing is fine-tuned or assessed.
+    What belongs to other data, folds or another pretraining is left out, and the notes say so. Raises UserError when no
+    imputer was pretrained, or nothing is fine-tuned or assessed.
     """
-    data = read_divided(project)
+    data = read_divided_cohort(project)
     notes: list[str] = []
-    found = dict(_imputers(project, data, notes))
-    if not any(each.rows or each.assessed for each in found.values()):
+    imputers = dict(_collect(project, data, notes))
+    if not any(each.variants or each.assessment for each in imputers.values()):
         why = f" ({'; '.join(notes)})" if notes else ""
         raise UserError(
             f"nothing is compared on {project.dataset} yet{why}: run `imputune grid {project.dataset} --imputer all` "
             f"and `imputune assess {project.dataset}` first"
         )
-    comparison = _comparison(project, data, found, notes)
-    with track(project, data.origin.cohort_hash, "compare", {"by": "imputer,head"}, {}, folds=()) as run:
-        report = build_report(project, data, comparison, found, run.source)
+    comparison = _compare(project, data, imputers, notes)
+    settings = {"by": "imputer,head"}
+    with track(project, "compare", cohort_hash=data.origin.cohort_hash, settings=settings) as run:
+        report = build_report(_report_inputs(data, comparison, imputers, run.source))
+        content = comparison.as_json(imputer_answers(comparison))
         html, markdown = report.to_html(), report.to_markdown("report")
-        folder = project.results_folder
-        replace_text(folder / "imputers.json", json.dumps(comparison.as_json(), indent=1) + "\n")
-        replace_text(folder / "report.html", html)
-        replace_text(folder / "report.md", markdown)
-        files = report.files()
-        for name, content in files.items():
-            replace_bytes(folder / "report" / name, content)
-        for path in (folder / "report").glob("*.png"):
-            if path.name not in files:
-                path.unlink()  # of a report before this one
+        _write(project, content, report)
         run.log_text(html, "report.html")
         run.log_text(markdown, "report.md")
-        run.log_dict(comparison.as_json(), "imputers.json")
-        for picture in report.pictures():
-            run.log_figure(picture.figure, f"report/{picture.name}.png")
+        run.log_dict(content, "imputers.json")
+        for each in report.figures():
+            run.log_figure(each.figure, f"report/{each.name}.png")
     return comparison
 
 
-def _imputers(project: Project, data: Divided, notes: list[str]) -> Iterator[tuple[ImputerName, Found]]:
-    """Yield every imputer that was pretrained on the data and folds that there are now, hidden and scaled as the first.
+def _collect(project: Project, data: DividedCohort, notes: list[str]) -> Iterator[tuple[ImputerName, _Imputer]]:
+    """Yield every imputer that was pretrained on the present data and folds, with the masking and scaling of the first.
 
-    One whose cells were hidden or whose values were scaled by other settings met other cells, and is left out; other
+    Imputers pretrained with different masking or scaling were scored on different values and are left out; other
     differences in the settings of those that learn are noted.
     """
     runs = finetuned_runs(project)
-    first: dict[str, Any] = {}
-    learning: dict[str, Any] = {}
+    first: MadeFrom | None = None
+    first_learning: MadeFrom | None = None
     for name in IMPUTERS:
         folder = project.imputer_folder(name)
         if not (folder / RESULT).is_file():
             continue
         try:
-            pretrained = read_result(folder, "pretrain it again")
-            data.origin.check(pretrained, folder, "pretrain it again")
-            shared = {section: pretrained["params"][section] for section in ("masking", "scaling")}
-            if differing := differences(shared, first or shared):
-                raise UserError(f"it was pretrained with another {', '.join(differing)}: pretrain it again")
-            if IMPUTERS[name].family != "plain":
-                learning = learning or pretrained["params"]
-                if differing := differences(pretrained["params"], learning):
-                    notes.append(f"{name} was pretrained with another {', '.join(differing)} than those before it")
+            output = read_imputer(project, name, AGAIN)
+            made_from = output.made_from
+            data.origin.check(made_from, folder, AGAIN)
+            if differing := _other_values(made_from, first or made_from):
+                raise UserError(f"it was pretrained with another {', '.join(differing)}: {AGAIN}")
         except UserError as error:
             notes.append(f"{name} was left out: {error}")
             continue
-        first = first or shared
-        yield name, _found(project, data, name, pretrained, runs, notes)
+        first = first or made_from
+        if IMPUTERS[name].family != "plain":
+            first_learning = first_learning or made_from
+            if differing := differing_names(made_from.settings, _shared(first_learning, made_from)):
+                notes.append(f"{name} was pretrained with another {', '.join(differing)} than those before it")
+        yield name, _collect_imputer(project, data, output, runs, notes)
 
 
-def _found(
-    project: Project,
-    data: Divided,
-    name: ImputerName,
-    pretrained: dict[str, Any],
-    runs: Mapping[str, RunRecord],
-    notes: list[str],
-) -> Found:
-    source = Source(project.with_imputer(pretrained["params"]), data, pretrained["run_id"], {})
-    outputs, left_out = outputs_of(project, pretrained, name)
-    notes += left_out
-    all_rows = rows_of(project, data.cohort, outputs, runs, notes)
-    usual = {tuple(getattr(cell, part) for part in PARTS): cell for cell in (make_cell(h, imputer=name) for h in HEADS)}
-    cells = {key: outputs[key] for key in usual if key in outputs}
-    for key, output in cells.items():
-        if differing := differences(output["params"], cell_settings(source.project, usual[key])):
-            notes.append(
-                f"{usual[key].name} was made with other settings than params.yaml now has: {', '.join(differing)}"
-            )
-    assessed = None
-    if (project.assess_folder(name) / RESULT).is_file():
-        assessed = read_result(project.assess_folder(name), f"run `imputune assess --imputer {name} --again`")
-        if differing := differences(assessed, assessed_from(source, name)):
-            notes.append(f"the assessment of {name} was left out, of other {', '.join(differing)}: assess it again")
-            assessed = None
-    protocol = tuple(all_rows.values()) if name == PRETRAINED else ()
-    return Found(pretrained, assessed, cells, {key: all_rows[key] for key in cells}, protocol)
+def _other_values(made_from: MadeFrom, first: MadeFrom) -> list[str]:
+    """Return the settings by which two imputers were scored on different values."""
+    return differing_names(made_from.settings, {name: first.settings[name] for name in ("masking", "scaling")})
 
 
-def _comparison(
-    project: Project, data: Divided, found: Mapping[ImputerName, Found], notes: list[str]
-) -> ImputerComparison:
-    assessed = [each.assessed for each in found.values() if each.assessed]
-    matrix = tuple(row for each in found.values() for row in each.rows.values())
-    heads = divided.heads if (divided := decompose(matrix)) else ()
-    for name, each in found.items():
-        if each.rows and (missing := [head for head in heads if head not in {row.head for row in each.rows.values()}]):
-            notes.append(f"{name} lacks {', '.join(missing)}, and does not count where the variance is divided")
-        elif not each.rows:
-            notes.append(f"{name} has no classifier yet: `imputune grid --imputer {name}`")
-        if not each.assessed:
-            notes.append(f"{name} is not assessed: `imputune assess --imputer {name}`")
-    return ImputerComparison(
-        project.dataset,
-        len(data.cohort.died_N),
-        int(data.cohort.died_N.sum()),
-        data.origin.cohort_hash,
-        tested_per_trained(len(data.folds)),
-        tuple(assessed_imputer(each.assessed, each.pretrained) for each in found.values() if each.assessed),
-        tuple(assessed[0]["missing_share_edges"]) if assessed else (),
-        matrix,
-        next((each.protocol for each in found.values() if each.protocol), ()),
-        tuple(notes),
+def _shared(first: MadeFrom, other: MadeFrom) -> Settings:
+    """Return the first's settings that the other depends on too."""
+    return {name: value for name, value in first.settings.items() if name in other.settings}
+
+
+def _collect_imputer(
+    project: Project, data: DividedCohort, output: TrainingOutput, runs: Mapping[str, RunRecord], notes: list[str]
+) -> _Imputer:
+    name = output.made_from.imputer
+    found = collect(project, data.cohort, output, runs)
+    notes += found.notes
+    imputer = PretrainedImputer(
+        name=name,
+        project=project.with_imputer(output.made_from.settings),
+        data=data,
+        run_id=output.run_id,
+        weights={},
     )
+    defaults = [make_variant(head, imputer=name) for head in HEADS]
+    variants = [variant for variant in defaults if variant in found.outputs]
+    for variant in variants:
+        now = variant_settings(imputer.project, variant)
+        if differing := differing_names(found.outputs[variant].made_from.settings, now):
+            notes.append(
+                f"{variant.label} was made with other settings than params.yaml now has: {', '.join(differing)}"
+            )
+    assessment = None
+    if (project.assess_folder(name) / RESULT).is_file():
+        assessment = read_assessment(project.assess_folder(name), f"run `imputune assess --imputer {name} --again`")
+        if differing := assessment.made_from.differences(imputer.assessment_made_from()):
+            notes.append(f"the assessment of {name} was left out, of other {', '.join(differing)}: assess it again")
+            assessment = None
+    return _Imputer(found=found, variants=variants, assessment=assessment)
+
+
+def _compare(
+    project: Project, data: DividedCohort, imputers: Mapping[ImputerName, _Imputer], notes: list[str]
+) -> ImputerComparison:
+    matrix = tuple(each.found.rows[variant] for each in imputers.values() for variant in each.variants)
+    complete = decompose(matrix)
+    for name, each in imputers.items():
+        heads = {variant.head for variant in each.variants}
+        missing = [head for head in complete.heads if head not in heads] if complete else []
+        if heads and missing:
+            notes.append(f"{name} lacks {', '.join(missing)}, and is left out of the analysis of variance")
+        elif not heads:
+            notes.append(f"{name} has no classifier yet: `imputune grid --imputer {name}`")
+        if not each.assessment:
+            notes.append(f"{name} is not assessed: `imputune assess --imputer {name}`")
+    assessments = [each.assessment for each in imputers.values() if each.assessment]
+    default = imputers.get(DEFAULT_IMPUTER)
+    return ImputerComparison(
+        dataset=project.dataset,
+        stays=data.origin.stays,
+        deaths=data.origin.deaths,
+        cohort_hash=data.origin.cohort_hash,
+        test_to_train=tested_per_trained(len(data.folds)),
+        imputers=tuple(
+            summarise_imputer(
+                imputer=name,
+                ranking=project.params.assess.ranking,
+                folds=each.assessment.folds,
+                pretraining=[(fold.seconds, len(fold.history)) for fold in _learned(each.found.imputer)],
+                run_id=each.assessment.run_id,
+            )
+            for name, each in imputers.items()
+            if each.assessment
+        ),
+        edges=assessments[0].missing_share_edges if assessments else (),
+        matrix=matrix,
+        protocol=tuple(default.found.rows.values()) if default else (),
+        notes=tuple(notes),
+    )
+
+
+def _learned(output: TrainingOutput) -> list[FoldRecord]:
+    return [fold for fold in output.folds if fold.history]
+
+
+def _report_inputs(
+    data: DividedCohort,
+    comparison: ImputerComparison,
+    imputers: Mapping[ImputerName, _Imputer],
+    source: Mapping[str, str],
+) -> ReportInputs:
+    assessments = [each.assessment for each in imputers.values() if each.assessment]
+    masked_T = np.zeros(HOURS, dtype=bool)
+    masked_T[EXAMPLE_HOURS] = True
+    return ReportInputs(
+        comparison=comparison,
+        variables=data.cohort.variables,
+        folds=len(data.folds),
+        seed=data.origin.seed,
+        cohort_hash=data.origin.cohort_hash,
+        folds_hash=data.origin.folds_hash,
+        extract_command=str(data.cohort.source.get("command", f"imputune extract {comparison.dataset}")),
+        source=source,
+        findings={name: _findings(data, each) for name, each in imputers.items()},
+        example_TD=np.array(assessments[0].example, dtype=float) if assessments else None,
+        masked_T=masked_T,
+    )
+
+
+def _findings(data: DividedCohort, imputer: _Imputer) -> ImputerFindings:
+    output = imputer.found.imputer
+    learned = _learned(output)
+    example = None
+    if imputer.assessment:
+        example = np.array([fold.example for fold in imputer.assessment.folds])
+    return ImputerFindings(
+        curves=_curves(output, "validation_mae"),
+        epochs_kept=[fold.best_epoch + 1 for fold in learned],
+        epochs=len(learned[0].history) if learned else 0,
+        heads={variant.head: _head_findings(data, imputer.found, variant) for variant in imputer.variants},
+        example_FTD=example,
+    )
+
+
+def _head_findings(data: DividedCohort, found: Collected, variant: Variant) -> HeadFindings:
+    folder = found.project.heads_folder(variant.imputer) / variant.name
+    stay_ids_N, risk_N = read_test_risks(folder, f"delete {folder}, or fine-tune that variant again")
+    return HeadFindings(
+        row=found.rows[variant],
+        curves=_curves(found.outputs[variant], "validation_auc"),
+        outcome_N=data.cohort.outcome_of(stay_ids_N),
+        risk_N=risk_N,
+    )
+
+
+def _curves(output: TrainingOutput, metric: str) -> list[list[float]]:
+    curves = [[epoch[metric] for epoch in fold.history if metric in epoch] for fold in output.folds]
+    return [curve for curve in curves if curve]
+
+
+def _write(project: Project, content: object, report: Report) -> None:
+    folder = project.results_folder
+    replace_text(folder / "imputers.json", json.dumps(content, indent=1) + "\n")
+    replace_text(folder / "report.html", report.to_html())
+    replace_text(folder / "report.md", report.to_markdown("report"))
+    files = report.files()
+    for name, figure in files.items():
+        replace_bytes(folder / "report" / name, figure)
+    for path in (folder / "report").glob("*.png"):
+        if path.name not in files:
+            path.unlink()  # of an earlier report

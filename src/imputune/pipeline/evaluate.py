@@ -1,23 +1,21 @@
-"""Measuring a registered model on a cohort that it was not trained on."""
+"""The command evaluate: measure a registered model on a cohort that it was not trained on."""
 
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.errors import UserError
+from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import GroupScores, score_cohort
 from imputune.files import replace_text
 from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project, track
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What a model is worth on a cohort: `groups` has all stays first.
+class Evaluation(Stored):
+    """The scores of a model on a cohort: `groups` has all stays first.
 
     checked_against_training: whether the cohort that the model was trained on was there to see that no stay is in both.
     """
@@ -31,10 +29,6 @@ class Evaluation:
     checked_against_training: bool
     groups: tuple[GroupScores, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it for machines."""
-        return asdict(self)
-
 
 def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluation, Path]:
     """Measure a model on a cohort folder, track it, write results/<dataset>/external-<cohort>.json.
@@ -46,22 +40,41 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
     checked = _check(project, model, cohort, digest, folder)
     risk_N = model.bundle.risk_by_fold(np.asarray(cohort.values_NTD)).mean(axis=0, dtype=np.float64)
     threshold = model.bundle.threshold
-    name = "-".join(cohort.source.get("sets", [])) or folder.resolve().name
+    sets = cohort.source.get("sets")
+    name = "-".join(map(str, sets)) if isinstance(sets, list) and sets else folder.resolve().name
     settings = project.params.evaluate
-    groups = score_cohort(cohort.died_N, risk_N, cohort.descriptors, threshold, settings.resamples, project.params.seed)
+    groups = score_cohort(
+        cohort.outcome_N,
+        risk_N,
+        cohort.static,
+        threshold=threshold,
+        resamples=settings.resamples,
+        seed=project.params.seed,
+    )
     version = model.version
-    evaluation = Evaluation(version.name, version.number, version.run_id, name, digest, threshold, checked, groups)
+    evaluation = Evaluation(
+        model=version.name,
+        version=version.number,
+        run_id=version.run_id,
+        cohort=name,
+        cohort_hash=digest,
+        threshold=threshold,
+        checked_against_training=checked,
+        groups=groups,
+    )
     path = project.results_folder / f"external-{name}.json"
     tags = {"model": version.name, "model_version": str(version.number), "evaluated_on": name}
-    with track(project, digest, "evaluate", {"resamples": settings.resamples}, tags, folds=()) as run:
+    content = evaluation.model_dump(mode="json")
+    run_settings = {"resamples": settings.resamples}
+    with track(project, "evaluate", cohort_hash=digest, settings=run_settings, tags=tags) as run:
         run.log_metrics({score: interval.value for score, interval in groups[0].scores.items()})
-        run.log_dict(evaluation.as_json(), "evaluation.json")
-        replace_text(path, json.dumps(evaluation.as_json(), indent=1) + "\n")
+        run.log_dict(content, "evaluation.json")
+        replace_text(path, json.dumps(content, indent=1) + "\n")
     return evaluation, path
 
 
 def _check(project: Project, model: Model, cohort: Cohort, digest: str, folder: Path) -> bool:
-    """Refuse a cohort that says nothing of the model; return whether its stays could be held against the training's."""
+    """Refuse a cohort that cannot measure the model; return whether its stays could be compared with the training's."""
     about = model.bundle.about
     if cohort.variables != about.variables:
         theirs, ours = set(cohort.variables), set(about.variables)
@@ -76,16 +89,16 @@ def _check(project: Project, model: Model, cohort: Cohort, digest: str, folder: 
     comparable = there and cohort_hash(project.cohort_folder) == model.version.tag("cohort_hash")
     if comparable and (shared := _shared(project.cohort_folder, cohort)):
         raise UserError(
-            f"{shared:,} of the {len(cohort.died_N):,} stays of {folder} are in {project.cohort_folder} too, where "
-            f"{model.name} was trained: evaluate stays that it has not seen"
+            f"{shared:,} of the {len(cohort.outcome_N):,} stays of {folder} are in {project.cohort_folder} too, where "
+            f"{model.name} was trained: evaluate other stays"
         )
-    if not 0 < cohort.died_N.sum() < len(cohort.died_N):
-        raise UserError(f"{folder} needs stays that died and stays that survived, to measure risks by")
+    if not 0 < cohort.outcome_N.sum() < len(cohort.outcome_N):
+        raise UserError(f"{folder} needs deaths and survivors: scores of risks need both")
     return comparable
 
 
 def _shared(folder: Path, cohort: Cohort) -> int:
-    """Return how many stays, by id and values, are in a cohort folder too."""
+    """Return how many stays, by id and values, are also in a cohort folder."""
     trained = read_cohort(folder)
     _, ours, theirs = np.intersect1d(cohort.stay_ids_N, trained.stay_ids_N, assume_unique=True, return_indices=True)
     pairs = zip(cohort.values_NTD[ours], trained.values_NTD[theirs], strict=True)

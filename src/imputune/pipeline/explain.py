@@ -1,7 +1,7 @@
-"""Explaining a registered model's risk for one stay: what each variable in each hour added to it."""
+"""The command explain: how much each variable and hour changed the risk of one stay."""
 
+import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,13 @@ from imputune.models.attributions import attribute_risk
 from imputune.registry.bundle import Bundle
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Explanation:
-    """What moved one stay's risk, mean over fold models.
+    """How a stay's risk came about, mean over fold models.
 
-    baseline_risk: of the same cells observed, every value at its variable's training mean. table: Hour, Parameter,
-    Value (in its unit) and Attribution of every observed cell; attributions sum to risk - baseline_risk, up to `gap`.
+    baseline_risk: the risk of the same record with every observed value at its variable's training mean. table: Hour,
+    Parameter, Value (in its unit) and Attribution of every observed cell; attributions sum to risk - baseline_risk, up
+    to `gap`.
     """
 
     stay_id: int
@@ -28,14 +29,14 @@ class Explanation:
     gap: float
 
     def by_variable(self) -> pd.DataFrame:
-        """Return a row per variable, the one that moved the risk most first: hours observed and attribution."""
+        """Return a row per variable, the largest change of the risk first: hours observed and attribution."""
         grouped = self.table.groupby("Parameter", sort=False)["Attribution"].agg(["size", "sum"]).reset_index()
         grouped.columns = pd.Index(["Parameter", "Hours", "Attribution"])
         return grouped.sort_values("Attribution", key=abs, ascending=False, ignore_index=True)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> str:
         """Return it for machines."""
-        return {
+        content = {
             "RecordID": self.stay_id,
             "risk": self.risk,
             "baseline_risk": self.baseline_risk,
@@ -43,6 +44,7 @@ class Explanation:
             "by_variable": self.by_variable().to_dict("records"),
             "cells": self.table.to_dict("records"),
         }
+        return json.dumps(content, indent=1)
 
 
 def explain_stay(bundle: Bundle, stays: BinnedStays, stay_id: int | None, steps: int) -> Explanation:
@@ -71,7 +73,7 @@ def explain_stay(bundle: Bundle, stays: BinnedStays, stay_id: int | None, steps:
         }
     )
     gap = abs(float(share_TD.sum()) - (risk - baseline))
-    return Explanation(int(stays.stay_ids_N[place]), risk, baseline, table, gap)
+    return Explanation(stay_id=int(stays.stay_ids_N[place]), risk=risk, baseline_risk=baseline, table=table, gap=gap)
 
 
 def _place(stays: BinnedStays, stay_id: int | None) -> int:

@@ -1,20 +1,18 @@
-"""The command folds."""
+"""The command folds: draw the folds of a cohort, write and track them."""
 
 from imputune.data.cohort import cohort_hash, read_cohort
 from imputune.data.folds import Fold, draw_folds, write_folds
-from imputune.pipeline.project import (
-    Project,
-    track,
-)
+from imputune.pipeline.project import Project, track
 
 
-def run_folds_stage(project: Project) -> list[Fold]:
+def run_folds(project: Project) -> list[Fold]:
     """Draw the folds of the project's cohort, write and track them; see `data.folds` for the errors."""
     cohort, digest = read_cohort(project.cohort_folder), cohort_hash(project.cohort_folder)
     folds = draw_folds(cohort, project.params.folds.count, project.params.seed)
     settings = {"folds": project.params.folds.model_dump()}
-    with track(project, digest, "folds", settings, {}, folds=()) as run:
+    with track(project, "folds", cohort_hash=digest, settings=settings) as run:
         write_folds(folds, cohort, digest, project.folds_file)
-        sizes = {part: float(len(getattr(folds[0], part))) for part in ("train", "validation", "test")}
-        run.log_metrics({f"{part}_stays_of_fold_0": size for part, size in sizes.items()})
+        first = folds[0]
+        sizes = {"train": first.train, "validation": first.validation, "test": first.test}
+        run.log_metrics({f"{split}_stays_of_fold_0": float(len(stays)) for split, stays in sizes.items()})
     return folds

@@ -1,157 +1,99 @@
-"""What fine-tuning starts from, what is to be fine-tuned, and what of it there is already."""
+"""What fine-tuning and assessment start from: a pretrained imputer; and what is finished already."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import torch
 
-from imputune.artifacts.checkpoints import Checkpoints
-from imputune.artifacts.stage_output import (
-    PREDICTIONS,
-    RESULT,
-    TrainedFold,
-    differences,
-    read_result,
-    read_weights,
-    weights_file,
-)
+from imputune.artifacts.stage_files import PREDICTIONS, read_training, read_weights, weights_file
+from imputune.artifacts.stage_output import MadeFrom, TrainingOutput
 from imputune.errors import UserError
-from imputune.pipeline.project import (
-    IMPUTER_SECTIONS,
-    Divided,
-    Project,
-    about,
-    settings_of,
-)
-from imputune.protocol.imputers import PRETRAINED, check_installed
-from imputune.protocol.variants import Cell
+from imputune.pipeline.project import DividedCohort, Project, variant_settings
+from imputune.protocol.imputers import DEFAULT_IMPUTER, check_installed
+from imputune.protocol.variants import Variant
 from imputune.settings.names import ImputerName
-from imputune.settings.schema import UNFROZEN_ALONE
-from imputune.tracking.runs import TrackedRun
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to fine-tune: cells, and which folds of them (None: all).
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PretrainedImputer:
+    """An imputer in artifacts, its weights by fold, and the project with the settings it was pretrained with."""
 
-    again: train also what is done already. early_stopping: False trains the whole budget, to show overfitting.
-    """
-
-    cells: Sequence[Cell]
-    folds: Sequence[int] | None = None
-    again: bool = False
-    early_stopping: bool = True
-
-
-@dataclass
-class CellResult:
-    """What became of a cell: its folds' results by number, and the run that tracked it, "" while folds are missing."""
-
-    cell: Cell
-    results: dict[int, TrainedFold]
-    run_id: str
-
-
-def pretrain_first(dataset: str, imputer: ImputerName) -> str:
-    """Return what to do where an imputer's output is missing."""
-    if imputer == PRETRAINED:
-        return f"run `imputune pretrain {dataset}` (or `dvc repro`) first"
-    return f"run `imputune pretrain {dataset} --imputer {imputer}` first"
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """What cells are fine-tuned from: a project, its divided cohort, and an imputer in its artifacts, by fold."""
-
+    name: ImputerName
     project: Project
-    data: Divided
-    imputer_run_id: str
-    imputers: dict[int, dict[str, torch.Tensor]]
+    data: DividedCohort
+    run_id: str
+    weights: dict[int, dict[str, torch.Tensor]]
 
     @classmethod
-    def read(cls, project: Project, data: Divided, imputer: ImputerName) -> "Source":
-        """Read an imputer, with the settings that it was pretrained with.
+    def read(cls, project: Project, data: DividedCohort, name: ImputerName) -> Self:
+        """Read an imputer.
 
         Raises UserError when it was not pretrained, was trained on other variables, data or folds, or its package is
         not installed.
         """
-        check_installed(imputer)
-        folder, remedy = project.imputer_folder(imputer), pretrain_first(project.dataset, imputer)
-        found = read_result(folder, remedy)
-        data.origin.check(found, folder, remedy)
+        check_installed(name)
+        folder, remedy = project.imputer_folder(name), pretrain_first(project.dataset, name)
+        output = read_imputer(project, name, remedy)
+        data.origin.check(output.made_from, folder, remedy)
         weights = {fold.number: read_weights(folder, fold.number) for fold in data.folds}
-        return cls(project.with_imputer(found["params"]), data, found["run_id"], weights)
+        return cls(
+            name=name,
+            project=project.with_imputer(output.made_from.settings),
+            data=data,
+            run_id=output.run_id,
+            weights=weights,
+        )
 
-    def expected(self, cell: Cell) -> dict[str, Any]:
-        """Return what the output of a cell says of what it was made from, where that is what there is now."""
-        return about(self.project, self.data) | {
-            "stage": "finetune",
-            "cell": cell.tags(),
-            "imputer_run_id": self.imputer_run_id,
-            "params": cell_settings(self.project, cell),
-        }
+    def variant_made_from(self, variant: Variant, stage: str = "finetune") -> MadeFrom:
+        """Return what a variant's output would be made from now."""
+        return MadeFrom.at(
+            self.data.origin,
+            stage=stage,
+            imputer=self.name,
+            imputer_run_id=self.run_id,
+            variant=variant,
+            settings=variant_settings(self.project, variant),
+        )
 
-
-def cell_settings(project: Project, cell: Cell) -> dict[str, Any]:
-    """Return the sections of params.yaml that a cell depends on."""
-    params = project.params
-    if not cell.is_neural:
-        settings = settings_of(project, *IMPUTER_SECTIONS)
-        settings["shallow"] = {cell.head: getattr(params.shallow, cell.head).model_dump(mode="json")}
-        settings.pop("budget")
-        return settings
-    settings = settings_of(project, "finetune", *IMPUTER_SECTIONS)
-    schedule = getattr(params.schedules, cell.schedule).model_dump(mode="json")
-    settings["budget"].pop("pretrain_epochs")
-    if cell.mode == "frozen":
-        settings["budget"].pop("unfrozen_epochs")
-        for name in UNFROZEN_ALONE:
-            settings["finetune"].pop(name)
-        schedule.pop("unfrozen_scope", None)
-    settings["schedules"] = {cell.schedule: schedule}
-    return settings
+    def assessment_made_from(self) -> MadeFrom:
+        """Return what the imputer's assessment would be made from now."""
+        settings = self.project.params.model_dump(include={"assess", "masking"}, mode="json")
+        del settings["assess"]["ranking"]  # chooses among the scores, and changes none
+        return MadeFrom.at(
+            self.data.origin, stage="assess", imputer=self.name, imputer_run_id=self.run_id, settings=settings
+        )
 
 
-@dataclass
-class Work:
-    """A cell on its way: what it is made from, what its output will say, the folds wanted, and what is there of it.
+def read_imputer(project: Project, name: ImputerName, remedy: str) -> TrainingOutput:
+    """Read the output of an imputer's pretraining.
 
-    folder: where its output goes. checkpoints: None for a cell that is done. stack: closes its run.
+    Raises UserError with the remedy when it is missing, broken, or was left by an earlier version.
     """
-
-    cell: Cell
-    source: Source
-    about: dict[str, Any]
-    folder: Path
-    wanted: list[int]
-    checkpoints: Checkpoints | None = None
-    run: TrackedRun | None = None
-    stack: ExitStack = field(default_factory=ExitStack)
-    results: dict[int, TrainedFold] = field(default_factory=dict)
-    run_id: str = ""
-
-    @property
-    def missing(self) -> list[int]:
-        """The wanted folds that are not finished."""
-        return [fold for fold in self.wanted if fold not in self.results]
-
-    @property
-    def result(self) -> CellResult:
-        """What became of it."""
-        return CellResult(self.cell, dict(sorted(self.results.items())), self.run_id)
+    earlier = project.artifacts_folder / "csai"
+    folder = project.imputer_folder(name)
+    if name == "csai" and not folder.exists() and earlier.is_dir():
+        raise UserError(
+            f"{earlier} is of an earlier imputune, outputs are now in {folder}: {remedy}, delete the old one"
+        )
+    return read_training(folder, remedy)
 
 
-def made_from(folder: Path, about: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the result.json of a cell's output if it was made from what `about` says, else None."""
-    if not (folder / RESULT).is_file():
-        return None
+def pretrain_first(dataset: str, imputer: ImputerName) -> str:
+    """Return what to do where an imputer's output is missing."""
+    if imputer == DEFAULT_IMPUTER:
+        return f"run `imputune pretrain {dataset}` (or `dvc repro`) first"
+    return f"run `imputune pretrain {dataset} --imputer {imputer}` first"
+
+
+def finished_output(folder: Path, made_from: MadeFrom) -> TrainingOutput | None:
+    """Return a variant's output if it is complete and was made from what `made_from` says, else None."""
     try:
-        made = read_result(folder, "")
+        output = read_training(folder, "")
     except UserError:
         return None
-    files = [folder / PREDICTIONS, *(weights_file(folder, fold["fold"]) for fold in made["folds"])]
-    needed = files if made["cell"]["schedule"] != "none" else files[:1]
-    return made if not differences(made, about) and all(map(Path.is_file, needed)) else None
+    files = [folder / PREDICTIONS]
+    if output.made_from.variant is not None and output.made_from.variant.is_neural:
+        files += [weights_file(folder, fold.fold) for fold in output.folds]
+    same = not output.made_from.differences(made_from)
+    return output if same and all(map(Path.is_file, files)) else None

@@ -1,4 +1,4 @@
-"""Asking a registered model about raw records: risks, and the imputed series behind them."""
+"""The command predict: load a registered model, read raw records for it, write what it predicts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,8 @@ class Model:
 
     @property
     def name(self) -> str:
-        """How messages call it."""
-        return f"{self.version.name} version {self.version.number} ({self.version.cell})"
+        """The name in messages: registered model, version, variant."""
+        return f"{self.version.name} version {self.version.number} ({self.version.variant})"
 
 
 def load_model(project: Project, wanted: str) -> Model:
@@ -39,31 +39,33 @@ def load_model(project: Project, wanted: str) -> Model:
 
 
 def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
-    """Bin raw records as the model reads them, and return what a user should know of them, a line each.
+    """Bin raw records for a model; return them with notes on what was missing, clipped or dropped, one line each.
 
-    Raises UserError for records that cannot be read; see `data.raw.read_raw`.
+    Raises UserError for records that cannot be read; see `data.raw.unlabelled.read_raw`.
     """
     stays = read_raw(records, model.bundle.about.variables)
     notes = []
     if absent := model.bundle.absent(stays):
         present = [name for name in model.bundle.about.variable_names if name not in absent]
-        told = f"no stay has a value of {', '.join(absent)}"
+        note = f"no stay has a value of {', '.join(absent)}"
         if present and len(present) < len(absent):
-            told = f"of {len(present) + len(absent)} variables only {', '.join(present)} have values"
-        notes.append(f"{told}: predicted without the rest")
+            note = f"of {len(present) + len(absent)} variables only {', '.join(present)} have values"
+        notes.append(f"{note}: predicted without the rest")
     if beyond := model.bundle.beyond_range(stays):
         named = ", ".join(f"{name} {count:,}" for name, count in list(beyond.items())[:SHOWN])
         more = ", ..." if len(beyond) > SHOWN else ""
         notes.append(
-            f"{sum(beyond.values()):,} hourly values lie beyond the range of training ({named}{more}): taken as its "
-            "ends"
+            f"{sum(beyond.values()):,} hourly values lie beyond the range of training and were clipped to it "
+            f"({named}{more})"
         )
     empty = int(np.isnan(stays.values_NTD).all(axis=(1, 2)).sum())
     if empty:
-        notes.append(f"{empty} of {len(stays.stay_ids_N)} stays have no measurement: theirs is an empty record's risk")
+        notes.append(
+            f"{empty} of {len(stays.stay_ids_N)} stays have no measurement: they get the risk of an empty record"
+        )
     for reason in ("no parameter name", "after hour 48", "negative value"):
         if stays.dropped[reason]:
-            notes.append(f"{stays.dropped[reason]:,} rows passed over: {reason}")
+            notes.append(f"{stays.dropped[reason]:,} rows ignored: {reason}")
     return stays, notes
 
 

@@ -1,65 +1,74 @@
-"""The command pretrain."""
+"""The command pretrain: train an imputer on every fold, score it, write and track it, register it if it is CSAI."""
 
-from typing import Any
+from collections.abc import Sequence
+
+from pydantic import JsonValue
 
 from imputune.artifacts.checkpoints import Checkpoints
-from imputune.artifacts.stage_output import write_stage
+from imputune.artifacts.stage_files import write_training
+from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
 from imputune.pipeline.project import (
-    IMPUTER_SECTIONS,
+    EpochProgress,
     Project,
-    Watch,
-    about,
-    only_one,
-    read_divided,
-    settings_of,
+    exclusive,
+    imputer_settings,
+    read_divided_cohort,
     track_training,
 )
-from imputune.pipeline.recording import log_curves, log_summary, register, retell
-from imputune.protocol.imputers import PRETRAINED, check_installed
+from imputune.pipeline.recording import log_curves, log_summary, register_imputer, replay
+from imputune.protocol.imputers import DEFAULT_IMPUTER, check_installed
 from imputune.runtime.workers import run_folds
 from imputune.settings.names import ImputerName
 from imputune.tracking.interrupted import end_interrupted
+from imputune.tracking.runs import TrackedRun
 from imputune.training.pretrain import PretrainJob, pretrain_fold
 
 
-def run_pretrain(project: Project, watch: Watch, imputer: ImputerName = PRETRAINED) -> dict[str, Any]:
-    """Pretrain an imputer on every fold, track it, write artifacts, register it if it is CSAI; return the result.
+def run_pretrain(project: Project, progress: EpochProgress, imputer: ImputerName = DEFAULT_IMPUTER) -> TrainingOutput:
+    """Pretrain an imputer on every fold, anew; return its output.
 
     Folds that an interrupted command had finished, from the same data, folds and settings, are not trained again.
     Raises UserError when the cohort or its folds are missing or do not belong together, the imputer's package is not
     installed, or another command is pretraining the same imputer.
     """
     check_installed(imputer)
-    data = read_divided(project)
+    data = read_divided_cohort(project)
     params = project.params
-    told = about(project, data) | {
-        "stage": "pretrain",
-        "imputer": imputer,
-        "params": settings_of(project, *IMPUTER_SECTIONS),
-    }
-    folder = project.unfinished_folder / f"pretrain-{imputer}"
-    with only_one(project.unfinished_folder / f"lock.{imputer}", f"pretraining {imputer} on {project.dataset}"):
-        checkpoints = Checkpoints(folder, told)
+    settings = imputer_settings(project, imputer)
+    made_from = MadeFrom.at(data.origin, stage="pretrain", imputer=imputer, settings=settings)
+    unfinished = project.unfinished_folder
+    with exclusive(unfinished / f"lock.{imputer}", f"pretraining {imputer} on {project.dataset}"):
+        checkpoints = Checkpoints(unfinished / f"pretrain-{imputer}", made_from)
         if (interrupted := checkpoints.run_id) and end_interrupted(project.root, interrupted):
             checkpoints.remove()  # the command was killed between the end of its run and this
         done = checkpoints.begin()
-        with track_training(project, data, "pretrain", told, {"imputer": imputer}) as run:
+        with track_training(project, made_from, data.numbers) as run:
             checkpoints.run_id = run.run_id
-            for result in done.values():
-                retell(run, result)
-            jobs = [PretrainJob(data.cohort, fold, params, imputer) for fold in data.folds if fold.number not in done]
-            with watch(run, project.budget.pretrain_epochs) as recorder:
+            for fold in done.values():
+                replay(run, fold)
+            jobs = [
+                PretrainJob(cohort=data.cohort, fold=fold, params=params, imputer=imputer)
+                for fold in data.folds
+                if fold.number not in done
+            ]
+            with progress(run, project.budget.pretrain_epochs) as recorder:
                 trained = run_folds(pretrain_fold, jobs, recorder, params.workers, checkpoints.save)
-            done |= {result.fold: result for result in trained}
-            results = [done[fold.number] for fold in data.folds]
-            log_summary(run, told, results)
-            if results[0].history:
-                log_curves(run, results, "loss")
-                if "validation_mae" in results[0].history[0]:  # CSDI looks at none
-                    log_curves(run, results, "mae")
-            run.log_dict({str(result.fold): result.imputation for result in results}, "imputation.json")
-            write_stage(project.imputer_folder(imputer), told | {"run_id": run.run_id}, results)
-            if imputer == PRETRAINED:
-                register(run, project, data, results)
+            done |= {fold.fold: fold for fold in trained}
+            folds = [done[number] for number in data.numbers]
+            _log(run, made_from, folds)
+            output = TrainingOutput(made_from=made_from, run_id=run.run_id, folds=tuple(fold.record for fold in folds))
+            write_training(project.imputer_folder(imputer), output, folds)
+            if imputer == "csai":
+                register_imputer(run, project, data, folds)
         checkpoints.remove()
-    return told | {"run_id": run.run_id, "results": results}
+    return output
+
+
+def _log(run: TrackedRun, made_from: MadeFrom, folds: Sequence[TrainedFold]) -> None:
+    log_summary(run, made_from, folds)
+    if folds[0].history:
+        log_curves(run, folds, "loss")
+        if "validation_mae" in folds[0].history[0]:  # CSDI is not scored after every epoch
+            log_curves(run, folds, "mae")
+    errors: dict[str, JsonValue] = {str(fold.fold): [each.model_dump() for each in fold.imputation] for fold in folds}
+    run.log_dict(errors, "imputation.json")

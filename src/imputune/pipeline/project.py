@@ -2,28 +2,32 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import JsonValue
 
-from imputune.artifacts.stage_output import Origin
+from imputune.artifacts.stage_output import MadeFrom, Origin, Settings
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.folds import Fold, folds_hash, read_folds
 from imputune.errors import UserError
-from imputune.protocol.imputers import PRETRAINED
+from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS
+from imputune.protocol.variants import Variant
 from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import Recorder
 from imputune.settings.file import read_params
+from imputune.settings.head_sections import UNFROZEN_ONLY
 from imputune.settings.names import ImputerName
 from imputune.settings.schema import Budget, Params
 from imputune.tracking.runs import TrackedRun, tracked_run
 
 EXPERIMENT = "imputune"
-IMPUTER_SECTIONS = ("pretrain", "csai", "scaling", "masking")
-Watch = Callable[[Recorder, int], AbstractContextManager[Recorder]]
-"""Wraps a recorder so that someone sees its progress, given the epochs at most of a fold."""
+OUTCOME = "in_hospital_death"
+IMPUTER_SECTIONS = ("pretrain", "csai", "pypots", "scaling", "masking")
+"""The sections of params.yaml that pretraining may depend on; see `imputer_settings`."""
+EpochProgress = Callable[[Recorder, int], AbstractContextManager[Recorder]]
+"""Wraps a recorder to show its progress, given the epochs of a fold at most."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,13 @@ class Project:
         params.budget_of(params.dataset)
         return cls(root, params)
 
-    def with_imputer(self, settings: Mapping[str, Any]) -> "Project":
-        """Return this project with the settings an imputer was pretrained with, whatever params.yaml now says."""
-        sections = {name: type(getattr(self.params, name)).model_validate(settings[name]) for name in IMPUTER_SECTIONS}
+    def with_imputer(self, settings: Settings) -> "Project":
+        """Return this project with the settings an imputer was pretrained with, whatever params.yaml says now."""
+        sections = {
+            name: type(getattr(self.params, name)).model_validate(settings[name])
+            for name in IMPUTER_SECTIONS
+            if name in settings
+        }
         return replace(self, params=self.params.model_copy(update=sections))
 
     def with_epochs(self, epochs: int) -> "Project":
@@ -68,43 +76,50 @@ class Project:
         return self.root / "data" / self.dataset
 
     @property
+    def artifacts_folder(self) -> Path:
+        """Where stages leave their outputs."""
+        return self.root / "artifacts" / self.dataset
+
+    @property
     def folds_file(self) -> Path:
         """Where the folds are written."""
-        return self.root / "artifacts" / self.dataset / "folds.json"
+        return self.artifacts_folder / "folds.json"
 
-    def imputer_folder(self, imputer: ImputerName = PRETRAINED) -> Path:
+    def imputer_folder(self, imputer: ImputerName = DEFAULT_IMPUTER) -> Path:
         """Where the pretraining of an imputer leaves its output."""
-        artifacts = self.root / "artifacts" / self.dataset
-        return artifacts / imputer if imputer == PRETRAINED else artifacts / "imputers" / imputer
+        return self.artifacts_folder / "imputers" / imputer
 
-    def cells_folder(self, imputer: ImputerName = PRETRAINED) -> Path:
-        """Where fine-tuning on an imputer leaves a folder for each cell."""
-        artifacts = self.root / "artifacts" / self.dataset
-        return artifacts / "finetune" if imputer == PRETRAINED else artifacts / "matrix" / imputer
+    def heads_folder(self, imputer: ImputerName = DEFAULT_IMPUTER) -> Path:
+        """Where fine-tuning on an imputer leaves a folder for each variant."""
+        return self.artifacts_folder / "heads" / OUTCOME / imputer
+
+    def overfit_folder(self, imputer: ImputerName = DEFAULT_IMPUTER) -> Path:
+        """Where training without early stopping leaves a folder for each variant."""
+        return self.artifacts_folder / "overfit" / OUTCOME / imputer
 
     def assess_folder(self, imputer: ImputerName) -> Path:
         """Where the assessment of an imputer leaves its output."""
-        return self.root / "artifacts" / self.dataset / "assess" / imputer
-
-    @property
-    def overfit_folder(self) -> Path:
-        """Where training without early stopping leaves a folder for each cell."""
-        return self.root / "artifacts" / self.dataset / "overfit"
+        return self.artifacts_folder / "assess" / imputer
 
     @property
     def unfinished_folder(self) -> Path:
-        """Where training keeps the folds of cells and imputers that are not complete."""
-        return self.root / "artifacts" / self.dataset / "unfinished"
+        """Where training keeps the folds of variants and imputers that are not complete."""
+        return self.artifacts_folder / "unfinished"
 
     @property
     def results_folder(self) -> Path:
         """Where compare writes its tables."""
         return self.root / "results" / self.dataset
 
+    def settings(self, *sections: str) -> Settings:
+        """Return sections of params.yaml as plain values, with the dataset's budget and the folds beside them."""
+        chosen: Settings = self.params.model_dump(include=set(sections), mode="json")
+        return chosen | {"budget": self.budget.model_dump(), "folds": self.params.folds.model_dump()}
+
 
 @dataclass(frozen=True, eq=False)
-class Divided:
-    """A cohort as read for a stage, with its folds and their hashes."""
+class DividedCohort:
+    """A cohort as read for a stage, with its folds and where both come from."""
 
     cohort: Cohort
     folds: list[Fold]
@@ -117,8 +132,8 @@ class Divided:
 
 
 @contextmanager
-def only_one(path: Path, doing: str) -> Iterator[None]:
-    """Hold a lock file for the block; the system lets go of it when the process ends, however.
+def exclusive(path: Path, doing: str) -> Iterator[None]:
+    """Hold a lock file for the block; the system releases it when the process ends, however it ends.
 
     Raises UserError, saying what is being done, when another process holds it.
     """
@@ -134,64 +149,92 @@ def only_one(path: Path, doing: str) -> Iterator[None]:
         lock.release()
 
 
-def read_divided(project: Project) -> Divided:
+def read_divided_cohort(project: Project) -> DividedCohort:
     """Read the project's cohort and its folds; see `read_cohort` and `read_folds` for the errors."""
     cohort = read_cohort(project.cohort_folder)
     digest = cohort_hash(project.cohort_folder)
     folds = read_folds(project.folds_file, cohort, digest, project.params.folds.count, project.params.seed)
-    return Divided(
-        cohort, folds, Origin(project.dataset, digest, folds_hash(project.folds_file), cohort.variable_names)
+    origin = Origin(
+        dataset=project.dataset,
+        cohort_hash=digest,
+        folds_hash=folds_hash(project.folds_file),
+        variables=cohort.variable_names,
+        stays=len(cohort.outcome_N),
+        deaths=int(cohort.outcome_N.sum()),
+        seed=project.params.seed,
     )
-
-
-def about(project: Project, data: Divided) -> dict[str, Any]:
-    """Return what every training output says of what it was trained on."""
-    return asdict(data.origin) | {
-        "variables": list(data.origin.variables),
-        "stays": len(data.cohort.died_N),
-        "deaths": int(data.cohort.died_N.sum()),
-        "seed": project.params.seed,
-    }
-
-
-def settings_of(project: Project, *sections: str) -> dict[str, Any]:
-    """Return sections of params.yaml as plain values, with the dataset's budget and the folds beside them."""
-    chosen = project.params.model_dump(include=set(sections), mode="json")
-    return chosen | {"budget": project.budget.model_dump(), "folds": project.params.folds.model_dump()}
+    return DividedCohort(cohort, folds, origin)
 
 
 def track(
     project: Project,
-    digest: str,
     command: str,
-    settings: Mapping[str, Any],
-    tags: Mapping[str, str],
-    folds: Sequence[int],
+    *,
+    cohort_hash: str,
+    settings: Mapping[str, JsonValue],
+    tags: Mapping[str, str] | None = None,
+    folds: Sequence[int] = (),
     parent: str | None = None,
 ) -> AbstractContextManager[TrackedRun]:
-    """Track a command on the project's cohort, whose hash is `digest`; see `tracking.runs.tracked_run`."""
-    params = {"cohort": {"dataset": project.dataset, "hash": digest}, "seed": project.params.seed}
-    all_tags = {"dataset": project.dataset, "cohort_hash": digest, **tags}
+    """Track a command on the project's cohort; see `tracking.runs.tracked_run`."""
+    params: dict[str, JsonValue] = {
+        "cohort": {"dataset": project.dataset, "hash": cohort_hash},
+        "seed": project.params.seed,
+    }
+    all_tags = {"dataset": project.dataset, "cohort_hash": cohort_hash, **(tags or {})}
     return tracked_run(
         project.root,
-        EXPERIMENT,
-        command,
-        params | dict(settings),
-        {f"imputune.{key}": text for key, text in all_tags.items()},
-        folds,
-        parent,
+        experiment=EXPERIMENT,
+        command=command,
+        params=params | dict(settings),
+        tags={f"imputune.{key}": text for key, text in all_tags.items()},
+        folds=folds,
+        parent=parent,
     )
 
 
 def track_training(
-    project: Project,
-    data: Divided,
-    command: str,
-    about: Mapping[str, Any],
-    tags: Mapping[str, str],
-    parent: str | None = None,
+    project: Project, made_from: MadeFrom, folds: Sequence[int], parent: str | None = None
 ) -> AbstractContextManager[TrackedRun]:
-    """Track a training command with a child per fold, its parameters those that `about` names."""
-    numbers = [fold.number for fold in data.folds]
-    device = {"device": choose_device(project.params.device).type}
-    return track(project, data.origin.cohort_hash, command, about["params"], {**tags, **device}, numbers, parent)
+    """Track a training or assessment stage with a child per fold, its parameters the settings it depends on."""
+    tags = {"imputer": made_from.imputer, "device": choose_device(project.params.device).type}
+    if made_from.imputer_run_id:
+        tags["imputer_run"] = made_from.imputer_run_id
+    if made_from.variant is not None:
+        tags |= made_from.variant.tags()
+    return track(
+        project,
+        made_from.stage,
+        cohort_hash=made_from.cohort_hash,
+        settings=made_from.settings,
+        tags=tags,
+        folds=folds,
+        parent=parent,
+    )
+
+
+def imputer_settings(project: Project, imputer: ImputerName) -> Settings:
+    """Return the sections of params.yaml that a pretrained imputer depends on."""
+    pypots = IMPUTERS[imputer].family == "pypots"
+    return project.settings(*(name for name in IMPUTER_SECTIONS if name != "pypots" or pypots))
+
+
+def variant_settings(project: Project, variant: Variant) -> Settings:
+    """Return the sections of params.yaml that a variant depends on."""
+    params = project.params
+    settings = imputer_settings(project, variant.imputer)
+    if not variant.is_neural:
+        head = getattr(params.non_neural, variant.head)
+        settings["non_neural"] = {variant.head: head.model_dump(mode="json")}
+        del settings["budget"]
+        return settings
+    frozen = variant.mode == "frozen"
+    settings["heads"] = params.heads.model_dump(mode="json")
+    settings["finetune"] = params.finetune.model_dump(mode="json", exclude=set(UNFROZEN_ONLY) if frozen else None)
+    settings["budget"] = project.budget.model_dump(
+        exclude={"pretrain_epochs", "unfrozen_epochs"} if frozen else {"pretrain_epochs"}
+    )
+    schedule = getattr(params.schedules, variant.schedule)
+    excluded = {"unfrozen_scope"} if frozen else None
+    settings["schedules"] = {variant.schedule: schedule.model_dump(mode="json", exclude=excluded)}
+    return settings

@@ -1,4 +1,4 @@
-"""The imputers by name: what each is called, what it hands to a head, and what has to be installed for it."""
+"""The imputers by name: label, family, whether it has a hidden state, and the package it needs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,49 +6,59 @@ from importlib.util import find_spec
 from typing import Literal, cast, get_args
 
 from imputune.errors import UserError, near_miss
-from imputune.settings.names import ImputerName
+from imputune.settings.names import ControlName, ImputerName
 
 EXTRA = "pypots"
 PACKAGE = "pypots"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImputerKind:
     """What is known of an imputer before it is built.
 
-    label: its name in tables. family: CSAI and its controls; plain rules; or PyPOTS's networks. hidden: whether it
-    hands on a hidden state of a stay; the representation of one that has none is the imputed series. source: where it
-    is described.
+    label: its name in tables. family: CSAI and its controls, plain rules, or PyPOTS's networks. has_hidden_state:
+    whether it gives a hidden state of a stay; otherwise its representation is the imputed series. source: the paper, or
+    what it does.
     """
 
     label: str
     family: Literal["csai", "plain", "pypots"]
-    hidden: bool
+    has_hidden_state: bool = False
     source: str
 
 
+def _csai(label: str, source: str) -> ImputerKind:
+    return ImputerKind(label=label, family="csai", has_hidden_state=True, source=source)
+
+
+def _plain(label: str, source: str) -> ImputerKind:
+    return ImputerKind(label=label, family="plain", source=source)
+
+
+def _pypots(label: str, source: str, has_hidden_state: bool = False) -> ImputerKind:
+    return ImputerKind(label=label, family="pypots", has_hidden_state=has_hidden_state, source=source)
+
+
 IMPUTERS: Mapping[ImputerName, ImputerKind] = {
-    "csai": ImputerKind("CSAI", "csai", True, "arXiv 2312.16713"),
-    "csai_untrained": ImputerKind("untrained CSAI", "csai", True, "control: CSAI with the weights it begins with"),
-    "csai_shuffled": ImputerKind(
-        "CSAI on shuffled stays",
-        "csai",
-        True,
-        "control: CSAI pretrained on stays whose variables come from different patients",
+    "csai": _csai("CSAI", "arXiv 2312.16713"),
+    "csai_untrained": _csai("untrained CSAI", "control: CSAI with its initial weights"),
+    "csai_shuffled": _csai(
+        "CSAI on shuffled stays", "control: CSAI pretrained on stays whose variables come from different patients"
     ),
-    "mean": ImputerKind("mean", "plain", False, "the training mean"),
-    "locf": ImputerKind("LOCF", "plain", False, "last observation carried forward"),
-    "linear": ImputerKind("linear interpolation", "plain", False, "between the neighbours in time"),
-    "brits": ImputerKind("BRITS", "pypots", True, "Cao et al. 2018"),
-    "grud": ImputerKind("GRU-D", "pypots", True, "Che et al. 2018"),
-    "mrnn": ImputerKind("M-RNN", "pypots", False, "Yoon et al. 2019"),
-    "saits": ImputerKind("SAITS", "pypots", False, "Du et al. 2023"),
-    "csdi": ImputerKind("CSDI", "pypots", False, "Tashiro et al. 2021"),
-    "usgan": ImputerKind("US-GAN", "pypots", True, "Miao et al. 2021"),
-    "gpvae": ImputerKind("GP-VAE", "pypots", False, "Fortuin et al. 2020"),
+    "mean": _plain("mean", "the training mean"),
+    "locf": _plain("LOCF", "last observation carried forward"),
+    "linear": _plain("linear interpolation", "between the neighbours in time"),
+    "brits": _pypots("BRITS", "Cao et al. 2018", has_hidden_state=True),
+    "grud": _pypots("GRU-D", "Che et al. 2018", has_hidden_state=True),
+    "mrnn": _pypots("M-RNN", "Yoon et al. 2019"),
+    "saits": _pypots("SAITS", "Du et al. 2023"),
+    "csdi": _pypots("CSDI", "Tashiro et al. 2021"),
+    "usgan": _pypots("US-GAN", "Miao et al. 2021", has_hidden_state=True),
+    "gpvae": _pypots("GP-VAE", "Fortuin et al. 2020"),
 }
-PRETRAINED: ImputerName = "csai"
-"""The imputer of the paper's protocol, which a command means where it is told of no other."""
+DEFAULT_IMPUTER: ImputerName = "csai"
+"""The imputer of the paper's protocol; commands use it where no other is named."""
+CONTROLS: tuple[ImputerName, ...] = get_args(ControlName)
 assert tuple(IMPUTERS) == get_args(ImputerName)
 
 
@@ -60,12 +70,9 @@ def known_imputer(word: str) -> ImputerName:
 
 
 def check_installed(name: ImputerName) -> None:
-    """Raise UserError, naming the command that installs it, where an imputer's package is not there."""
+    """Raise UserError, naming the command that installs it, if an imputer's package is not installed."""
     if IMPUTERS[name].family == "pypots" and find_spec(PACKAGE) is None:
         raise UserError(
             f"imputer {name} is PyPOTS's {IMPUTERS[name].label}, which is not installed: "
             f"run `pip install -e '.[{EXTRA}]'` in the project's folder"
         )
-
-
-CONTROLS: tuple[ImputerName, ...] = ("csai_untrained", "csai_shuffled")

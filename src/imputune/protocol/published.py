@@ -43,7 +43,7 @@ UNFROZEN: dict[tuple[str, str], tuple[float | None, float | None]] = {
     ("mimic3", "mlp2"): (0.839, 0.819),
     ("mimic3", "mlp5"): (0.832, 0.782),
 }
-SHALLOW = {
+NON_NEURAL = {
     ("physionet2012", "xgboost"): 0.620,
     ("physionet2012", "svm"): 0.590,
     ("mimic3", "xgboost"): 0.623,
@@ -61,13 +61,13 @@ REFERENCE_DATASET = "physionet2012"
 
 
 def quoted(dataset: str, head: str, mode: str, input: str, schedule: str) -> Quoted | None:
-    """Return what the paper has for a cell, or for the average of its schedules (schedule "average").
+    """Return what the paper has for a variant, or for the average of its schedules (schedule "average").
 
     None where it has nothing: an unknown dataset, or statistics as input, which it did not try.
     """
     key = dataset, head
     if schedule == "none":
-        figure = SHALLOW.get(key) if input != "summary" else None
+        figure = NON_NEURAL.get(key) if input != "summary" else None
         return None if figure is None else Quoted(None, figure, "section V.E, input not said")
     if mode == "frozen":
         if key not in FROZEN:

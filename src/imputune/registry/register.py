@@ -1,8 +1,8 @@
-"""The model registry: bundles of fold models as versions, with where they came from."""
+"""Registering the fold models of a run as a version of a model in MLflow."""
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -17,12 +17,13 @@ from mlflow.types import ColSpec, Schema
 
 import imputune
 from imputune.artifacts.stage_output import TrainedFold
-from imputune.registry import serving as bundle_model
-from imputune.registry.bundle import BundleAbout, write_bundle
+from imputune.registry import serving
+from imputune.registry.bundle import BundleAbout
+from imputune.registry.bundle_file import write_bundle
 from imputune.tracking import store
 from imputune.tracking.runs import TrackedRun
 
-INPUT = Schema(
+RECORDS_SCHEMA = Schema(
     [
         ColSpec("long", "RecordID"),
         ColSpec("string", "Time"),
@@ -30,7 +31,7 @@ INPUT = Schema(
         ColSpec("double", "Value"),
     ]
 )
-EXAMPLE = pd.DataFrame(  # made up, as every example here: no patient's record enters a run
+EXAMPLE = pd.DataFrame(  # invented, because no patient's record may enter a run
     {
         "RecordID": [1, 1, 1],
         "Time": ["00:10", "01:10", "30:05"],
@@ -38,7 +39,7 @@ EXAMPLE = pd.DataFrame(  # made up, as every example here: no patient's record e
         "Value": [80.0, 85.0, 37.0],
     }
 )
-RISKS = Schema(
+RISKS_SCHEMA = Schema(
     [
         ColSpec("long", "RecordID"),
         ColSpec("double", "risk"),
@@ -47,7 +48,7 @@ RISKS = Schema(
         ColSpec("long", "observed_cells"),
     ]
 )
-SERIES = Schema(
+SERIES_SCHEMA = Schema(
     [
         ColSpec("long", "RecordID"),
         ColSpec("long", "Hour"),
@@ -59,7 +60,7 @@ SERIES = Schema(
 REGISTERED_TAG = "imputune.registered"
 FOLD_SCORES_TAG = "imputune.fold_scores"
 CHECKSUM_TAG = "imputune.bundle_sha256"
-SERVING = ("mlflow", "numpy", "pandas", "safetensors", "torch")
+REQUIRED = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
 
 
 def imputer_name(dataset: str) -> str:
@@ -73,14 +74,14 @@ def classifier_name(dataset: str) -> str:
 
 
 def register_bundle(
-    run: TrackedRun, name: str, about: BundleAbout, folds: list[TrainedFold], lineage: Mapping[str, str]
+    run: TrackedRun, name: str, about: BundleAbout, folds: Sequence[TrainedFold], lineage: Mapping[str, str]
 ) -> str:
-    """Log the fold models of a run as one model and register it; return the version.
+    """Store the fold models of a run as one model, register it under a name, and return the version.
 
-    The version's tags are `lineage`, with the run's id, the commit of the code and every fold's scores. Raises
-    UserError when the store fails.
+    The version's tags are `lineage` (what the models were trained on), the run's id, the commit of the code, the scores
+    of every fold, and the checksum of bundle.json. Raises UserError when the store fails.
     """
-    signature = ModelSignature(INPUT, SERIES if about.head is None else RISKS)
+    signature = ModelSignature(RECORDS_SCHEMA, SERIES_SCHEMA if about.head is None else RISKS_SCHEMA)
     package = Path(imputune.__file__).parent
     with tempfile.TemporaryDirectory() as temporary, store.failures(run.tracking_uri):
         folder = Path(temporary) / "bundle"
@@ -89,7 +90,7 @@ def register_bundle(
         with _active(run.run_id):
             logged = mlflow.pyfunc.log_model(
                 name="bundle",
-                python_model=bundle_model.__file__,
+                python_model=serving.__file__,
                 artifacts={"bundle": str(folder)},
                 code_paths=[str(package)],
                 signature=signature,
@@ -107,20 +108,25 @@ def register_bundle(
 
 
 def version_of_run(tracking_uri: str, name: str, run_id: str) -> str:
-    """Return the version of a model that a run registered, "" where there is none; UserError when the store fails."""
+    """Return the newest version of a model that a run registered, "" if there is none; UserError if the store fails."""
     with store.failures(tracking_uri):
-        found = MlflowClient(tracking_uri).search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    return str(max((int(version.version) for version in found), default=""))
+        versions = MlflowClient(tracking_uri).search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    return str(max((int(version.version) for version in versions), default=""))
 
 
-def _tags(run: TrackedRun, folds: list[TrainedFold]) -> dict[str, str]:
+def serving_requirements() -> list[str]:
+    """Return the packages that loading a bundle needs, in the versions that trained it."""
+    return [f"{package}=={version(package).partition('+')[0]}" for package in REQUIRED]
+
+
+def _tags(run: TrackedRun, folds: Sequence[TrainedFold]) -> dict[str, str]:
     scores = {str(result.fold): {name: round(score, 6) for name, score in result.scores.items()} for result in folds}
     return {"imputune.run_id": run.run_id, FOLD_SCORES_TAG: json.dumps(scores), **run.source}
 
 
 @contextmanager
 def _active(run_id: str) -> Iterator[None]:
-    """Make a run mlflow's active one inside the block; it goes on afterwards, where mlflow would end it."""
+    """Make a run mlflow's active run inside the block, and leave it running afterwards, where mlflow would end it."""
     mlflow.start_run(run_id=run_id)
     try:
         yield
@@ -134,8 +140,3 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
     except MlflowException as refused:
         if refused.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def serving_requirements() -> list[str]:
-    """Return the packages that loading a bundle needs, at the versions it was trained with."""
-    return [f"{package}=={version(package).partition('+')[0]}" for package in SERVING]

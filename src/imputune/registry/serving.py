@@ -1,4 +1,4 @@
-"""The code that mlflow runs when it loads a registered bundle: no pickle, this file and the package beside it."""
+"""The code that mlflow runs when it loads a registered bundle: this file, with a copy of the package, and no pickle."""
 
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from imputune.data.raw.physionet2012 import bin_long_table
 from imputune.errors import UserError
-from imputune.registry.bundle import Bundle, read_bundle
+from imputune.registry.bundle import Bundle
+from imputune.registry.bundle_file import read_bundle
 
 
 class BundleModel(PythonModel):
-    """A bundle as an mlflow model: imputes, or predicts risk, from a long table of raw records."""
+    """A bundle as an mlflow model: it imputes, or predicts risk, from a long table of raw records."""
 
     bundle: Bundle
 
@@ -25,9 +26,9 @@ class BundleModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return risks where the bundle has a head, imputed hourly values otherwise; see `bundle.Bundle`.
+        """Return risks if the bundle has a head, else imputed hourly values; see `bundle.Bundle`.
 
-        Raises MlflowException, which a server answers as a bad request, for a table that cannot be read.
+        Raises MlflowException for a table that cannot be read; a server answers it as a bad request.
         """
         try:
             stays = bin_long_table(model_input, self.bundle.about.variables)

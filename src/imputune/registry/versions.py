@@ -1,6 +1,5 @@
-"""Reading the model registry: versions by alias or number, with where they came from; loading one."""
+"""The registered versions of a model: finding them by alias or number, loading them, and setting tags and aliases."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,21 +10,25 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from pydantic import TypeAdapter
 
 from imputune.errors import UserError, near_miss
-from imputune.registry.bundle import Bundle, read_bundle
+from imputune.protocol.variants import FIELDS
+from imputune.registry.bundle import Bundle
+from imputune.registry.bundle_file import read_bundle
 from imputune.registry.register import CHECKSUM_TAG, FOLD_SCORES_TAG
 from imputune.tracking import store
 
-PAGE = 200
-SHOWN = 9  # versions named one by one
+PAGE_VERSIONS = 200
+SHOWN = 9  # a message names so many versions one by one
 BUNDLE_FOLDER = Path("artifacts") / "bundle"  # where mlflow puts a model's own artifacts
-FoldScores = Mapping[int, Mapping[str, float]]
+ScoresByFold = dict[int, dict[str, float]]
+_SCORES_BY_FOLD = TypeAdapter(ScoresByFold)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Version:
-    """A registered version. `fold_scores` is empty for one that an earlier imputune registered."""
+    """A registered version."""
 
     name: str
     number: int
@@ -33,23 +36,22 @@ class Version:
     tags: Mapping[str, str]
 
     @cached_property
-    def fold_scores(self) -> FoldScores:
-        """Each fold's final scores by name."""
-        told = json.loads(self.tags.get(FOLD_SCORES_TAG, "{}"))
-        return {int(fold): scores for fold, scores in told.items()}
+    def fold_scores(self) -> ScoresByFold:
+        """Each fold's final scores by name; empty if an early version of imputune registered the version."""
+        return _SCORES_BY_FOLD.validate_json(self.tags.get(FOLD_SCORES_TAG, "{}"))
 
     def mean(self, score: str) -> float:
         """Return the mean of a score over folds."""
         return fmean(scores[score] for scores in self.fold_scores.values())
 
     def tag(self, name: str) -> str:
-        """Return a tag of imputune's by its short name, "" where it is missing."""
+        """Return one of imputune's tags by its short name, "" if it is missing."""
         return self.tags.get(f"imputune.{name}", "")
 
     @property
-    def cell(self) -> str:
-        """The name of the cell it was fine-tuned as."""
-        return "-".join(self.tag(part) for part in ("head", "mode", "input", "schedule"))
+    def variant(self) -> str:
+        """The name of the variant that was fine-tuned, such as mlp2-frozen-hidden-plateau."""
+        return "-".join(self.tag(field) for field in FIELDS)
 
 
 class Registry:
@@ -62,21 +64,22 @@ class Registry:
 
     def versions(self) -> list[Version]:
         """Return all versions, newest first; UserError when nothing was registered under the name."""
-        found: list[ModelVersion] = []
-        token = None
         with store.failures(self.uri):
-            while token != "":
-                page = self.client.search_model_versions(f"name = '{self.name}'", PAGE, page_token=token)
-                found += page
-                token = page.token or ""
-            known = [model.name for model in self.client.search_registered_models()] if not found else []
-        if not found:
-            there = f"; the registry has {', '.join(known)}" if known else ""
-            raise UserError(f"no model {self.name} is registered{there}: fine-tune one first (`imputune finetune`)")
-        return sorted(map(_version, found), key=lambda version: -version.number)
+            registered = list(
+                store.all_pages(
+                    lambda token: self.client.search_model_versions(
+                        f"name = '{self.name}'", PAGE_VERSIONS, page_token=token
+                    )
+                )
+            )
+            known = [] if registered else [model.name for model in self.client.search_registered_models()]
+        if not registered:
+            others = f"; the registry has {', '.join(known)}" if known else ""
+            raise UserError(f"no model {self.name} is registered{others}: fine-tune one first (`imputune finetune`)")
+        return sorted(map(_version, registered), key=lambda version: -version.number)
 
     def aliases(self) -> dict[str, int]:
-        """Return the number that each alias stands for."""
+        """Return the version number of each alias."""
         with store.failures(self.uri):
             try:
                 model = self.client.get_registered_model(self.name)
@@ -87,7 +90,7 @@ class Registry:
         return {alias: int(number) for alias, number in model.aliases.items()}
 
     def find(self, wanted: str) -> Version:
-        """Return the version of an alias or a number; UserError naming those that exist."""
+        """Return a version by its alias or number; raises UserError that names the existing ones."""
         versions, aliases = {version.number: version for version in self.versions()}, self.aliases()
         number = int(wanted) if wanted.isdecimal() else aliases.get(wanted)
         if number in versions:
@@ -103,7 +106,7 @@ class Registry:
         )
 
     def load(self, version: Version) -> Bundle:
-        """Load a version's bundle; UserError when its files are missing, altered, or of another imputune."""
+        """Load a version's bundle; UserError when its files are missing, were altered, or have an unknown format."""
         with store.failures(self.uri):
             folder = mlflow.artifacts.download_artifacts(
                 artifact_uri=f"models:/{self.name}/{version.number}", tracking_uri=self.uri
@@ -114,16 +117,21 @@ class Registry:
             raise UserError(f"{self.name} version {version.number}: {error}") from None
 
     def set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
-        """Write tags of imputune's on a version."""
+        """Set tags of a version by their short names; see `Version.tag`."""
         with store.failures(self.uri):
             for name, text in tags.items():
                 self.client.set_model_version_tag(self.name, str(version.number), f"imputune.{name}", text)
 
     def set_alias(self, alias: str, number: int) -> None:
-        """Let an alias stand for a version."""
+        """Point an alias to a version."""
         with store.failures(self.uri):
             self.client.set_registered_model_alias(self.name, alias, str(number))
 
 
-def _version(found: ModelVersion) -> Version:
-    return Version(found.name, int(found.version), found.run_id or "", dict(found.tags))
+def _version(registered: ModelVersion) -> Version:
+    return Version(
+        name=registered.name,
+        number=int(registered.version),
+        run_id=registered.run_id or "",
+        tags=dict(registered.tags),
+    )

@@ -1,7 +1,8 @@
-"""Figures, as matplotlib objects; whoever asks for one saves it."""
+"""Figures of variants and of one prediction, as matplotlib objects; the caller saves them."""
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from statistics import fmean
 from typing import Any
@@ -13,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from imputune.data.cohort import HOURS
-from imputune.evaluation.rows import Row, schedule_average
+from imputune.evaluation.rows import Spread, VariantRow, schedule_average
+from imputune.settings.names import Mode
 
 History = Sequence[Mapping[str, float]]
 DOTS_PER_INCH = 110
@@ -39,50 +41,57 @@ def curves_figure(histories: Mapping[int, History], metric: str, title: str) -> 
     return figure
 
 
-def mean_curves_figure(cells: Mapping[str, Mapping[int, History]], metric: str) -> Figure:
-    """Draw training against validation curves, a panel per cell; each is the mean over the folds still training."""
-    columns = min(COLUMNS, len(cells))
-    rows = -(-len(cells) // columns)
+def mean_curves_figure(variants: Mapping[str, Mapping[int, History]], metric: str) -> Figure:
+    """Draw training against validation curves, a panel per variant; each is the mean over the folds still training."""
+    columns = min(COLUMNS, len(variants))
+    rows = -(-len(variants) // columns)
     figure = Figure(figsize=(3.2 * columns, 2.3 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes, (name, histories) in zip(panels, cells.items(), strict=False):
+    for axes, (name, histories) in zip(panels, variants.items(), strict=False):
         for part, style in (("train", "--"), ("validation", "-")):
             curves = [[row[f"{part}_{metric}"] for row in history] for history in histories.values()]
             means = [fmean(value for value in values if value is not None) for values in zip_longest(*curves)]
             axes.plot(means, style, color="C0", label=LABELS[part])
         axes.set_title(name, fontsize="small")
         axes.set(xlabel="epoch", ylabel=metric)
-    for axes in panels[len(cells) :]:
+    for axes in panels[len(variants) :]:
         axes.set_axis_off()
     panels[0].legend(fontsize="small")
     return figure
 
 
-def parameters_figure(rows: Sequence[Row], mode: str, references: Mapping[str, float]) -> Figure | None:
+@dataclass(frozen=True, kw_only=True)
+class _HeadScores:
+    name: str
+    parameters: int
+    validation: Spread
+    test: Spread
+
+
+def parameters_figure(rows: Sequence[VariantRow], mode: Mode, references: Mapping[str, float]) -> Figure | None:
     """Draw AUC, averaged over the schedules, against the head's number of parameters (the paper's Figs. 5 and 6).
 
-    Bars are sample deviations over folds; dotted lines are other models' figures, by other protocols. None where no
-    head has all three schedules.
+    Bars are sample deviations over folds; dotted lines are other models' figures, by other protocols. None if no head
+    has all three schedules.
     """
-    readers = dict.fromkeys(row.reader for row in rows if row.mode == mode and row.num_parameters)
-    points = []
-    for reader in readers:
-        chosen = [row for row in rows if row.mode == mode and row.reader == reader]
-        found = (schedule_average(chosen, score) for score in ("validation_auc", "test_auc"))
-        scores = [score for score in found if score is not None]
-        if scores:
-            points.append((chosen[0].num_parameters or 0, ", ".join(reader), scores))
-    if not points:
+    heads = _head_scores([row for row in rows if row.mode == mode and row.num_parameters])
+    if not heads:
         return None
-    points.sort(key=lambda point: point[0])
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for place, (label, marker) in enumerate((("validation", "o"), ("test", "s"))):
-        means, deviations = zip(*(scores[place] for _, _, scores in points), strict=True)
-        counts = [count * (0.985 + 0.03 * place) for count, _, _ in points]
-        axes.errorbar(counts, means, deviations, fmt=marker, label=label, capsize=3)
-    for count, name, scores in points:
-        axes.annotate(name, (count, scores[1][0]), textcoords="offset points", xytext=(8, -3), fontsize="small")
+    for label, marker, shift in (("validation", "o", 0.985), ("test", "s", 1.015)):  # side by side, not on each other
+        spreads = [head.validation if label == "validation" else head.test for head in heads]
+        axes.errorbar(
+            [shift * head.parameters for head in heads],
+            [spread.mean for spread in spreads],
+            [spread.deviation for spread in spreads],
+            fmt=marker,
+            label=label,
+            capsize=3,
+        )
+    for head in heads:
+        place = (head.parameters, head.test.mean)
+        axes.annotate(head.name, place, textcoords="offset points", xytext=(8, -3), fontsize="small")
     _draw_references(axes, references)
     axes.set(xscale="log", xlabel="parameters of the head", ylabel="AUC", title=f"{mode}: mean over schedules")
     axes.margins(x=0.2)
@@ -90,26 +99,39 @@ def parameters_figure(rows: Sequence[Row], mode: str, references: Mapping[str, f
     return figure
 
 
-def calibration_figure(rows: Sequence[Row]) -> Figure | None:
+def _head_scores(rows: Sequence[VariantRow]) -> list[_HeadScores]:
+    """Return the heads that have all three schedules, those with few parameters first."""
+    heads = []
+    for head_and_input in dict.fromkeys(row.head_and_input for row in rows):
+        ours = [row for row in rows if row.head_and_input == head_and_input]
+        validation, test = (schedule_average(ours, score) for score in ("validation_auc", "test_auc"))
+        if validation and test:
+            name, parameters = ", ".join(head_and_input), ours[0].num_parameters or 0
+            heads.append(_HeadScores(name=name, parameters=parameters, validation=validation, test=test))
+    return sorted(heads, key=lambda head: head.parameters)
+
+
+def calibration_figure(rows: Sequence[VariantRow]) -> Figure | None:
     """Draw the share that died against the predicted risk, a panel per mode, for each head and input.
 
-    Of a head's schedules the one with the best validation AUC is drawn. None where no row has points.
+    For each head, the schedule with the best validation AUC is drawn. None if no row has calibration points.
     """
-    chosen: dict[tuple[str, tuple[str, str]], Row] = {}
+    best: dict[tuple[str, tuple[str, str]], VariantRow] = {}
     for row in rows:
-        best = chosen.get((row.mode, row.reader))
-        if row.calibration and (best is None or row.val_auc_mean > best.val_auc_mean):
-            chosen[row.mode, row.reader] = row
-    if not chosen:
+        key = row.mode, row.head_and_input
+        if row.calibration and (key not in best or row.val_auc_mean > best[key].val_auc_mean):
+            best[key] = row
+    if not best:
         return None
-    modes = dict.fromkeys(mode for mode, _ in chosen)
+    modes = dict.fromkeys(mode for mode, _ in best)
     figure = Figure(figsize=(4.5 * len(modes), 4.5), layout="constrained")
     for axes, mode in zip(figure.subplots(1, len(modes), squeeze=False)[0], modes, strict=True):
         axes.plot([0, 1], [0, 1], ":", color="grey")
-        for (row_mode, reader), row in chosen.items():
-            if row_mode == mode:
-                risks, shares = ([point[name] for point in row.calibration] for name in ("risk", "died"))
-                axes.plot(risks, shares, ".-", linewidth=1, label=", ".join(reader))
+        for row in best.values():
+            if row.mode == mode:
+                risks = [point.risk for point in row.calibration]
+                rates = [point.outcome_rate for point in row.calibration]
+                axes.plot(risks, rates, ".-", linewidth=1, label=", ".join(row.head_and_input))
         axes.set(title=mode, xlabel="predicted risk", ylabel="share that died", xlim=(0, 0.8), ylim=(0, 0.8))
         axes.legend(fontsize="x-small")
     return figure
@@ -118,7 +140,7 @@ def calibration_figure(rows: Sequence[Row]) -> Figure | None:
 def attributions_figure(table: pd.DataFrame, title: str) -> Figure:
     """Draw what each variable in each hour added to a risk, the variables that moved it most on top.
 
-    `table` has a row per observed cell: Hour, Parameter, Attribution. Cells that were not observed are grey.
+    `table` has a row per observed variant: Hour, Parameter, Attribution. Variants that were not observed are grey.
     """
     grid = table.pivot_table(index="Parameter", columns="Hour", values="Attribution")
     grid = grid.loc[grid.abs().sum(axis=1).sort_values().index].reindex(columns=range(HOURS))

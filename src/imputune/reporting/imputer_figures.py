@@ -1,4 +1,4 @@
-"""The report's pictures: narrow, so that they can be read on a phone. Figures, as matplotlib objects.
+"""The figures of the report, as matplotlib objects: narrow, to be read on a phone.
 
 Letters: F folds, T hours, D variables.
 """
@@ -14,10 +14,11 @@ from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 from imputune.data.cohort import Variable
 from imputune.data.masking_patterns import LABELS
-from imputune.evaluation.assessed_imputers import TARGET, AssessedImputer
+from imputune.evaluation.assessed_imputers import AssessedImputer
 from imputune.evaluation.metrics import reliability
-from imputune.evaluation.rows import Row
-from imputune.settings.names import Hiding
+from imputune.evaluation.rows import VariantRow
+from imputune.reporting.imputer_tables import ranked_imputers
+from imputune.settings.names import MaskingPattern
 
 WIDTH = 4.4  # inches; at a phone's width letters of size 9 then stay readable
 PANEL = 1.7  # inches, the height of one
@@ -29,11 +30,11 @@ def example_figure(
     truth_TD: np.ndarray,
     imputed: Mapping[str, np.ndarray],
     variables: Sequence[Variable],
-    hidden_T: np.ndarray,
+    masked_T: np.ndarray,
 ) -> Figure | None:
     """Draw an invented stay's variables with what imputers make of them, the mean and the range over the folds.
 
-    Shapes: truth_TD in the variables' units, NaN where not observed; imputed, by name, (F, T, D); hidden_T boolean, the
+    Shapes: truth_TD in the variables' units, NaN where not observed; imputed, by name, (F, T, D); masked_T boolean, the
     hours that no imputer saw. None where the stay has fewer than two variables with five observations.
     """
     count_D = (~np.isnan(truth_TD)).sum(axis=0)
@@ -43,7 +44,7 @@ def example_figure(
     hours = np.arange(len(truth_TD))
     figure = Figure(figsize=(WIDTH, PANEL * len(chosen)), layout="constrained")
     panels = figure.subplots(len(chosen), 1, sharex=True)
-    first, last = np.flatnonzero(hidden_T)[[0, -1]]
+    first, last = np.flatnonzero(masked_T)[[0, -1]]
     for axes, d in zip(panels, chosen, strict=True):
         axes.axvspan(first - 0.5, last + 0.5, color="0.92")
         for place, (name, imputed_FTD) in enumerate(imputed.items()):
@@ -52,7 +53,7 @@ def example_figure(
             axes.fill_between(
                 hours, series_FT.min(axis=0), series_FT.max(axis=0), color=f"C{place}", alpha=0.25, linewidth=0
             )
-        for shown, face, label in ((~hidden_T, "black", "seen"), (hidden_T, "white", "hidden")):
+        for shown, face, label in ((~masked_T, "black", "seen"), (masked_T, "white", "hidden")):
             axes.plot(
                 hours[shown], truth_TD[shown, d], "o", color="black", markerfacecolor=face, markersize=3.5, label=label
             )
@@ -63,15 +64,15 @@ def example_figure(
 
 
 def errors_figure(imputers: Sequence[AssessedImputer]) -> Figure:
-    """Draw every imputer's error against the share of cells hidden, a panel for each way of hiding."""
-    ways: list[Hiding] = list(dict.fromkeys(row.hiding for each in imputers for row in each.rows))
+    """Draw every imputer's error against the share of cells masked, a panel for each masking pattern."""
+    ways: list[MaskingPattern] = list(dict.fromkeys(row.pattern for each in imputers for row in each.rows))
     figure = Figure(figsize=(WIDTH, 1.15 * PANEL * len(ways)), layout="constrained")
     panels = figure.subplots(len(ways), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, hiding in zip(panels, ways, strict=True):
+    for axes, pattern in zip(panels, ways, strict=True):
         for place, each in enumerate(imputers):
-            rows = sorted((row for row in each.rows if row.hiding == hiding), key=lambda row: row.share)
+            rows = sorted((row for row in each.rows if row.pattern == pattern), key=lambda row: row.rate)
             axes.errorbar(
-                [100 * row.share for row in rows],
+                [100 * row.rate for row in rows],
                 [row.mean["mae"] for row in rows],
                 [row.deviation["mae"] for row in rows],
                 marker="o",
@@ -81,22 +82,22 @@ def errors_figure(imputers: Sequence[AssessedImputer]) -> Figure:
                 color=_colour(place),
                 label=each.label,
             )
-        axes.set_title(LABELS[hiding], fontsize=9)
+        axes.set_title(LABELS[pattern], fontsize=9)
         axes.set_ylabel("MAE")
-    panels[-1].set_xlabel("% of observed cells hidden")
+    panels[-1].set_xlabel("% of observed cells masked")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
     return figure
 
 
 def missing_figure(imputers: Sequence[AssessedImputer], edges: Sequence[float]) -> Figure | None:
-    """Draw every imputer's error against the share of a stay that is missing anyway, under TARGET."""
-    found = [(each, row) for each in imputers if (row := each.row(*TARGET))]
-    if not found:
+    """Draw every imputer's error against the share of a stay that is missing anyway, under the ranking's masking."""
+    ranked = ranked_imputers(imputers)
+    if not ranked:
         return None
     middles = [50 * (low + high) for low, high in pairwise(edges)]
     figure = Figure(figsize=(WIDTH, 2.2 * PANEL), layout="constrained")
     axes = figure.add_subplot()
-    for place, (each, row) in enumerate(found):
+    for place, (each, row) in enumerate(ranked):
         errors = [row.by_missing_share.get(str(group), {"mae": np.nan})["mae"] for group in range(len(middles))]
         axes.plot(middles, errors, "o-", markersize=3, linewidth=1, color=_colour(place), label=each.label)
     axes.set(xlabel="% of a stay's cells never observed", ylabel="MAE")
@@ -104,7 +105,7 @@ def missing_figure(imputers: Sequence[AssessedImputer], edges: Sequence[float]) 
     return figure
 
 
-def matrix_figure(rows: Sequence[Row], labels: Mapping[str, str]) -> Figure:
+def matrix_figure(rows: Sequence[VariantRow], labels: Mapping[str, str]) -> Figure:
     """Draw the matrix of test AUC as a heat map, `labels` naming the imputers."""
     imputers, heads = ([*dict.fromkeys(getattr(row, part) for row in rows)] for part in ("imputer", "head"))
     auc = np.full((len(imputers), len(heads)), np.nan)
@@ -132,19 +133,19 @@ def risk_figure(risks: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     figure = Figure(figsize=(WIDTH, 3 * 2.4 * PANEL), layout="constrained")
     roc, precision, calibration = figure.subplots(3, 1)
     highest = 0.0
-    for name, (died_N, risk_N) in risks.items():
-        false_positive, true_positive, _ = roc_curve(died_N, risk_N)
-        label = f"{name}, AUC {roc_auc_score(died_N, risk_N):.3f}"
+    for name, (outcome_N, risk_N) in risks.items():
+        false_positive, true_positive, _ = roc_curve(outcome_N, risk_N)
+        label = f"{name}, AUC {roc_auc_score(outcome_N, risk_N):.3f}"
         roc.plot(POINTS, np.interp(POINTS, false_positive, true_positive), linewidth=1.2, label=label)
-        share, recall, _ = precision_recall_curve(died_N, risk_N)
+        share, recall, _ = precision_recall_curve(outcome_N, risk_N)
         precision.plot(POINTS[1:], np.interp(POINTS[1:], recall[::-1], share[::-1]), linewidth=1.2, label=name)
-        points = reliability(died_N, risk_N)
+        points = reliability(outcome_N, risk_N)
         calibration.plot(
-            [each["risk"] for each in points], [each["died"] for each in points], ".-", linewidth=1.2, label=name
+            [each.risk for each in points], [each.outcome_rate for each in points], ".-", linewidth=1.2, label=name
         )
-        highest = max(highest, *(each[axis] for each in points for axis in ("risk", "died")))
-    died_N, _ = next(iter(risks.values()))
-    precision.axhline(float(died_N.mean()), linestyle=":", color="grey")
+        highest = max(highest, *(max(each.risk, each.outcome_rate) for each in points))
+    outcome_N, _ = next(iter(risks.values()))
+    precision.axhline(float(outcome_N.mean()), linestyle=":", color="grey")
     for axes in (roc, calibration):
         axes.plot([0, 1], [0, 1], ":", color="grey")
     roc.set(title="ROC", xlabel="1 − specificity", ylabel="sensitivity")

@@ -1,113 +1,155 @@
-"""Imputers alone: tables and the sentence about the closest."""
+"""Imputers alone, in words: their errors by masking, variable and missing share, and which one comes closest."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
 
 from imputune.data.masking_patterns import LABELS
-from imputune.evaluation.assessed_imputers import TARGET, AssessedImputer
-from imputune.evaluation.imputation import MEASURES
-from imputune.evaluation.significance import LEVEL, corrected_t_test
-from imputune.protocol.imputers import PRETRAINED
-from imputune.reporting.tables import Table, spread
+from imputune.evaluation.assessed_imputers import MEASURES, AssessedImputer, Measure, PatternScores
+from imputune.evaluation.significance import SIGNIFICANCE_LEVEL, corrected_t_test
+from imputune.protocol.imputers import DEFAULT_IMPUTER
+from imputune.reporting.tables import NONE, Table, minutes_text, spread_text
+from imputune.settings.imputer_sections import Ranking
+
+
+def ranked_imputers(imputers: Sequence[AssessedImputer]) -> list[tuple[AssessedImputer, PatternScores]]:
+    """Return the imputers that were scored under the ranking's masking, with these scores."""
+    return [(each, each.ranked) for each in imputers if each.ranked is not None]
 
 
 def errors_table(imputers: Sequence[AssessedImputer]) -> Table:
-    """Return mean absolute errors, a line for each way of hiding and share, a column for each imputer."""
-    ways = dict.fromkeys((row.hiding, row.share) for each in imputers for row in each.rows)
-    lines = tuple(
-        (
-            LABELS[hiding],
-            f"{100 * share:g}%",
-            *(f"{row.mean['mae']:.3f}" if (row := each.row(hiding, share)) else "" for each in imputers),
-        )
-        for hiding, share in ways
+    """Return mean absolute errors, a line for each masking pattern and rate, a column for each imputer."""
+    maskings = dict.fromkeys((row.pattern, row.rate) for each in imputers for row in each.rows)
+    lines = []
+    for pattern, rate in maskings:
+        rows = [each.row(pattern, rate) for each in imputers]
+        errors = (f"{row.mean['mae']:.3f}" if row else NONE for row in rows)
+        lines.append((LABELS[pattern], f"{100 * rate:g}%", *errors))
+    return Table(
+        title="Imputation error by masking pattern and rate",
+        header=("masking pattern", "rate", *(each.label for each in imputers)),
+        lines=tuple(lines),
+        remark=(
+            "Mean absolute error on held-out cells of the test stays, in training standard deviations; mean over the "
+            "folds. Every imputer was scored on the same cells."
+        ),
     )
-    remark = (
-        "Mean absolute error on held-out cells of the test stays, in training standard deviations, mean over folds; "
-        "every imputer met the same cells."
-    )
-    header = ("hidden", "share", *(each.label for each in imputers))
-    return Table("Imputation error by way of hiding and share of cells hidden", header, lines, remark)
 
 
-def target_table(imputers: Sequence[AssessedImputer]) -> Table | None:
-    """Return all measures under TARGET, in order of error; None where no imputer has that."""
-    found = [(each, row) for each in imputers if (row := each.row(*TARGET))]
-    if not found:
+def ranking_table(imputers: Sequence[AssessedImputer]) -> Table | None:
+    """Return all measures under the ranking's masking, the lowest error first; None where no imputer has them."""
+    ranked = sorted(ranked_imputers(imputers), key=lambda pair: pair[1].mean["mae"])
+    if not ranked:
         return None
-    found.sort(key=lambda pair: pair[1].mean["mae"])
-    lines = tuple(
-        (
-            each.label,
-            *(spread(row.mean[name], row.deviation[name]) if name in row.mean else "" for name in MEASURES),
-            f"{each.epochs}" if each.epochs else "",
-            f"{each.pretrain_seconds / 60:,.0f}" if each.epochs else "",
-            f"{each.seconds_per_1000_stays:.1f}",
-            f"no, mixes patients (by {each.batch_difference:.2f})" if each.mixes_stays else "yes",
-        )
-        for each, row in found
+    return Table(
+        title="Imputers, the closest first",
+        header=(
+            "imputer",
+            "MAE",
+            "RMSE",
+            "MRE",
+            "Wasserstein",
+            "correlation error",
+            "epochs",
+            "training minutes",
+            "s per 1,000 stays",
+            "a stay alone = in a batch",
+        ),
+        lines=tuple(_ranking_line(imputer, scores) for imputer, scores in ranked),
+        remark=(
+            f"{masking_text(ranked[0][0].ranking)}; mean ± sample deviation over test folds. MAE and RMSE: mean "
+            "absolute and root mean squared error, in training standard deviations. MRE: sum of errors over sum of "
+            "magnitudes. "
+            "Wasserstein: distance between the distributions of estimates and true values, averaged over the variables "
+            "with their numbers of cells as weights. Correlation error: mean absolute difference between the "
+            "correlations of two variables with held-out cells imputed and with true values. Training minutes: all "
+            "folds together, with their scoring. Seconds: imputing 1,000 stays. Both are for one core each, or for a "
+            "GPU if there is one. CSAI learns on cells masked by masking.pattern in params.yaml; PyPOTS's networks mask cells "
+            "in their own ways."
+        ),
     )
-    header = (
-        *("imputer", "MAE", "RMSE", "MRE", "Wasserstein", "correlation error", "epochs", "training minutes"),
-        *("s per 1,000 stays", "a stay alone = in a batch"),
-    )
-    remark = (
-        f"{TARGET[1]:.0%} of the observed cells hidden ({LABELS[TARGET[0]]}); mean ± sample deviation over test folds. "
-        "Wasserstein: distance between the distributions of estimates and truth, mean over the variables by their "
-        "cells. Correlation error: how far the correlations between variables, held-out cells imputed, lie from the "
-        "true ones. Training minutes are the folds' added up, their scoring included, seconds those of imputing, both "
-        "on a core each, or a GPU where there is one. CSAI learns on cells hidden by masking.hiding of params.yaml, "
-        "non-uniform unless it was changed; PyPOTS's networks on cells hidden in ways of their own."
-    )
-    return Table("Imputers, the closest first", header, lines, remark)
 
 
-def winner_sentence(imputers: Sequence[AssessedImputer], test_to_train: float) -> str:
-    """Say which imputer has the lowest error under TARGET, and by how much CSAI wins or loses.
+def _ranking_line(imputer: AssessedImputer, scores: PatternScores) -> tuple[str, ...]:
+    measures = (
+        spread_text(scores.mean[measure], scores.deviation[measure]) if measure in scores.mean else NONE
+        for measure in MEASURES
+    )
+    mixes = f"no, stays influence each other (by {imputer.batch_difference:.2f})"
+    return (
+        imputer.label,
+        *measures,
+        str(imputer.epochs) if imputer.epochs else NONE,
+        minutes_text(imputer.pretrain_seconds) if imputer.epochs else NONE,
+        f"{imputer.seconds_per_1000_stays:.1f}",
+        mixes if imputer.mixes_stays else "yes",
+    )
 
-    The rival is the best of the others on the test folds, which the p-value does not account for.
+
+def closest_sentence(imputers: Sequence[AssessedImputer], test_to_train: float) -> str:
+    """Say which imputer has the lowest error under the ranking's masking, and how far CSAI is from it.
+
+    The other imputer is the best of the others on the test folds; the p-value does not account for this choice. ""
+    without CSAI or without another imputer.
     """
-    scored = {each.imputer: each for each in imputers if each.mae_by_fold}
-    if PRETRAINED not in scored or len(scored) < 2:
+    errors = {each.imputer: each.mae_by_fold for each in imputers if each.mae_by_fold}
+    labels = {each.imputer: each.label for each in imputers}
+    if DEFAULT_IMPUTER not in errors or len(errors) < 2:
         return ""
-    order = sorted(scored.values(), key=lambda each: fmean(each.mae_by_fold or ()))
-    csai = scored[PRETRAINED]
-    rival = order[1] if order[0] is csai else order[0]
-    ours, theirs = (each.mae_by_fold or () for each in (csai, rival))
-    p_value = corrected_t_test([one - other for one, other in zip(theirs, ours, strict=True)], test_to_train)
-    means = fmean(ours), fmean(theirs)
-    how = f"{abs(means[0] - means[1]) / max(means):.0%}"
-    doubt = "" if p_value < LEVEL else f", which the folds leave undecided (p = {p_value:.2f})"
-    if order[0] is csai:
-        told = f"CSAI comes closest ({means[0]:.3f} deviations), {how} below the next, {rival.label} ({means[1]:.3f})"
+    ours = errors.pop(DEFAULT_IMPUTER)
+    other = min(errors, key=lambda name: fmean(errors[name]))
+    theirs = errors[other]
+    p_value = corrected_t_test([one - another for one, another in zip(theirs, ours, strict=True)], test_to_train)
+    our_mean, their_mean = fmean(ours), fmean(theirs)
+    distance = f"{abs(our_mean - their_mean) / max(our_mean, their_mean):.0%}"
+    if our_mean <= their_mean:
+        closest = (
+            f"CSAI comes closest (MAE {our_mean:.3f} training standard deviations), {distance} below the next, "
+            f"{labels[other]} ({their_mean:.3f})"
+        )
     else:
-        told = f"{rival.label} comes closest ({means[1]:.3f} deviations), {how} below CSAI ({means[0]:.3f})"
-    return f"With {TARGET[1]:.0%} of the observed cells hidden ({LABELS[TARGET[0]]}), {told}{doubt}."
+        closest = (
+            f"{labels[other]} comes closest (MAE {their_mean:.3f} training standard deviations), {distance} below CSAI "
+            f"({our_mean:.3f})"
+        )
+    doubt = "" if p_value < SIGNIFICANCE_LEVEL else f"; the folds leave the difference undecided (p = {p_value:.2f})"
+    return f"With {masking_text(imputers[0].ranking)}, {closest}{doubt}."
 
 
 def missing_table(imputers: Sequence[AssessedImputer], edges: Sequence[float]) -> Table | None:
-    """Return the error by the share of a stay's cells that were missing before any was hidden, under TARGET."""
-    found = [(each, row) for each in imputers if (row := each.row(*TARGET))]
-    if not found:
+    """Return the error by the share of a stay's cells that were never observed, under the ranking's masking."""
+    ranked = ranked_imputers(imputers)
+    if not ranked:
         return None
     groups = [str(group) for group in range(len(edges) - 1)]
-    header = ("imputer", *(f"{low:.0%} to {high:.0%} missing" for low, high in pairwise(edges)))
-    lines = tuple((each.label, *(_mae(row.by_missing_share, group) for group in groups)) for each, row in found)
-    remark = "Mean absolute error; stays in groups of equal size by the share of their cells that were never observed."
-    return Table("Imputation error by how much of a stay is missing", header, lines, remark)
+    return Table(
+        title="Imputation error by how much of a stay is missing",
+        header=("imputer", *(f"{low:.0%} to {high:.0%} missing" for low, high in pairwise(edges))),
+        lines=tuple(
+            (imputer.label, *(_mae(scores.by_missing_share, group) for group in groups)) for imputer, scores in ranked
+        ),
+        remark="Mean absolute error. Stays are grouped by the share of their cells that were never observed.",
+    )
 
 
-def variables_table(imputers: Sequence[AssessedImputer]) -> Table | None:
-    """Return the error by variable under TARGET; None where no imputer has that."""
-    found = [(each, row) for each in imputers if (row := each.row(*TARGET))]
-    if not found:
+def by_variable_table(imputers: Sequence[AssessedImputer]) -> Table | None:
+    """Return the error by variable under the ranking's masking; None where no imputer has it."""
+    ranked = ranked_imputers(imputers)
+    if not ranked:
         return None
-    names = dict.fromkeys(name for _, row in found for name in row.by_variable)
-    lines = tuple((name, *(_mae(row.by_variable, name) for _, row in found)) for name in names)
-    header = ("variable", *(each.label for each, _ in found))
-    return Table("Imputation error by variable", header, lines, "Mean absolute error, in training deviations.")
+    names = dict.fromkeys(name for _, scores in ranked for name in scores.by_variable)
+    return Table(
+        title="Imputation error by variable",
+        header=("variable", *(imputer.label for imputer, _ in ranked)),
+        lines=tuple((name, *(_mae(scores.by_variable, name) for _, scores in ranked)) for name in names),
+        remark="Mean absolute error, in training standard deviations.",
+    )
 
 
-def _mae(scores: Mapping[str, Mapping[str, float]], name: str) -> str:
-    return f"{scores[name]['mae']:.3f}" if name in scores else ""
+def masking_text(ranking: Ranking) -> str:
+    """Say which cells were masked: 10% of the observed cells masked (non-uniform)."""
+    return f"{ranking.rate:.0%} of the observed cells masked ({LABELS[ranking.pattern]})"
+
+
+def _mae(scores: Mapping[str, Mapping[Measure, float]], name: str) -> str:
+    return f"{scores[name]['mae']:.3f}" if name in scores else NONE

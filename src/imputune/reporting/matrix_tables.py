@@ -1,146 +1,177 @@
-"""The matrix of imputers and heads in words and tables."""
+"""Imputers crossed with heads, in words: the answer, the matrix of test AUC, its variance, CSAI against the others."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
-import numpy as np
+from imputune.evaluation.comparison import ImputerComparison
+from imputune.evaluation.rows import VariantRow
+from imputune.evaluation.significance import CITATION, SIGNIFICANCE_LEVEL, corrected_t_test, holm
+from imputune.evaluation.variance import Decomposition, Part, decompose
+from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS
+from imputune.reporting.tables import NONE, Table, difference_text, minutes_text, p_text, spread_text
+from imputune.settings.names import Head, ImputerName
 
-from imputune.evaluation.rows import Row
-from imputune.evaluation.significance import CITATION, LEVEL, corrected_t_test, holm
-from imputune.evaluation.variance import Decomposition, decompose
-from imputune.protocol.imputers import CONTROLS, IMPUTERS, PRETRAINED
-from imputune.reporting.tables import Table, spread
-from imputune.settings.names import ImputerName
-
-SMALLEST_TOLD = 0.001  # p-value
-CLEARLY = 1.5  # times the next: from there on one part of the variance is said to weigh more
+DOMINATES = 1.5  # times the next effect size: from there on one factor is said to dominate
 
 
-def answer(dataset: str, rows: Sequence[Row]) -> str:
-    """Return the question's answer in one sentence, the controls set aside; without one, what it takes.
+def answer_sentence(comparison: ImputerComparison) -> str:
+    """Answer in a sentence whether imputer or classifier matters more, without the controls.
 
-    Only a part that stands out from the rest (F-test, 0.05) is said to weigh anything, and one alone to weigh most
-    where its effect is half as large again as the next. What the parts are among those of the imputers that learn is
-    told beside, where there are plain rules too.
+    Only factors that differ from the residual (F-test, 0.05) are named. A factor dominates if its effect size (omega
+    squared) is at least 1.5 times the next. The shares among imputers that learn follow if there are plain rules too.
     """
-    aside, learned = _parts(rows)
-    found = decompose(aside)
+    found = comparison.decomposition_without_controls
     if found is None:
-        return "There is no answer yet: it takes two imputers, controls aside, each with the same two heads or more."
-    parts = (
-        ("the classifier", found.head_effect, found.head_p),
-        ("the imputer", found.imputer_effect, found.imputer_p),
-        ("the interaction of both", found.interaction_effect, found.interaction_p),
-    )
-    clear = sorted((part for part in parts if part[2] < LEVEL), key=lambda part: -part[1])
-    if not clear:
-        told = "neither imputer nor classifier stands out from what differs between folds"
-    elif len(clear) == 1 or clear[0][1] >= CLEARLY * clear[1][1]:
-        told = f"{clear[0][0]} weighs most"
-    else:
-        told = f"{clear[0][0]} and {clear[1][0]} weigh about the same"
-    same = [row for row in learned if row.imputer in found.imputers and row.head in found.heads]
+        return "There is no answer yet: at least two imputers (controls aside) need the same two heads."
     return (
-        f"On {dataset} {told}: of the variance of test AUC over {len(found.imputers)} imputers, {len(found.heads)} "
-        f"classifiers and their folds, {found.head:.0%} is the classifier's, {found.imputer:.0%} the imputer's, "
-        f"{found.interaction:.0%} their interaction's and {found.folds:.0%} the folds', which leaves {found.rest:.0%}"
-        f"{_beside(found, decompose(same))}."
+        f"On {comparison.dataset} {_dominant(found)}. Of the variance of test AUC over {len(found.imputers)} imputers, "
+        f"{len(found.heads)} classifiers and their folds, the classifier explains {found.head.share:.0%}, the imputer "
+        f"{found.imputer.share:.0%}, their interaction {found.interaction.share:.0%} and the folds {found.folds:.0%}; "
+        f"{found.residual:.0%} is left{_among_learned(comparison, found)}."
     )
 
 
-def _beside(found: Decomposition, learned: Decomposition | None) -> str:
+def _dominant(found: Decomposition) -> str:
+    factors = {
+        "the classifier": found.head,
+        "the imputer": found.imputer,
+        "the interaction of both": found.interaction,
+    }
+    clear = [name for name, part in factors.items() if part.p_value < SIGNIFICANCE_LEVEL]
+    clear.sort(key=lambda name: -factors[name].effect)
+    if not clear:
+        return "neither imputer nor classifier differs clearly from the variation between folds"
+    if len(clear) == 1 or factors[clear[0]].effect >= DOMINATES * factors[clear[1]].effect:
+        return f"{clear[0]} matters most"
+    return f"{clear[0]} and {clear[1]} matter about equally"
+
+
+def _among_learned(comparison: ImputerComparison, found: Decomposition) -> str:
+    """Add the shares among the imputers that learn, of the same matrix."""
+    plain_aside = [
+        row
+        for row in comparison.matrix
+        if row.imputer in found.imputers and row.head in found.heads and IMPUTERS[row.imputer].family != "plain"
+    ]
+    learned = decompose(plain_aside)
     if learned is None or learned.imputers == found.imputers:
         return ""
     return (
-        f"; among the {len(learned.imputers)} imputers that learn, the classifier's part is {learned.head:.0%} and the "
-        f"imputer's {learned.imputer:.0%}"
+        f". Among the {len(learned.imputers)} imputers that learn, the classifier explains {learned.head.share:.0%} "
+        f"and the imputer {learned.imputer.share:.0%}"
     )
 
 
-def _parts(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Return the rows without the controls, and of these the rows of imputers that learn."""
-    aside = [row for row in rows if row.imputer not in CONTROLS]
-    return aside, [row for row in aside if IMPUTERS[row.imputer].family != "plain"]
-
-
-def matrix_table(rows: Sequence[Row]) -> Table:
+def matrix_table(rows: Sequence[VariantRow]) -> Table:
     """Return test AUC, a line for each imputer and a column for each head."""
     heads = tuple(dict.fromkeys(row.head for row in rows))
-    found = {(row.imputer, row.head): row for row in rows}
+    row_of = {(row.imputer, row.head): row for row in rows}
     lines = []
     for imputer in dict.fromkeys(row.imputer for row in rows):
-        texts = [
-            spread(row.test_auc_mean, row.test_auc_std) if (row := found.get((imputer, head))) else "" for head in heads
-        ]
-        seconds = sum(row.seconds for row in rows if row.imputer == imputer)
-        lines.append((IMPUTERS[imputer].label, *texts, f"{seconds / 60:,.0f}"))
-    remark = (
-        "AUC of in-hospital death, mean ± sample deviation over the test folds; imputers frozen, folds and seeds the "
-        "same; each fold's epoch was chosen on its validation stays. A perceptron reads the imputer's hidden state, or "
-        "the imputed series where it has none; a recurrent head the imputed series, begun in the hidden state; xgboost "
-        "and svm the imputed series. Minutes are the folds' training times added up."
+        ours = [row_of.get((imputer, head)) for head in heads]
+        scores = (spread_text(row.test_auc_mean, row.test_auc_std) if row else NONE for row in ours)
+        lines.append((IMPUTERS[imputer].label, *scores, minutes_text(sum(row.seconds for row in ours if row))))
+    return Table(
+        title="Imputer × classifier: test AUC",
+        header=("imputer", *heads, "minutes"),
+        lines=tuple(lines),
+        remark=(
+            "AUC of in-hospital death, mean ± sample deviation over the test folds. Imputers are frozen; folds and "
+            "seeds are the same; the validation stays of a fold chose its epoch. An MLP reads the imputer's hidden "
+            "state, or the imputed series if there is none. An LSTM or GRU reads the imputed series and starts from "
+            "the hidden state. xgboost and svm read the imputed series. Minutes are the training times of all folds."
+        ),
     )
-    return Table("Imputer × classifier: test AUC", ("imputer", *heads, "minutes"), tuple(lines), remark)
 
 
-def decomposition_table(rows: Sequence[Row]) -> Table | None:
-    """Return where the variance lies, for all imputers and for parts of them; None where there is nothing to divide."""
-    aside, learned = _parts(rows)
-    chosen: dict[str, Decomposition | None] = {}
-    for name, part in (("all", rows), ("controls aside", aside), ("those that learn", learned)):
-        if (found := decompose(part)) not in chosen.values():
-            chosen[name] = found
-    lines = tuple(
-        (
-            name,
-            f"{len(found.imputers)} × {len(found.heads)}",
-            f"{found.head:.1%} ({_told(found.head_p)})",
-            f"{found.imputer:.1%} ({_told(found.imputer_p)})",
-            f"{found.interaction:.1%} ({_told(found.interaction_p)})",
-            f"{found.folds:.1%}",
-            f"{found.rest:.1%}",
-        )
-        for name, found in chosen.items()
-        if found
+def variance_table(comparison: ImputerComparison) -> Table | None:
+    """Return what explains the variance, for all imputers and for parts of them; None without a complete matrix."""
+    candidates = {
+        "all": comparison.decomposition,
+        "without controls": comparison.decomposition_without_controls,
+        "those that learn": comparison.decomposition_of_learned,
+    }
+    different: dict[str, Decomposition] = {}
+    for name, found in candidates.items():
+        if found is not None and found not in different.values():
+            different[name] = found
+    if not different:
+        return None
+    return Table(
+        title="What explains the variance",
+        header=(
+            "imputers",
+            "imputers × classifiers",
+            "classifier (p)",
+            "imputer (p)",
+            "interaction (p)",
+            "folds",
+            "residual",
+        ),
+        lines=tuple(_variance_line(name, found) for name, found in different.items()),
+        remark=(
+            "Shares of the sum of squares of test AUC around its mean; two-way analysis of variance with folds as "
+            "blocks. p: F-test against the residual. Folds share training stays, so p is rather too small than too "
+            "large. Those that learn: without controls and plain rules."
+        ),
     )
-    header = (
-        *("imputers", "imputers × classifiers", "classifier (p)", "imputer (p)", "interaction (p)", "folds", "rest"),
-    )
-    remark = (
-        "Shares of the sum of squares of test AUC about its mean, two-way analysis of variance, folds as blocks. p: "
-        "F-test against the rest; folds share training stays, so that p is too small rather than too large. Those that "
-        "learn: without controls and plain rules."
-    )
-    return Table("Where the variance lies", header, lines, remark) if lines else None
 
 
-def rivals_table(rows: Sequence[Row], test_to_train: float) -> Table | None:
-    """Return CSAI against each other imputer, over the heads that both have; None where there is none."""
-    by_imputer: dict[ImputerName, dict[str, Row]] = {}
+def _variance_line(name: str, found: Decomposition) -> tuple[str, ...]:
+    return (
+        name,
+        f"{len(found.imputers)} × {len(found.heads)}",
+        _part_text(found.head),
+        _part_text(found.imputer),
+        _part_text(found.interaction),
+        f"{found.folds:.1%}",
+        f"{found.residual:.1%}",
+    )
+
+
+def _part_text(part: Part) -> str:
+    return f"{part.share:.1%} ({p_text(part.p_value)})"
+
+
+def against_table(rows: Sequence[VariantRow], test_to_train: float) -> Table | None:
+    """Return CSAI against each other imputer, over the heads that both have; None without another imputer."""
+    by_imputer: dict[ImputerName, dict[Head, VariantRow]] = {}
     for row in rows:
         by_imputer.setdefault(row.imputer, {})[row.head] = row
-    ours = by_imputer.pop(PRETRAINED, {})
-    found = []
-    for imputer, theirs in by_imputer.items():
-        if not (heads := [head for head in ours if head in theirs]):
-            continue
-        pairs = [(ours[head].by_fold("test_auc"), theirs[head].by_fold("test_auc")) for head in heads]
-        differences = [float(np.mean([mine[fold] - other[fold] for mine, other in pairs])) for fold in pairs[0][0]]
-        found.append((imputer, len(heads), float(np.mean(differences)), corrected_t_test(differences, test_to_train)))
-    p_values = holm([p_value for *_, p_value in found])
-    lines = tuple(
+    ours = by_imputer.pop(DEFAULT_IMPUTER, {})
+    compared = {
+        imputer: (len(heads), _differences(ours, theirs, heads))
+        for imputer, theirs in by_imputer.items()
+        if (heads := [head for head in ours if head in theirs])
+    }
+    if not compared:
+        return None
+    p_values = holm([corrected_t_test(differences, test_to_train) for _, differences in compared.values()])
+    lines = [
         (
             IMPUTERS[imputer].label,
             str(heads),
-            f"{mean:+.4f}".replace("-", "−"),
-            _told(p_value),
-            "undecided" if p_value >= LEVEL else "CSAI is ahead" if mean > 0 else "CSAI is behind",
+            difference_text(fmean(differences), 4),
+            p_text(p_value),
+            _ahead_or_behind(fmean(differences), p_value),
         )
-        for (imputer, heads, mean, _), p_value in zip(found, p_values, strict=True)
+        for (imputer, (heads, differences)), p_value in zip(compared.items(), p_values, strict=True)
+    ]
+    return Table(
+        title="CSAI against each other imputer",
+        header=("CSAI against", "heads", "difference in test AUC", "p", f"verdict at {SIGNIFICANCE_LEVEL}"),
+        lines=tuple(lines),
+        remark=f"Mean over the heads, by fold; {CITATION}; p adjusted for the number of comparisons (Holm 1979).",
     )
-    header = ("CSAI against", "heads", "difference in test AUC", "p", f"verdict at {LEVEL}")
-    remark = f"Mean over the heads, by fold; {CITATION}; p adjusted for the number of comparisons (Holm 1979)."
-    return Table("CSAI against each other imputer", header, lines, remark) if lines else None
 
 
-def _told(p_value: float) -> str:
-    return "< 0.001" if p_value < SMALLEST_TOLD else f"{p_value:.3f}"
+def _differences(ours: dict[Head, VariantRow], theirs: dict[Head, VariantRow], heads: list[Head]) -> list[float]:
+    """Return by fold the mean difference in test AUC over some heads."""
+    pairs = [(ours[head].by_fold("test_auc"), theirs[head].by_fold("test_auc")) for head in heads]
+    return [fmean(mine[fold] - other[fold] for mine, other in pairs) for fold in pairs[0][0]]
+
+
+def _ahead_or_behind(difference: float, p_value: float) -> str:
+    if p_value >= SIGNIFICANCE_LEVEL:
+        return "undecided"
+    return "CSAI is ahead" if difference > 0 else "CSAI is behind"

@@ -14,28 +14,33 @@ from imputune.reporting.tables import Table
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """A figure, a name for its file, and what it shows in words, for those who cannot see it too."""
+class ReportFigure:
+    """A figure, the name of its file, and a caption that also serves readers who cannot see it."""
 
     name: str
-    shows: str
+    caption: str
     figure: Figure
 
     @cached_property
     def source(self) -> str:
-        """The picture itself, as an address that a page can hold."""
+        """The figure itself, as an address that a page can hold."""
         return f"data:image/svg+xml;base64,{base64.b64encode(to_svg(self.figure)).decode()}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Section:
-    """A part of the report: paragraphs, tables, pictures, and commands to type."""
+    """A part of the report: paragraphs, tables, figures, and commands to type."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
-    pictures: tuple[Picture, ...] = ()
+    figures: tuple[ReportFigure, ...] = ()
     commands: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to show."""
+        return not (self.paragraphs or self.tables or self.figures)
 
     @property
     def anchor(self) -> str:
@@ -51,17 +56,17 @@ class Report:
     answers: tuple[str, ...]
     sections: tuple[Section, ...] = field(default_factory=tuple)
 
-    def pictures(self) -> Iterator[Picture]:
-        """Yield every picture."""
+    def figures(self) -> Iterator[ReportFigure]:
+        """Yield every figure."""
         for section in self.sections:
-            yield from section.pictures
+            yield from section.figures
 
     def files(self) -> dict[str, bytes]:
-        """Return the pictures that the Markdown names, by file name."""
-        return {f"{picture.name}.png": to_png(picture.figure) for picture in self.pictures()}
+        """Return the figures that the Markdown names, as PNG by file name."""
+        return {f"{each.name}.png": to_png(each.figure) for each in self.figures()}
 
     def to_html(self) -> str:
-        """Return the page: style and pictures stand in it, it loads nothing and runs no script."""
+        """Return the page; it holds its style and figures, loads nothing and runs no script."""
         environment = Environment(
             loader=PackageLoader("imputune.reporting"),
             autoescape=True,
@@ -71,14 +76,14 @@ class Report:
         )
         return environment.get_template("report.html.jinja").render(report=self)
 
-    def to_markdown(self, pictures: str) -> str:
-        """Return the report as Markdown, its pictures in the folder `pictures` beside it."""
+    def to_markdown(self, folder: str) -> str:
+        """Return the report as Markdown; its figures are in `folder` beside it."""
         parts = [f"# {self.title}", *self.answers]
         for section in self.sections:
             parts += [f"## {section.title}", *section.paragraphs]
             for table in section.tables:
                 parts.append(f"#{table.to_markdown()}")
-            parts += [f"![{picture.shows}]({pictures}/{picture.name}.png)" for picture in section.pictures]
+            parts += [f"![{each.caption}]({folder}/{each.name}.png)" for each in section.figures]
             if section.commands:
                 parts.append("\n".join(("```console", *(f"$ {command}" for command in section.commands), "```")))
         return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""What a user sees on the terminal: progress while folds train, tables at the end."""
+"""What commands print on the terminal: progress bars, lines and tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from imputune.files import Watch
+from imputune.files import FileProgress
 from imputune.runtime.recorder import Recorder, Trial
 
 PIPE_WIDTH = 200
@@ -26,8 +26,8 @@ if not output.is_terminal:
     output.width = PIPE_WIDTH
 
 
-class _Watched:
-    """A recorder that moves a bar for each fold and passes everything on."""
+class _BarRecorder:
+    """A recorder that shows a progress bar for each fold and passes every report on."""
 
     def __init__(self, inner: Recorder, progress: Progress, epochs: int) -> None:
         self.inner, self.progress, self.epochs = inner, progress, epochs
@@ -45,36 +45,35 @@ class _Watched:
 
     def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
         self.inner.fold_finished(fold, metrics)
-        if (bar := self.bars.get(fold)) is None:
-            return  # nothing was trained
-        self.progress.update(bar, total=self.progress.tasks[bar].completed)
+        if (bar := self.bars.get(fold)) is not None:  # some imputers train no epoch
+            self.progress.update(bar, total=self.progress.tasks[bar].completed)
 
 
 @contextmanager
-def watched(recorder: Recorder, epochs: int) -> Iterator[Recorder]:
-    """Show progress of folds of at most `epochs` epochs; silent where standard error is no terminal."""
+def show_epochs(recorder: Recorder, epochs: int) -> Iterator[Recorder]:
+    """Give a recorder that shows a bar of `epochs` for each fold; it shows nothing if standard error is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
-        yield _Watched(recorder, progress, epochs)
+        yield _BarRecorder(recorder, progress, epochs)
 
 
 @contextmanager
-def watched_files() -> Iterator[Watch]:
-    """Give a watcher that shows a bar for each file; silent where standard error is no terminal."""
+def show_files() -> Iterator[FileProgress]:
+    """Give a function that shows a bar for each file; it shows nothing if standard error is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
         bars: dict[str, TaskID] = {}
 
-        def watch(name: str, came: int, size: int | None) -> None:
+        def show(name: str, received: int, size: int | None) -> None:
             if name not in bars:
                 bars[name] = progress.add_task(name, total=size)
-            progress.update(bars[name], completed=came)
+            progress.update(bars[name], completed=received)
 
-        yield watch
+        yield show
 
 
-def tell(text: str) -> None:
-    """Print a line on standard error, as long as it is."""
+def say(text: str) -> None:
+    """Print a line on standard error; a long line is not wrapped."""
     screen.print(text, soft_wrap=True, highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""Where training runs: on the CPU, or on a CUDA GPU with the imputer's passes captured as graphs."""
+"""The device on which PyTorch computes: the CPU, or a CUDA GPU with the imputer's passes captured as graphs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,38 +11,38 @@ from imputune.settings.names import DeviceName
 
 
 def choose_device(name: DeviceName) -> torch.device:
-    """Return the device that `device` in params.yaml means: `auto` is the GPU where there is one, else the CPU.
+    """Return the device that `device` in params.yaml means; `auto` is the GPU if there is one, else the CPU.
 
-    Raises UserError when CUDA is asked for and PyTorch finds no GPU.
+    Raises UserError when `device` is cuda and PyTorch finds no GPU.
     """
-    found = torch.cuda.is_available()
-    if name == "cuda" and not found:
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
         raise UserError(
             "params.yaml has device: cuda, but PyTorch finds no GPU here: set device to auto or cpu, "
             "or install a CUDA build of PyTorch and the GPU's driver"
         )
-    return torch.device("cuda" if found and name != "cpu" else "cpu")
+    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
 
 
 def graphed(module: nn.Module, samples: tuple[torch.Tensor, ...]) -> Callable[..., Any]:
     """Return `module` as a function whose forward and backward passes are each replayed as one CUDA graph.
 
-    CUDA only: a replay costs one launch where the passes cost one per operation. The module and `samples`, its
-    arguments by shape, must be on the GPU; the passes must do the same on every call, waiting for no number from the
-    GPU and copying none to it. Arguments of other shapes, such as an epoch's last batch, run as they are.
+    CUDA only: a replay needs one launch, the passes themselves one per operation. The module and `samples`, arguments
+    of the usual shapes, must be on the GPU. The passes must do the same on every call; they may not wait for a number
+    from the GPU or copy one to it. Arguments of other shapes, such as an epoch's last batch, run without the graph.
 
-    What a replay returns lies in the graph's own memory, and the next call overwrites it: clone what must outlive a
-    step. So do the gradients of the weights, which autograd sets as `.grad` where there is none: clear them with
-    `zero_grad(set_to_none=True)`, or the next replay would overwrite the sum it is added to. A `.grad` that stands
-    already, as those of `FlatWeights`, is added to where it is, and may be set to 0 in place. Weights change in place
-    alone: the graph reads them where they were when it was captured, so `FlatWeights` comes first.
+    A replay returns tensors in the graph's own memory, and the next call overwrites them: clone what must outlive a
+    step. The same holds for gradients that autograd stores where `.grad` is None: clear them with
+    `zero_grad(set_to_none=True)`, or the next replay would overwrite the sum it is added to. Where `.grad` is a tensor
+    already, as with `FlatWeights`, the graph adds to it in place, and it may be set to 0 in place. Change weights only
+    in place: the graph reads them from the memory in which it was captured, so create `FlatWeights` first.
 
     Source: torch.cuda.make_graphed_callables, which replaces the module's `forward` by the replay.
     """
-    as_it_is = module.forward
+    ungraphed = module.forward
     replay = torch.cuda.make_graphed_callables(module, samples)
 
     def run(*tensors: torch.Tensor) -> Any:
-        return (replay if tensors[0].shape == samples[0].shape else as_it_is)(*tensors)
+        return (replay if tensors[0].shape == samples[0].shape else ungraphed)(*tensors)
 
     return run

@@ -1,7 +1,7 @@
-"""What training tells whoever listens: the curves of each fold while it trains, its scores at the end.
+"""What training reports while it runs: the curves of each fold, the trials of a search, the scores at the end.
 
-Training reports through this protocol and knows no tracker; `tracking.runs.TrackedRun` is the one that
-writes to MLflow. Events of all folds of a command go to one recorder, from one process and one thread.
+Training reports through this protocol and knows no tracker; `tracking.runs.TrackedRun` writes to MLflow. The events of
+all folds of a command go to one recorder, from one process and one thread.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ Curve = list[dict[str, float]]
 """One row of metrics per epoch."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trial:
     """One trial of a search: the learning rate it tried, how it ended, its lowest validation loss, its curve.
 
-    The rate is the schedule's; unfrozen training takes a share of it, as of every schedule's.
+    The rate is the schedule's; unfrozen training multiplies it, as every schedule's, by `unfrozen_rate_factor`.
     """
 
     number: int
@@ -27,29 +27,29 @@ class Trial:
 
 
 class Recorder(Protocol):
-    """Receives what the folds of one command report; folds may report interleaved."""
+    """Receives what the folds of one command report; reports of several folds may alternate."""
 
     def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Take one point of each of a fold's curves (train_loss, validation_auc), `epoch` counting from 0.
+        """Record one point of each of a fold's curves (train_loss, validation_auc); `epoch` counts from 0.
 
-        NaN means that the metric is undefined for this epoch, for instance an AUC over a single class.
+        NaN means that the metric is undefined in this epoch, for instance an AUC over a single class.
         """
 
     def trial_finished(self, fold: int, trial: Trial) -> None:
-        """Take a trial of a fold's search, once it has ended."""
+        """Record a trial of a fold's search that has ended."""
 
     def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
-        """Take the final scores of a fold, once, after its last epoch; NaN means undefined."""
+        """Record the final scores of a fold, once, after its last epoch; NaN means undefined."""
 
 
-class Unheard:
-    """A recorder that passes over everything."""
+class SilentRecorder:
+    """A recorder that records nothing."""
 
     def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Pass over an epoch."""
+        """Ignore an epoch."""
 
     def trial_finished(self, fold: int, trial: Trial) -> None:
-        """Pass over a trial."""
+        """Ignore a trial."""
 
     def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
-        """Pass over the end of a fold."""
+        """Ignore the end of a fold."""

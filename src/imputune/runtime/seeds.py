@@ -1,11 +1,30 @@
-"""Seeds: one generator for each fold and purpose."""
+"""Seeds: a generator of its own for each fold and purpose, so that no draw depends on another's number."""
+
+from enum import IntEnum
 
 import torch
 
 
-def generator_for(seed: int, *purpose: int) -> torch.Generator:
-    """Return a generator of its own for a fold and purpose, so that no draw depends on another's count."""
+class Purpose(IntEnum):
+    """What is drawn. The numbers enter the seeds: another number gives other results."""
+
+    IMPUTER_WEIGHTS = 0
+    PRETRAIN_ORDER = 1
+    TRAIN_MASKS = 2
+    VALIDATION_MASKS = 3
+    TEST_MASKS = 4
+    SHUFFLING_ACROSS_STAYS = 5
+    HEAD_WEIGHTS = 10
+    FINETUNE_ORDER = 11
+    FINETUNE_MASKS = 12
+    DROPOUT = 13
+    SEARCH = 14
+    NON_NEURAL = 15
+
+
+def generator_for(seed: int, fold: int, purpose: Purpose, variety: int | None = None) -> torch.Generator:
+    """Return a fold's generator for a purpose; `variety` separates draws of one purpose, such as masking patterns."""
     mixed = seed
-    for number in purpose:
-        mixed = (mixed * 1_000_003 + number + 1) % (2**63)
+    for number in (fold, purpose, *(() if variety is None else (variety,))):
+        mixed = (mixed * 1_000_003 + int(number) + 1) % (2**63)
     return torch.Generator().manual_seed(mixed)

@@ -1,60 +1,72 @@
-"""How long a command will still take, from what its parts took so far."""
+"""The time that a command still needs, estimated from the folds that are finished."""
 
 from collections import defaultdict
 from statistics import fmean
 
-from imputune.protocol.variants import Cell
+from imputune.protocol.variants import Variant
 
 
 class TimeLeft:
-    """Folds done and to do, and the time for the rest, judged by finished folds of the most similar cells."""
+    """Counts finished and waiting folds and estimates the time left.
+
+    A waiting fold is expected to take as long as finished folds of its variant did on average, or else of the most
+    similar variant.
+    """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)
-        self._waiting: set[tuple[Cell, int]] = set()
+        self._waiting: set[tuple[Variant, int]] = set()
         self._done = 0
 
-    def took(self, cell: Cell, seconds: float) -> None:
-        """Learn from a fold that was finished earlier."""
-        for kind in _kinds(cell):
-            self._seconds[kind].append(seconds)
+    def took(self, variant: Variant, seconds: float) -> None:
+        """Learn how long a fold took that was finished before this command."""
+        for group in _similar_groups(variant):
+            self._seconds[group].append(seconds)
 
-    def add(self, cell: Cell, fold: int) -> None:
-        """Take note of a fold to do."""
-        self._waiting.add((cell, fold))
+    def add(self, variant: Variant, fold: int) -> None:
+        """Add a fold that waits."""
+        self._waiting.add((variant, fold))
 
-    def done(self, cell: Cell, fold: int, seconds: float) -> None:
-        """Take note that a fold is done, and how long it took."""
-        self._waiting.remove((cell, fold))
+    def done(self, variant: Variant, fold: int, seconds: float) -> None:
+        """Count a waiting fold as done, and learn how long it took."""
+        self._waiting.remove((variant, fold))
         self._done += 1
-        self.took(cell, seconds)
+        self.took(variant, seconds)
 
     @property
     def seconds(self) -> float:
-        """Seconds that those of the rest will take of which something similar is done."""
+        """Estimated seconds for the waiting folds, without those for which nothing similar is finished."""
         known = [seconds for seconds in self._expected() if seconds is not None]
         return sum(known) / min(self.workers, len(known)) if known else 0.0
 
     def __str__(self) -> str:
-        """Say it in words: 12 of 90 folds done, about 1 h 20 min left; "at least" where something is new."""
+        """Return a line such as "12 of 90 folds done, about 1 h 20 min left".
+
+        It says "at least" where nothing similar to some fold is finished.
+        """
         expected = self._expected()
         counted = f"{self._done} of {self._done + len(self._waiting)} folds done"
         if expected and not any(expected):
-            return f"{counted}, no saying yet how long is left"
+            return f"{counted}, time left not known yet"
         minutes = round(self.seconds / 60)
         hours, rest = divmod(minutes, 60)
         left = f"{hours} h {rest} min" if hours else f"{rest} min" if minutes else f"{self.seconds:.0f} s"
         return f"{counted}, {'at least' if None in expected else 'about'} {left} left"
 
     def _expected(self) -> list[float | None]:
+        """Return the expected seconds of each waiting fold, None where nothing similar is finished."""
         return [
-            next((fmean(self._seconds[kind]) for kind in _kinds(cell) if self._seconds[kind]), None)
-            for cell, _ in self._waiting
+            next((fmean(self._seconds[group]) for group in _similar_groups(variant) if self._seconds[group]), None)
+            for variant, _ in self._waiting
         ]
 
 
-def _kinds(cell: Cell) -> list[tuple[str, ...]]:
-    """Return what a cell is, from itself to any cell of its head or schedule in the same mode."""
-    own, kin = tuple(cell.tags().values()), (cell.head, cell.mode, cell.schedule)
-    return [own, kin, (cell.head, cell.mode), (cell.mode, cell.schedule)]
+def _similar_groups(variant: Variant) -> list[tuple[str, ...]]:
+    """Return the groups of variants that a variant belongs to, the most similar first."""
+    return [
+        tuple(variant.tags().values()),
+        (variant.head, variant.mode, variant.schedule),
+        (variant.head, variant.mode),
+        (variant.mode, variant.schedule),
+    ]

@@ -1,4 +1,4 @@
-"""Folds side by side, a process each, one thread each; results do not depend on how many run at once."""
+"""Folds side by side, each in a worker process on one thread; results do not depend on the number of workers."""
 
 import multiprocessing
 import os
@@ -22,8 +22,8 @@ POLL_SECONDS = 0.2
 PRELOADED = ["imputune.training.non_neural", "imputune.training.pretrain"]
 
 
-class Finished(Protocol):
-    """What a fold's work returns: at least its number and its final metrics."""
+class FoldResult(Protocol):
+    """What the work on a fold returns: at least the fold's number and its final metrics."""
 
     @property
     def fold(self) -> int:
@@ -35,14 +35,15 @@ class Finished(Protocol):
 
 
 Job = TypeVar("Job")
-Result = TypeVar("Result", bound=Finished)
+Result = TypeVar("Result", bound=FoldResult)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task(Generic[Result]):
-    """One fold's work: `work(job, recorder)` in a worker, its reports to `recorder` and its result to `done` in here.
+    """The work on one fold.
 
-    `work` must be a module-level function.
+    work: a function of a module, which a worker calls as `work(job, recorder)`. recorder: receives the worker's reports
+    in this process. done: called with the result in this process.
     """
 
     work: Callable[[Any, Recorder], Result]
@@ -51,10 +52,14 @@ class Task(Generic[Result]):
     done: Callable[[Result], None]
 
 
-class _Forwarder:
-    """A worker's recorder: sends what it hears to the parent process, which owns the real recorders.
+_Pending = dict[int, tuple[Task[Result], Future[Result]]]
+"""The tasks that workers are doing, by number."""
 
-    What was sent is in the pipe before the fold's result is, so that a result comes after all of its reports.
+
+class _Forwarder:
+    """A worker's recorder: sends every report to the parent process, which has the real recorders.
+
+    A worker sends its reports before its result, so the parent can pass on all of them before it takes the result.
     """
 
     def __init__(self, events: Connection, lock: Lock) -> None:
@@ -68,7 +73,7 @@ class _Forwarder:
         self._send("trial_finished", fold, trial)
 
     def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
-        raise RuntimeError("a fold's work returns its final scores; the parent records them")
+        raise RuntimeError("a worker returns a fold's final metrics; the parent process records them")
 
     def _send(self, method: str, *arguments: Any) -> None:
         with self.lock:
@@ -78,10 +83,10 @@ class _Forwarder:
 _forwarder: _Forwarder
 
 
-def settle() -> None:
-    """Make PyTorch work in this process as in a worker: on one thread, and with numbers under 1e-38 taken for 0.
+def use_one_thread() -> None:
+    """Make PyTorch compute in this process as in a worker: on one thread, with numbers below 1e-38 rounded to 0.
 
-    Weights that nothing pulls at decay to such numbers, and operations on them take many times longer.
+    Weight decay shrinks weights without gradient to such numbers, and operations on them are many times slower.
     """
     import torch
 
@@ -94,11 +99,11 @@ def _start_worker(events: Connection, lock: Lock) -> None:
     _forwarder = _Forwarder(events, lock)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    settle()
+    use_one_thread()
 
 
 def _end_with_parent() -> None:
-    """End this process when the command's has ended, however it did: nobody is there for the result."""
+    """End this process when the parent process has ended, for whatever reason: nobody would take the result."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -106,19 +111,19 @@ def _end_with_parent() -> None:
 
 
 def _work_in_worker(task: int, work: Callable[[Any, Recorder], Result], pickled_job: bytes) -> Result:
-    """Load the job here, where an error is the fold's own; in the pool's queue it would break the worker."""
+    """Unpickle the job here, so that an error in it is an error of the fold; in the pool it would break the worker."""
     _forwarder.task = task
-    return work(pickle.loads(pickled_job), _forwarder)  # noqa: S301 (what this command's own process has written)
+    return work(pickle.loads(pickled_job), _forwarder)  # noqa: S301 (this command's own process wrote it)
 
 
 def start_preloading() -> None:
-    """Begin to load what workers need, in the process that they come from, while this one loads its own."""
-    # Once for all workers, and for later commands of one process.
+    """Start the process that workers are forked from; it imports their modules while this process imports its own.
+
+    Workers of later commands in this process come from it too.
+    """
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
-    resource_tracker.ensure_running()  # which lets Ctrl-C through again, so before it is held back
-    before = signal.pthread_sigmask(
-        signal.SIG_BLOCK, [signal.SIGINT]
-    )  # Ctrl-C is this process's, not of what it starts
+    resource_tracker.ensure_running()  # it unblocks Ctrl-C, so it starts before Ctrl-C is blocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the new process inherits the blocked Ctrl-C
     try:
         forkserver.ensure_running()
     finally:
@@ -126,11 +131,12 @@ def start_preloading() -> None:
 
 
 def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
-    """Do tasks, at most `workers` at a time, in the order in which the iterator gives them.
+    """Do tasks in the order of the iterator, at most `workers` at a time.
 
-    The iterator is asked when a worker is free; None means that the next task has to wait for one that runs. The
-    tasks' recorders hear all reports, and each fold's final scores before `done` gets its result, in this process. An
-    interrupt (Ctrl-C) or an error in one fold ends the others at once and is raised again.
+    The iterator is asked for a task whenever a worker is free; None means that the next task must wait until a running
+    one ends. Recorders and `done` are called in this process: a recorder gets all reports of its task, then the fold's
+    final metrics, then `done` gets the result. An interrupt (Ctrl-C) or an error in one fold ends the other workers at
+    once and is raised again.
 
     Raises UserError when the system kills a worker.
     """
@@ -138,8 +144,8 @@ def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
     start_preloading()
     reader, writer = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, context, _start_worker, (writer, context.Lock()))
-    pending: dict[int, tuple[Task[Result], Future[Result]]] = {}
-    number, exhausted = 0, False
+    pending: _Pending[Result] = {}
+    started, exhausted = 0, False
     try:
         while pending or not exhausted:
             while len(pending) < workers and not exhausted:
@@ -150,21 +156,13 @@ def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
                     break
                 if task is None:
                     break
-                # Plain pickles hold the tensors' numbers; those of multiprocessing hold two open files for each tensor.
-                future = pool.submit(_work_in_worker, number, task.work, pickle.dumps(task.job))
-                pending[number] = task, future
-                number += 1
-            _forward(reader, pending, POLL_SECONDS)
-            for place in [place for place, (_, future) in pending.items() if future.done()]:
-                task, future = pending[place]
-                result = future.result()
-                _forward(reader, pending, 0.0)
-                del pending[place]
-                task.recorder.fold_finished(result.fold, result.final_metrics)
-                task.done(result)
+                pending[started] = task, _submit(pool, started, task)
+                started += 1
+            _pass_on_reports(reader, pending, POLL_SECONDS)
+            _take_results(reader, pending)
     except BrokenProcessPool:
         raise UserError(
-            "a worker process was killed, most often for lack of memory: lower workers in params.yaml"
+            "the system killed a worker process, most often for lack of memory: lower workers in params.yaml"
         ) from None
     finally:
         for process in multiprocessing.active_children():
@@ -177,31 +175,47 @@ def run_folds(
     jobs: Sequence[Job],
     recorder: Recorder,
     workers: int,
-    heard: Callable[[Result], None] | None = None,
+    done: Callable[[Result], None] | None = None,
 ) -> list[Result]:
-    """Do `work` for every job and return the results in the jobs' order; see `run_tasks`.
+    """Do `work` for every job and return the results in the order of the jobs; see `run_tasks`.
 
-    `heard` is given each result as soon as it is there.
+    `done` is called with each result as soon as it is there.
     """
     results: dict[int, Result] = {}
 
-    def done(place: int, result: Result) -> None:
-        if heard is not None:
-            heard(result)
+    def keep(place: int, result: Result) -> None:
+        if done is not None:
+            done(result)
         results[place] = result
 
     def tasks() -> Iterator[Task[Result] | None]:
         for place, job in enumerate(jobs):
-            yield Task(work, job, recorder, partial(done, place))
+            yield Task(work=work, job=job, recorder=recorder, done=partial(keep, place))
 
     if jobs:
         run_tasks(tasks(), min(workers, len(jobs)))
     return [results[place] for place in range(len(jobs))]
 
 
-def _forward(reader: Connection, pending: Mapping[int, tuple[Task[Result], Future[Result]]], seconds: float) -> None:
-    """Pass on the reports that have come in, waiting so long for the first."""
+def _submit(pool: ProcessPoolExecutor, number: int, task: Task[Result]) -> Future[Result]:
+    # A plain pickle holds a tensor's numbers; a pickle of multiprocessing would hold two open files for each tensor.
+    return pool.submit(_work_in_worker, number, task.work, pickle.dumps(task.job))
+
+
+def _pass_on_reports(reader: Connection, pending: _Pending[Result], seconds: float) -> None:
+    """Pass on the workers' reports to the recorders of their tasks, waiting this long for the first."""
     while reader.poll(seconds):
         number, method, arguments = reader.recv()
         getattr(pending[number][0].recorder, method)(*arguments)
         seconds = 0.0
+
+
+def _take_results(reader: Connection, pending: _Pending[Result]) -> None:
+    """Take the results of the tasks that have ended, each after the last of its reports."""
+    for number in [number for number, (_, future) in pending.items() if future.done()]:
+        task, future = pending[number]
+        result = future.result()
+        _pass_on_reports(reader, pending, 0.0)
+        del pending[number]
+        task.recorder.fold_finished(result.fold, result.final_metrics)
+        task.done(result)

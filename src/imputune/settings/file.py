@@ -1,84 +1,145 @@
-"""The file params.yaml: reading it with errors that name the near miss, setting its dataset, finding its folder."""
+"""The file params.yaml: reading it with errors that name the near miss, editing it, finding its folder."""
 
-import re
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import YAMLError
 
 from imputune.errors import UserError, near_miss
 from imputune.files import replace_text
 from imputune.settings.schema import Params
 
+LINE_WIDTH = 10_000  # a line of the user is never broken
+RENAMED = {
+    "masking.hiding": "masking.pattern",
+    "masking.share": "masking.rate",
+    "scaling.tail_share": "scaling.clip_quantile",
+    "csai.hidden": "csai.hidden_size",
+    "finetune.hidden_share": "finetune.masking_rate",
+    "finetune.unfrozen_rate_share": "finetune.unfrozen_rate_factor",
+    "shallow": "non_neural",
+    "non_neural.xgboost.stay_share": "non_neural.xgboost.stay_fraction",
+    "non_neural.xgboost.feature_share": "non_neural.xgboost.feature_fraction",
+    "grid.shallow": "grid.non_neural",
+    "matrix": "imputers, and the blocks of grid",
+    "assess.hiding": "assess.patterns",
+    "assess.shares": "assess.rates",
+}
+"""Keys of earlier versions, and what they are called now."""
+
 
 def read_params(path: Path) -> Params:
     """Read params.yaml.
 
-    Raises UserError, one line, when the file is missing or no YAML, a key is unknown (with the near miss), missing, or
-    of the wrong type or range.
+    Raises UserError, one line, when the file is missing or no YAML, or when a key stands twice, is unknown (with its
+    new name or the near miss), missing, or of the wrong type or range.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: run inside the project's folder") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text: save it as UTF-8") from None
-    except yaml.YAMLError as error:
+        return Params.model_validate(YAML(typ="safe", pure=True).load(_read(path)))
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        key = str(error.problem).partition('"')[2].partition('"')[0]
+        raise UserError(f"{path.name}, line {line}: key {key!r} stands there twice: remove one of the two") from None
+    except YAMLError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    try:
-        return Params.model_validate(content)
     except ValidationError as error:
         raise UserError(_first_problem(path.name, error)) from None
 
 
 def use_dataset(path: Path, dataset: str) -> bool:
-    """Set `dataset:` in params.yaml, leaving every other byte as it is; return whether it changed.
+    """Set `dataset:` in params.yaml, comments and order kept; return whether it changed.
 
-    Raises UserError when the file has no plain line `dataset: <name>`, or cannot be written.
+    Raises UserError for a file that `read_params` refuses, or that cannot be written.
     """
-    text = path.read_bytes().decode()
-    changed, lines = re.subn(r"^dataset: *[^\s#]+", f"dataset: {dataset}", text, count=1, flags=re.MULTILINE)
-    if not lines:
-        raise UserError(f"{path} has no line `dataset: <name>`: add `dataset: {dataset}`")
-    if changed != text:
-        replace_text(path, changed)
-    return changed != text
+    if read_params(path).dataset == dataset:
+        return False
+    editor, content = _open(path)
+    content["dataset"] = dataset
+    _save(path, editor, content)
+    return True
 
 
 def add_budget(path: Path, dataset: str, like: str = "physionet2012") -> str:
-    """Give a dataset that params.yaml has no budget for that of another; return that other, or "" if nothing changed.
+    """Give a dataset without a budget the budget of another; return the other's name, or "" if nothing changed.
 
-    Every other byte stays as it is. Raises UserError when the file has no line with the other's budget, or cannot be
-    written.
+    Comments and order are kept. Raises UserError for a file that `read_params` refuses, that has no budget for the
+    other dataset either, or that cannot be written.
     """
-    if dataset in read_params(path).budget:
+    params = read_params(path)
+    if dataset in params.budget:
         return ""
-    text = path.read_bytes().decode()
-    line = re.search(rf"^budget:[^\n]*\n(?:  [^\n]*\n)*?  {like}: *({{[^}}\n]*}})[^\n]*\n", text, flags=re.MULTILINE)
-    if not line:
-        raise UserError(f"{path} has no budget for {dataset}: add it under budget, as the other datasets have one")
-    replace_text(path, f"{text[: line.end()]}  {dataset}: {line[1]}\n{text[line.end() :]}")
+    params.budget_of(like)
+    editor, content = _open(path)
+    budget = CommentedMap(content["budget"][like])
+    budget.fa.set_flow_style()
+    content["budget"][dataset] = budget
+    _save(path, editor, content)
     return like
+
+
+def find_root(start: Path) -> Path:
+    """Return the project folder at or above `start`, the one that holds params.yaml and dvc.yaml.
+
+    Raises UserError when there is none.
+    """
+    for folder in (start, *start.parents):
+        if (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file():
+            return folder
+    raise UserError(f"{start} is in no imputune project (no params.yaml and dvc.yaml): cd into your clone")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run inside the project's folder") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text: save it as UTF-8") from None
+
+
+def _open(path: Path) -> tuple[YAML, CommentedMap]:
+    editor = YAML()
+    editor.width = LINE_WIDTH
+    editor.preserve_quotes = True
+    return editor, editor.load(_read(path))
+
+
+def _save(path: Path, editor: YAML, content: CommentedMap) -> None:
+    text = io.StringIO()
+    editor.dump(content, text)
+    replace_text(path, text.getvalue())
 
 
 def _first_problem(name: str, error: ValidationError) -> str:
     problems = error.errors()
-    problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
+    unknown = [each for each in problems if each["type"] == "extra_forbidden"]
+    if unknown:
+        return f"{name}: {_unknown_key(unknown[0])}"
+    problem = problems[0]
     place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        *above, key = (str(part) for part in problem["loc"])
-        known = list(_keys_at(above))
-        return f"{name}: unknown key {place!r}{near_miss(key, known)}: known here are {', '.join(known)}"
     if problem["type"] == "missing":
         return f"{name}: key {place!r} is missing: add it, README.md explains params.yaml"
-    hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)" if problem["type"] == "float_type" else ""
     where = f"{place} = " if place else "the file holds "
-    return f"{name}: {where}{problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}{hint}"
+    return f"{name}: {where}{problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
-def _keys_at(place: list[str]) -> Iterator[str]:
+def _unknown_key(problem: ErrorDetails) -> str:
+    *above, key = (str(part) for part in problem["loc"])
+    place = ".".join([*above, key])
+    if place in RENAMED:
+        return f"unknown key {place!r}: it is now {RENAMED[place]}"
+    known = list(_keys_at(above))
+    return f"unknown key {place!r}{near_miss(key, known)}: known here are {', '.join(known)}"
+
+
+def _keys_at(place: Sequence[str]) -> Iterator[str]:
     """Yield the keys allowed under a place such as ["schedules", "plateau"]."""
     model: type[BaseModel] = Params
     for key in place:
@@ -91,14 +152,3 @@ def _keys_at(place: list[str]) -> Iterator[str]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
     yield from model.model_fields
-
-
-def find_root(start: Path) -> Path:
-    """Return the project folder at or above `start`, the one that holds params.yaml and dvc.yaml.
-
-    Raises UserError when there is none.
-    """
-    for folder in (start, *start.parents):
-        if (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file():
-            return folder
-    raise UserError(f"{start} is in no imputune project (no params.yaml and dvc.yaml): cd into your clone")

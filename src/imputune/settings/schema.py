@@ -1,298 +1,108 @@
-"""params.yaml as frozen, typed models; what a key means stands beside it in params.yaml."""
+"""params.yaml as frozen, typed models; each field says what it means, its unit and its range."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from imputune.errors import UserError, near_miss
-from imputune.settings.names import (
-    DeviceName,
-    Head,
-    Hiding,
-    MlpHead,
-    MlpInput,
-    Mode,
-    NeuralSchedule,
-    OtherImputer,
-    RecurrentHead,
-    RecurrentInput,
-    SearchScope,
-    ShallowHead,
-    ShallowInput,
-)
-
-Positive = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Weight = Annotated[float, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+from imputune.settings.head_sections import Finetune, Grid, Heads, NonNeural, Schedules
+from imputune.settings.imputer_sections import Assess, Csai, Masking, Pretrain, Pypots, Scaling
+from imputune.settings.names import DeviceName, ImputerName
+from imputune.settings.section import Count, Fraction, Section, Seed, Weight, check_once
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+class Budget(Section):
+    """How long one dataset trains."""
+
+    pretrain_epochs: Count = Field(description="Epochs of pretraining at most, 1 or more.")
+    frozen_epochs: Count = Field(description="Epochs of a head on a frozen imputer at most, 1 or more.")
+    unfrozen_epochs: Count = Field(description="Epochs of head and imputer together at most, 1 or more.")
 
 
-class Budget(_Section):
-    """Epochs at most, for one dataset."""
+class Synthetic(Section):
+    """The generated cohort."""
 
-    pretrain_epochs: Positive
-    frozen_epochs: Positive
-    unfrozen_epochs: Positive
-
-
-class Synthetic(_Section):
-    """The generated cohort: how many stays, from which seed."""
-
-    stays: Positive
-    seed: Seed
+    stays: Count = Field(description="Number of stays, 1 or more.")
+    seed: Seed = Field(description="Seed of the generator, 0 to 2**32 - 1.")
 
 
-class Mimic3(_Section):
+class Mimic3(Section):
     """Which ICU stays `imputune extract mimic3` takes; see `imputune.data.raw.mimic3.stays`."""
 
-    minimum_age: Annotated[int, Field(ge=0, le=89)]
-    minimum_hours: Annotated[int, Field(ge=48)]
-    transfers: Literal["keep", "leave_out"]
-    memory_gib: Annotated[float, Field(ge=0.25)]
+    minimum_age: Annotated[int, Field(ge=0, le=89)] = Field(description="Age at ICU admission in full years, 0 to 89.")
+    minimum_hours: Annotated[int, Field(ge=48)] = Field(description="Hours in the ICU, 48 or more.")
+    transfers: Literal["keep", "leave_out"] = Field(
+        description="Stays whose first and last care unit or ward differ: keep or leave_out."
+    )
+    memory_gib: Annotated[float, Field(ge=0.25)] = Field(
+        description="Memory of DuckDB in GiB, 0.25 or more; the cohort's values come on top."
+    )
 
 
-class Folds(_Section):
+class Folds(Section):
     """Cross-validation."""
 
-    count: Annotated[int, Field(ge=3)]
+    count: Annotated[int, Field(ge=3)] = Field(description="Number of folds, 3 or more.")
 
 
-class Masking(_Section):
-    """Hiding observed cells; see `imputune.data.masking.hiding_rates`."""
-
-    hiding: Literal["non_uniform", "uniform"]
-    share: Share
-    factor: Rate
-
-
-class Assess(_Section):
-    """Hiding cells of test stays to score imputers on; see `imputune.data.masking_patterns`."""
-
-    hiding: tuple[Hiding, ...] = Field(strict=False, min_length=1)
-    shares: tuple[Share, ...] = Field(strict=False, min_length=1)
-    block_hours: Positive
-    block_variables: Positive
-
-    @field_validator("hiding", "shares")
-    @classmethod
-    def _once(cls, words: tuple[Any, ...]) -> tuple[Any, ...]:
-        return _each_once(words)
-
-
-class Matrix(_Section):
-    """The imputers that are compared with CSAI, and the heads that are fine-tuned on each."""
-
-    imputer: tuple[OtherImputer, ...] = Field(strict=False, min_length=1)
-    head: tuple[Head, ...] = Field(strict=False, min_length=1)
-
-    @field_validator("imputer", "head")
-    @classmethod
-    def _once(cls, words: tuple[Any, ...]) -> tuple[Any, ...]:
-        return _each_once(words)
-
-
-class Scaling(_Section):
-    """Standardisation; see `imputune.data.scaling.Scaler`."""
-
-    tail_share: Annotated[float, Field(ge=0, lt=0.5)]
-
-
-class Csai(_Section):
-    """Widths of the imputer; variables and hours come from the cohort."""
-
-    hidden: Positive
-    channels: Positive
-    attention_heads: Positive
-    feedforward: Positive
-
-    @model_validator(mode="after")
-    def _heads_share_channels(self) -> Self:
-        if self.channels % self.attention_heads:
-            raise ValueError(f"channels must be a multiple of attention_heads, {self.attention_heads}")
-        return self
-
-
-class Pretrain(_Section):
-    """Training of the imputer."""
-
-    batch_size: Positive
-    learning_rate: Rate
-    imputation_weight: Weight
-    history_weight: Weight
-    consistency_weight: Weight
-    gradient_norm: Rate
-
-
-class Finetune(_Section):
-    """Training of a head, and of the imputer under it when unfrozen."""
-
-    batch_size: Positive
-    patience: Positive
-    hidden_share: Annotated[float, Field(ge=0, lt=1)]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    weight_decay: Weight
-    reconstruction_weight: Weight
-    unfrozen_rate_share: Annotated[float, Field(gt=0, le=1)]
-    average_decay: Annotated[float, Field(ge=0, lt=1)]
-    unfrozen_average_decay: Annotated[float, Field(ge=0, lt=1)]
-    gradient_norm: Rate
-
-
-UNFROZEN_ALONE = ("hidden_share", "reconstruction_weight", "unfrozen_rate_share", "unfrozen_average_decay")
-"""The settings of `Finetune` that frozen training does not look at."""
-
-
-class Plateau(_Section):
-    """ReduceLROnPlateau on validation loss (paper, section V.B)."""
-
-    learning_rate: Rate
-    factor: Share
-    patience: Positive
-    min_learning_rate: Rate
-
-
-class Cyclic(_Section):
-    """CyclicLR in mode exp_range, stepped with every batch (paper, section V.B)."""
-
-    lowest_rate: Rate
-    highest_rate: Rate
-    half_cycle_epochs: Positive
-    gamma: Annotated[float, Field(gt=0, le=1)]
-
-    @model_validator(mode="after")
-    def _rates_ascend(self) -> Self:
-        return _ascending(self)
-
-
-class Optuna(_Section):
-    """Search of a constant learning rate (paper, section V.B); see `imputune.training.search`."""
-
-    trials: Positive
-    startup_trials: Positive
-    lowest_rate: Rate
-    highest_rate: Rate
-    reduction_factor: Annotated[int, Field(ge=2)]
-    trial_epochs: Positive
-    frozen_scope: SearchScope
-    unfrozen_scope: SearchScope
-
-    @model_validator(mode="after")
-    def _rates_ascend(self) -> Self:
-        return _ascending(self)
-
-    def scope(self, mode: Mode) -> SearchScope:
-        """Return which folds search a learning rate of their own."""
-        return self.frozen_scope if mode == "frozen" else self.unfrozen_scope
-
-
-class Schedules(_Section):
-    """Learning-rate schedules by name."""
-
-    optuna: Optuna
-    cyclic: Cyclic
-    plateau: Plateau
-
-
-class Xgboost(_Section):
-    """Gradient boosting; see `imputune.models.non_neural.Xgboost`."""
-
-    trees: Positive
-    patience: Positive
-    learning_rate: Rate
-    max_depth: Positive
-    stay_share: Annotated[float, Field(gt=0, le=1)]
-    feature_share: Annotated[float, Field(gt=0, le=1)]
-
-
-class Svm(_Section):
-    """Support vector machine; see `imputune.models.non_neural.Svm`."""
-
-    costs: tuple[Rate, ...] = Field(strict=False, min_length=1)
-
-
-class Shallow(_Section):
-    """Heads that are no networks."""
-
-    xgboost: Xgboost
-    svm: Svm
-
-
-class MlpCells(_Section):
-    """Cells of the perceptrons: every combination."""
-
-    head: tuple[MlpHead, ...] = Field(strict=False)
-    mode: tuple[Mode, ...] = Field(strict=False)
-    input: tuple[MlpInput, ...] = Field(strict=False)
-    schedule: tuple[NeuralSchedule, ...] = Field(strict=False)
-
-
-class RecurrentCells(_Section):
-    """Cells of the recurrent heads: every combination."""
-
-    head: tuple[RecurrentHead, ...] = Field(strict=False)
-    mode: tuple[Mode, ...] = Field(strict=False)
-    input: tuple[RecurrentInput, ...] = Field(strict=False)
-    schedule: tuple[NeuralSchedule, ...] = Field(strict=False)
-
-
-class ShallowCells(_Section):
-    """Cells of the heads that are no networks: every combination."""
-
-    head: tuple[ShallowHead, ...] = Field(strict=False)
-    input: tuple[ShallowInput, ...] = Field(strict=False)
-
-
-class Grid(_Section):
-    """The cells that `dvc repro` and `imputune grid` fine-tune."""
-
-    mlp: MlpCells
-    recurrent: RecurrentCells
-    shallow: ShallowCells
-
-
-class Promote(_Section):
+class Promote(Section):
     """What a candidate must reach to become champion; see `imputune.evaluation.gates`."""
 
-    minimum_auc: Share
-    auc_margin: Weight
-    calibration_margin: Weight
-    resamples: Positive
+    minimum_auc: Fraction = Field(description="Lowest mean test AUC, between 0 and 1.")
+    auc_margin: Weight = Field(description="How far the mean test AUC may lie below the champion's, 0 or more.")
+    calibration_margin: Weight = Field(
+        description="How far the mean calibration error may lie above the champion's, 0 or more."
+    )
+    resamples: Count = Field(description="Bootstrap resamples of the test stays, 1 or more.")
 
 
-class Evaluate(_Section):
+class Evaluate(Section):
     """Measuring a model on another cohort."""
 
-    resamples: Positive
+    resamples: Count = Field(description="Bootstrap resamples of the stays, 1 or more.")
 
 
-class Params(_Section):
+class Params(Section):
     """All of params.yaml."""
 
-    dataset: str
-    seed: Seed
-    workers: Positive
-    device: DeviceName
-    budget: dict[str, Budget]
-    synthetic: Synthetic
-    mimic3: Mimic3
-    folds: Folds
-    scaling: Scaling
-    masking: Masking
-    csai: Csai
-    pretrain: Pretrain
-    finetune: Finetune
-    schedules: Schedules
-    shallow: Shallow
-    grid: Grid
-    matrix: Matrix
-    assess: Assess
-    promote: Promote
-    evaluate: Evaluate
+    dataset: str = Field(description="The cohort in data/<dataset> that commands read.")
+    seed: Seed = Field(description="Seed of everything drawn, 0 to 2**32 - 1.")
+    workers: Count = Field(description="Folds trained side by side, 1 or more.")
+    device: DeviceName = Field(description="auto, cpu or cuda.")
+    budget: dict[str, Budget] = Field(description="Epochs by dataset.")
+    synthetic: Synthetic = Field(description="The generated cohort.")
+    mimic3: Mimic3 = Field(description="The extraction of MIMIC-III.")
+    folds: Folds = Field(description="Cross-validation.")
+    scaling: Scaling = Field(description="Standardisation.")
+    masking: Masking = Field(description="Masking in pretraining.")
+    csai: Csai = Field(description="Sizes of CSAI.")
+    pypots: Pypots = Field(description="Sizes of PyPOTS's networks.")
+    pretrain: Pretrain = Field(description="Training of the imputer.")
+    heads: Heads = Field(description="Sizes of the neural heads.")
+    finetune: Finetune = Field(description="Training of a neural head.")
+    schedules: Schedules = Field(description="Learning-rate schedules.")
+    non_neural: NonNeural = Field(description="Non-neural heads.")
+    imputers: tuple[ImputerName, ...] = Field(
+        strict=False, min_length=1, description="Imputers that are pretrained, assessed and compared."
+    )
+    grid: Grid = Field(description="The variants that are fine-tuned.")
+    assess: Assess = Field(description="Scoring of imputers alone.")
+    promote: Promote = Field(description="Gates of a promotion.")
+    evaluate: Evaluate = Field(description="Evaluation on another cohort.")
+
+    @field_validator("imputers")
+    @classmethod
+    def _each_once(cls, names: tuple[ImputerName, ...]) -> tuple[ImputerName, ...]:
+        check_once(names)
+        return names
+
+    @model_validator(mode="after")
+    def _grid_has_its_imputers(self) -> Self:
+        for block_name, block in self.grid.blocks.items():
+            for name in block.imputer:
+                if name not in self.imputers:
+                    raise ValueError(f"grid.{block_name} has imputer {name}, which is not under imputers: add it there")
+        return self
 
     def budget_of(self, dataset: str) -> Budget:
         """Return the dataset's epochs; raises UserError naming the datasets that have some."""
@@ -303,15 +113,3 @@ class Params(_Section):
                 f"add it under budget (there are: {known})"
             )
         return self.budget[dataset]
-
-
-def _each_once(words: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(words)) < len(words):
-        raise ValueError("each may stand here once")
-    return words
-
-
-def _ascending(rates: Any) -> Any:
-    if rates.lowest_rate >= rates.highest_rate:
-        raise ValueError(f"lowest_rate must be below highest_rate, {rates.highest_rate}")
-    return rates

@@ -1,6 +1,6 @@
-"""The only room that imports mlflow: runs, registry, bundles."""
+"""Runs in MLflow: starting, recording, reading and ending them. Only this room and `registry` import mlflow."""
 
 import os
 
-# mlflow reads this once, when it is first imported, and every import of mlflow comes after this file.
+# mlflow reads this once, at its first import, so it is set before any module of this room imports mlflow.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -1,4 +1,4 @@
-"""Reading finished runs back: what compare and promote see of the tracking store."""
+"""Finished runs, read back from the tracking store."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -30,9 +30,9 @@ class FoldRun:
     metrics: dict[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """One finished command as the store holds it, its folds in ascending order; `start_time` is UTC."""
+    """One finished command as the store holds it, with its folds in ascending order; `start_time` is UTC."""
 
     run_id: str
     status: str
@@ -46,8 +46,9 @@ class RunRecord:
 def finished_runs(root: Path, experiment: str, command: str, dataset: str) -> list[RunRecord]:
     """Return the finished runs of `command` on `dataset`, newest first, each with its finished folds.
 
-    Runs that `mlflow run` put into an experiment of its own are found too, by their tags; deleted runs and
-    runs that failed, were killed or still run are left out. Raises UserError when the store fails.
+    Runs are found by their tags, so runs that `mlflow run` put into another experiment are returned too. Runs that
+    were deleted, failed or were killed, and runs that have not ended, are skipped. Raises UserError when the store
+    fails.
     """
     wanted = {EXPERIMENT_TAG: experiment, COMMAND_TAG: command, DATASET_TAG: dataset}
     conditions = ["attributes.status = 'FINISHED'"]
@@ -60,7 +61,7 @@ def finished_runs(root: Path, experiment: str, command: str, dataset: str) -> li
             continue
         if FOLD_TAG in tags:
             fold = int(tags[FOLD_TAG])
-            # Newest first: of a run that was adopted twice, the later folds count.
+            # Runs come newest first: if a run was adopted twice, its later folds count.
             folds[tags[PARENT_TAG]].setdefault(fold, FoldRun(fold, dict(run.data.metrics)))
         else:
             parents.append(run)
@@ -68,24 +69,24 @@ def finished_runs(root: Path, experiment: str, command: str, dataset: str) -> li
 
 
 def _all_runs(uri: str, condition: str) -> Iterator[Run]:
+    """Yield the runs of every experiment that meet a condition, newest first."""
     client = MlflowClient(uri)
     with store.failures(uri):
-        experiments, token = [], None
-        while token != "":
-            page = client.search_experiments(max_results=PAGE_RUNS, page_token=token)
-            experiments += [each.experiment_id for each in page]
-            token = page.token or ""
-        token = None
-        while token != "":
-            found = client.search_runs(
+        experiments = [
+            experiment.experiment_id
+            for experiment in store.all_pages(
+                lambda token: client.search_experiments(max_results=PAGE_RUNS, page_token=token)
+            )
+        ]
+        yield from store.all_pages(
+            lambda token: client.search_runs(
                 experiments,
                 condition,
                 max_results=PAGE_RUNS,
                 order_by=["attributes.start_time DESC"],
                 page_token=token,
             )
-            yield from found
-            token = found.token or ""
+        )
 
 
 def _record(run: Run, folds: Mapping[int, FoldRun]) -> RunRecord:

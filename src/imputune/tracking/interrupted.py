@@ -1,4 +1,4 @@
-"""Clearing up after a command that was killed: its run ends, and what it registered goes."""
+"""Ends the runs that a killed command left running, and deletes the versions that it registered."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from imputune.tracking.runs import PARENT_TAG
 
 
 def end_interrupted(root: Path, run_id: str) -> bool:
-    """End a run that a killed command left running, with all under it, as KILLED; remove the versions it registered.
+    """End the run of a killed command, and the runs nested in it, as KILLED; delete the versions it registered.
 
-    Returns whether the run had in fact finished, in which case nothing is changed. A run that is gone is left alone.
+    Returns whether the run had already finished; then nothing changes. A run that does not exist any more is ignored.
     Raises UserError when the store fails.
     """
     uri = store.open_store(root)

@@ -1,21 +1,22 @@
-"""Where a run comes from: the commit of the code, the versions it ran on, its parameters as flat text."""
+"""Which code, versions and parameters a run comes from, as text for the tracking store."""
 
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 LIBRARIES = ("torch", "numpy")
 GIT_SECONDS = 10
 
 
 def source_tags(root: Path) -> dict[str, str]:
-    """Return the run tags that say which code ran on which versions.
+    """Return the run tags that name the code's commit and the versions of Python, torch and numpy.
 
-    `mlflow.source.git.commit` and `imputune.git_dirty` ("true" when a tracked file differs from the commit)
-    are missing where `root` is in no git repository or git is not installed.
+    `imputune.git_dirty` is "true" when a tracked file differs from the commit. Where `root` is in no git repository
+    or git is not installed, this tag and `mlflow.source.git.commit` are missing.
     """
     tags = {"imputune.python": platform.python_version()}
     tags |= {f"imputune.{library}": version(library) for library in LIBRARIES}
@@ -27,18 +28,18 @@ def source_tags(root: Path) -> dict[str, str]:
     return tags
 
 
-def flattened(params: Mapping[str, Any]) -> dict[str, str]:
+def flattened(params: Mapping[str, JsonValue]) -> dict[str, str]:
     """Return nested parameters as text under dotted keys.
 
-    >>> flattened({"csai": {"hidden": 108, "masking": {"share": 0.1}}, "seed": 7})
-    {'csai.hidden': '108', 'csai.masking.share': '0.1', 'seed': '7'}
+    >>> flattened({"csai": {"hidden_size": 108}, "masking": {"rate": 0.1}, "seed": 7})
+    {'csai.hidden_size': '108', 'masking.rate': '0.1', 'seed': '7'}
     """
     return dict(_leaves("", params))
 
 
-def _leaves(prefix: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _leaves(prefix: str, params: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
     for key, value in params.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, dict) and value:
             yield from _leaves(f"{prefix}{key}.", value)
         else:
             yield f"{prefix}{key}", str(value)
@@ -47,7 +48,7 @@ def _leaves(prefix: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 def _git(root: Path, *arguments: str) -> str | None:
     command = ["git", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return finished.stdout.strip()

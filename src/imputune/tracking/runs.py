@@ -1,25 +1,24 @@
-"""Tracked runs: one parent run per command with a child run per fold."""
+"""Tracked runs: one parent run for each command, with a child run for each fold."""
 
 import logging
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
+from pydantic import JsonValue
 
 from imputune.errors import UserError
 from imputune.runtime.recorder import Trial
 from imputune.tracking import store
 from imputune.tracking.provenance import flattened, source_tags
+from imputune.tracking.signals import signals_held
 from imputune.tracking.trials import log_trial
 
 if TYPE_CHECKING:
@@ -46,21 +45,22 @@ class _FoldState:
 
 
 class TrackedRun:
-    """The run of one command: a training.recorder.Recorder that writes to MLflow by run id.
+    """The run of one command: a runtime.recorder.Recorder that writes to MLflow by run id.
 
-    There is no global active run. Curves are buffered and sent about every two seconds; what has not
-    arrived stays in the buffer. Infinite metrics are stored as NaN, since stores replace infinity by a huge
-    number. `source` are the tags that say which code runs. Every method raises UserError when the store fails.
+    There is no global active run. Points of curves wait in a buffer and are sent about every two seconds; points that
+    could not be sent stay in it. Infinite metrics are stored as NaN, because stores replace infinity by a huge number.
+    `source` holds the tags that say which code runs. Every method raises UserError when the store fails.
     """
 
     def __init__(
         self,
+        *,
         client: MlflowClient,
         run: Run,
         fold_tags: Mapping[str, str],
         folds: Sequence[int],
         source: Mapping[str, str],
-    ):
+    ) -> None:
         self.run_id: str = run.info.run_id
         self.source = dict(source)
         self.tracking_uri: str = client.tracking_uri
@@ -77,8 +77,8 @@ class TrackedRun:
         state = self._state(fold)
         state.unsent += _points(metrics, epoch)
         state.next_step = max(state.next_step, epoch + 1)
-        waiting = sum(len(each.unsent) for each in self._started.values())
-        if waiting >= FLUSH_METRICS or time.monotonic() - self._last_flush >= FLUSH_SECONDS:
+        unsent = sum(len(each.unsent) for each in self._started.values())
+        if unsent >= FLUSH_METRICS or time.monotonic() - self._last_flush >= FLUSH_SECONDS:
             self._flush()
 
     def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
@@ -91,7 +91,7 @@ class TrackedRun:
         state.finished = True
 
     def trial_finished(self, fold: int, trial: Trial) -> None:
-        """Store a trial of a fold's search as a run nested in the fold's; see `trials.log_trial`."""
+        """Store a trial of a fold's search as a run nested in the fold's run; see `trials.log_trial`."""
         state = self._state(fold)
         with store.failures(self.tracking_uri):
             log_trial(self._client, self._experiment_id, trial, self._fold_tags | {PARENT_TAG: state.run_id})
@@ -101,7 +101,7 @@ class TrackedRun:
         with store.failures(self.tracking_uri):
             self._client.log_batch(self.run_id, metrics=_points(metrics, 0), synchronous=True)
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
+    def log_params(self, params: Mapping[str, JsonValue]) -> None:
         """Store nested parameters under dotted keys; a key that the run already has keeps its text."""
         missing = [(key, text) for key, text in flattened(params).items() if key not in self.params]
         with store.failures(self.tracking_uri):
@@ -120,10 +120,10 @@ class TrackedRun:
         with store.failures(self.tracking_uri):
             self._client.log_text(self.run_id, text, name)
 
-    def log_dict(self, value: dict[str, Any], name: str) -> None:
-        """Store a dictionary as the artifact `name`, as JSON or YAML by its ending."""
+    def log_dict(self, content: Mapping[str, JsonValue], name: str) -> None:
+        """Store a mapping as the artifact `name`, as JSON or YAML by its ending."""
         with store.failures(self.tracking_uri):
-            self._client.log_dict(self.run_id, value, name)
+            self._client.log_dict(self.run_id, dict(content), name)
 
     def _state(self, fold: int) -> _FoldState:
         if fold not in self._folds:
@@ -146,7 +146,7 @@ class TrackedRun:
         self._last_flush = time.monotonic()
 
     def _end_folds(self, status: str) -> None:
-        """End the folds still running, also one whose creation an interrupt kept from being noted here."""
+        # The store is asked, because an interrupt can come between creating a fold's run and noting it in `_started`.
         running = f"tags.`{PARENT_TAG}` = '{self.run_id}' and attributes.status = 'RUNNING'"
         with store.failures(self.tracking_uri):
             for child in self._client.search_runs([self._experiment_id], running):
@@ -157,53 +157,54 @@ class TrackedRun:
             self._client.set_terminated(self.run_id, status)
 
     def _endings(self, status: str) -> tuple[Callable[[], None], ...]:
+        """Return the steps that end the run, in order."""
         return self._flush, lambda: self._end_folds(status), lambda: self._end_parent(status)
 
     def _abandon(self, status: str) -> None:
-        """End as far as the store allows, raising nothing, so that the reason for the end stays the news."""
-        losses: list[UserError] = []
-        with _signals_held(), store.impatient():
-            for ending in self._endings(status):
+        """End the run as far as the store allows; raise nothing, so that the user sees the error that ended it."""
+        failed: list[UserError] = []
+        with signals_held(), store.impatient():
+            for end in self._endings(status):
                 try:
-                    ending()
-                except UserError as lost:
-                    losses.append(lost)
-        if losses:
-            logger.warning("run %s could not be ended as %s: %s", self.run_id, status, losses[0])
+                    end()
+                except UserError as error:
+                    failed.append(error)
+        if failed:
+            logger.warning("run %s could not be ended as %s: %s", self.run_id, status, failed[0])
 
 
 @contextmanager
 def tracked_run(
     root: Path,
+    *,
     experiment: str,
     command: str,
-    params: Mapping[str, Any],
+    params: Mapping[str, JsonValue],
     tags: Mapping[str, str],
     folds: Sequence[int],
     parent: str | None = None,
 ) -> Iterator[TrackedRun]:
     """Track the block as one run of `command`, ended as FINISHED, KILLED (KeyboardInterrupt) or FAILED.
 
-    Under `mlflow run` the run made there is adopted, with its own experiment and the parameters it has.
-    Elsewhere, under `dvc repro` too, a run is created in `experiment`; where dvc itself was started by
-    `mlflow run`, that run becomes its parent. MLFLOW_RUN_ID is taken out of the environment in every case.
-    `folds` are the folds that may report. `tags` go to the run and its folds, with command and experiment
-    beside them; finished_runs looks for those and `imputune.dataset`. With `parent`, another run of this process, a run
-    is created under that.
+    Under `mlflow run`, the run that mlflow created is used, with its own experiment and parameters. Elsewhere, also
+    under `dvc repro`, a run is created in `experiment`; if `mlflow run` started dvc, mlflow's run becomes its parent.
+    `parent` names another run of this process as the parent instead. MLFLOW_RUN_ID is always removed from the
+    environment. Only `folds` may report. The run and its folds get `tags`, the command and the experiment as tags;
+    `finished_runs` finds runs by these and by `imputune.dataset`.
 
-    Raises UserError when the store fails or does not hold the run to adopt; passes on what the block raises.
+    Raises UserError when the store fails or does not hold mlflow's run; passes on what the block raises.
     """
     outer = os.environ.pop("MLFLOW_RUN_ID", None)
     uri = store.open_store(root)
     client = MlflowClient(uri)
     own_tags = {**tags, COMMAND_TAG: command, EXPERIMENT_TAG: experiment}
-    with _signals_held() as caught:
+    with signals_held() as caught:
         if outer is not None and "DVC_STAGE" not in os.environ:
             started = _adopted(client, outer)
         else:
             os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
             started = _created(client, experiment, command, parent=parent or outer)
-        run = TrackedRun(client, started, own_tags, folds, source_tags(root))
+        run = TrackedRun(client=client, run=started, fold_tags=own_tags, folds=folds, source=source_tags(root))
     try:
         if caught:
             raise KeyboardInterrupt
@@ -212,8 +213,8 @@ def tracked_run(
             client.log_batch(run.run_id, tags=entries, synchronous=True)
         run.log_params(params)
         yield run
-        for ending in run._endings("FINISHED"):
-            ending()
+        for end in run._endings("FINISHED"):
+            end()
     except BaseException as reason:
         run._abandon("KILLED" if isinstance(reason, KeyboardInterrupt) else "FAILED")
         raise
@@ -244,25 +245,3 @@ def _points(metrics: Mapping[str, float], step: int) -> list[Metric]:
     now_ms = time.time_ns() // 1_000_000
     finite = {key: float(value) if math.isfinite(value) else math.nan for key, value in metrics.items()}
     return [Metric(key, value, now_ms, step) for key, value in finite.items()]
-
-
-@contextmanager
-def _signals_held() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM inside the block instead of obeying them; the caller decides afterwards.
-
-    `mlflow run` answers one Ctrl-C with both. Outside the main thread, where no signal arrives, do nothing.
-    """
-    caught: list[int] = []
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    earlier = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)

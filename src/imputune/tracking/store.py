@@ -4,9 +4,10 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote, unquote
 
 import mlflow
@@ -14,6 +15,7 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,18 +26,20 @@ DATABASE_NAME = "mlflow.db"
 LOCK_NAME = ".mlflow-store.lock"
 LOCK_SECONDS = 60.0
 BUSY_SECONDS = 20.0
-IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}  # seconds
+
+Item = TypeVar("Item")
 
 
 def open_store(root: Path) -> str:
-    """Make the tracking store usable, creating it where it is missing, and return its URI.
+    """Open the tracking store, create it if it is missing, and return its URI.
 
-    The store is MLFLOW_TRACKING_URI where that is set, else `root`/mlflow.db; a relative SQLite URI is made
-    absolute from the current folder. The URI becomes mlflow's own for this process. Any number of processes
-    may open a missing store at once: one creates it, the others wait.
+    The store is MLFLOW_TRACKING_URI if that is set, else `root`/mlflow.db; a relative SQLite URI is made absolute from
+    the current folder. mlflow uses the URI for the rest of this process. Any number of processes may open a missing
+    store at once: one creates it, the others wait.
 
-    Raises UserError when the server does not answer within seconds, or when the database file cannot be
-    written, is no database, or has another mlflow version's schema.
+    Raises UserError when the server does not answer within seconds, or when the database file cannot be written, is no
+    database, or has the schema of another mlflow version.
     """
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -59,33 +63,33 @@ def open_store(root: Path) -> str:
 
 
 def experiment(uri: str, name: str) -> str:
-    """Return the id of the experiment `name`, created where it is missing, by whichever process is first.
+    """Return the id of the experiment `name`; the first process that asks for it creates it.
 
-    In a SQLite store its artifacts go to mlruns/<name>/ beside the database; a server decides for itself.
+    In a SQLite store its artifacts go to mlruns/<name>/ beside the database; a server chooses the place itself.
     Raises UserError when the experiment was deleted or the store fails.
     """
     client = MlflowClient(uri)
     path = _sqlite_path(uri)
     location = (path.parent / "mlruns" / name).as_uri() if path is not None else None
     with failures(uri):
-        found = client.get_experiment_by_name(name)
-        if found is None:
+        existing = client.get_experiment_by_name(name)
+        if existing is None:
             try:
                 return client.create_experiment(name, artifact_location=location)
             except MlflowException as refused:
-                found = client.get_experiment_by_name(name)
-                if found is None:
+                existing = client.get_experiment_by_name(name)
+                if existing is None:
                     raise refused
-    if found.lifecycle_stage != LifecycleStage.ACTIVE:
+    if existing.lifecycle_stage != LifecycleStage.ACTIVE:
         raise UserError(
             f"the experiment {name!r} was deleted; bring it back with "
-            f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
+            f"`mlflow experiments restore --experiment-id {existing.experiment_id}`"
         )
-    return str(found.experiment_id)
+    return str(existing.experiment_id)
 
 
 def active_run(uri: str, run_id: str) -> Run | None:
-    """Return a run by its id, or None when it is deleted or unknown; UserError when the store fails."""
+    """Return a run by its id, or None when it was deleted or is unknown; UserError when the store fails."""
     with failures(uri):
         try:
             run = MlflowClient(uri).get_run(run_id)
@@ -94,6 +98,15 @@ def active_run(uri: str, run_id: str) -> Run | None:
                 raise
             return None
     return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+
+
+def all_pages(fetch: Callable[[str | None], PagedList[Item]]) -> Iterator[Item]:
+    """Yield the items of all pages of a search; `fetch` takes the token of a page, None for the first."""
+    page = fetch(None)
+    yield from page
+    while page.token:
+        page = fetch(page.token)
+        yield from page
 
 
 @contextmanager
@@ -147,7 +160,7 @@ def _open_sqlite(path: Path, uri: str) -> None:
 
 
 def _create_sqlite(path: Path) -> None:
-    """Build the database under another name first, so that an interrupted creation leaves nothing broken."""
+    """Build the database under another name first, so that an interruption leaves no half-built database."""
     unfinished = path.with_name(path.name + ".new")
     unfinished.write_bytes(b"")
     database = SqlAlchemyStore(_sqlite_uri(unfinished), (path.parent / "mlruns").as_uri())
@@ -156,7 +169,7 @@ def _create_sqlite(path: Path) -> None:
 
 
 def _check_writable(path: Path) -> None:
-    """Find a file that is read-only or no database at once: mlflow would retry for two minutes."""
+    """Fail at once for a file that is read-only or no database: mlflow would retry for two minutes."""
     if not os.access(path, os.W_OK):
         raise PermissionError(f"no permission to write {path.name}")
     connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=BUSY_SECONDS)
@@ -168,7 +181,7 @@ def _check_writable(path: Path) -> None:
 
 
 def _sqlite_uri(path: Path) -> str:
-    # SQLAlchemy decodes the path, but mlflow creates its folder undecoded: escape only what must be.
+    # SQLAlchemy decodes the path, but mlflow creates its folder without decoding: escape only what SQLAlchemy needs.
     return SQLITE_SCHEME + str(path).replace("%", "%25").replace("?", "%3F")
 
 
@@ -180,7 +193,7 @@ def _sqlite_path(uri: str) -> Path | None:
 
 def _cause(failure: Exception) -> str:
     text = _without_password(str(failure).strip().partition("\n")[0])
-    # What mlflow says of a connection that fails is the trace of its retries.
+    # For a failed connection, mlflow's message is a long trace of its retries.
     return "no answer" if "failed with exception HTTP" in text else text[:200]
 
 

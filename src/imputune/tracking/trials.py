@@ -1,4 +1,4 @@
-"""Trials of a search as runs of their own, nested in the fold's that searched."""
+"""Trials of a learning-rate search as runs, nested in the run of the fold that searched."""
 
 import time
 from collections.abc import Mapping
@@ -14,12 +14,14 @@ BATCH_METRICS = 1000  # mlflow's own limit
 
 
 def log_trial(client: MlflowClient, experiment_id: str, trial: Trial, tags: Mapping[str, str]) -> None:
-    """Store a trial with its learning rate and its curve; a pruned one ends as KILLED and is tagged so.
+    """Store a trial as a run with its learning rate and curve.
 
-    `tags` name the parent run. Raises what the client does.
+    A pruned trial ends as KILLED, and a tag says that it was pruned. `tags` go to the run and name its parent. Passes
+    on the errors of the client.
     """
-    own = {TRIAL_TAG: str(trial.number), STATE_TAG: trial.state}
-    run_id = client.create_run(experiment_id, tags={**tags, **own}, run_name=f"trial-{trial.number}").info.run_id
+    own_tags = {TRIAL_TAG: str(trial.number), STATE_TAG: trial.state}
+    run_name = f"trial-{trial.number}"
+    run_id = client.create_run(experiment_id, tags={**tags, **own_tags}, run_name=run_name).info.run_id
     now_ms = time.time_ns() // 1_000_000
     points = [
         Metric(name, value, now_ms, epoch) for epoch, row in enumerate(trial.curve) for name, value in row.items()

@@ -1,1 +1,1 @@
-"""Pretraining and fine-tuning; they report through a Recorder and know no tracker."""
+"""Training loops: pretraining of imputers, fine-tuning of heads; they report to a Recorder and know no tracker."""

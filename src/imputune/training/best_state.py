@@ -1,4 +1,4 @@
-"""What every training loop here needs: batches, the best state, and seeds."""
+"""The best epoch's weights, and the check that training converges."""
 
 import copy
 import math
@@ -12,7 +12,7 @@ from imputune.errors import UserError
 
 
 def check_converging(numbers: Iterable[float], fold: int, epoch: int, remedy: str) -> None:
-    """Raise UserError when an epoch's losses or risks are not all finite numbers."""
+    """Raise UserError with the remedy if an epoch's losses or risks are not all finite numbers."""
     if not all(map(math.isfinite, numbers)):
         raise UserError(f"training of fold {fold} diverged in epoch {epoch}: {remedy}")
 
@@ -21,17 +21,17 @@ def check_converging(numbers: Iterable[float], fold: int, epoch: int, remedy: st
 class BestState:
     """The weights of the epoch with the highest score so far.
 
-    `update` is called once an epoch; `stale` counts the epochs since the best one; `restore` puts its weights back.
+    Call `update` once an epoch. `stale` counts the epochs since the best one. `restore` loads its weights again.
     """
 
     model: nn.Module
-    score: float = float("-inf")
-    epoch: int = -1
-    stale: int = 0
-    _state: dict[str, torch.Tensor] = field(default_factory=dict)
+    score: float = field(default=float("-inf"), init=False)
+    epoch: int = field(default=-1, init=False)
+    stale: int = field(default=0, init=False)
+    _state: dict[str, torch.Tensor] = field(default_factory=dict, init=False)
 
     def update(self, score: float, epoch: int) -> None:
-        """Keep the model's present weights if `score` is better than any before."""
+        """Keep the model's present weights if `score` is higher than every earlier score."""
         if score > self.score:
             self.score, self.epoch, self.stale = score, epoch, 0
             self._state = copy.deepcopy(self.model.state_dict())
@@ -39,7 +39,7 @@ class BestState:
             self.stale += 1
 
     def restore(self) -> None:
-        """Load the best epoch's weights into the model; RuntimeError where no epoch was ever kept."""
+        """Load the best epoch's weights into the model; RuntimeError if no epoch was kept."""
         if not self._state:
             raise RuntimeError("no epoch was kept: update was never called with a score that is a number")
         self.model.load_state_dict(self._state)

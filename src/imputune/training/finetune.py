@@ -1,69 +1,55 @@
-"""Fine-tuning: a head learns in-hospital death on a pretrained imputer, frozen or unfrozen, one fold at a time."""
+"""Fine-tuning: a neural head learns the outcome on a pretrained imputer, frozen or unfrozen, one fold at a time."""
 
 import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import nn
 
 from imputune.artifacts.stage_output import TrainedFold
-from imputune.data.batches import shuffled
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
-from imputune.data.scaling import load_scaler, scaler_weights
-from imputune.data.splits import FoldData, Partition, divide
-from imputune.evaluation.metrics import curve_scores
+from imputune.data.scaling import Scaler
+from imputune.data.splits import FoldData, Split, split_cohort
 from imputune.imputers.build import csai_sizes, represent, saved_imputer
 from imputune.imputers.interface import Imputer
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
-from imputune.models.heads import HEADS
-from imputune.models.weights import RunningAverage, load_module, module_weights
+from imputune.models.heads import HEAD_BUILDERS, HeadSizes
+from imputune.models.weights import load_module, module_weights
 from imputune.protocol.imputers import IMPUTERS
-from imputune.protocol.variants import Cell
+from imputune.protocol.variants import Variant
 from imputune.runtime.device import choose_device
-from imputune.runtime.recorder import (
-    Curve,
-    Recorder,
-    Trial,
-    Unheard,
-)
-from imputune.runtime.seeds import generator_for
-from imputune.settings.names import MlpHead, NeuralSchedule
+from imputune.runtime.recorder import Curve, Recorder, SilentRecorder, Trial
+from imputune.runtime.seeds import Purpose, generator_for
+from imputune.settings.names import MlpHead
 from imputune.settings.schema import Params
-from imputune.training.best_state import BestState, check_converging
-from imputune.training.head_inputs import read_by
-from imputune.training.schedules import make_schedule
-from imputune.training.scoring import score
-from imputune.training.search import Report, search_rate
-from imputune.training.trainers import (
-    FrozenTrainer,
-    Represented,
-    Trainer,
-    UnfrozenTrainer,
-)
-
-WEIGHTS, ORDER, _, DROPOUT, SEARCH = range(10, 15)  # purposes of generators; 12 hides cells, see `trainers`
+from imputune.training.best_state import BestState
+from imputune.training.epochs import EpochPlan, train_epochs
+from imputune.training.head_inputs import head_inputs
+from imputune.training.scoring import score_fold
+from imputune.training.search import Report, Search, search_rate
+from imputune.training.trainers import FrozenTrainer, InputsOfSplits, Trainer, UnfrozenTrainer
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class FinetuneJob:
-    """One fold of a cell, with the weights its imputer was pretrained to.
+    """One fold of a variant.
 
-    journals: folder for the trials of searches, so that one that was killed goes on. learning_rate: for schedule
-    optuna, the rate found on another fold; None searches. frozen: for an unfrozen cell, its frozen cell's result on
-    this fold, whose head it starts from; None trains that head first. early_stopping: False trains every epoch of the
-    budget, whatever validation says.
+    pretrained: the weights of the imputer's pretraining. journals: the folder in which a search keeps its trials, so
+    that a killed search can go on. learning_rate: of schedule optuna, found on another fold; None searches it. frozen:
+    for an unfrozen variant, the result of its frozen variant on this fold, whose head it starts from; None trains that
+    head first. early_stopping: False trains every epoch of the budget, whatever the validation AUC.
     """
 
     cohort: Cohort
     fold: Fold
     params: Params
-    cell: Cell
+    variant: Variant
     pretrained: dict[str, torch.Tensor]
     journals: Path
     learning_rate: float | None = None
@@ -72,203 +58,160 @@ class FinetuneJob:
 
     @property
     def epochs(self) -> int:
-        """The most epochs that params.yaml allows."""
+        """The number of epochs in params.yaml, at most."""
         budget = self.params.budget_of(self.params.dataset)
-        return budget.frozen_epochs if self.cell.mode == "frozen" else budget.unfrozen_epochs
+        return budget.frozen_epochs if self.variant.mode == "frozen" else budget.unfrozen_epochs
 
 
 def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
-    """Train a fold's head, and its imputer too when unfrozen; score the kept epoch once on the test stays.
+    """Train a fold's head, and its imputer too if unfrozen; score the best epoch once on the test stays.
 
-    The kept epoch has the highest validation AUC. A frozen imputer reads each stay once, and the head trains on what
-    it gave. Unfrozen training starts from the head of the frozen cell, at a share of the schedule's rates: a head that
-    knows nothing yet would spoil what the imputer has learned (Kumar et al. 2022, arXiv 2202.10054). `seconds` count
-    that head's training too.
+    The best epoch has the highest validation AUC. A frozen imputer represents each stay once, and the head trains on
+    these representations. Unfrozen training starts from the head of the frozen variant and multiplies the schedule's
+    rates by a factor: a head with random weights would spoil what the imputer has learned (Kumar et al. 2022, arXiv
+    2202.10054). `seconds` includes the training of that head.
     """
     started = time.perf_counter()
-    data = divide(job.cohort, job.fold, load_scaler(job.pretrained))
+    data = split_cohort(job.cohort, job.fold, Scaler.from_arrays(job.pretrained))
     earlier = job.frozen.seconds if job.frozen else 0.0
-    if job.cell.mode == "unfrozen" and job.frozen is None:
-        head_job = replace(job, cell=job.cell.frozen, learning_rate=None)
-        job = replace(job, frozen=_train(head_job, data, Unheard()))
-    trained = _train(job, data, recorder)
+    if job.variant.mode == "unfrozen" and job.frozen is None:
+        head_job = replace(job, variant=job.variant.frozen, learning_rate=None)
+        job = replace(job, frozen=_train_and_score(head_job, data, SilentRecorder()))
+    trained = _train_and_score(job, data, recorder)
     return replace(trained, seconds=earlier + time.perf_counter() - started)
 
 
-def build_classifier(shape: tuple[int, ...], params: Params, cell: Cell, fold: int = 0) -> Classifier:
-    """Return a classifier on CSAI for a cohort's shape (N, T, D), its head freshly drawn for the fold."""
-    imputer, head = _drawn(shape, params, cell, fold)
-    return Classifier(imputer, head, freeze_imputer=cell.mode == "frozen", reads=cell.input)
+def build_classifier(shape: tuple[int, ...], params: Params, variant: Variant, fold: int = 0) -> Classifier:
+    """Return a classifier on CSAI for a cohort of shape (N, T, D), its head with the initial weights of a fold."""
+    imputer, head = _draw_networks(shape, params, variant, fold)
+    return Classifier(imputer, head, freeze_imputer=variant.mode == "frozen", reads=variant.input)
 
 
-def new_head(shape: tuple[int, ...], params: Params, cell: Cell, fold: int = 0) -> nn.Module:
-    """Return a cell's head, a network, for a cohort's shape (N, T, D), freshly drawn for the fold."""
-    return _drawn(shape, params, cell, fold)[1]
+def new_head(shape: tuple[int, ...], params: Params, variant: Variant, fold: int = 0) -> nn.Module:
+    """Return a variant's neural head for a cohort of shape (N, T, D), with the initial weights of a fold."""
+    return _draw_networks(shape, params, variant, fold)[1]
 
 
-def _drawn(shape: tuple[int, ...], params: Params, cell: Cell, fold: int) -> tuple[Csai, nn.Module]:
-    """Draw a CSAI and a head, in this order whatever the imputer is: a fold's head then begins the same on each."""
+def _draw_networks(shape: tuple[int, ...], params: Params, variant: Variant, fold: int) -> tuple[Csai, nn.Module]:
+    """Draw the weights of a CSAI, then of a head.
+
+    CSAI comes first whatever the variant's imputer is, so that a fold's head has the same initial weights on each.
+    """
     _, hours, variables = shape
-    width = params.csai.hidden
-    if cell.head in get_args(MlpHead) and cell.input == "imputed":
-        width = hours * variables
+    reads_series = variant.head in get_args(MlpHead) and variant.input == "imputed"
+    sizes = HeadSizes(
+        input_size=hours * variables if reads_series else params.csai.hidden_size,
+        variables=variables,
+        mlp_width=params.heads.mlp_width,
+        dropout=params.finetune.dropout,
+    )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator_for(params.seed, fold, WEIGHTS).initial_seed())
+        torch.manual_seed(generator_for(params.seed, fold, Purpose.HEAD_WEIGHTS).initial_seed())
         imputer = Csai(csai_sizes(params, variables, hours))
-        return imputer, HEADS[cell.head](width, variables, params.finetune.dropout)
+        return imputer, HEAD_BUILDERS[variant.head](sizes)
 
 
-def _train(job: FinetuneJob, data: FoldData, recorder: Recorder) -> TrainedFold:
-    """Train a cell on a fold, after the search of its learning rate where it needs one, and score it."""
+def _train_and_score(job: FinetuneJob, data: FoldData, recorder: Recorder) -> TrainedFold:
+    """Train a variant on a fold, after a search of its learning rate if it needs one, and score it."""
     started = time.perf_counter()
-    attempts = _Attempts(job, data)
+    training = _VariantTraining(job, data)
     rate, trials = job.learning_rate, list[Trial]()
-    if job.cell.schedule == "optuna" and rate is None:
-        rate, trials = _search(attempts, recorder)
-    best, history = attempts.train(rate, job.epochs, partial(recorder.epoch, data.number))
-    scores, predictions = score(data, attempts.trainer.risk)
-    weights = scaler_weights(data.scaler) | attempts.weights()
-    seconds = time.perf_counter() - started
+    if job.variant.schedule == "optuna" and rate is None:
+        rate, trials = _search(training, recorder)
+    best, history = training.train(rate, job.epochs, partial(recorder.epoch, data.number))
+    scores, predictions = score_fold(data, training.trainer.risk)
     return TrainedFold(
-        data.number,
-        weights,
-        scores,
-        best.epoch,
-        seconds,
-        history,
+        fold=data.number,
+        weights=data.scaler.to_arrays() | training.weights(),
+        scores=scores,
+        best_epoch=best.epoch,
+        seconds=time.perf_counter() - started,
+        history=history,
         predictions=predictions,
         learning_rate=rate,
         trials=trials,
     )
 
 
-def _search(attempts: "_Attempts", recorder: Recorder) -> tuple[float, list[Trial]]:
-    job, fold = attempts.job, attempts.data.number
+def _search(training: "_VariantTraining", recorder: Recorder) -> tuple[float, list[Trial]]:
+    """Search the learning rate; return it with all trials, which the recorder gets too."""
+    job, fold = training.job, training.data.number
     trials: list[Trial] = []
 
-    def heard(trial: Trial) -> None:
+    def trial_finished(trial: Trial) -> None:
         trials.append(trial)
         recorder.trial_finished(fold, trial)
 
-    settings = job.params.schedules.optuna
-    epochs = min(settings.trial_epochs, job.epochs)
-    name = f"{job.cell.name}-fold-{fold}"
-    job.journals.mkdir(parents=True, exist_ok=True)
-    rate = search_rate(
-        lambda rate, report: attempts.train(rate, epochs, report),
-        settings,
-        epochs,
-        generator_for(job.params.seed, fold, SEARCH).initial_seed(),
-        name,
-        job.journals / f"{name}.journal",
-        heard,
+    name = f"{job.variant.name}-fold-{fold}"
+    search = Search(
+        settings=job.params.schedules.optuna,
+        epochs=min(job.params.schedules.optuna.trial_epochs, job.epochs),
+        seed=generator_for(job.params.seed, fold, Purpose.SEARCH).initial_seed(),
+        name=name,
+        journal=job.journals / f"{name}.journal",
     )
+    job.journals.mkdir(parents=True, exist_ok=True)
+    rate = search_rate(search, lambda rate, report: training.train(rate, search.epochs, report), trial_finished)
     return rate, trials
 
 
-class _Attempts:
-    """Trains one fold of a cell any number of times, each time from the same start; `trainer` is the last attempt's."""
+class _VariantTraining:
+    """Trains one fold of a variant, any number of times, each time from the same initial weights.
+
+    `trainer` is the trainer of the last time.
+    """
 
     trainer: Trainer
 
     def __init__(self, job: FinetuneJob, data: FoldData) -> None:
         self.job, self.data = job, data
         self.device = choose_device(job.params.device)
-        self.represented: Represented | None = None
-        if job.cell.mode == "frozen":
-            imputer = saved_imputer(job.cell.imputer, job.cohort.values_NTD.shape, job.params, job.pretrained)
-            self.represented = {part: self._read(imputer, part) for part in (data.train, data.validation, data.test)}
+        self.inputs: InputsOfSplits | None = None
+        if job.variant.mode == "frozen":
+            imputer = saved_imputer(job.variant.imputer, job.cohort.values_NTD.shape, job.params, job.pretrained)
+            self.inputs = {split: self._inputs(imputer, split) for split in (data.train, data.validation, data.test)}
 
-    def train(self, rate: float | None, epochs: int, report: Report) -> tuple[BestState, Curve]:
-        """Train for at most so many epochs; `rate` is that of schedule optuna."""
+    def train(self, learning_rate: float | None, epochs: int, report: Report) -> tuple[BestState, Curve]:
+        """Train for at most so many epochs; `learning_rate` is for schedule optuna."""
         params, fold = self.job.params, self.data.number
+        plan = EpochPlan(
+            variant=self.job.variant,
+            params=params,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            early_stopping=self.job.early_stopping,
+        )
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(generator_for(params.seed, fold, DROPOUT).initial_seed())
-            if self.represented is None:
+            torch.manual_seed(generator_for(params.seed, fold, Purpose.DROPOUT).initial_seed())
+            if self.inputs is None:
                 self.trainer = UnfrozenTrainer(self._new_classifier(), self.data, params)
             else:
-                head = new_head(self.job.cohort.values_NTD.shape, params, self.job.cell, fold).to(self.device)
-                self.trainer = FrozenTrainer(head, self.data, self.represented, self.device)
-            return _run_epochs(self.job, self.data, self.trainer, rate, epochs, report)
+                head = new_head(self.job.cohort.values_NTD.shape, params, self.job.variant, fold).to(self.device)
+                self.trainer = FrozenTrainer(head=head, data=self.data, inputs=self.inputs, device=self.device)
+            return train_epochs(plan, self.data, self.trainer, report)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Return the last attempt's head, and the CSAI it stands on; another imputer's are in its own output alone."""
+        """Return the weights of the head and, if the imputer is of the CSAI family, of the imputer.
+
+        Another imputer's weights stay in the output of its pretraining alone.
+        """
         module = self.trainer.module
         if isinstance(module, Classifier):
             return module_weights("imputer", module.imputer) | module_weights("head", module.head)
         imputer = {name: tensor.numpy() for name, tensor in self.job.pretrained.items() if name.startswith("imputer.")}
-        own = IMPUTERS[self.job.cell.imputer].family == "csai"
-        return (imputer if own else {}) | module_weights("head", module)
+        is_csai = IMPUTERS[self.job.variant.imputer].family == "csai"
+        return (imputer if is_csai else {}) | module_weights("head", module)
 
-    def _read(self, imputer: Imputer, part: Partition) -> tuple[torch.Tensor, ...]:
-        representation = represent(imputer, part)
-        read = read_by(self.job.cell, representation, part, self.job.params.csai.hidden)
-        return tuple(each.to(self.device) for each in read)
+    def _inputs(self, imputer: Imputer, split: Split) -> tuple[torch.Tensor, ...]:
+        representation = represent(imputer, split)
+        inputs = head_inputs(self.job.variant, representation, split, self.job.params.csai.hidden_size)
+        return tuple(each.to(self.device) for each in inputs)
 
     def _new_classifier(self) -> Classifier:
         job = self.job
-        classifier = build_classifier(job.cohort.values_NTD.shape, job.params, job.cell, self.data.number)
+        classifier = build_classifier(job.cohort.values_NTD.shape, job.params, job.variant, self.data.number)
         load_module("imputer", classifier.imputer, job.pretrained)
         if job.frozen is not None:
             start = {name: torch.from_numpy(array) for name, array in job.frozen.weights.items()}
             load_module("head", classifier.head, start)
         return classifier.to(self.device)
-
-
-def _run_epochs(
-    job: FinetuneJob, data: FoldData, trainer: Trainer, rate: float | None, epochs: int, report: Report
-) -> tuple[BestState, Curve]:
-    """Train until validation AUC stops rising; what is judged and kept is the running average of the weights."""
-    settings, train = job.params.finetune, data.train
-    order = generator_for(job.params.seed, data.number, ORDER)
-    weights = trainer.weights
-    optimizer = torch.optim.Adam([weights.vector], weight_decay=settings.weight_decay, fused=True)
-    schedule = make_schedule(
-        cast(NeuralSchedule, job.cell.schedule),
-        optimizer,
-        job.params.schedules,
-        1.0 if job.cell.mode == "frozen" else settings.unfrozen_rate_share,
-        -(-len(train) // settings.batch_size),
-        rate,
-    )
-    decay = settings.average_decay if job.cell.mode == "frozen" else settings.unfrozen_average_decay
-    averaged = RunningAverage(trainer.module, weights, decay)
-    best, history = BestState(averaged.module), []
-    for epoch in range(epochs):
-        trainer.module.train()
-        step_losses, logits, batches = [], [], list(shuffled(len(train), settings.batch_size, order))
-        for stays in batches:
-            loss, logits_B = trainer.loss(train, stays)
-            weights.clear_gradient()
-            loss.backward()
-            weights.clip_gradient(settings.gradient_norm)
-            optimizer.step()
-            schedule.step_ended()
-            averaged.update()
-            logits.append(logits_B.detach())
-            step_losses.append(loss.detach())
-        losses = torch.stack(step_losses).tolist()
-        train_risk = torch.sigmoid(torch.cat(logits)).cpu().numpy()
-        train_died = train.died_N[torch.cat(batches)].numpy()
-        validation_risk = trainer.risk(data.validation, averaged.module)
-        remedy = f"lower the rates of schedules.{job.cell.schedule} in params.yaml"
-        check_converging((*losses, *validation_risk), data.number, epoch, remedy)
-        trained = curve_scores(train_died, train_risk)
-        validated = curve_scores(data.validation.died_N.numpy(), validation_risk)
-        history.append(
-            {
-                "train_loss": trained["log_loss"],
-                "train_total_loss": float(np.mean(losses)),
-                "train_auc": trained["auc"],
-                "validation_loss": validated["log_loss"],
-                "validation_auc": validated["auc"],
-            }
-        )
-        report(epoch, history[-1])
-        schedule.epoch_ended(validated["log_loss"])
-        best.update(validated["auc"], epoch)
-        if job.early_stopping and best.stale >= settings.patience:
-            break
-    best.restore()
-    trainer.module.load_state_dict(averaged.module.state_dict())
-    return best, history

@@ -1,32 +1,34 @@
-"""What a head reads of a representation."""
+"""What a head reads of an imputer's representation."""
 
 from typing import get_args
 
 import torch
 
-from imputune.data.splits import Partition
+from imputune.data.splits import Split
 from imputune.imputers.interface import Representation
-from imputune.protocol.variants import Cell
+from imputune.protocol.variants import Variant
 from imputune.settings.names import MlpHead
 
 
-def read_by(cell: Cell, representation: Representation, part: Partition, hidden: int) -> tuple[torch.Tensor, ...]:
-    """Return what a cell's head, a network, reads of a part's stays.
+def head_inputs(
+    variant: Variant, representation: Representation, split: Split, hidden_size: int
+) -> tuple[torch.Tensor, ...]:
+    """Return the tensors that a variant's neural head reads of a split's stays.
 
-    A perceptron reads the hidden state, (N, H), or the imputed series, its hours side by side, (N, T * D). A recurrent
-    head reads the hidden state, zeros of width `hidden` where the imputer has none, and a series (N, T, D): imputed, or
-    raw with 0 in its holes.
+    An MLP reads the hidden state, (N, H), or the imputed series with its hours side by side, (N, T * D). A recurrent
+    head reads two tensors: the hidden state, or zeros (N, hidden_size) if the imputer has none; and a series (N, T, D),
+    either imputed or raw, with 0 in the missing cells.
     """
     imputed_NTD, hidden_NH = representation.imputed_BTD, representation.hidden_BH
-    if cell.head in get_args(MlpHead):
-        return (hidden_of(cell, representation) if cell.input == "hidden" else imputed_NTD.flatten(1),)
+    if variant.head in get_args(MlpHead):
+        return (hidden_states(variant, representation) if variant.input == "hidden" else imputed_NTD.flatten(1),)
     if hidden_NH is None:
-        hidden_NH = torch.zeros(len(part), hidden)
-    return hidden_NH, imputed_NTD if cell.input == "imputed" else part.values_NTD
+        hidden_NH = torch.zeros(len(split), hidden_size)
+    return hidden_NH, imputed_NTD if variant.input == "imputed" else split.values_NTD
 
 
-def hidden_of(cell: Cell, representation: Representation) -> torch.Tensor:
-    """Return the hidden states (N, H); ValueError for an imputer that has none, which no cell asks for."""
+def hidden_states(variant: Variant, representation: Representation) -> torch.Tensor:
+    """Return the hidden states (N, H); ValueError if the imputer has none, which no existing variant asks for."""
     if representation.hidden_BH is None:
-        raise ValueError(f"{cell.imputer} must have a hidden state for input hidden")
+        raise ValueError(f"{variant.imputer} must have a hidden state for input hidden")
     return representation.hidden_BH

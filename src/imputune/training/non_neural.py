@@ -1,54 +1,60 @@
-"""Heads that are no networks, on features that a frozen imputer gives or on plain statistics, one fold at a time."""
+"""Training of non-neural heads, on features from a frozen imputer or on plain statistics, one fold at a time."""
 
 import time
 
 import numpy as np
 
 from imputune.artifacts.stage_output import TrainedFold
-from imputune.data.scaling import load_scaler
-from imputune.data.splits import Partition, divide
+from imputune.data.scaling import Scaler
+from imputune.data.splits import Split, split_cohort
 from imputune.data.summary import summarise
 from imputune.imputers.build import represent, saved_imputer
 from imputune.imputers.interface import Imputer
-from imputune.models.non_neural import SHALLOW
-from imputune.protocol.variants import Cell
+from imputune.models.non_neural import NON_NEURAL
+from imputune.protocol.variants import Variant
 from imputune.runtime.recorder import Recorder
-from imputune.runtime.seeds import generator_for
+from imputune.runtime.seeds import Purpose, generator_for
 from imputune.training.finetune import FinetuneJob
-from imputune.training.head_inputs import hidden_of
-from imputune.training.scoring import score
-
-SEED = 15  # the purpose of the generator that seeds an estimator; see `finetune` for the others
+from imputune.training.head_inputs import hidden_states
+from imputune.training.scoring import score_fold
 
 
-def baseline_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
-    """Fit a shallow head on a fold's training stays and score it once on the test stays; nothing is reported.
+def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
+    """Fit a non-neural head on a fold's training stays, and score it once on the test stays; nothing is reported.
 
-    Inputs: `hidden`, the imputer's hidden state; `imputed`, the imputed series, its hours side by side; `summary`, the
-    statistics of `data.summary`, to which the imputer adds nothing.
+    Inputs: `hidden`, the imputer's hidden state; `imputed`, the imputed series with its hours side by side; `summary`,
+    the statistics of `data.summary`, which do not depend on the imputer.
 
     Source: paper, section V.A (non-neural classifiers); `summary` is ours.
     """
     started = time.perf_counter()
     params = job.params
-    data = divide(job.cohort, job.fold, load_scaler(job.pretrained))
-    imputer = saved_imputer(job.cell.imputer, job.cohort.values_NTD.shape, params, job.pretrained)
-    parts = (data.train, data.validation, data.test)
-    features = {part: _features(imputer, part, job.cell) for part in parts}
-    settings = getattr(params.shallow, job.cell.head).model_dump()
-    model = SHALLOW[job.cell.head](**settings)
-    train, validation = ((features[part], part.died_N.numpy().astype(int)) for part in parts[:2])
-    model.fit(train, validation, generator_for(params.seed, data.number, SEED).initial_seed() % 2**31)
-    scores, predictions = score(data, lambda part: model.risk(features[part]))
-    seconds = time.perf_counter() - started
-    return TrainedFold(data.number, {}, scores, 0, seconds, [], predictions=predictions)
+    data = split_cohort(job.cohort, job.fold, Scaler.from_arrays(job.pretrained))
+    imputer = saved_imputer(job.variant.imputer, job.cohort.values_NTD.shape, params, job.pretrained)
+    splits = (data.train, data.validation, data.test)
+    features = {split: _features(imputer, split, job.variant) for split in splits}
+    settings = getattr(params.non_neural, job.variant.head).model_dump()
+    model = NON_NEURAL[job.variant.head](**settings)
+    train, validation = ((features[split], split.outcome_N.numpy().astype(int)) for split in splits[:2])
+    seed = generator_for(params.seed, data.number, Purpose.NON_NEURAL).initial_seed() % 2**31
+    model.fit(train, validation, seed)
+    scores, predictions = score_fold(data, lambda split: model.risk(features[split]))
+    return TrainedFold(
+        fold=data.number,
+        weights={},
+        scores=scores,
+        best_epoch=0,
+        seconds=time.perf_counter() - started,
+        history=[],
+        predictions=predictions,
+    )
 
 
-def _features(imputer: Imputer, part: Partition, cell: Cell) -> np.ndarray:
-    """Return a part's features, float32 (N, F)."""
-    if cell.input == "summary":
-        return summarise(part.values_NTD.numpy(), part.observed_NTD.numpy())
-    representation = represent(imputer, part)
-    if cell.input == "hidden":
-        return hidden_of(cell, representation).numpy()
+def _features(imputer: Imputer, split: Split, variant: Variant) -> np.ndarray:
+    """Return a split's features, float32 (N, F)."""
+    if variant.input == "summary":
+        return summarise(split.values_NTD.numpy(), split.observed_NTD.numpy())
+    representation = represent(imputer, split)
+    if variant.input == "hidden":
+        return hidden_states(variant, representation).numpy()
     return representation.imputed_BTD.flatten(1).numpy()

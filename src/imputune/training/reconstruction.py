@@ -1,35 +1,40 @@
-"""Learning to fill hidden cells, for pretraining and for fine-tuning an unfrozen imputer: batches and their loss."""
+"""One step of learning to fill masked cells, in pretraining and in fine-tuning of an unfrozen imputer."""
 
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from imputune.data.directions import Views
-from imputune.data.masking import hide
-from imputune.data.splits import Partition
+from imputune.data.directions import Directions
+from imputune.data.masking import draw_mask
+from imputune.data.splits import Split
 from imputune.models.csai import Csai, Reconstruction
 from imputune.runtime.device import graphed
-from imputune.settings.schema import Pretrain
+from imputune.settings.imputer_sections import Pretrain
 
-Cells = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""A batch's values, and which of its cells are visible and which hidden (0/1), (B, T, D) each."""
+MaskedBatch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""A batch's values, visible cells (0/1) and masked cells (0/1), (B, T, D) each."""
+ReconstructionStep = Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+"""Takes the three tensors of a `MaskedBatch`.
+
+Returns the reconstruction loss, a scalar, the representation `last` (B, H) and the imputed series (B, T, D).
+"""
 
 
-def hide_cells(
-    part: Partition, stays: torch.Tensor, rate_D: torch.Tensor, masks: torch.Generator, device: torch.device
-) -> Cells:
-    """Return some stays with cells hidden at random, on `device`; what is hidden is drawn on the CPU, the same on all.
+def mask_batch(
+    split: Split, stays: torch.Tensor, rate_D: torch.Tensor, masks: torch.Generator, device: torch.device
+) -> MaskedBatch:
+    """Return some stays on `device`, observed cells masked at random; masks are drawn on the CPU, equal on all devices.
 
     Shapes: stays int64 (B,), rate_D (D,) or a scalar.
     """
-    values_BTD, observed_BTD = part.batch(stays)
-    hidden_BTD = hide(observed_BTD, rate_D, masks)
-    return values_BTD.to(device), (observed_BTD - hidden_BTD).to(device), hidden_BTD.to(device)
+    values_BTD, observed_BTD = split.batch(stays)
+    masked_BTD = draw_mask(observed_BTD, rate_D, masks)
+    return values_BTD.to(device), (observed_BTD - masked_BTD).to(device), masked_BTD.to(device)
 
 
-class _Learner(nn.Module):
-    """An imputer and its loss in one module that takes and gives nothing but tensors."""
+class _ImputerWithLoss(nn.Module):
+    """An imputer and its loss as one module with tensors in and tensors out, as CUDA graphs need it."""
 
     def __init__(self, imputer: Csai, settings: Pretrain) -> None:
         super().__init__()
@@ -37,22 +42,20 @@ class _Learner(nn.Module):
         self.settings = settings
 
     def forward(
-        self, values_BTD: torch.Tensor, visible_BTD: torch.Tensor, hidden_BTD: torch.Tensor
+        self, values_BTD: torch.Tensor, visible_BTD: torch.Tensor, masked_BTD: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the reconstruction loss, a scalar, the representation `last`, (B, H), and the imputed (B, T, D)."""
-        reconstruction = self.imputer(Views.read(values_BTD, visible_BTD))
-        loss = reconstruction_loss(reconstruction, values_BTD, visible_BTD, hidden_BTD, self.settings)
+        """Return what a `ReconstructionStep` returns."""
+        reconstruction = self.imputer(Directions.of(values_BTD, visible_BTD))
+        loss = reconstruction_loss(reconstruction, values_BTD, visible_BTD, masked_BTD, self.settings)
         return loss, reconstruction.last_BH, reconstruction.imputed_BTD
 
 
-def learner(
-    imputer: Csai, train: Partition, batch_size: int, settings: Pretrain
-) -> Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Return the function that training goes through, from a batch's `Cells` to what `_Learner.forward` returns.
+def reconstruction_step(imputer: Csai, train: Split, batch_size: int, settings: Pretrain) -> ReconstructionStep:
+    """Return the step that trains an imputer.
 
-    On a GPU, where the imputer then must be already, batches of the full size replay a graph.
+    On a GPU, the imputer must be there already, and batches of the full size replay a graph.
     """
-    module, device = _Learner(imputer, settings), imputer.device
+    module, device = _ImputerWithLoss(imputer, settings), imputer.device
     if device.type == "cpu":
         return module
     shape = (min(batch_size, len(train)), *train.values_NTD.shape[1:])
@@ -63,16 +66,17 @@ def reconstruction_loss(
     reconstruction: Reconstruction,
     values_BTD: torch.Tensor,
     visible_BTD: torch.Tensor,
-    hidden_BTD: torch.Tensor,
+    masked_BTD: torch.Tensor,
     settings: Pretrain,
 ) -> torch.Tensor:
-    """Return CSAI's training loss, a scalar.
+    """Return CSAI's training loss, a scalar: the sum of four terms.
 
-    The mean absolute error of each reading's combined estimate on visible cells, plus `imputation_weight` times that
-    on hidden cells, `history_weight` times the visible error of the history regression alone (which teaches the hidden
-    state to foretell the next hour), and `consistency_weight` times the mean difference between the two readings.
+    The mean absolute error of both directions' combined estimates on visible cells; `imputation_weight` times the same
+    error on masked cells; `history_weight` times the error of the history regression on visible cells, which teaches
+    the hidden state to predict the next hour; `consistency_weight` times the mean absolute difference between the two
+    directions.
 
-    Shapes: values, visible (0/1) and hidden (0/1) are (B, T, D), standardised.
+    Shapes: values, visible (0/1) and masked (0/1) are (B, T, D), standardised.
 
     Source: CSAI (arXiv 2312.16713) and BRITS (Cao et al. 2018), loss terms.
     """
@@ -81,7 +85,7 @@ def reconstruction_loss(
     forward, backward = reconstruction.combined_KBTD
     return (
         _mean_over(combined_BTD, visible_BTD)
-        + settings.imputation_weight * _mean_over(combined_BTD, hidden_BTD)
+        + settings.imputation_weight * _mean_over(combined_BTD, masked_BTD)
         + settings.history_weight * _mean_over(history_BTD, visible_BTD)
         + settings.consistency_weight * (forward - backward).abs().mean()
     )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -9,47 +10,56 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from imputune.runtime.recorder import Trial
-from imputune.settings.schema import Optuna
+from imputune.runtime.recorder import Curve, Trial
+from imputune.settings.head_sections import Optuna
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 CURVE = "curve"
 Report = Callable[[int, Mapping[str, float]], None]
+"""Receives an epoch's number and metrics."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """One search of a learning rate.
+
+    epochs: of a trial at most. name: of the Optuna study; it decides which trial falls into which Hyperband bracket,
+    so another name gives another result. journal: the file that keeps the trials, so that a killed search can go on.
+    """
+
+    settings: Optuna
+    epochs: int
+    seed: int
+    name: str
+    journal: Path
 
 
 def search_rate(
-    train: Callable[[float, Report], object],
-    settings: Optuna,
-    epochs: int,
-    seed: int,
-    name: str,
-    journal: Path,
-    heard: Callable[[Trial], None],
+    search: Search, train: Callable[[float, Report], object], trial_finished: Callable[[Trial], None]
 ) -> float:
-    """Return the learning rate whose trial had the lowest validation loss in any epoch.
+    """Return the learning rate whose trial reached the lowest validation loss in any epoch.
 
-    `train` trains at a rate for at most `epochs`, and reports each epoch's metrics, validation_loss among them; the
-    report raises optuna.TrialPruned to end a hopeless trial. `heard` is told of every trial, earlier ones included.
+    `train` trains at a rate for at most `search.epochs` epochs and reports each epoch's metrics, among them
+    validation_loss; the report raises optuna.TrialPruned to end a hopeless trial. `trial_finished` is called with every
+    trial, also with those of an earlier, killed search.
 
-    Trials are kept in `journal`: a search that was killed goes on where it stopped, and gives what it would have given
-    uninterrupted, since each trial's sampler is seeded by its number. `name` decides which trial falls into which
-    Hyperband bracket.
+    A killed search goes on with the next trial and gives what it would have given without the interruption, because
+    each trial's sampler is seeded by the trial's number.
 
     Source: paper, section V.B (20 trials, 1e-5 to 1e-3, HyperbandPruner); Li et al. 2018.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _open(journal, name, settings, epochs)
+    settings = search.settings
+    study = _open_study(search)
     for trial in study.trials:
-        heard(_told(trial))
+        trial_finished(_as_trial(trial))
 
     def objective(trial: optuna.Trial) -> float:
-        curve: list[dict[str, float]] = []
+        curve: Curve = []
 
         def report(epoch: int, metrics: Mapping[str, float]) -> None:
             curve.append(dict(metrics))
-            trial.report(
-                min(row["validation_loss"] for row in curve), epoch + 1
-            )  # rungs count epochs that were trained
+            trial.report(_lowest_loss(curve), epoch + 1)  # the pruner counts trained epochs
             if trial.should_prune():
                 raise optuna.TrialPruned
 
@@ -58,50 +68,54 @@ def search_rate(
             train(rate, report)
         finally:
             trial.set_user_attr(CURVE, curve)
-        return min(row["validation_loss"] for row in curve)
+        return _lowest_loss(curve)
 
     while (number := len(study.trials)) < settings.trials:
         study.sampler = optuna.samplers.TPESampler(
-            n_startup_trials=settings.startup_trials, seed=(seed + number) % 2**32
+            n_startup_trials=settings.startup_trials, seed=(search.seed + number) % 2**32
         )
         study.optimize(objective, n_trials=1)
-        heard(_told(study.trials[-1]))
-    return float(min(map(_told, study.trials), key=lambda trial: trial.validation_loss).learning_rate)
+        trial_finished(_as_trial(study.trials[-1]))
+    return float(min(map(_as_trial, study.trials), key=lambda trial: trial.validation_loss).learning_rate)
 
 
 def brackets(reduction_factor: int, epochs: int) -> int:
-    """Return into how many brackets a HyperbandPruner divides the trials; each learns from its own alone."""
+    """Return the number of brackets of a HyperbandPruner; a trial is compared with trials of its own bracket only."""
     return math.floor(math.log(epochs, reduction_factor) + 1e-9) + 1
 
 
-def _open(journal: Path, name: str, settings: Optuna, epochs: int) -> optuna.Study:
-    """Open a study, without the trial during which an earlier process was killed."""
-    study = _study(journal, name, settings, epochs)
+def _open_study(search: Search) -> optuna.Study:
+    """Open the study without the trial during which an earlier process was killed."""
+    study = _create_or_load(search, search.journal)
     ended = [trial for trial in study.trials if trial.state in ENDED]
     if len(ended) < len(study.trials):
-        fresh = journal.with_suffix(".new")
+        fresh = search.journal.with_suffix(".new")
         fresh.unlink(missing_ok=True)
-        _study(fresh, name, settings, epochs).add_trials(ended)
-        fresh.replace(journal)
-        study = _study(journal, name, settings, epochs)
+        _create_or_load(search, fresh).add_trials(ended)
+        fresh.replace(search.journal)
+        study = _create_or_load(search, search.journal)
     return study
 
 
-def _study(journal: Path, name: str, settings: Optuna, epochs: int) -> optuna.Study:
+def _create_or_load(search: Search, journal: Path) -> optuna.Study:
     return optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(journal))),
-        study_name=name,
+        study_name=search.name,
         load_if_exists=True,
-        pruner=optuna.pruners.HyperbandPruner(1, epochs, settings.reduction_factor),
+        pruner=optuna.pruners.HyperbandPruner(1, search.epochs, search.settings.reduction_factor),
     )
 
 
-def _told(trial: FrozenTrial) -> Trial:
-    curve = trial.user_attrs[CURVE]
+def _as_trial(trial: FrozenTrial) -> Trial:
+    curve: Curve = trial.user_attrs[CURVE]
     return Trial(
-        trial.number,
-        trial.params["learning_rate"],
-        "complete" if trial.state == TrialState.COMPLETE else "pruned",
-        min(row["validation_loss"] for row in curve),
-        curve,
+        number=trial.number,
+        learning_rate=trial.params["learning_rate"],
+        state="complete" if trial.state == TrialState.COMPLETE else "pruned",
+        validation_loss=_lowest_loss(curve),
+        curve=curve,
     )
+
+
+def _lowest_loss(curve: Curve) -> float:
+    return min(row["validation_loss"] for row in curve)

@@ -1,4 +1,4 @@
-"""What a step of fine-tuning is: the head's alone on a frozen imputer, or the head's and the imputer's together."""
+"""One step of fine-tuning: of the head alone on a frozen imputer, or of head and imputer together."""
 
 import numpy as np
 import torch
@@ -6,83 +6,84 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from imputune.data.batches import in_order
-from imputune.data.directions import Views
-from imputune.data.splits import FoldData, Partition
+from imputune.data.directions import Directions
+from imputune.data.splits import FoldData, Split
 from imputune.models.classifier import Classifier
 from imputune.models.weights import FlatWeights
-from imputune.runtime.seeds import generator_for
+from imputune.runtime.seeds import Purpose, generator_for
 from imputune.settings.schema import Params
-from imputune.training.reconstruction import hide_cells, learner
+from imputune.training.reconstruction import mask_batch, reconstruction_step
 
-Represented = dict[Partition, tuple[torch.Tensor, ...]]
-"""What the head reads of every stay of a fold's parts, on the device; see `imputers.read_by`."""
-HIDING = 12  # the purpose of the generator that hides cells; see `finetune` for the others of fine-tuning
+InputsOfSplits = dict[Split, tuple[torch.Tensor, ...]]
+"""What the head reads of every stay of a fold's splits, on the device; see `head_inputs.head_inputs`."""
 
 
 class FrozenTrainer:
-    """Trains the head alone, on what it reads of each stay, computed once."""
+    """Trains the head alone, on inputs that were computed once for every stay."""
 
-    def __init__(self, head: nn.Module, data: FoldData, represented: Represented, device: torch.device) -> None:
+    def __init__(self, *, head: nn.Module, data: FoldData, inputs: InputsOfSplits, device: torch.device) -> None:
         self.module: nn.Module = head
         self.weights = FlatWeights(self.module)
         self.device = device
-        self.represented = represented
-        self.died = {part: part.died_N.to(self.device) for part in (data.train, data.validation, data.test)}
+        self.inputs = inputs
+        self.outcome = {split: split.outcome_N.to(device) for split in (data.train, data.validation, data.test)}
 
-    def loss(self, part: Partition, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, split: Split, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the head's loss on some stays, and their logits."""
         stays = stays.to(self.device)
-        logits = self.module(*(each.index_select(0, stays) for each in self.represented[part]))
-        return binary_cross_entropy_with_logits(logits, self.died[part].index_select(0, stays)), logits
+        logits_B = self.module(*(each.index_select(0, stays) for each in self.inputs[split]))
+        return binary_cross_entropy_with_logits(logits_B, self.outcome[split].index_select(0, stays)), logits_B
 
-    def risk(self, part: Partition, module: nn.Module | None = None) -> np.ndarray:
-        """Return the risk of each of a part's stays, from the head or an average of it, float32 (N,)."""
+    def risk(self, split: Split, module: nn.Module | None = None) -> np.ndarray:
+        """Return the risk of each stay of a split, float32 (N,), from the head or from `module`, an average of it."""
         module = (module or self.module).eval()
-        represented = self.represented[part]
+        inputs = self.inputs[split]
         with torch.no_grad():
-            logits = [module(*(each[stays] for each in represented)) for stays in in_order(len(part))]
+            logits = [module(*(each[stays] for each in inputs)) for stays in in_order(len(split))]
             return torch.sigmoid(torch.cat(logits)).cpu().numpy()
 
 
 class UnfrozenTrainer:
     """Trains the head and the imputer under it.
 
-    Against overfitting, some observed cells are hidden from both, and the imputer goes on learning to fill them: its
-    reconstruction loss is added to the head's.
+    Against overfitting, some observed cells are masked, and the imputer goes on learning to fill them: its
+    reconstruction loss is added to the head's loss.
     """
 
     def __init__(self, classifier: Classifier, data: FoldData, params: Params) -> None:
         self.module = classifier
-        self.weights = FlatWeights(classifier)  # before `learner`, whose graphs keep the places of the weights
+        self.weights = FlatWeights(classifier)  # before the step: its graphs read the weights where they are then
         self.device = classifier.imputer.device
         self.settings = params.finetune
-        self.hidden_share = torch.tensor(params.finetune.hidden_share)
-        self.masks = generator_for(params.seed, data.number, HIDING)
-        self.learner = learner(classifier.imputer, data.train, params.finetune.batch_size, params.pretrain)
+        self.masking_rate = torch.tensor(params.finetune.masking_rate)
+        self.masks = generator_for(params.seed, data.number, Purpose.FINETUNE_MASKS)
+        self.reconstruct = reconstruction_step(
+            classifier.imputer, data.train, params.finetune.batch_size, params.pretrain
+        )
 
-    def loss(self, part: Partition, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss on some stays, the head's and the weighted reconstruction's, and their logits."""
-        values, visible, hidden = hide_cells(part, stays, self.hidden_share, self.masks, self.device)
-        reconstruction, last_BH, imputed_BTD = self.learner(values, visible, hidden)
-        logits = self.module.head(*self.module.choose(last_BH, imputed_BTD, values * visible))
-        loss = binary_cross_entropy_with_logits(logits, part.died_N[stays].to(self.device))
-        return loss + self.settings.reconstruction_weight * reconstruction, logits
+    def loss(self, split: Split, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the head's loss plus the weighted reconstruction loss on some stays, and their logits."""
+        values, visible, masked = mask_batch(split, stays, self.masking_rate, self.masks, self.device)
+        reconstruction_loss, last_BH, imputed_BTD = self.reconstruct(values, visible, masked)
+        logits_B = self.module.head(*self.module.choose(last_BH, imputed_BTD, values * visible))
+        loss = binary_cross_entropy_with_logits(logits_B, split.outcome_N[stays].to(self.device))
+        return loss + self.settings.reconstruction_weight * reconstruction_loss, logits_B
 
-    def risk(self, part: Partition, module: nn.Module | None = None) -> np.ndarray:
-        """Return the risk of each of a part's stays, from the classifier or an average of it, float32 (N,)."""
+    def risk(self, split: Split, module: nn.Module | None = None) -> np.ndarray:
+        """Return the risk of each stay, float32 (N,), from the classifier or from `module`, an average of it."""
         classifier = (module or self.module).eval()
         assert isinstance(classifier, Classifier)
         with torch.no_grad():
-            return torch.sigmoid(classifier.head(*_represent(classifier, part))).cpu().numpy()
+            return torch.sigmoid(classifier.head(*_inputs(classifier, split))).cpu().numpy()
 
 
 Trainer = FrozenTrainer | UnfrozenTrainer
 
 
-def _represent(classifier: Classifier, part: Partition) -> tuple[torch.Tensor, ...]:
-    """Return what the head reads of every stay of a part, (N, H) and where it reads one (N, T, D), without gradient."""
+def _inputs(classifier: Classifier, split: Split) -> tuple[torch.Tensor, ...]:
+    """Return what the head reads of every stay of a split: (N, H), and (N, T, D) if it reads a series; no gradient."""
     device = classifier.imputer.device
     with torch.no_grad():
-        batches = ((cells.to(device) for cells in part.batch(stays)) for stays in in_order(len(part)))
-        represented = [classifier.represent(Views.read(*cells)) for cells in batches]
-    return tuple(torch.cat(each) for each in zip(*represented, strict=True))
+        batches = ((cells.to(device) for cells in split.batch(stays)) for stays in in_order(len(split)))
+        inputs = [classifier.represent(Directions.of(*cells)) for cells in batches]
+    return tuple(torch.cat(each) for each in zip(*inputs, strict=True))

@@ -55,7 +55,7 @@ def test_demo_stays(demo: Path, demo_cohort: Cohort) -> None:
     assert demo_cohort.source["stays_read"] == 136
     assert demo_cohort.source_ids_N is not None
     assert demo_cohort.source_ids_N.tolist() == expected["ICUSTAY_ID"].tolist()
-    assert demo_cohort.died_N.tolist() == expected["HOSPITAL_EXPIRE_FLAG"].tolist()
+    assert demo_cohort.outcome_N.tolist() == expected["HOSPITAL_EXPIRE_FLAG"].tolist()
     assert sum(demo_cohort.source["exclusions"].values()) == 136 - len(expected)
 
 

@@ -52,7 +52,7 @@ def test_stays_by_rule(cohort: Cohort) -> None:
     assert cohort.source_ids_N is not None
     assert cohort.source_ids_N.tolist() == [301, 302, 309]
     assert cohort.stay_ids_N.tolist() == [1, 2, 3]
-    assert cohort.died_N.tolist() == [0, 1, 0]
+    assert cohort.outcome_N.tolist() == [0, 1, 0]
     assert cohort.source["exclusions"] == {
         "without a patient or admission": 1,
         "without times of entry and leave": 2,
@@ -126,7 +126,7 @@ def test_dropped_rows_are_counted(cohort: Cohort) -> None:
 
 def test_descriptors(cohort: Cohort) -> None:
     """Age in full years, at most 90; sex, care unit, and the first height and weight."""
-    rows = cohort.descriptors.round(2).replace({np.nan: None})
+    rows = cohort.static.round(2).replace({np.nan: None})
     assert rows["age_years"].tolist() == [50, 90, 60]
     assert rows["gender"].tolist() == [0, 1, 1]
     assert rows["icu_type"].tolist() == [1, 4, 1]
@@ -154,7 +154,7 @@ def test_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     reversed_tables = {name: rows[::-1] for name, rows in tables().items()}
     second = extract(write(tmp_path / "two", reversed_tables), tmp_path)
     assert first.values_NTD.tobytes() == second.values_NTD.tobytes()
-    assert first.descriptors.equals(second.descriptors)
+    assert first.static.equals(second.static)
 
 
 def test_no_stay_left(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_another_extraction_and_what_a_killed_one_left(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no folder"):
         extract(tmp_path / "no", tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
-    assert len(extract(raw, tmp_path / "data").died_N) == 3
+    assert len(extract(raw, tmp_path / "data").outcome_N) == 3
     assert list((tmp_path / "data").iterdir()) == []
 
 
@@ -247,7 +247,7 @@ def test_generated_tables(generated: Path, tmp_path: Path) -> None:
         assert database.execute(f"SELECT count(*) {rows}").fetchall() == [(330_712,)]
     cohort = extract(generated, tmp_path)
     assert cohort.observed_NTD.any(axis=(0, 1)).all()
-    assert 0 < cohort.died_N.sum() < len(cohort.died_N)
+    assert 0 < cohort.outcome_N.sum() < len(cohort.outcome_N)
     dropped = dict(cohort.source["rows_dropped"])
     assert dropped.pop("out of the accepted range") == 0
     assert dropped.pop("ending before they begin, or without an end") == 0

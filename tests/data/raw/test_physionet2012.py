@@ -66,7 +66,7 @@ def test_hourly_means_by_value(raw: Path) -> None:
     assert cell(cohort, 1, 3, "pH") == np.float32(7.31)
     assert cohort.observed_NTD.sum() == 4
     assert cohort.stay_ids_N.tolist() == [11, 12]
-    assert cohort.died_N.tolist() == [0, 1]
+    assert cohort.outcome_N.tolist() == [0, 1]
 
 
 def test_every_row_read_is_used_or_counted(raw: Path) -> None:
@@ -83,7 +83,7 @@ def test_every_row_read_is_used_or_counted(raw: Path) -> None:
 
 def test_descriptors_hold_admission_values(raw: Path) -> None:
     """Descriptors come from 00:00, a later weight does not replace them, and -1 is unknown."""
-    described = extract_physionet2012(raw, ("a",)).descriptors
+    described = extract_physionet2012(raw, ("a",)).static
     assert described["weight_kg"].tolist() == [80.5, 80.5]
     assert described["age_years"].tolist() == [54, 54]
     assert described["gender"].tolist() == [0, 0]
@@ -97,7 +97,7 @@ def test_stays_without_measurements_are_counted(raw: Path) -> None:
     cohort = extract_physionet2012(raw, ("a",))
     assert cohort.stay_ids_N.tolist() == [12]
     assert cohort.source["exclusions"] == {"no measurements": 1}
-    assert len(cohort.descriptors) == 1
+    assert len(cohort.static) == 1
     (raw / "set-a" / "12.txt").write_text(HEAD.format(id=12))
     assert "no measurements in any of the 2 records" in message(raw)
 
@@ -124,7 +124,7 @@ def test_sets_join_in_the_order_of_ids(raw: Path) -> None:
     write_set(raw, {"5": HEAD.format(id=5) + "00:10,HR,61\n"}, outcomes, letter="b")
     cohort = extract_physionet2012(raw, ("b", "a"))
     assert cohort.stay_ids_N.tolist() == [5, 11, 12]
-    assert cohort.died_N.tolist() == [1, 0, 1]
+    assert cohort.outcome_N.tolist() == [1, 0, 1]
     assert cell(cohort, 0, 0, "HR") == 61
     assert cohort.source["command"].endswith("--sets a,b")
 

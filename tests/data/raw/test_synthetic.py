@@ -38,13 +38,13 @@ def summaries(cohort: Cohort) -> np.ndarray:
     return np.concatenate([last_ND, mean_ND, observed_NTD.sum(axis=1)], axis=1)
 
 
-def cross_validated_auc(features: np.ndarray, died_N: np.ndarray) -> float:
+def cross_validated_auc(features: np.ndarray, outcome_N: np.ndarray) -> float:
     """Mean test AUC of a logistic regression over five folds."""
     model = make_pipeline(
         SimpleImputer(keep_empty_features=True), StandardScaler(), LogisticRegression(C=0.01, max_iter=500)
     )
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    return float(cross_val_score(model, features, died_N, cv=folds, scoring="roc_auc").mean())
+    return float(cross_val_score(model, features, outcome_N, cv=folds, scoring="roc_auc").mean())
 
 
 def test_the_default_cohort_is_as_large_and_as_deadly_as_asked(cohort: Cohort) -> None:
@@ -71,8 +71,8 @@ def test_missing_shares_resemble_the_challenge(cohort: Cohort) -> None:
 def test_a_sound_model_learns_and_shuffled_labels_teach_nothing(cohort: Cohort) -> None:
     """Logistic regression on summaries reaches an AUC of 0.82 to 0.88, and about 0.5 on shuffled labels."""
     features = summaries(cohort)
-    assert 0.82 <= cross_validated_auc(features, cohort.died_N) <= 0.88
-    shuffled_N = np.random.default_rng(0).permutation(cohort.died_N)
+    assert 0.82 <= cross_validated_auc(features, cohort.outcome_N) <= 0.88
+    shuffled_N = np.random.default_rng(0).permutation(cohort.outcome_N)
     assert cross_validated_auc(features, shuffled_N) == pytest.approx(0.5, abs=0.06)
 
 
@@ -93,8 +93,8 @@ def test_physiology_holds_together(cohort: Cohort) -> None:
 def test_sicker_stays_are_measured_more_often(cohort: Cohort) -> None:
     """Those who die have more cells observed than those who live, on average."""
     observed_N = cohort.observed_NTD.sum(axis=(1, 2))
-    died_N = cohort.died_N == 1
-    assert observed_N[died_N].mean() > observed_N[~died_N].mean() + 20
+    outcome_N = cohort.outcome_N == 1
+    assert observed_N[outcome_N].mean() > observed_N[~outcome_N].mean() + 20
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_default_records_have_their_golden_hash(cohort: Cohort) -> None:
 
 
 def test_records_have_the_challenge_format(tmp_path: Path) -> None:
-    """A record starts with the header and six descriptors, keeps the order of time, and has an outcome."""
+    """A record starts with the header and six static, keeps the order of time, and has an outcome."""
     write_synthetic_records(tmp_path, stays=3, seed=1)
     assert sorted(path.name for path in (tmp_path / "set-s").iterdir()) == [
         "900001.txt",

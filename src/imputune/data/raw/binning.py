@@ -1,6 +1,6 @@
-"""Long tables, one row per measurement, to hourly bins: the mean per stay, hour and variable.
+"""From long tables, one row per measurement, to hourly bins: the mean of each stay, hour and variable.
 
-Shape letters: N stays, T hours, D variables, R rows of the table.
+Letters: N stays, T hours, D variables, R rows of the table.
 """
 
 import re
@@ -16,8 +16,8 @@ from imputune.data.cohort import HOURS
 from imputune.errors import UserError, near_miss
 
 COLUMNS = ("RecordID", "Time", "Parameter", "Value")
-MOST_ID = 2.0**53  # beyond, whole numbers are not exact as floating point
-LIKENESS = 0.75  # of a hint: one measurement taken for another would do harm
+MOST_ID = 2.0**53  # larger whole numbers are not exact in floating point
+LIKENESS = 0.75  # of a suggested parameter name; a wrong suggestion could mix up two measurements
 MOST_VALUE = float(np.finfo(np.float32).max)  # cells are float32
 _TIME = re.compile(r"(\d{2}):[0-5]\d", re.ASCII)
 _NO_TIME, _NO_NAME, _UNKNOWN = -1, -1, -2
@@ -27,8 +27,8 @@ _NO_TIME, _NO_NAME, _UNKNOWN = -1, -1, -2
 class Rows:
     """Checked rows of a long table.
 
-    Shapes: `hour_R` full hours since admission; `parameter_R` index into the known names, -1 where the row
-    names none; `value_R` finite wherever a parameter is named.
+    Shapes: `hour_R` full hours since admission; `parameter_R` index into the known names, -1 if the row names none;
+    `value_R` finite in every row that names a parameter.
     """
 
     hour_R: npt.NDArray[np.int64]
@@ -41,8 +41,7 @@ class BinnedStays:
     """Stays in hourly bins, without outcomes.
 
     Shapes: `stay_ids_N` int64, ascending; `values_NTD` float32 in the units of the records, NaN where nothing was
-    observed in the hour (a whole stay, where no row of it counts). `dropped` counts rows that were passed over, by
-    reason.
+    observed in the hour (in every hour of a stay of which no row counts). `dropped` counts ignored rows by reason.
     """
 
     stay_ids_N: npt.NDArray[np.int64]
@@ -53,8 +52,8 @@ class BinnedStays:
 def check_rows(table: pd.DataFrame, known: Sequence[str], locate: Callable[[int], str]) -> Rows:
     """Read the columns Time (HH:MM), Parameter and Value of a long table.
 
-    `locate` names the place of a row by its position, for the message. Raises UserError for the first row of
-    an unknown parameter, of a time that is not HH:MM, or of a value that is no finite number.
+    `locate` turns a row number into words for the message. Raises UserError for the first row with an unknown
+    parameter, a time that is not HH:MM, or a value that is not a finite number.
     """
     parameter = _categories(table, "Parameter")
     index_of = {"": _NO_NAME} | {name: index for index, name in enumerate(known)}
@@ -91,17 +90,21 @@ def bin_rows(
 ) -> tuple[npt.NDArray[np.float32], dict[str, int]]:
     """Average rows into hourly bins, hour h holding h:00 to h:59, and count the rows dropped by reason.
 
-    `stay_R` is each row's position on the stay axis; parameters below `variables` are the variables. Means
-    are taken in float64. Returns `values_NTD`, NaN where nothing was observed, and the counts: no parameter
-    name, not a variable, after hour 48, negative value (in this order, each row once).
+    `stay_R` is each row's index on the stay axis; parameters with an index below `variables` are the variables. Means
+    are computed in float64. Returns `values_NTD`, NaN where nothing was observed, and the counts: no parameter name,
+    not a variable, after hour 48, negative value. A row is counted once, for the first of these that applies.
     """
     named_R = rows.parameter_R != _NO_NAME
     variable_R = named_R & (rows.parameter_R < variables)
     early_R = variable_R & (rows.hour_R < HOURS)
     kept_R = early_R & (rows.value_R >= 0)
-    reached = [len(named_R), *(int(mask_R.sum()) for mask_R in (named_R, variable_R, early_R, kept_R))]
-    reasons = ("no parameter name", "not one of the variables", f"after hour {HOURS}", "negative value")
-    dropped = {reason: before - after for reason, before, after in zip(reasons, reached, reached[1:], strict=False)}
+    dropped_rows = {
+        "no parameter name": ~named_R,
+        "not one of the variables": named_R & ~variable_R,
+        f"after hour {HOURS}": variable_R & ~early_R,
+        "negative value": early_R & ~kept_R,
+    }
+    dropped = {reason: int(dropped_R.sum()) for reason, dropped_R in dropped_rows.items()}
 
     shape = (stays, HOURS, variables)
     cell_R = np.ravel_multi_index((stay_R[kept_R], rows.hour_R[kept_R], rows.parameter_R[kept_R]), shape)
@@ -116,8 +119,8 @@ def bin_rows(
 def bin_table(table: pd.DataFrame, variables: Sequence[str], others: Sequence[str]) -> BinnedStays:
     """Bin one long table with the columns RecordID, Time (HH:MM), Parameter and Value.
 
-    Rows of `others` and rows after hour 48 are passed over, and so are negative values. Raises UserError for a missing
-    column, a table without rows, a row that cannot be read or repeats another, or a stay with too many rows.
+    Rows of the parameters in `others`, rows after hour 48 and negative values are ignored. Raises UserError for a
+    missing column, a table without rows, a row that cannot be read or repeats another, or a stay with too many rows.
     """
     if missing := [name for name in COLUMNS if name not in table.columns]:
         raise UserError(f"the table has no column {missing[0]}; it needs {', '.join(COLUMNS)}")
@@ -130,7 +133,8 @@ def bin_table(table: pd.DataFrame, variables: Sequence[str], others: Sequence[st
         raise UserError(f"{_locate(row)}: RecordID {value!r} is no whole number; correct it")
     stay_ids_N, stay_R = np.unique(record_id_R.astype(np.int64), return_inverse=True)
     check_repeats(table, rows, stay_R, stay_ids_N, len(variables), _locate)
-    return BinnedStays(stay_ids_N, *bin_rows(rows, stay_R, len(stay_ids_N), len(variables)))
+    values_NTD, dropped = bin_rows(rows, stay_R, len(stay_ids_N), len(variables))
+    return BinnedStays(stay_ids_N, values_NTD, dropped)
 
 
 def check_repeats(
@@ -141,10 +145,10 @@ def check_repeats(
     variables: int,
     locate: Callable[[int], str],
 ) -> None:
-    """Refuse what only a fault in the making of a table explains.
+    """Raise UserError for rows that only an error in producing the table can explain.
 
-    Raises UserError for a row that repeats another's stay, time, parameter and value, and for a stay with more rows in
-    its 48 hours than one a minute for each variable. Several values at one time are sound: they are averaged.
+    These are a row that repeats another's stay, time, parameter and value, and a stay with more rows in its 48 hours
+    than one a minute for each variable. Different values at the same time are allowed: they are averaged.
     """
     most = HOURS * 60 * variables
     counted_R = (rows.hour_R < HOURS) & (rows.parameter_R >= 0) & (rows.parameter_R < variables)
@@ -169,10 +173,10 @@ def _locate(row: int) -> str:
 
 
 def _by_code(column: pd.Categorical, read: Callable[[str], int], missing: int) -> npt.NDArray[np.int64]:
-    # One reading per distinct text; code -1 (missing) picks the last entry.
-    reading = [read(str(text)) for text in column.categories]
-    reading_C: npt.NDArray[np.int64] = np.array([*reading, missing], dtype=np.int64)
-    return np.take(reading_C, column.codes)
+    # Each distinct text is read once; code -1 (missing) picks the last entry.
+    numbers = [read(str(text)) for text in column.categories]
+    number_C: npt.NDArray[np.int64] = np.array([*numbers, missing], dtype=np.int64)
+    return np.take(number_C, column.codes)
 
 
 def _hour(text: str) -> int:

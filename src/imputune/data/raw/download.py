@@ -1,4 +1,4 @@
-"""The challenge's public files over HTTPS, each checked against the checksums published beside them."""
+"""Download of the challenge's public files over HTTPS, each checked against its published checksum."""
 
 import hashlib
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from imputune.data.raw.physionet2012 import SETS
 from imputune.errors import UserError
-from imputune.files import Watch, unwatched
+from imputune.files import FileProgress, no_progress
 
 BASE_URL = "https://physionet.org/files/challenge-2012/1.0.0/"
 CHECKSUMS = "SHA256SUMS.txt"
@@ -19,23 +19,23 @@ _CHUNK_BYTES = 1 << 20
 
 
 def download_physionet2012(
-    sets: Sequence[str], folder: Path, base_url: str = BASE_URL, watch: Watch = unwatched
+    sets: Sequence[str], folder: Path, base_url: str = BASE_URL, progress: FileProgress = no_progress
 ) -> list[Path]:
-    """Fetch the archives and outcomes of `sets` into `folder` and return the files fetched now.
+    """Download the archives and outcomes of `sets` into `folder` and return the files downloaded now.
 
-    A file that is there already with the published sha256 is kept. A file appears under its name only when
-    its bytes are complete and match. Raises UserError when there is no network, when a checksum differs, or
-    when the disk refuses. Source: https://physionet.org/content/challenge-2012/1.0.0/.
+    A file that is already there with the published sha256 is kept. A file gets its name only when its bytes are
+    complete and match the checksum. Raises UserError if there is no network, a checksum differs, or the system refuses
+    to write. Source: https://physionet.org/content/challenge-2012/1.0.0/.
     """
     if unknown := [letter for letter in sets if letter not in SETS]:
         raise UserError(f"unknown set {unknown[0]!r}; the sets are {', '.join(SETS)}")
     names = [name for letter in sets for name in (f"set-{letter}.tar.gz", f"Outcomes-{letter}.txt")]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        published = _published(_fetch(base_url + CHECKSUMS, folder / CHECKSUMS, watch), names)
+        published = _published(_fetch(base_url + CHECKSUMS, folder / CHECKSUMS, progress), names)
         wanted = [name for name in names if _sha256(folder / name) != published[name]]
         for name in wanted:
-            _fetch(base_url + name, folder / name, watch, published[name])
+            _fetch(base_url + name, folder / name, progress, published[name])
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
         raise UserError(
             f"cannot download from {base_url} ({getattr(error, 'reason', None) or error}); fetch "
@@ -46,7 +46,7 @@ def download_physionet2012(
     return [folder / name for name in wanted]
 
 
-def _fetch(url: str, path: Path, watch: Watch, sha256: str | None = None) -> Path:
+def _fetch(url: str, path: Path, progress: FileProgress, sha256: str | None = None) -> Path:
     part = path.with_name(path.name + ".part")
     try:
         digest = hashlib.sha256()
@@ -55,7 +55,7 @@ def _fetch(url: str, path: Path, watch: Watch, sha256: str | None = None) -> Pat
             while chunk := response.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 file.write(chunk)
-                watch(path.name, file.tell(), size)
+                progress(path.name, file.tell(), size)
         if sha256 is not None and digest.hexdigest() != sha256:
             raise UserError(f"{path.name} from {url} does not match its published sha256; download it again")
         part.replace(path)

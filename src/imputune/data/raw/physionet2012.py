@@ -1,15 +1,15 @@
-"""PhysioNet/Computing in Cardiology Challenge 2012: text records and outcomes to a cohort.
+"""PhysioNet/Computing in Cardiology Challenge 2012: from text records and outcomes to a cohort.
 
-Shape letters: N stays, T hours, D variables, F record files, R rows of the records.
+Letters: N stays, T hours, D variables, F record files, R rows of the records.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import BaseModel
 
 import imputune
 from imputune.data.cohort import Cohort, Variable
@@ -22,13 +22,7 @@ from imputune.data.raw.binning import (
     check_repeats,
     check_rows,
 )
-from imputune.data.raw.records import (
-    RecordSet,
-    RecordTable,
-    parse_outcomes,
-    parse_records,
-    read_record_set,
-)
+from imputune.data.raw.records import RecordSet, RecordTable, parse_outcomes, parse_records, read_record_set
 from imputune.errors import UserError
 
 SETS = ("a", "b", "c")
@@ -74,8 +68,8 @@ VARIABLES = tuple(
     )
 )
 _NAMES = tuple(variable.name for variable in VARIABLES)
-# Rows at 00:00 that describe the stay, and the descriptor each becomes.
-_DESCRIPTORS = {
+# The parameters of rows at 00:00 with static data, and the columns of these data.
+_STATIC = {
     "Age": "age_years",
     "Gender": "gender",
     "Height": "height_cm",
@@ -83,16 +77,29 @@ _DESCRIPTORS = {
     "Weight": "weight_kg",
 }
 _ID = "RecordID"
-_OTHERS = (_ID, *_DESCRIPTORS, "MechVent")
+_OTHERS = (_ID, *_STATIC, "MechVent")
 _KNOWN = (*_NAMES, *_OTHERS)
+
+
+class ChallengeSource(BaseModel, frozen=True, extra="forbid"):
+    """Where a cohort came from: the sets, the sha256 of each file, what was read, and what was left out, by reason."""
+
+    command: str
+    version: str
+    sets: list[str]
+    sha256: dict[str, str]
+    records_read: int
+    rows_read: int
+    rows_dropped: dict[str, int]
+    exclusions: dict[str, int]
 
 
 def extract_physionet2012(raw: Path, sets: Sequence[str]) -> Cohort:
     """Read challenge sets, for instance ("a", "b"), from `raw` into one cohort of 35 variables.
 
-    `raw` is the folder with set-a/ or set-a.tar.gz and Outcomes-a.txt, or one of these sets itself. Stays
-    with no measurement in the 48 hours are left out and counted. Raises UserError, with file and line, for
-    anything missing or unreadable. Source: Silva et al. 2012, https://physionet.org/content/challenge-2012/.
+    `raw` is the folder with set-a/ or set-a.tar.gz and Outcomes-a.txt, or one of these sets itself. Stays without a
+    measurement in the 48 hours are left out and counted. Raises UserError, with file and line, for anything missing or
+    unreadable. Source: Silva et al. 2012, https://physionet.org/content/challenge-2012/.
     """
     if unknown := [letter for letter in sets if letter not in SETS]:
         raise UserError(f"unknown set {unknown[0]!r}; the sets are {', '.join(SETS)}")
@@ -104,19 +111,19 @@ def extract_physionet2012(raw: Path, sets: Sequence[str]) -> Cohort:
 
 
 def bin_long_table(table: pd.DataFrame, variables: Sequence[Variable]) -> BinnedStays:
-    """Bin a table with the columns RecordID, Time (HH:MM), Parameter and Value as the extractor bins records.
+    """Bin a table with the columns RecordID, Time (HH:MM), Parameter and Value, with the rules of the extraction.
 
-    The challenge's other parameters are passed over. Raises UserError as `bin_table` does.
+    The challenge's other parameters are ignored. Raises UserError as `bin_table` does.
     """
     names, others = _known(variables)
     return bin_table(table, names, others)
 
 
 def bin_record_files(records: tuple[tuple[str, bytes], ...], variables: Sequence[Variable]) -> BinnedStays:
-    """Bin text records, (name, content) each, as the extractor does, without outcomes.
+    """Bin text records, (name, content) each, with the rules of the extraction, without outcomes.
 
-    Raises UserError, with file and line, for a broken line, an unknown parameter, a time not HH:MM, a duplicate id, a
-    line that repeats another, or a stay with too many.
+    Raises UserError, with file and line, for a broken line, an unknown parameter, a time that is not HH:MM, a duplicate
+    id, a line that repeats another, or a stay with too many lines.
     """
     names, others = _known(variables)
     parsed = parse_records(records)
@@ -125,20 +132,21 @@ def bin_record_files(records: tuple[tuple[str, bytes], ...], variables: Sequence
     order_N = np.argsort(stay_id_F)
     stay_R = np.argsort(order_N)[parsed.file_R]
     check_repeats(parsed.table, rows, stay_R, stay_id_F[order_N], len(names), parsed.locate)
-    return BinnedStays(stay_id_F[order_N], *bin_rows(rows, stay_R, len(stay_id_F), len(names)))
+    values_NTD, dropped = bin_rows(rows, stay_R, len(stay_id_F), len(names))
+    return BinnedStays(stay_id_F[order_N], values_NTD, dropped)
 
 
 def read_records(record_sets: Sequence[RecordSet], dataset: str, command: str) -> Cohort:
-    """Turn record files and outcomes, as bytes, into a cohort; touches no file.
+    """Turn record files and outcomes, given as bytes, into a cohort.
 
-    `command` goes into the source as it is. Raises UserError, with file and line, for a broken line, an
-    unknown parameter, a time not HH:MM, a duplicate id, an id without outcome, or no stay left.
+    `command` is stored in the source as it is. Raises UserError, with file and line, for a broken line, an unknown
+    parameter, a time that is not HH:MM, a duplicate id, an id without outcome, or if no stay is left.
     """
     parsed = parse_records(tuple(record for record_set in record_sets for record in record_set.records))
     rows = check_rows(parsed.table, _KNOWN, parsed.locate)
     file_R = parsed.file_R
     stay_id_F = _stay_ids(parsed, rows, file_R, _KNOWN.index(_ID))
-    died_F = _outcomes(record_sets, stay_id_F)
+    outcome_F = _outcomes(record_sets, stay_id_F)
 
     order_N = np.argsort(stay_id_F)
     stay_of_file_F = np.argsort(order_N)
@@ -147,29 +155,29 @@ def read_records(record_sets: Sequence[RecordSet], dataset: str, command: str) -
     if not measured_N.any():
         raise UserError(f"no measurements in any of the {len(stay_id_F)} records; check the files")
     stay_ids_N = stay_id_F[order_N][measured_N]
-    source: dict[str, Any] = {
-        "command": command,
-        "version": imputune.__version__,
-        "sets": [record_set.name for record_set in record_sets],
-        "sha256": {name: digest for record_set in record_sets for name, digest in record_set.sha256.items()},
-        "records_read": len(stay_id_F),
-        "rows_read": len(parsed.table),
-        "rows_dropped": dropped,
-        "exclusions": {"no measurements": int((~measured_N).sum())},
-    }
+    source = ChallengeSource(
+        command=command,
+        version=imputune.__version__,
+        sets=[record_set.name for record_set in record_sets],
+        sha256={name: digest for record_set in record_sets for name, digest in record_set.sha256.items()},
+        records_read=len(stay_id_F),
+        rows_read=len(parsed.table),
+        rows_dropped=dropped,
+        exclusions={"no measurements": int((~measured_N).sum())},
+    )
     return Cohort(
         dataset=dataset,
         stay_ids_N=stay_ids_N,
-        died_N=died_F[order_N][measured_N],
+        outcome_N=outcome_F[order_N][measured_N],
         values_NTD=values_NTD[measured_N],
         variables=VARIABLES,
-        descriptors=_descriptors(parsed, rows, stay_id_F[file_R], stay_ids_N),
-        source=source,
+        static=_static_data(parsed, rows, stay_id_F[file_R], stay_ids_N),
+        source=source.model_dump(),
     )
 
 
 def _known(variables: Sequence[Variable]) -> tuple[list[str], list[str]]:
-    """Return the names of a model's variables, and what else a record may hold."""
+    """Return the names of a model's variables, and the other parameters that a record may have."""
     names = [variable.name for variable in variables]
     return names, [name for name in _KNOWN if name not in names]
 
@@ -195,30 +203,30 @@ def _stay_ids(
 
 
 def _outcomes(record_sets: Sequence[RecordSet], stay_id_F: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
-    died_by_set, start = [], 0
+    outcome_by_set, start = [], 0
     for record_set in record_sets:
-        died = parse_outcomes(record_set)
+        outcome = parse_outcomes(record_set)
         ids = stay_id_F[start : start + len(record_set.records)]
         start += len(ids)
-        without = np.sort(ids[~np.isin(ids, died.index)])
+        without = np.sort(ids[~np.isin(ids, outcome.index)])
         if len(without):
             raise UserError(
                 f"{record_set.outcomes_name} has no line for {len(without)} of the {len(ids)} stays of "
                 f"{record_set.name} (the first: {without[0]}); add them or remove their records"
             )
-        died_by_set.append(died.reindex(ids).to_numpy(np.int8))
-    return np.concatenate(died_by_set)
+        outcome_by_set.append(outcome.reindex(ids).to_numpy(np.int8))
+    return np.concatenate(outcome_by_set)
 
 
-def _descriptors(
+def _static_data(
     parsed: RecordTable, rows: Rows, stay_id_R: npt.NDArray[np.int64], stay_ids_N: npt.NDArray[np.int64]
 ) -> pd.DataFrame:
-    # Weight is measured later too: only the first line at 00:00 describes the stay.
+    # Weight is also measured later; only the first line at 00:00 is static.
     admission_R = (parsed.table["Time"] == "00:00").to_numpy()
     columns = {}
-    for parameter, column in _DESCRIPTORS.items():
-        at = np.flatnonzero(admission_R & (rows.parameter_R == _KNOWN.index(parameter)))
-        described = pd.Series(rows.value_R[at], index=stay_id_R[at])
-        described = described[~described.index.duplicated()]
-        columns[column] = described.where(described >= 0).reindex(stay_ids_N).to_numpy(np.float64)
+    for parameter, column in _STATIC.items():
+        rows_at_admission = np.flatnonzero(admission_R & (rows.parameter_R == _KNOWN.index(parameter)))
+        static_N = pd.Series(rows.value_R[rows_at_admission], index=stay_id_R[rows_at_admission])
+        static_N = static_N[~static_N.index.duplicated()]
+        columns[column] = static_N.where(static_N >= 0).reindex(stay_ids_N).to_numpy(np.float64)
     return pd.DataFrame(columns)

@@ -1,6 +1,6 @@
-"""Sets of text records on disk: finding a set, reading its files or archive, its lines and its outcomes.
+"""Sets of text records: finding a set on disk, reading its files or archive, parsing its lines and outcomes.
 
-Shape letters: F record files, R rows of the records.
+Letters: F record files, R rows of the records.
 """
 
 import csv
@@ -23,12 +23,12 @@ from imputune.errors import UserError
 
 _HEADER = b"Time,Parameter,Value"
 _END_BYTES = 1024
-_ID, _DIED = "RecordID", "In-hospital_death"
+_ID, _OUTCOME = "RecordID", "In-hospital_death"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecordSet:
-    """One set as bytes: (name, content) of each record, the outcomes, and sha256 by name of what was read."""
+    """One set as bytes: (name, content) of each record, the outcomes, and the sha256 of each file that was read."""
 
     name: str
     records: tuple[tuple[str, bytes], ...]
@@ -39,7 +39,7 @@ class RecordSet:
 
 @dataclass(frozen=True)
 class RecordTable:
-    """All rows of some record files in one table, with the files' names and the row at which each begins."""
+    """All rows of some record files in one table, with the files' names and the first row of each."""
 
     table: pd.DataFrame
     names: tuple[str, ...]
@@ -47,19 +47,20 @@ class RecordTable:
 
     @property
     def file_R(self) -> npt.NDArray[np.int64]:
-        """The position of each row's file among the names."""
+        """The index of each row's file among the names."""
         return np.repeat(np.arange(len(self.names)), np.diff(self.first_row_F, append=len(self.table)))
 
     def locate(self, row: int) -> str:
-        """Name the file and line of a row, by the row's position."""
+        """Return the file and line of a row as text."""
         return _locate(self.names, self.first_row_F, row)
 
 
 def read_record_set(raw: Path, letter: str) -> RecordSet:
-    """Read set-<letter> (archive or folder) and Outcomes-<letter>.txt from `raw`, or from beside it.
+    """Read set-<letter> (archive or folder) and Outcomes-<letter>.txt from the folder `raw`.
 
-    `raw` may also be one set itself, its archive or its folder. Where both stand there, the archive is read.
-    Raises UserError when something is missing, or the archive is truncated or none.
+    `raw` may also be the archive or the folder of the set itself; the outcomes are then read from beside it. If there
+    are both an archive and a folder, the archive is read. Raises UserError if something is missing, or the archive is
+    truncated or not an archive.
     """
     name = f"set-{letter}"
     if not raw.exists():
@@ -78,11 +79,8 @@ def read_record_set(raw: Path, letter: str) -> RecordSet:
         outcomes = outcomes_path.read_bytes()
         if archive.is_file() and raw != folder:
             content = archive.read_bytes()
-            records, source, digest = (
-                _unpack(archive, content),
-                archive.name,
-                hashlib.sha256(content).hexdigest(),
-            )
+            records, source = _unpack(archive, content), archive.name
+            digest = hashlib.sha256(content).hexdigest()
         else:
             paths = sorted(path for path in folder.glob("*.txt") if not path.name.startswith("."))
             records = tuple((f"{name}/{path.name}", path.read_bytes()) for path in paths)
@@ -93,13 +91,13 @@ def read_record_set(raw: Path, letter: str) -> RecordSet:
     if not records:
         raise UserError(f"{home / source} holds no .txt record; unpack or download it again")
     sha256 = {source: digest, outcomes_path.name: hashlib.sha256(outcomes).hexdigest()}
-    return RecordSet(name, records, outcomes_path.name, outcomes, sha256)
+    return RecordSet(name=name, records=records, outcomes_name=outcomes_path.name, outcomes=outcomes, sha256=sha256)
 
 
 def read_record_files(path: Path) -> tuple[tuple[str, bytes], ...]:
     """Read the text records of a folder or a .tar.gz archive, or one text record, as (name, content).
 
-    Files named Outcomes-... are passed over. Raises UserError when nothing is there, or it cannot be read.
+    Files named Outcomes-... are ignored. Raises UserError if there is no record, or it cannot be read.
     """
     try:
         if path.is_dir():
@@ -119,10 +117,10 @@ def read_record_files(path: Path) -> tuple[tuple[str, bytes], ...]:
 
 
 def parse_records(records: tuple[tuple[str, bytes], ...]) -> RecordTable:
-    """Parse records with the header Time,Parameter,Value into one table, in the order given.
+    """Parse records with the header Time,Parameter,Value into one table, in the given order.
 
-    Time and Parameter become categories; Value is float64, or text where some value is no number. Raises
-    UserError for an empty file, a missing header, or a line that has not three fields.
+    Time and Parameter become categories. Value is float64, or text if some value is not a number. Raises UserError for
+    an empty file, a missing header, or a line that does not have three fields.
     """
     names = tuple(name for name, _ in records)
     bodies = [_body(name, content) for name, content in records]
@@ -141,39 +139,39 @@ def parse_records(records: tuple[tuple[str, bytes], ...]) -> RecordTable:
     try:
         table = _read_csv(blob, value="float64")
     except ValueError:
-        # Some value is no number: keep all as text, so that the check of the rows can name the line.
+        # Some value is not a number: keep all values as text, so that `check_rows` can name the line.
         table = _read_csv(blob, value="str")
     return RecordTable(table, names, first_row_F)
 
 
 def parse_outcomes(record_set: RecordSet) -> pd.Series:
-    """Return in-hospital death, 0 or 1, by record id; raises UserError with the line of a fault."""
+    """Return in-hospital death, 0 or 1, by record id; raises UserError that names the faulty line."""
     name = record_set.outcomes_name
     lines = record_set.outcomes.decode("utf-8", errors="replace").splitlines()
     header = [field.strip() for field in lines[0].split(",")] if lines else []
-    if missing := [column for column in (_ID, _DIED) if column not in header]:
+    if missing := [column for column in (_ID, _OUTCOME) if column not in header]:
         raise UserError(f"{name} line 1: no column {missing[0]}; the challenge's outcomes file is needed")
-    died: dict[int, int] = {}
+    outcome_of: dict[int, int] = {}
     for number, line in enumerate(lines[1:], start=2):
         fields = line.split(",")
         if len(fields) != len(header):
             raise UserError(f"{name} line {number}: {len(fields)} fields, not {len(header)}; correct or remove it")
-        record_id, outcome = fields[header.index(_ID)].strip(), fields[header.index(_DIED)].strip()
+        record_id, outcome = fields[header.index(_ID)].strip(), fields[header.index(_OUTCOME)].strip()
         if not record_id.isdecimal() or outcome not in ("0", "1"):
             raise UserError(
-                f"{name} line {number}: {_ID} {record_id!r} and {_DIED} {outcome!r} must be a whole "
+                f"{name} line {number}: {_ID} {record_id!r} and {_OUTCOME} {outcome!r} must be a whole "
                 "number and 0 or 1; correct or remove the line"
             )
-        if int(record_id) in died:
+        if int(record_id) in outcome_of:
             raise UserError(f"{name} line {number}: duplicate id {record_id}; keep one of its lines")
-        died[int(record_id)] = int(outcome)
-    return pd.Series(died, dtype=np.int8)
+        outcome_of[int(record_id)] = int(outcome)
+    return pd.Series(outcome_of, dtype=np.int8)
 
 
 def _unpack(archive: Path, content: bytes) -> tuple[tuple[str, bytes], ...]:
     try:
         tape = gzip.decompress(content)
-        # tarfile takes an archive cut between two members for a whole one; a whole one ends in zeros.
+        # tarfile does not notice if an archive is cut between two members; a complete one ends in zeros.
         if not tape.endswith(bytes(_END_BYTES)):
             raise tarfile.ReadError("its end is missing")
         with tarfile.open(fileobj=io.BytesIO(tape), mode="r:") as tar:
@@ -185,14 +183,14 @@ def _unpack(archive: Path, content: bytes) -> tuple[tuple[str, bytes], ...]:
 def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
     for member in tar:
         path = PurePosixPath(member.name)
-        # Archives made on a Mac carry a ._ twin of each file.
+        # Archives made on a Mac have a second file, with ._ before its name, beside each file.
         file = tar.extractfile(member)
         if file is not None and path.suffix == ".txt" and not path.name.startswith("."):
             yield member.name, file.read()
 
 
 def _digest_of_files(records: tuple[tuple[str, bytes], ...]) -> str:
-    # One digest for the folder, over a listing as sha256sum prints it.
+    # One digest for the folder, over the list that sha256sum would print.
     listing = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in records)
     return hashlib.sha256(listing.encode()).hexdigest()
 

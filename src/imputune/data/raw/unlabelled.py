@@ -1,4 +1,4 @@
-"""Raw records of stays whose outcome nobody knows yet, in any of the forms that a model can be asked about."""
+"""Raw records of stays whose outcome is not known yet, in every form that `imputune predict` reads."""
 
 import zlib
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ RECORDS = (".txt", ".tar.gz")
 def read_raw(path: Path, variables: Sequence[Variable]) -> BinnedStays:
     """Read raw records and bin them by hour for a model of these variables.
 
-    `path` is a folder or a .tar.gz of text records with the header Time,Parameter,Value and a line RecordID, one such
-    .txt, or a table .csv, .csv.gz or .parquet with the columns RecordID, Time (HH:MM), Parameter and Value. Raises
-    UserError, with file and line or the table's row, for anything missing or unreadable.
+    `path` is a folder or a .tar.gz archive of text records with the header Time,Parameter,Value and a line RecordID;
+    one such .txt; or a table .csv, .csv.gz or .parquet with the columns RecordID, Time (HH:MM), Parameter and Value.
+    Raises UserError, with the file and line or the table's row, for anything missing or unreadable.
     """
     if not path.exists():
         raise UserError(f"{path} does not exist; name a folder of records, or a file ({', '.join(RECORDS + TABLES)})")
@@ -46,6 +46,6 @@ def _read_table(path: Path) -> pd.DataFrame:
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, pd.errors.ParserError, ArrowException) as error:
         cause = " ".join(str(error).split())
         raise UserError(f"cannot be read as a table ({cause}); write it again") from error
-    if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of the first column
+    if not isinstance(table.index, pd.RangeIndex):  # pandas makes the first column the index
         raise UserError("its rows have more fields than its header; write it again")
     return table

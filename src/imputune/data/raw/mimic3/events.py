@@ -1,10 +1,11 @@
-"""Values of the stays' 48 hours, staged from each event table in the database, then combined by stay, hour, variable.
+"""Values of the stays' 48 hours: collected from the event tables in a database, then combined by stay, hour, variable.
 
-Staged values are whole numbers of millionths of the variable's unit, so that sums are exact whatever their order and
-the same tables give the same bytes.
+Collected values are whole numbers of millionths of the variable's unit. So sums are exact in any order, and the same
+tables give the same bytes.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import duckdb
 import numpy as np
@@ -14,7 +15,7 @@ from imputune.data.cohort import HOURS
 from imputune.data.raw.mimic3.tables import NEEDED, RawTable, run_over
 from imputune.data.raw.mimic3.variables import EVENT_TABLES, FACTOR_AND_SHIFT, VARIABLES
 from imputune.errors import UserError
-from imputune.files import Watch, unwatched
+from imputune.files import FileProgress, no_progress
 
 MILLIONTHS = 1_000_000
 STAYS_AT_ONCE = 500
@@ -26,8 +27,8 @@ FAULTS = {
     5: "ending before they begin, or without an end",
 }
 UNITS = {"mL": {"ml": 1.0, "l": 1000.0}, "mg": {"mg": 1.0, "mcg": 0.001, "g": 1000.0, "grams": 1000.0}}
-"""What one of a recorded unit is in the variable's; amounts without a unit are taken to be in the variable's."""
-# Of each table: its value, its unit ("" where one item has one unit), and what marks a row as void.
+"""The size of each recorded unit in the variable's unit; amounts without a unit are assumed to be in that unit."""
+# For each table: the column of the value, that of its unit ("" if each item has one unit), and when a row is void.
 _VALUE = {
     "chartevents": ("valuenum", "", "error = 1"),
     "labevents": ("valuenum", "", "false"),
@@ -38,9 +39,9 @@ _VALUE = {
 
 
 def check_items(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable]) -> None:
-    """Make the tables `items` and `units` of variables.csv, and look each item up in D_ITEMS or D_LABITEMS.
+    """Create the tables `items` and `units` from variables.csv, and look up each item in D_ITEMS or D_LABITEMS.
 
-    Raises UserError when items are missing there: the tables are another database's, or incomplete.
+    Raises UserError if items are missing there: then the tables are incomplete or from another database.
     """
     database.execute("""
         CREATE TEMP TABLE items (variable UTINYINT, source VARCHAR, itemid BIGINT, factor DOUBLE, shift DOUBLE,
@@ -49,17 +50,23 @@ def check_items(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable]
     """)
     rows = [
         (
-            *(place, item.table, item.item_id, *FACTOR_AND_SHIFT[item.conversion], item.conversion == "fraction"),
-            *(variable.lowest, variable.highest, variable.unit),
+            number,
+            item.table,
+            item.item_id,
+            *FACTOR_AND_SHIFT[item.conversion],
+            item.conversion == "fraction",
+            variable.lowest,
+            variable.highest,
+            variable.unit,
         )
-        for place, variable in enumerate(VARIABLES)
+        for number, variable in enumerate(VARIABLES)
         for item in variable.items
     ]
     database.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     units = [(unit, recorded, factor) for unit, factors in UNITS.items() for recorded, factor in factors.items()]
     database.executemany("INSERT INTO units VALUES (?, ?, ?)", units)
     for name in ("d_items", "d_labitems"):
-        run_over(database, tables[name], f"CREATE TEMP TABLE {name} AS {tables[name].select()}", unwatched)
+        run_over(database, tables[name], f"CREATE TEMP TABLE {name} AS {tables[name].select()}", no_progress)
     missing = database.execute("""
         SELECT itemid FROM items ANTI JOIN (
             SELECT itemid, lower(linksto) AS source FROM d_items UNION ALL SELECT itemid, 'labevents' FROM d_labitems
@@ -73,11 +80,21 @@ def check_items(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable]
         )
 
 
-def stage_events(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable], watch: Watch) -> dict[str, int]:
-    """Fill the table `events` from the five event tables; return how many rows it took (""), and those of each fault.
+@dataclass(frozen=True)
+class CollectedRows:
+    """How many rows are in the stays' 48 hours, and how many of them are dropped, by reason."""
 
-    A row counts where its patient and admission are a stay's and its time lies in the stay's 48 hours. An infusion of
-    MetaVision is divided over the hours that it runs in; the first of its parts counts as the row.
+    rows: int
+    dropped: dict[str, int]
+
+
+def collect_events(
+    database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable], progress: FileProgress
+) -> CollectedRows:
+    """Fill the table `events` from the five event tables.
+
+    A row counts if its patient and admission are those of a stay and its time is in the stay's 48 hours. An infusion
+    recorded by MetaVision is divided over its hours; `is_row` marks the first of these, so that it counts as one row.
 
     Raises UserError as `run_over` does.
     """
@@ -86,28 +103,29 @@ def stage_events(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable
             since BIGINT, until BIGINT, millionths BIGINT, is_row BOOLEAN, fault UTINYINT)
     """)
     for name in EVENT_TABLES:
-        stage = _infusions if name == "inputevents_mv" else _moments
-        run_over(database, tables[name], f"INSERT INTO events {stage(tables[name])}", watch)
+        select = _select_infusions if name == "inputevents_mv" else _select_moments
+        run_over(database, tables[name], f"INSERT INTO events {select(tables[name])}", progress)
     counts = dict(database.execute("SELECT fault, count(*) FROM events WHERE is_row GROUP BY fault").fetchall())
-    return {"": sum(counts.values())} | {reason: counts.get(fault, 0) for fault, reason in FAULTS.items()}
+    dropped = {reason: counts.get(fault, 0) for fault, reason in FAULTS.items()}
+    return CollectedRows(rows=sum(counts.values()), dropped=dropped)
 
 
 def combined_cells(
     database: duckdb.DuckDBPyConnection, stays: int
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], int]]:
-    """Yield, by some stays at a time, cells and their values, each (C,), and how many repeated rows were dropped.
+    """Yield cells and their values, each (C,), and the number of dropped repeated rows, for some stays at a time.
 
-    A cell is its position in the flattened (stays, hours, variables). Rows of one stay, item, order, time and value are
-    one. Means and sums are of all values of an hour; the last is of the latest time, and the highest of those where
-    several stand there. Raises duckdb.Error where memory or disk are short.
+    A cell is given as its index in the flattened (stays, hours, variables). Rows with the same stay, item, order, time
+    and value count once. Means and sums are over all values of an hour; `last` is the value of the latest time, and the
+    highest of several at that time. Raises duckdb.Error if memory or disk space run out.
     """
-    combined = ", ".join(f"({place}, '{variable.combined}')" for place, variable in enumerate(VARIABLES))
-    database.execute(f"CREATE TEMP TABLE ways AS SELECT * FROM (VALUES {combined}) ways (variable, combined)")
+    combined = ", ".join(f"({number}, '{variable.combined}')" for number, variable in enumerate(VARIABLES))
+    database.execute(f"CREATE TEMP TABLE methods AS SELECT * FROM (VALUES {combined}) methods (variable, combined)")
     for first in range(0, stays, STAYS_AT_ONCE):
-        part = f"fault = 0 AND stay >= {first} AND stay < {first + STAYS_AT_ONCE}"
+        condition = f"fault = 0 AND stay >= {first} AND stay < {first + STAYS_AT_ONCE}"
         table = database.execute(f"""
             WITH kept AS (
-                SELECT DISTINCT * EXCLUDE fault FROM events WHERE {part}
+                SELECT DISTINCT * EXCLUDE fault FROM events WHERE {condition}
             ), cells AS (
                 SELECT stay, hour, variable, count(*) AS n, count(*) FILTER (is_row) AS rows,
                     sum(millionths) AS total,
@@ -116,15 +134,15 @@ def combined_cells(
             )
             SELECT (stay::BIGINT * {HOURS} + hour) * {len(VARIABLES)} + variable AS cell, rows,
                 (CASE combined WHEN 'sum' THEN total WHEN 'mean' THEN total / n ELSE latest END)::DOUBLE AS value
-            FROM cells JOIN ways USING (variable)
+            FROM cells JOIN methods USING (variable)
         """).fetchnumpy()
-        (staged,) = database.execute(f"SELECT count(*) FROM events WHERE is_row AND {part}").fetchall()[0]
+        (collected,) = database.execute(f"SELECT count(*) FROM events WHERE is_row AND {condition}").fetchall()[0]
         cells, values, counts = (np.asarray(table[name]) for name in ("cell", "value", "rows"))
-        yield cells, values / MILLIONTHS, staged - int(counts.sum())
+        yield cells, values / MILLIONTHS, collected - int(counts.sum())
 
 
-def _moments(table: RawTable) -> str:
-    """Return the SELECT of what is recorded at a moment."""
+def _select_moments(table: RawTable) -> str:
+    """Return the SELECT of values that are recorded for one time."""
     value, unit, void = _VALUE[table.name]
     order = "coalesce(e.orderid, 0)" if "orderid" in NEEDED[table.name] else "0"
     return f"""
@@ -139,8 +157,8 @@ def _moments(table: RawTable) -> str:
     """
 
 
-def _infusions(table: RawTable) -> str:
-    """Return the SELECT of amounts that go in over a time, each hour with its share; a bolus has one time."""
+def _select_infusions(table: RawTable) -> str:
+    """Return the SELECT of amounts given over a period, divided over its hours; a bolus starts and ends at one time."""
     value, unit, void = _VALUE[table.name]
     return f"""
         WITH given AS (

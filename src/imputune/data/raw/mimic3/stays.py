@@ -1,45 +1,45 @@
-"""Which ICU stays form the cohort: every rule counts the stays that it is the first to leave out."""
+"""Which ICU stays form the cohort; a stay that breaks several rules is counted for the first of them."""
 
 import duckdb
 
 from imputune.data.raw.mimic3.tables import RawTable, run_over
 from imputune.errors import UserError
-from imputune.files import unwatched
+from imputune.files import no_progress
 from imputune.settings.schema import Mimic3
 
 CARE_UNITS = {"CCU": 1, "CSRU": 2, "MICU": 3, "SICU": 4, "TSICU": 4}
-"""The `icu_type` of a care unit, as the challenge of 2012 numbers them; trauma surgery is surgical."""
+"""The `icu_type` of each care unit, with the numbers of the challenge of 2012; trauma surgery counts as surgical."""
 OLDEST = 90
-"""Years; the database shifts the birth of patients over 89 so that they seem to be 300."""
+"""Years. The database shifts the dates of birth of patients over 89, so that they seem to be 300 years old."""
 
 
 def choose_stays(
     database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable], rules: Mimic3
 ) -> tuple[int, dict[str, int]]:
-    """Make the table `stays` of those that keep the rules; return how many there were, and those left out by rule.
+    """Create the table `stays` of those that keep the rules; return the number of all stays, and of those left out.
 
-    Its rows, ascending by icustay_id: stay (from 0), subject_id, hadm_id, icustay_id, intime, died, age_years, gender,
-    icu_type.
+    The table is ascending by icustay_id: stay (from 0), subject_id, hadm_id, icustay_id, intime, died, age_years,
+    gender, icu_type. Stays left out are counted by rule.
 
     Sources: Harutyunyan et al. 2019 (adults, without transfers, in-hospital death after 48 hours), Purushotham et al.
     2018 (first ICU stay of a patient).
 
-    Raises UserError for a broken row, or one that repeats the key of another.
+    Raises UserError for a broken row, or a row that repeats the key of another.
     """
     for name, key in (("patients", "subject_id"), ("admissions", "hadm_id"), ("icustays", "icustay_id")):
-        run_over(database, tables[name], f"CREATE TEMP TABLE {name} AS {tables[name].select()}", unwatched)
+        run_over(database, tables[name], f"CREATE TEMP TABLE {name} AS {tables[name].select()}", no_progress)
         rows, keys = database.execute(f"SELECT count(*), count(DISTINCT {key}) FROM {name}").fetchall()[0]
         if rows != keys:
             raise UserError(f"{tables[name].path} repeats a {key.upper()}, or has a row without: fetch it again")
     conditions = _conditions(rules)
     first_broken = " ".join(f"WHEN {broken} THEN {rule}" for rule, broken in enumerate(conditions.values()))
     database.execute(f"""
-        CREATE TEMP TABLE judged AS
+        CREATE TEMP TABLE tested AS
         WITH described AS (
             SELECT i.*, p.gender, p.dob, a.hospital_expire_flag AS died,
                 p.subject_id IS NOT NULL AND a.hadm_id IS NOT NULL AS has_records,
                 datesub('year', p.dob, i.intime) AS age_years,
-                row_number() OVER (PARTITION BY i.subject_id ORDER BY i.intime, i.icustay_id) AS place
+                row_number() OVER (PARTITION BY i.subject_id ORDER BY i.intime, i.icustay_id) AS nth_stay
             FROM icustays i LEFT JOIN patients p USING (subject_id) LEFT JOIN admissions a ON a.hadm_id = i.hadm_id
         )
         SELECT *, CASE {first_broken} END AS rule FROM described
@@ -51,19 +51,19 @@ def choose_stays(
             died::TINYINT AS died, least(age_years, {OLDEST})::DOUBLE AS age_years,
             CASE gender WHEN 'F' THEN 0.0 WHEN 'M' THEN 1.0 END AS gender,
             CASE first_careunit {units} END::DOUBLE AS icu_type
-        FROM judged WHERE rule IS NULL
+        FROM tested WHERE rule IS NULL
     """)
-    counts = dict(database.execute("SELECT rule, count(*) FROM judged GROUP BY rule").fetchall())
+    counts = dict(database.execute("SELECT rule, count(*) FROM tested GROUP BY rule").fetchall())
     return sum(counts.values()), {name: counts.get(rule, 0) for rule, name in enumerate(conditions)}
 
 
 def _conditions(rules: Mimic3) -> dict[str, str]:
-    """Return what breaks each rule, in the order in which they count."""
+    """Return for each rule the SQL condition of stays that break it, in the order of counting."""
     conditions = {
         "without a patient or admission": "NOT has_records OR died IS NULL OR died NOT IN (0, 1) OR dob IS NULL",
         "without times of entry and leave": "intime IS NULL OR outtime IS NULL OR outtime <= intime",
         f"younger than {rules.minimum_age}": f"age_years < {rules.minimum_age}",
-        "not the patient's first ICU stay": "place > 1",
+        "not the patient's first ICU stay": "nth_stay > 1",
         f"shorter than {rules.minimum_hours} hours": f"outtime < intime + INTERVAL {rules.minimum_hours} HOUR",
     }
     if rules.transfers == "leave_out":

@@ -1,4 +1,4 @@
-"""The raw tables on disk: which are there, their columns, and their rows on the way into DuckDB."""
+"""The raw tables on disk: finding them, checking their columns, and reading their rows into DuckDB."""
 
 import csv
 import gzip
@@ -13,9 +13,9 @@ from pathlib import Path
 import duckdb
 
 from imputune.errors import UserError
-from imputune.files import Watch
+from imputune.files import FileProgress
 
-_WHO = {"subject_id": "BIGINT", "hadm_id": "BIGINT", "itemid": "BIGINT"}
+_KEYS = {"subject_id": "BIGINT", "hadm_id": "BIGINT", "itemid": "BIGINT"}
 NEEDED = {
     "patients": {"subject_id": "BIGINT", "gender": "VARCHAR", "dob": "TIMESTAMP"},
     "admissions": {"hadm_id": "BIGINT", "hospital_expire_flag": "INTEGER"},
@@ -32,12 +32,12 @@ NEEDED = {
     },
     "d_items": {"itemid": "BIGINT", "linksto": "VARCHAR"},
     "d_labitems": {"itemid": "BIGINT"},
-    "chartevents": _WHO | {"charttime": "TIMESTAMP", "valuenum": "DOUBLE", "error": "INTEGER"},
-    "labevents": _WHO | {"charttime": "TIMESTAMP", "valuenum": "DOUBLE"},
-    "outputevents": _WHO | {"charttime": "TIMESTAMP", "value": "DOUBLE", "valueuom": "VARCHAR", "iserror": "INTEGER"},
-    "inputevents_cv": _WHO
+    "chartevents": _KEYS | {"charttime": "TIMESTAMP", "valuenum": "DOUBLE", "error": "INTEGER"},
+    "labevents": _KEYS | {"charttime": "TIMESTAMP", "valuenum": "DOUBLE"},
+    "outputevents": _KEYS | {"charttime": "TIMESTAMP", "value": "DOUBLE", "valueuom": "VARCHAR", "iserror": "INTEGER"},
+    "inputevents_cv": _KEYS
     | {"charttime": "TIMESTAMP", "amount": "DOUBLE", "amountuom": "VARCHAR", "orderid": "BIGINT"},
-    "inputevents_mv": _WHO
+    "inputevents_mv": _KEYS
     | {
         "starttime": "TIMESTAMP",
         "endtime": "TIMESTAMP",
@@ -47,16 +47,16 @@ NEEDED = {
         "statusdescription": "VARCHAR",
     },
 }
-"""The columns that are read of each table, and their types; the others are passed over."""
+"""The columns that are read from each table, and their types; other columns are ignored."""
 KINDS = {"BIGINT": "whole number", "INTEGER": "whole number", "DOUBLE": "number", "TIMESTAMP": "date and time"}
 _CHUNK_BYTES = 1 << 20
-_BUFFER_BYTES = 8_000_000  # of DuckDB, a quarter of its usual: faster, and less memory
+_BUFFER_BYTES = 8_000_000  # of DuckDB, a quarter of its default: faster, with less memory
 _REPORT_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class RawTable:
-    """One table's file and the columns of its header, in the file's order and case."""
+    """The file of a table, and the columns of its header in the file's order and case."""
 
     name: str
     path: Path
@@ -64,11 +64,11 @@ class RawTable:
 
     @property
     def packed(self) -> bool:
-        """Whether the file is a .gz."""
+        """Whether the file is a .gz file."""
         return _packed(self.path)
 
     def select(self) -> str:
-        """Return the SQL that reads the needed columns, for `run_over`, which fills in the file's place."""
+        """Return the SQL that reads the needed columns, for `run_over`, which fills in the path."""
         compression = "gzip" if self.packed else "none"
         types = {column: NEEDED[self.name].get(column.lower(), "VARCHAR") for column in self.columns}
         columns = ", ".join(f"'{column}': '{kind}'" for column, kind in types.items())
@@ -85,28 +85,30 @@ def _packed(path: Path) -> bool:
 
 
 def find_tables(raw: Path) -> dict[str, RawTable]:
-    """Find the ten tables as .csv or .csv.gz, their names and columns in any case.
+    """Find the ten tables as .csv or .csv.gz; upper and lower case do not matter in names and columns.
 
-    Raises UserError when the folder is missing, for all missing tables and columns at once, for two files of one
-    table, for MIMIC-IV's tables, and for a file whose header cannot be read.
+    Raises UserError if the folder is missing, if tables or columns are missing (naming all of them), if a table has two
+    files, for MIMIC-IV's tables, and for a file whose header cannot be read.
     """
     if not raw.is_dir():
         raise UserError(f"{raw} is no folder: point --raw at the folder with MIMIC-III's .csv or .csv.gz tables")
     is_mimic4 = (raw / "hosp").is_dir() and (raw / "icu").is_dir()
-    found: dict[str, list[Path]] = {}
+    paths_of: dict[str, list[Path]] = {}
     for path in sorted(raw.iterdir()):
         if (match := re.fullmatch(r"(\w+)\.csv(\.gz)?", path.name.lower())) and path.is_file():
-            found.setdefault(match[1], []).append(path)
+            paths_of.setdefault(match[1], []).append(path)
     for name in NEEDED:
-        if len(paths := found.get(name, [])) > 1:
-            raise UserError(f"{raw} holds {' and '.join(path.name for path in paths)}: keep one of them")
-    tables = {name: RawTable(name, found[name][0], _header(found[name][0])) for name in NEEDED if name in found}
+        if len(same_table := paths_of.get(name, [])) > 1:
+            raise UserError(f"{raw} holds {' and '.join(path.name for path in same_table)}: keep one of them")
+    tables = {
+        name: RawTable(name, paths_of[name][0], _header(paths_of[name][0])) for name in NEEDED if name in paths_of
+    }
     columns = {name: {column.lower() for column in table.columns} for name, table in tables.items()}
     if is_mimic4 or "stay_id" in columns.get("icustays", ()) or "anchor_age" in columns.get("patients", ()):
         raise UserError(f"{raw} holds MIMIC-IV's tables (stay_id, anchor_age): point --raw at MIMIC-III v1.4's")
     missing = [f"table {name.upper()}" for name in NEEDED if name not in tables]
-    for name, there in columns.items():
-        if absent := [column.upper() for column in NEEDED[name] if column not in there]:
+    for name, present in columns.items():
+        if absent := [column.upper() for column in NEEDED[name] if column not in present]:
             missing.append(f"column {', '.join(absent)} in {tables[name].path.name}")
     if missing:
         raise UserError(f"{raw} lacks {'; '.join(missing)}: put MIMIC-III v1.4's tables there, as .csv or .csv.gz")
@@ -134,42 +136,43 @@ def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
 
 
 class _Check(threading.Thread):
-    """Unpacks a table to its end beside DuckDB, which takes a truncated file for a whole one."""
+    """Unpacks a table to its end while DuckDB reads it, because DuckDB does not notice a truncated file."""
 
     def __init__(self, path: Path, database: duckdb.DuckDBPyConnection) -> None:
         super().__init__(daemon=True)
         self.path, self.database = path, database
-        self.failure, self.over = "", False
+        self.failure, self.is_over = "", False
 
     def run(self) -> None:
         try:
             with _opened(self.path) as rows:
-                while not self.over and rows.read(_CHUNK_BYTES):
+                while not self.is_over and rows.read(_CHUNK_BYTES):
                     pass
         except (EOFError, zlib.error, gzip.BadGzipFile):
             self.failure = f"{self.path} is truncated or damaged: fetch it again and compare its checksum"
         except OSError as error:
             self.failure = f"cannot read {self.path}: {os.strerror(error.errno or 0)}; check the file"
-        if self.failure and not self.over:
+        if self.failure and not self.is_over:
             self.database.interrupt()
 
     def finish(self) -> None:
-        """Wait for the end of the file, where there is one to check."""
+        """Wait for the end of the check, if one was started."""
         if self.is_alive():
             self.join()
 
 
-def run_over(database: duckdb.DuckDBPyConnection, table: RawTable, sql: str, watch: Watch) -> None:
-    """Run a statement that reads a table, as `table.select()` in it; the watcher hears how far it has come.
+def run_over(database: duckdb.DuckDBPyConnection, table: RawTable, sql: str, progress: FileProgress) -> None:
+    """Run a statement that contains `table.select()`, and report how much of the table has been read.
 
-    Raises UserError for a truncated or damaged file, and as `explained` does. Nothing that a row holds is in a message.
+    Raises UserError for a truncated or damaged file, and with the line of `explained` if DuckDB fails. No message
+    contains values of a row.
     """
     size = table.path.stat().st_size
     check, done = _Check(table.path, database), threading.Event()
 
     def report() -> None:
         while not done.wait(_REPORT_SECONDS):
-            watch(table.path.name, round(size * max(database.query_progress(), 0) / 100), size)
+            progress(table.path.name, round(size * max(database.query_progress(), 0) / 100), size)
 
     reporter = threading.Thread(target=report, daemon=True)
     reporter.start()
@@ -184,19 +187,19 @@ def run_over(database: duckdb.DuckDBPyConnection, table: RawTable, sql: str, wat
         if not check.failure and isinstance(error, duckdb.Error):
             raise UserError(explained(error, table)) from None
         if not check.failure:
-            raise  # DuckDB's word for Ctrl-C
+            raise  # a RuntimeError is how DuckDB reports Ctrl-C
     finally:
-        check.over = True
+        check.is_over = True
         check.finish()
         done.set()
         reporter.join()
     if check.failure:
         raise UserError(check.failure)
-    watch(table.path.name, size, size)
+    progress(table.path.name, size, size)
 
 
 def explained(error: duckdb.Error, table: RawTable | None = None) -> str:
-    """Return one line for a failure of DuckDB, with what to do, and nothing of what a row holds."""
+    """Return one line that explains a failure of DuckDB and its remedy, without values of a row."""
     text = str(error)
     if re.search("No space left|max_temp_directory_size|Could not write|could not write|File too large", text):
         return "cannot write temporary files in data/: free the disk"

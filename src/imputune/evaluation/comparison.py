@@ -1,0 +1,166 @@
+"""Everything that `compare` finds on a dataset, as numbers: variants, and imputers with classifiers."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from pydantic import JsonValue
+
+from imputune.evaluation.assessed_imputers import AssessedImputer
+from imputune.evaluation.rows import ImputerRow, VariantRow
+from imputune.evaluation.significance import CITATION
+from imputune.evaluation.stored import Stored, rounded
+from imputune.evaluation.variance import Decomposition, decompose
+from imputune.evaluation.verdicts import Verdict, judge
+from imputune.protocol.imputers import CONTROLS, IMPUTERS
+from imputune.protocol.published import REFERENCE_DATASET, REFERENCES
+
+PLACES = 6  # decimal places of metrics.json and imputers.json
+MATRIX_FIELDS = {
+    "imputer",
+    "head",
+    "mode",
+    "input",
+    "schedule",
+    "num_parameters",
+    "val_auc_mean",
+    "val_auc_std",
+    "test_auc_mean",
+    "test_auc_std",
+    "seconds",
+    "run_id",
+    "source",
+    "folds",
+}
+
+
+class Claims(Stored):
+    """The verdicts on the paper's claims, and the test they come from."""
+
+    test: str
+    verdicts: tuple[Verdict, ...]
+
+
+class VariantComparison(Stored):
+    """The fine-tuned variants of a dataset.
+
+    test_to_train: test stays over training stays of a fold. imputers: errors of CSAI and of plain imputers beside it.
+    notes: what was skipped, what was read from where, and what to know of the searches.
+    """
+
+    dataset: str
+    stays: int
+    deaths: int
+    cohort_hash: str
+    test_to_train: float
+    rows: tuple[VariantRow, ...]
+    imputers: tuple[ImputerRow, ...]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What our folds say of the paper's claims."""
+        return judge(self.rows, self.test_to_train)
+
+    @property
+    def references(self) -> dict[str, float]:
+        """Test AUCs of other models on this dataset, by other protocols."""
+        return dict(REFERENCES) if self.dataset == REFERENCE_DATASET else {}
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """Return everything as plain values: the content of results.json."""
+        claims = Claims(test=CITATION, verdicts=self.verdicts)
+        return self.model_dump(mode="json") | {
+            "claims": claims.model_dump(mode="json"),
+            "references_of_other_protocols": dict(self.references),
+        }
+
+    def metrics(self) -> dict[str, dict[str, JsonValue]]:
+        """Return the scores without times and run ids, the content of metrics.json.
+
+        Equal code, data and parameters give equal metrics.
+        """
+        variants: dict[str, JsonValue] = {row.name: _scores(row) for row in self.rows}
+        errors: dict[str, JsonValue] = {
+            f"{row.imputer}-{row.pattern}-{row.split}": round(row.mae_mean, PLACES) for row in self.imputers
+        }
+        return {"variants": variants, "imputer_mae": errors}
+
+
+def _scores(row: VariantRow) -> JsonValue:
+    fields = row.model_dump(mode="json")
+    names = [name for name in fields if name.endswith(("_mean", "_std"))]
+    return {name: rounded(fields[name], PLACES) for name in names}
+
+
+class ImputerComparison(Stored):
+    """Imputers and classifiers of a dataset.
+
+    test_to_train: test stays over training stays of a fold. imputers: each imputer alone. edges: the limits of the
+    groups of stays by their share of missing cells, lowest first. matrix: each imputer with each head. protocol: all
+    variants of the paper's protocol, for its claims. notes: what was skipped, and why.
+    """
+
+    dataset: str
+    stays: int
+    deaths: int
+    cohort_hash: str
+    test_to_train: float
+    imputers: tuple[AssessedImputer, ...]
+    edges: tuple[float, ...]
+    matrix: tuple[VariantRow, ...]
+    protocol: tuple[VariantRow, ...]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What our folds say of the paper's claims."""
+        return judge(self.protocol, self.test_to_train)
+
+    @cached_property
+    def decomposition(self) -> Decomposition | None:
+        """Where the variance of test AUC lies, over all imputers."""
+        return decompose(self.matrix)
+
+    @cached_property
+    def decomposition_without_controls(self) -> Decomposition | None:
+        """The same without the controls."""
+        return decompose(without_controls(self.matrix))
+
+    @cached_property
+    def decomposition_of_learned(self) -> Decomposition | None:
+        """The same over the imputers that learn: neither controls nor plain rules."""
+        return decompose(learned(self.matrix))
+
+    def as_json(self, answers: Sequence[str]) -> dict[str, JsonValue]:
+        """Return everything as plain values, rounded to six places: the content of imputers.json.
+
+        answers: the sentences of `reporting.comparison.imputer_answers`.
+        """
+        content: dict[str, JsonValue] = {
+            "dataset": self.dataset,
+            "stays": self.stays,
+            "deaths": self.deaths,
+            "cohort_hash": self.cohort_hash,
+            "answers": list(answers),
+            "imputers": [each.model_dump(mode="json") for each in self.imputers],
+            "missing_share_edges": list(self.edges),
+            "matrix": [row.model_dump(mode="json", include=MATRIX_FIELDS) for row in self.matrix],
+            "decomposition": _plain(self.decomposition),
+            "decomposition_without_controls": _plain(self.decomposition_without_controls),
+            "notes": list(self.notes),
+        }
+        return {name: rounded(value, PLACES) for name, value in content.items()}
+
+
+def without_controls(rows: Sequence[VariantRow]) -> list[VariantRow]:
+    """Return the rows of imputers that are no controls."""
+    return [row for row in rows if row.imputer not in CONTROLS]
+
+
+def learned(rows: Sequence[VariantRow]) -> list[VariantRow]:
+    """Return the rows of imputers that learn: neither controls nor plain rules."""
+    return [row for row in without_controls(rows) if IMPUTERS[row.imputer].family != "plain"]
+
+
+def _plain(found: Decomposition | None) -> JsonValue:
+    return None if found is None else found.model_dump(mode="json")

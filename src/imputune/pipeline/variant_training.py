@@ -1,0 +1,184 @@
+"""Fine-tuning of any number of variants: which fold comes next, side by side over the cores, resumed if interrupted."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+
+from imputune.artifacts.checkpoints import read_run_id, write_run_id
+from imputune.artifacts.stage_files import read_fold
+from imputune.artifacts.stage_output import TrainedFold
+from imputune.errors import UserError
+from imputune.files import remove_leftovers
+from imputune.pipeline.inputs import PretrainedImputer, finished_output
+from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort, track
+from imputune.pipeline.variant_work import FinetuneRequest, VariantResult, VariantWork
+from imputune.protocol.variants import Variant
+from imputune.runtime.recorder import Recorder, SilentRecorder
+from imputune.runtime.time_left import TimeLeft
+from imputune.runtime.workers import Task, run_tasks
+from imputune.settings.names import ImputerName
+from imputune.tracking.interrupted import end_interrupted
+from imputune.training.finetune import FinetuneJob, finetune_fold
+from imputune.training.non_neural import fit_non_neural_fold
+
+LOCK, RUN = "lock", "grid.json"
+Say = Callable[[str], None]
+"""Shows the user a line."""
+
+
+def train_variants(project: Project, request: FinetuneRequest, say: Say, one_run: bool = True) -> list[VariantResult]:
+    """Fine-tune what is requested and not finished yet; return the result of every requested variant.
+
+    A variant is finished when its output was made from the data, folds, imputer and settings that the project has now.
+    With `one_run`, a run tracks the command and the variants' runs are nested in it. `say` gets a line for every fold.
+    Interrupted work, even by kill -9, goes on with the folds that are missing.
+
+    Raises UserError when no imputer was pretrained, it was trained on other variables, data or folds, a fold does not
+    exist, or another command is fine-tuning the dataset.
+    """
+    data = read_divided_cohort(project)
+    names = dict.fromkeys(variant.imputer for variant in request.variants)
+    imputers = {name: PretrainedImputer.read(project, data, name) for name in names}
+    for number in request.folds or ():
+        if number not in data.numbers:
+            raise UserError(f"there is no fold {number}: choose from {', '.join(map(str, data.numbers))}")
+    with exclusive(project.unfinished_folder / LOCK, f"fine-tuning {project.dataset}"), ExitStack() as stack:
+        folders = [project.unfinished_folder]
+        for name in names:
+            folders += [project.heads_folder(name), project.overfit_folder(name)]
+        for folder in folders:
+            remove_leftovers(folder)
+        parent = _track_command(project, data, request, stack) if one_run else None
+        training = _VariantTraining(imputers, request, say)
+        training.run(stack, parent)
+        return [work.result for work in training.works]
+
+
+class _VariantTraining:
+    """The variants of one command."""
+
+    def __init__(self, imputers: Mapping[ImputerName, PretrainedImputer], request: FinetuneRequest, say: Say) -> None:
+        self.request, self.say = request, say
+        first = next(iter(imputers.values()))
+        self.project, self.data = first.project, first.data
+        frozen_first = sorted(request.variants, key=lambda variant: variant.mode != "frozen")
+        self.works = [VariantWork(variant, imputers[variant.imputer], request) for variant in frozen_first]
+        for work in self.works:
+            self._check(work)
+        self.left = TimeLeft(self.project.params.workers)
+
+    def run(self, stack: ExitStack, parent_run: str | None) -> None:
+        """Train all that is missing."""
+        unfinished = [work for work in self.works if work.checkpoints is not None]
+        finished = len(self.works) - len(unfinished)
+        if finished:
+            self.say(f"{finished} of {len(self.works)} variants are done already")
+        if folds := sum(len({*work.wanted} & {*work.folds}) for work in unfinished):
+            self.say(f"{folds} folds of the others are done already")
+        for work in self.works:
+            for fold in work.folds.values():
+                self.left.took(work.variant, fold.seconds)
+        for work in unfinished:
+            if not work.missing:
+                work.start(stack, parent_run)
+                work.finish_if_complete()
+        for work in unfinished:
+            for number in work.missing:
+                self.left.add(work.variant, number)
+        run_tasks(self._tasks(unfinished, stack, parent_run), self.project.params.workers)
+
+    def _check(self, work: VariantWork) -> None:
+        """Fail early if a variant needs a fold or a frozen variant that is neither requested nor finished."""
+        searching = self._searching_fold(work.variant)
+        if searching is not None and work.missing and searching not in {*work.wanted, *work.folds}:
+            raise UserError(
+                f"{work.variant.name} takes the learning rate of fold {searching}: add that fold, or set the scope "
+                "under schedules.optuna to each_fold in params.yaml"
+            )
+        frozen = work.variant.frozen
+        if work.variant.mode == "frozen" or not work.missing or self._searching_fold(frozen) is None:
+            return
+        if frozen not in [each.variant for each in self.works] and not self._frozen_result(work, work.missing[0]):
+            raise UserError(
+                f"{work.variant.name} starts from {frozen.name}, whose learning rate fold {searching} searches for all "
+                "folds: fine-tune that variant first, or both in one `imputune grid`"
+            )
+
+    def _tasks(
+        self, works: list[VariantWork], stack: ExitStack, parent_run: str | None
+    ) -> Iterator[Task[TrainedFold] | None]:
+        waiting = [(work, fold) for work in works for fold in work.missing]
+        while waiting:
+            ready = next((each for each in waiting if self._is_ready(*each)), None)
+            if ready is None:
+                yield None
+                continue
+            waiting.remove(ready)
+            work, fold = ready
+            work.start(stack, parent_run)
+            yield self._task(work, fold)
+
+    def _is_ready(self, work: VariantWork, fold: int) -> bool:
+        """Say whether all that this fold starts from is finished."""
+        searching = self._searching_fold(work.variant)
+        if searching not in (None, fold) and searching in work.missing:
+            return False
+        frozen = next((each for each in self.works if each.variant == work.variant.frozen and each is not work), None)
+        return frozen is None or fold not in frozen.missing
+
+    def _searching_fold(self, variant: Variant) -> int | None:
+        """Return the fold whose learning rate serves all folds of a variant, if there is one."""
+        optuna = self.project.params.schedules.optuna
+        shared = variant.schedule == "optuna" and optuna.scope(variant.mode) == "first_fold"
+        return self.data.numbers[0] if shared else None
+
+    def _task(self, work: VariantWork, number: int) -> Task[TrainedFold]:
+        searching = self._searching_fold(work.variant)
+        rate = None if searching in (None, number) else work.folds[searching].learning_rate
+        assert work.checkpoints is not None
+        job = FinetuneJob(
+            cohort=self.data.cohort,
+            fold=next(fold for fold in self.data.folds if fold.number == number),
+            params=work.imputer.project.params,
+            variant=work.variant,
+            pretrained=work.imputer.weights[number],
+            journals=work.checkpoints.folder,
+            learning_rate=rate,
+            frozen=self._frozen_result(work, number),
+            early_stopping=self.request.early_stopping,
+        )
+        recorder: Recorder = work.run or SilentRecorder()
+        train = finetune_fold if work.variant.is_neural else fit_non_neural_fold
+        return Task(work=train, job=job, recorder=recorder, done=lambda fold: self._fold_done(work, fold))
+
+    def _frozen_result(self, work: VariantWork, number: int) -> TrainedFold | None:
+        """Return the fold of the frozen variant that an unfrozen one starts from, where it is finished."""
+        if work.variant.mode == "frozen":
+            return None
+        frozen = work.variant.frozen
+        if self.request.early_stopping:
+            for other in self.works:
+                if other.variant == frozen and other.checkpoints and number in other.folds:
+                    return other.folds[number]
+        folder = self.project.heads_folder(frozen.imputer) / frozen.name
+        finished = finished_output(folder, work.imputer.variant_made_from(frozen))
+        return read_fold(folder, number, "") if finished else None
+
+    def _fold_done(self, work: VariantWork, fold: TrainedFold) -> None:
+        work.save(fold)
+        self.left.done(work.variant, fold.fold, fold.seconds)
+        scores = f"validation {fold.scores['validation_auc']:.3f} test {fold.scores['test_auc']:.3f}"
+        self.say(f"{work.variant.label} fold {fold.fold}: AUC {scores}, {fold.seconds:,.0f} s | {self.left}")
+        work.finish_if_complete()
+
+
+def _track_command(project: Project, data: DividedCohort, request: FinetuneRequest, stack: ExitStack) -> str:
+    """Track the whole command, after the end of the run of one that was killed; return the run's id."""
+    path = project.unfinished_folder / RUN
+    if interrupted := read_run_id(path):
+        end_interrupted(project.root, interrupted)
+    folds = "all" if request.folds is None else ",".join(map(str, request.folds))
+    settings = {"variants": str(len(request.variants)), "folds": folds}
+    run = stack.enter_context(track(project, "grid", cohort_hash=data.origin.cohort_hash, settings=settings))
+    write_run_id(path, run.run_id)
+    stack.callback(path.unlink)
+    return run.run_id

@@ -1,0 +1,151 @@
+"""One variant on its way: what it is made from, which folds are finished, the run that tracks it, its output."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from imputune.artifacts.checkpoints import Checkpoints
+from imputune.artifacts.stage_files import read_fold, write_training
+from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
+from imputune.pipeline.inputs import PretrainedImputer, finished_output
+from imputune.pipeline.project import track_training
+from imputune.pipeline.recording import log_curves, log_summary, register_classifier, replay
+from imputune.protocol.variants import Variant
+from imputune.tracking.interrupted import end_interrupted
+from imputune.tracking.runs import TrackedRun
+from imputune.training.finetune import build_classifier, new_head
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRequest:
+    """What to fine-tune: variants, and which folds of them (None: all).
+
+    again: train finished variants too. early_stopping: False trains every epoch of the budget, to show overfitting.
+    """
+
+    variants: Sequence[Variant]
+    folds: Sequence[int] | None = None
+    again: bool = False
+    early_stopping: bool = True
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """A variant's finished folds by number, and the run that tracked it, "" while folds are missing."""
+
+    variant: Variant
+    folds: dict[int, TrainedFold]
+    run_id: str
+
+
+class VariantWork:
+    """A variant: finished already, or to be trained, checkpointed, tracked and written fold by fold.
+
+    folds: the finished ones by number. checkpoints: None for a variant that was finished before.
+    """
+
+    def __init__(self, variant: Variant, imputer: PretrainedImputer, request: FinetuneRequest) -> None:
+        """Look up what there is of the variant: its output, or folds of an interrupted try."""
+        self.variant, self.imputer, self.request = variant, imputer, request
+        project, data = imputer.project, imputer.data
+        stage = "finetune" if request.early_stopping else "overfit"
+        parent = (project.heads_folder if request.early_stopping else project.overfit_folder)(variant.imputer)
+        self.made_from: MadeFrom = imputer.variant_made_from(variant, stage)
+        self.folder: Path = parent / variant.name
+        # An overfitting run of some folds is complete with these; fine-tuning needs every fold.
+        partial = request.folds if not request.early_stopping else None
+        self.complete = set(partial or data.numbers)
+        self.wanted = sorted(request.folds or self.complete)
+        self.folds: dict[int, TrainedFold] = {}
+        self.run_id = ""
+        self.checkpoints: Checkpoints | None = None
+        self._run: TrackedRun | None = None
+        self._stack = ExitStack()
+        self._look_up(project.unfinished_folder / f"{stage}-{variant.imputer}-{variant.name}")
+
+    @property
+    def missing(self) -> list[int]:
+        """The wanted folds that are not finished."""
+        return [fold for fold in self.wanted if fold not in self.folds]
+
+    @property
+    def result(self) -> VariantResult:
+        """The finished folds, in ascending order."""
+        return VariantResult(self.variant, dict(sorted(self.folds.items())), self.run_id)
+
+    @property
+    def run(self) -> TrackedRun | None:
+        """The run that tracks the variant, None before `start` and for a variant of which folds stay missing."""
+        return self._run
+
+    def start(self, stack: ExitStack, parent_run: str | None) -> None:
+        """Open the variant's run, once it is sure to become complete, and record the folds finished before."""
+        if self._run is not None or not self.complete <= set(self.wanted) | set(self.folds):
+            return
+        assert self.checkpoints is not None
+        stack.enter_context(self._stack)
+        numbers = self.imputer.data.numbers
+        run = self._stack.enter_context(track_training(self.imputer.project, self.made_from, numbers, parent_run))
+        self._run, self.run_id = run, run.run_id
+        self.checkpoints.run_id = run.run_id
+        for fold in self.folds.values():
+            replay(run, fold)
+
+    def save(self, fold: TrainedFold) -> None:
+        """Keep a fold that was just finished."""
+        assert self.checkpoints is not None
+        self.checkpoints.save(fold)
+        self.folds[fold.fold] = fold
+
+    def finish_if_complete(self) -> None:
+        """Write, register and end the variant when all its folds are finished."""
+        if self._run is None or not self.complete <= set(self.folds):
+            return
+        assert self.checkpoints is not None
+        run, folds = self._run, [self.folds[number] for number in sorted(self.complete)]
+        head_parameters, trainable = self._count_parameters()
+        if head_parameters is not None and trainable is not None:
+            run.log_metrics({"num_parameters": head_parameters, "trainable_parameters": trainable})
+        log_summary(run, self.made_from, folds)
+        if self.variant.is_neural:
+            log_curves(run, folds, "loss")
+            log_curves(run, folds, "auc")
+        output = TrainingOutput(
+            made_from=self.made_from,
+            run_id=run.run_id,
+            num_parameters=head_parameters,
+            trainable_parameters=trainable,
+            folds=tuple(fold.record for fold in folds),
+        )
+        write_training(self.folder, output, folds)
+        if self.variant.is_neural and self.request.early_stopping and self.variant.imputer == "csai":
+            project, data = self.imputer.project, self.imputer.data
+            register_classifier(run, project, data, folds, self.variant, self.imputer.run_id)
+        self._stack.close()
+        self.checkpoints.remove()
+
+    def _look_up(self, unfinished: Path) -> None:
+        checkpoints = Checkpoints(unfinished, self.made_from)
+        interrupted = checkpoints.run_id
+        ended = interrupted is not None and end_interrupted(self.imputer.project.root, interrupted)
+        output = None if self.request.again and not ended else finished_output(self.folder, self.made_from)
+        if output and (ended or output.run_id != interrupted):
+            if ended:
+                checkpoints.remove()  # the command was killed between the end of the variant's run and this
+            self.run_id = output.run_id
+            self.folds = {fold.fold: read_fold(self.folder, fold.fold, "", False) for fold in output.folds}
+            return
+        self.checkpoints = checkpoints
+        self.folds = checkpoints.begin()
+
+    def _count_parameters(self) -> tuple[int | None, int | None]:
+        """Return the head's number of parameters and that of all that is trained; None for a non-neural head."""
+        params, shape = self.imputer.project.params, self.imputer.data.cohort.values_NTD.shape
+        if not self.variant.is_neural:
+            return None, None
+        head = sum(weight.numel() for weight in new_head(shape, params, self.variant).parameters())
+        if self.variant.mode == "frozen":
+            return head, head
+        imputer = build_classifier(shape, params, self.variant).imputer
+        return head, head + sum(weight.numel() for weight in imputer.parameters())

@@ -1,0 +1,166 @@
+"""A bundle's folder: bundle.json and a safetensors file of weights per fold. Loading it unpickles nothing."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from imputune.artifacts.stage_files import read_weights, weights_file, write_weights
+from imputune.artifacts.stage_output import TrainedFold
+from imputune.data.cohort import Variable
+from imputune.data.scaling import Scaler
+from imputune.errors import UserError
+from imputune.models.classifier import Classifier
+from imputune.models.csai import Csai, CsaiSizes
+from imputune.models.heads import HEAD_BUILDERS, HeadSizes
+from imputune.models.weights import load_module
+from imputune.registry.bundle import Bundle, BundleAbout, FoldModel
+from imputune.settings.names import Head, Input
+
+ABOUT = "bundle.json"
+FORMAT: Literal[3] = 3  # of bundle.json; raised when older versions of imputune would misread it
+MLP_WIDTH_OF_FORMAT_2 = 128
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class BundleFile(_Stored):
+    """The content of bundle.json; sha256: the checksum of each fold's weights file."""
+
+    format: Literal[3] = FORMAT
+    about: BundleAbout
+    sha256: dict[int, str]
+
+    @model_validator(mode="after")
+    def _folds_have_checksums(self) -> Self:
+        if set(self.sha256) != set(self.about.folds):
+            raise ValueError("sha256 must have one checksum for each fold")
+        return self
+
+
+class _SizesOfFormat2(_Stored):
+    variables: int
+    hours: int
+    hidden: int
+    channels: int
+    attention_heads: int
+    feedforward: int
+
+
+class _BundleFileOfFormat2(_Stored):
+    format: Literal[2]
+    dataset: str
+    variables: tuple[Variable, ...]
+    sizes: _SizesOfFormat2
+    head: Head | None
+    input: Input | None
+    folds: tuple[int, ...]
+    threshold: float | None
+    sha256: dict[int, str]
+
+    def converted(self) -> BundleFile:
+        """Return the same content in the present format."""
+        sizes = CsaiSizes(
+            variables=self.sizes.variables,
+            hours=self.sizes.hours,
+            hidden_size=self.sizes.hidden,
+            channels=self.sizes.channels,
+            attention_heads=self.sizes.attention_heads,
+            feedforward=self.sizes.feedforward,
+        )
+        about = BundleAbout(
+            dataset=self.dataset,
+            variables=self.variables,
+            sizes=sizes,
+            head=self.head,
+            input=self.input,
+            mlp_width=None if self.head is None else MLP_WIDTH_OF_FORMAT_2,
+            folds=self.folds,
+            threshold=self.threshold,
+        )
+        return BundleFile(about=about, sha256=self.sha256)
+
+
+class _FormatOnly(BaseModel):
+    format: int
+
+
+def write_bundle(folder: Path, about: BundleAbout, folds: Sequence[TrainedFold]) -> str:
+    """Write the weights of the folds, and bundle.json with their checksums; return the checksum of bundle.json."""
+    write_weights(folder, folds)
+    checksums = {fold: _checksum(weights_file(folder, fold)) for fold in about.folds}
+    text = BundleFile(about=about, sha256=checksums).model_dump_json(indent=1)
+    (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
+    return _checksum(folder / ABOUT)
+
+
+def read_bundle(folder: Path, checksum: str = "") -> Bundle:
+    """Load a bundle from its folder: the networks are built by this package's code, their weights are safetensors.
+
+    `checksum` is the one of bundle.json when it was registered, "" if it is not known. Raises UserError when a file is
+    missing, broken or was altered, or when bundle.json has an unknown format.
+    """
+    try:
+        content = (folder / ABOUT).read_bytes()
+        if checksum and hashlib.sha256(content).hexdigest() != checksum:
+            raise UserError(f"{folder / ABOUT} has changed since it was registered: restore it, or fine-tune again")
+        file = _parsed(content)
+        for fold in file.about.folds:
+            path = weights_file(folder, fold)
+            if _checksum(path) != file.sha256[fold]:
+                raise UserError(
+                    f"the weights of fold {fold} have changed since they were registered (their sha256 differs): "
+                    f"restore {path}, or fine-tune again"
+                )
+    except (OSError, ValidationError) as error:
+        cause = _first_problem(error) if isinstance(error, ValidationError) else str(error)
+        raise UserError(f"the bundle cannot be read ({cause}): restore its files, or fine-tune again") from None
+    return Bundle(file.about, tuple(_read_model(folder, file.about, fold) for fold in file.about.folds))
+
+
+def _parsed(content: bytes) -> BundleFile:
+    number = _FormatOnly.model_validate_json(content).format
+    if number == FORMAT:
+        return BundleFile.model_validate_json(content)
+    if number == 2:
+        return _BundleFileOfFormat2.model_validate_json(content).converted()
+    raise UserError(
+        f"the bundle is of another version of imputune (format {number}, this version reads 2 and {FORMAT}): "
+        "run `imputune finetune` again, or load it with that version"
+    )
+
+
+def _read_model(folder: Path, about: BundleAbout, fold: int) -> FoldModel:
+    weights = read_weights(folder, fold)
+    imputer = Csai(about.sizes)
+    load_module("imputer", imputer, weights)
+    return FoldModel(
+        fold=fold,
+        scaler=Scaler.from_arrays(weights),
+        imputer=imputer.eval(),
+        classifier=_read_classifier(about, imputer, weights),
+    )
+
+
+def _read_classifier(about: BundleAbout, imputer: Csai, weights: dict[str, torch.Tensor]) -> Classifier | None:
+    if about.head is None or about.input is None or about.mlp_width is None:
+        return None
+    sizes = HeadSizes(input_size=about.sizes.hidden_size, variables=about.sizes.variables, mlp_width=about.mlp_width)
+    head = HEAD_BUILDERS[about.head](sizes)
+    load_module("head", head, weights)
+    return Classifier(imputer, head, freeze_imputer=True, reads=about.input).eval()
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join([ABOUT, *map(str, problem["loc"])])
+    return f"{place}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

@@ -1,0 +1,252 @@
+"""The sections of the report on imputers and classifiers, from numbers to words, tables and figures."""
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+from imputune.data.cohort import HOURS
+from imputune.evaluation.assessed_imputers import AssessedImputer
+from imputune.protocol.imputers import DEFAULT_IMPUTER, EXTRA, IMPUTERS
+from imputune.reporting.comparison import alone_tables, imputer_answers, imputer_title, matrix_tables
+from imputune.reporting.imputer_figures import (
+    errors_figure,
+    example_figure,
+    matrix_figure,
+    missing_figure,
+    risk_figure,
+    training_figure,
+)
+from imputune.reporting.imputer_tables import by_variable_table
+from imputune.reporting.page import Report, ReportFigure, Section
+from imputune.reporting.report_inputs import Curves, ImputerFindings, ReportInputs
+from imputune.reporting.tables import Table, spread_text
+from imputune.reporting.variant_tables import verdicts_table
+from imputune.settings.names import ImputerName
+
+MOST_EXAMPLES = 3  # imputers drawn on the generated stay if CSAI is not among them
+
+
+def build_report(inputs: ReportInputs) -> Report:
+    """Return the report; empty sections are left out."""
+    sections = (
+        _what_was_run(inputs),
+        _imputers_alone(inputs),
+        _example(inputs),
+        _matrix(inputs),
+        _risks(inputs),
+        _training(inputs),
+        _claims(inputs),
+        _by_variable(inputs),
+        _reproduce(inputs),
+    )
+    return Report(
+        title=imputer_title(inputs.comparison),
+        answers=imputer_answers(inputs.comparison),
+        sections=tuple(section for section in sections if not section.is_empty),
+    )
+
+
+def _what_was_run(inputs: ReportInputs) -> Section:
+    comparison = inputs.comparison
+    heads = dict.fromkeys(row.head for row in comparison.matrix)
+    lines = [
+        (IMPUTERS[name].label, name, IMPUTERS[name].source, _epochs_kept(each))
+        for name, each in inputs.findings.items()
+    ]
+    return Section(
+        title="What was run",
+        paragraphs=(
+            f"{comparison.stays:,} ICU stays of {comparison.dataset}: the first {HOURS} hours of "
+            f"{len(inputs.variables)} variables in hourly bins. {comparison.deaths:,} patients died in hospital. "
+            f"{inputs.folds} folds. Each imputer and each classifier learned on a fold's training stays; the "
+            "validation stays chose its epoch; the test stays scored it once.",
+            "Each imputer was trained first and then kept as it was (frozen). Each classifier learned in-hospital "
+            f"death from the imputer's representation. Classifiers: {', '.join(heads) or 'none yet'}.",
+        ),
+        tables=(
+            Table(
+                title="Imputers",
+                header=("imputer", "its name in commands", "what it is, or its source", "epoch kept"),
+                lines=tuple(lines),
+            ),
+        ),
+    )
+
+
+def _epochs_kept(findings: ImputerFindings) -> str:
+    if not findings.epochs_kept:
+        return "learns nothing"
+    return f"{min(findings.epochs_kept)} to {max(findings.epochs_kept)} of {findings.epochs}"
+
+
+def _imputers_alone(inputs: ReportInputs) -> Section:
+    title, comparison = "Imputers alone", inputs.comparison
+    if not comparison.imputers:
+        return Section(title=title)
+    errors = ReportFigure(
+        "errors", "Error of each imputer by the rate of masked cells", errors_figure(comparison.imputers)
+    )
+    figures = [errors]
+    if figure := missing_figure(comparison.imputers, comparison.edges):
+        caption = "Error of each imputer by the share of a stay that was never observed"
+        figures.append(ReportFigure("missing", caption, figure))
+    return Section(
+        title=title,
+        paragraphs=(
+            "Observed cells of the test stays were masked and imputed, and the estimates compared with the observed "
+            "values, in several masking patterns and at several rates. Every imputer was scored on the same cells.",
+        ),
+        tables=tuple(alone_tables(comparison)),
+        figures=tuple(figures),
+    )
+
+
+def _example(inputs: ReportInputs) -> Section:
+    title = "How imputers fill a generated stay"
+    series = {
+        IMPUTERS[name].label: example
+        for name in _examples(inputs)
+        if (example := inputs.findings[name].example_FTD) is not None
+    }
+    if not series or inputs.example_TD is None:
+        return Section(title=title)
+    figure = example_figure(inputs.example_TD, series, inputs.variables, inputs.masked_T)
+    if figure is None:
+        nothing = "The generated stays have none of this dataset's variables, so there is none to show."
+        return Section(title=title, paragraphs=(nothing,))
+    caption = f"A generated stay as imputed by {', '.join(series)}, with the spread over folds"
+    return Section(
+        title=title,
+        paragraphs=(
+            "This report contains no patient's record: the stay was generated. The hours with a grey background were "
+            "masked. Lines are the mean over the folds' imputers, bands their range.",
+        ),
+        figures=(ReportFigure("example", caption, figure),),
+    )
+
+
+def _examples(inputs: ReportInputs) -> list[ImputerName]:
+    """Return CSAI, and the closest one each of PyPOTS's networks and of the plain rules."""
+    imputers = inputs.comparison.imputers
+
+    def error(each: AssessedImputer) -> float:
+        return (each.ranked or each.rows[0]).mean["mae"]
+
+    chosen = [each.imputer for each in imputers if each.imputer == DEFAULT_IMPUTER]
+    for family in ("pypots", "plain"):
+        others = [each for each in imputers if IMPUTERS[each.imputer].family == family]
+        chosen += [each.imputer for each in sorted(others, key=error)[:1]]
+    return chosen or [each.imputer for each in imputers[:MOST_EXAMPLES]]
+
+
+def _matrix(inputs: ReportInputs) -> Section:
+    title, comparison = "Imputer and classifier", inputs.comparison
+    if not comparison.matrix:
+        return Section(title=title)
+    labels: dict[str, str] = {name: kind.label for name, kind in IMPUTERS.items()}
+    caption = "Test AUC of each imputer with each classifier, as a heat map"
+    return Section(
+        title=title,
+        paragraphs=(imputer_answers(comparison)[0],),
+        tables=tuple(matrix_tables(comparison)),
+        figures=(ReportFigure("matrix", caption, matrix_figure(comparison.matrix, labels)),),
+    )
+
+
+def _risks(inputs: ReportInputs) -> Section:
+    title = "Risks that the classifiers give"
+    heads = inputs.findings[inputs.shown].heads
+    if not heads:
+        return Section(title=title)
+    rows = [each.row for each in heads.values()]
+    lines = [
+        (
+            row.head,
+            spread_text(row.test_auc_mean, row.test_auc_std),
+            spread_text(row.test_auprc_mean, row.test_auprc_std),
+            spread_text(row.test_brier_mean, row.test_brier_std),
+            spread_text(row.test_calibration_error_mean, row.test_calibration_error_std),
+        )
+        for row in rows
+    ]
+    label = IMPUTERS[inputs.shown].label
+    table = Table(
+        title=f"Classifiers on {label}",
+        header=("classifier", "AUC", "AUPRC", "Brier score", "calibration error"),
+        lines=tuple(lines),
+        remark="Test folds, mean ± sample deviation. The dotted line in precision and recall is the share that died.",
+    )
+    figure = risk_figure({head: (each.outcome_N, each.risk_N) for head, each in heads.items()})
+    caption = f"ROC, precision-recall and calibration curves of the classifiers on {label}, test stays of all folds"
+    return Section(title=title, tables=(table,), figures=(ReportFigure("risks", caption, figure),))
+
+
+def _training(inputs: ReportInputs) -> Section:
+    imputers = {IMPUTERS[name].label: each.curves for name, each in inputs.findings.items() if each.curves}
+    figures = []
+    if imputers:
+        caption = "Validation error of the imputers by epoch"
+        if IMPUTERS["csai_shuffled"].label in imputers:
+            caption += "; the control on shuffled stays was validated on shuffled stays too"
+        figures.append(ReportFigure("imputer-training", caption, training_figure(imputers, "validation MAE")))
+    heads: Mapping[str, Curves] = {
+        head: each.curves for head, each in inputs.findings[inputs.shown].heads.items() if each.curves
+    }
+    if heads:
+        caption = f"Validation AUC of the classifiers on {IMPUTERS[inputs.shown].label} by epoch"
+        figures.append(ReportFigure("head-training", caption, training_figure(heads, "validation AUC")))
+    explained = ("Means over the folds that still train: a fold stops when its validation score no longer improves.",)
+    return Section(title="Training", paragraphs=explained if figures else (), figures=tuple(figures))
+
+
+def _claims(inputs: ReportInputs) -> Section:
+    table = verdicts_table(inputs.comparison.verdicts)
+    return Section(title="The paper's claims", tables=(table,) if table else ())
+
+
+def _by_variable(inputs: ReportInputs) -> Section:
+    table = by_variable_table(inputs.comparison.imputers)
+    return Section(title="By variable", tables=(table,) if table else ())
+
+
+def _reproduce(inputs: ReportInputs) -> Section:
+    source = inputs.source
+    changed = " with uncommitted changes" if source.get("imputune.git_dirty") == "true" else ""
+    libraries = [f"{name} {source[f'imputune.{name}']}" for name in ("python", "torch", "numpy")]
+    pypots = any(IMPUTERS[name].family == "pypots" for name in inputs.findings)
+    if pypots:
+        libraries.append(_pypots_version())
+    code = f"imputune at commit {source.get('mlflow.source.git.commit', 'unknown')}{changed}"
+    return Section(
+        title="How to reproduce it",
+        paragraphs=(
+            f"Code: {code}; {', '.join(libraries)}. Data: {inputs.cohort_hash[:16]}, folds: {inputs.folds_hash[:16]} "
+            f"(the first characters of their sha256). Seed: {inputs.seed}.",
+            *(f"Note: {note}." for note in inputs.comparison.notes),
+        ),
+        commands=("pip install -e '.[pypots]'" if pypots else "make setup", *_commands(inputs)),
+    )
+
+
+def _commands(inputs: ReportInputs) -> list[str]:
+    """Return the commands after set-up; imputers with the same heads share one `imputune grid`."""
+    dataset, imputers = inputs.comparison.dataset, ",".join(inputs.findings)
+    by_heads: dict[str, list[str]] = {}
+    for name, each in inputs.findings.items():
+        if each.heads:
+            by_heads.setdefault(",".join(each.heads), []).append(name)
+    grids = [f"imputune grid {dataset} --imputer {','.join(names)} --head {heads}" for heads, names in by_heads.items()]
+    return [
+        inputs.extract_command,
+        f"imputune folds {dataset}",
+        f"imputune pretrain {dataset} --imputer {imputers}",
+        *grids,
+        f"imputune assess {dataset} --imputer {imputers}",
+        f"imputune compare {dataset} --by imputer,head",
+    ]
+
+
+def _pypots_version() -> str:
+    try:
+        return f"{EXTRA} {version(EXTRA)}"
+    except PackageNotFoundError:
+        return f"{EXTRA}, which is not installed where this report was written"

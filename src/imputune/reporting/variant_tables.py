@@ -1,0 +1,248 @@
+"""The tables of fine-tuned variants: the paper's Tables II and III, summaries, verdicts on the paper's claims."""
+
+from collections.abc import Mapping, Sequence
+
+from imputune.evaluation.rows import ImputerRow, Score, Spread, VariantRow, schedule_average
+from imputune.evaluation.significance import CITATION
+from imputune.evaluation.verdicts import Verdict
+from imputune.protocol.published import AVERAGE, REFERENCES, SCHEDULES, quoted
+from imputune.reporting.tables import (
+    NONE,
+    Table,
+    auc_text,
+    difference_from,
+    difference_text,
+    minutes_text,
+    spread_text,
+)
+from imputune.settings.names import Mode
+
+AUC_SCORES: tuple[Score, Score] = ("validation_auc", "test_auc")
+PROTOCOL_COLUMNS = (*SCHEDULES, AVERAGE)
+
+
+def summary_table(dataset: str, rows: Sequence[VariantRow]) -> Table | None:
+    """Return AUC averaged over the three schedules, frozen and unfrozen side by side; None without an average."""
+    lines = []
+    for head, reads in dict.fromkeys(row.head_and_input for row in rows if row.num_parameters):
+        ours = [row for row in rows if row.head_and_input == (head, reads)]
+        scores: list[str] = []
+        for mode in ("frozen", "unfrozen"):
+            of_mode = [row for row in ours if row.mode == mode]
+            averages = [schedule_average(of_mode, score) for score in AUC_SCORES]
+            paper = quoted(dataset, head, mode, reads, AVERAGE)
+            scores += [spread_text(*average) if average else NONE for average in averages]
+            scores.append(auc_text(paper.test_auc if paper else None))
+        has_average = any(scores[column] for column in (0, 1, 3, 4))
+        if has_average:
+            lines.append((head, reads, f"{ours[0].num_parameters:,}", *scores))
+    if not lines:
+        return None
+    return Table(
+        title="Averaged over the three schedules",
+        header=(
+            "head",
+            "input",
+            "params",
+            "frozen val",
+            "frozen test",
+            "paper",
+            "unfrozen val",
+            "unfrozen test",
+            "paper",
+        ),
+        lines=tuple(lines),
+        remark="AUC of in-hospital death, mean ± sample deviation over the test folds; paper: its test AUC.",
+    )
+
+
+def protocol_table(dataset: str, mode: Mode, rows: Sequence[VariantRow]) -> Table | None:
+    """Return the paper's Table II (frozen) or III (unfrozen): ours, the paper's and the difference, line by line.
+
+    The average is over the three schedules, fold by fold; it is there if all three were run. None without variants.
+    """
+    chosen = [row for row in rows if row.mode == mode and row.schedule in SCHEDULES]
+    if not chosen:
+        return None
+    lines: list[tuple[str, ...]] = []
+    for head, reads in dict.fromkeys(row.head_and_input for row in chosen):
+        ours = _by_schedule([row for row in chosen if row.head_and_input == (head, reads)])
+        paper = _published(dataset, head, mode, reads)
+        lines.append((f"{head}, {reads}", "ours", *(spread_text(*mine) if mine else NONE for mine in ours)))
+        if any(auc is not None for auc in paper):
+            lines.append(("", "paper", *(auc_text(auc) for auc in paper)))
+            differences = (difference_from(mine, auc) for mine, auc in zip(ours, paper, strict=True))
+            lines.append(("", "difference", *differences))
+    frozen = mode == "frozen"
+    return Table(
+        title=f"Table {'II' if frozen else 'III'}: {mode} imputer, AUC by schedule",
+        header=("model", "", *(f"{column} {split}" for column in PROTOCOL_COLUMNS for split in ("val", "test"))),
+        lines=tuple(lines),
+        remark="" if frozen else "Of the paper's Table III, only the averages that its text quotes are known.",
+    )
+
+
+def non_neural_table(rows: Sequence[VariantRow]) -> Table | None:
+    """Return xgboost and svm by input, the paper's figure beside ours; None without such variants."""
+    lines = [
+        (
+            row.head,
+            row.input,
+            spread_text(row.val_auc_mean, row.val_auc_std),
+            spread_text(row.test_auc_mean, row.test_auc_std),
+            auc_text(row.paper_test_auc),
+            difference_from(Spread(row.test_auc_mean, row.test_auc_std), row.paper_test_auc),
+        )
+        for row in rows
+        if row.schedule == "none"
+    ]
+    if not lines:
+        return None
+    return Table(
+        title="Non-neural heads",
+        header=("head", "input", "val AUC", "test AUC", "paper", "difference"),
+        lines=tuple(lines),
+        remark="The paper does not say which input its figures are for; it did not try summary statistics.",
+    )
+
+
+def verdicts_table(verdicts: Sequence[Verdict]) -> Table | None:
+    """Return the paper's claims and what our folds say; None without a claim to test."""
+    if not verdicts:
+        return None
+    lines = [
+        (
+            verdict.claim,
+            _compared(verdict),
+            difference_text(verdict.difference, 4),
+            f"{verdict.p_value:.3f}",
+            verdict.verdict,
+        )
+        for verdict in verdicts
+    ]
+    return Table(
+        title="The paper's claims",
+        header=("the paper's claim", "compared", "difference in test AUC", "p", "verdict at 0.05"),
+        lines=tuple(lines),
+        remark=f"By fold; {CITATION}.",
+    )
+
+
+def variants_table(rows: Sequence[VariantRow]) -> Table:
+    """Return every variant with its scores."""
+    lines = [
+        (
+            row.head,
+            row.mode,
+            row.input,
+            row.schedule,
+            f"{row.num_parameters:,}" if row.num_parameters else NONE,
+            spread_text(row.val_auc_mean, row.val_auc_std),
+            spread_text(row.test_auc_mean, row.test_auc_std),
+            auc_text(row.paper_test_auc),
+            spread_text(row.test_auprc_mean, row.test_auprc_std),
+            spread_text(row.test_brier_mean, row.test_brier_std),
+            spread_text(row.test_calibration_error_mean, row.test_calibration_error_std),
+            f"{row.seconds:,.0f}",
+        )
+        for row in rows
+    ]
+    return Table(
+        title="Every variant: in-hospital death",
+        header=(
+            "head",
+            "mode",
+            "input",
+            "schedule",
+            "params",
+            "val AUC",
+            "test AUC",
+            "paper",
+            "test AUPRC",
+            "test Brier",
+            "calibration error",
+            "seconds",
+        ),
+        lines=tuple(lines),
+        remark=(
+            "Mean ± sample deviation over the test folds; the validation stays of a fold chose its epoch. Params "
+            "counts the head alone. Seconds are the training times of all folds; an unfrozen variant's include the "
+            "frozen head it starts from. Paper is the paper's test AUC: by schedule for frozen variants, averaged over "
+            "the schedules for unfrozen ones."
+        ),
+    )
+
+
+def time_table(rows: Sequence[VariantRow]) -> Table:
+    """Return how long each part of the protocol took."""
+    kinds: dict[str, list[VariantRow]] = {"frozen": [], "unfrozen": [], "non-neural": []}
+    for row in rows:
+        kinds["non-neural" if row.schedule == "none" else row.mode].append(row)
+    lines = [
+        (kind, str(len(chosen)), minutes_text(sum(row.seconds for row in chosen)))
+        for kind, chosen in kinds.items()
+        if chosen
+    ]
+    return Table(
+        title="Time",
+        header=("variants", "number", "minutes, sum over all folds"),
+        lines=tuple(lines),
+        remark=(
+            "Folds run side by side: on two cores a command takes about half of this. The minutes of unfrozen variants "
+            "include the frozen heads that they start from."
+        ),
+    )
+
+
+def references_table(references: Mapping[str, float] = REFERENCES) -> Table:
+    """Return the test AUCs that are quoted for other models."""
+    return Table(
+        title="Other protocols",
+        header=("model", "test AUC"),
+        lines=tuple((name, auc_text(auc)) for name, auc in references.items()),
+        remark="As quoted. Trained and tested by other protocols on other splits: landmarks, not a comparison.",
+    )
+
+
+def pretraining_table(rows: Sequence[ImputerRow]) -> Table:
+    """Return the imputers' errors on masked cells of test stays."""
+    lines = [
+        (row.imputer, row.pattern, spread_text(row.mae_mean, row.mae_std), spread_text(row.mre_mean, row.mre_std))
+        for row in rows
+        if row.split == "test"
+    ]
+    return Table(
+        title="Imputation of masked cells, in training standard deviations",
+        header=("imputer", "masking pattern", "test MAE", "test MRE"),
+        lines=tuple(lines),
+    )
+
+
+def _by_schedule(rows: Sequence[VariantRow]) -> list[Spread | None]:
+    """Return validation and test AUC of each schedule and of their average, None where they are missing."""
+    of_schedule: dict[str, VariantRow] = {row.schedule: row for row in rows}
+    spreads: list[Spread | None] = []
+    for schedule in SCHEDULES:
+        row = of_schedule.get(schedule)
+        spreads.append(None if row is None else Spread(row.val_auc_mean, row.val_auc_std))
+        spreads.append(None if row is None else Spread(row.test_auc_mean, row.test_auc_std))
+    return [*spreads, *(schedule_average(rows, score) for score in AUC_SCORES)]
+
+
+def _published(dataset: str, head: str, mode: Mode, reads: str) -> list[float | None]:
+    """Return the paper's validation and test AUC for each column; by schedule it has none for unfrozen heads."""
+    figures: list[float | None] = []
+    for column in PROTOCOL_COLUMNS:
+        paper = quoted(dataset, head, mode, reads, column)
+        if paper is None or (mode == "unfrozen" and column != AVERAGE):
+            figures += [None, None]
+        else:
+            figures += [paper.val_auc, paper.test_auc]
+    return figures
+
+
+def _compared(verdict: Verdict) -> str:
+    if verdict.compared_variants is None:
+        return f"{verdict.variants} variants; AUC lost each time the parameters double"
+    plural = "s" if verdict.variants > 1 else ""
+    return f"{verdict.variants} variant{plural} against {verdict.compared_variants}"

@@ -1,0 +1,186 @@
+"""Sections of params.yaml on heads: sizes, training, schedules, non-neural heads, the grid of variants."""
+
+from typing import Annotated, Protocol, Self
+
+from pydantic import Field, model_validator
+
+from imputune.settings.names import (
+    Head,
+    ImputerName,
+    Mode,
+    NeuralHead,
+    NeuralInput,
+    NeuralSchedule,
+    NonNeuralHead,
+    NonNeuralInput,
+    SearchScope,
+)
+from imputune.settings.section import Count, Fraction, FractionOrOne, FractionOrZero, PositiveNumber, Section, Weight
+
+
+class Heads(Section):
+    """Sizes of the neural heads; the rest follows from csai.hidden_size and the number of variables."""
+
+    mlp_width: Count = Field(description="Width of every hidden layer of an MLP, 1 or more.")
+
+
+class Finetune(Section):
+    """Training of a head, and of the imputer under it when unfrozen."""
+
+    batch_size: Count = Field(description="Stays in a batch, 1 or more.")
+    patience: Count = Field(description="Epochs without a better validation AUC before training stops, 1 or more.")
+    masking_rate: FractionOrZero = Field(
+        description="Fraction of observed cells masked while the imputer is unfrozen, 0 to below 1."
+    )
+    dropout: FractionOrZero = Field(description="Dropout inside the head, 0 to below 1.")
+    weight_decay: Weight = Field(description="Adam's weight decay, 0 or more.")
+    reconstruction_weight: Weight = Field(
+        description="Weight of the imputer's own loss while it is unfrozen, 0 or more."
+    )
+    unfrozen_rate_factor: FractionOrOne = Field(
+        description="Unfrozen training multiplies every learning rate of the schedules by this, above 0 to 1."
+    )
+    average_decay: FractionOrZero = Field(
+        description="Decay per step of the running average of weights that is evaluated and kept, 0 to below 1."
+    )
+    unfrozen_average_decay: FractionOrZero = Field(description="The same while the imputer is unfrozen, 0 to below 1.")
+    gradient_norm: PositiveNumber = Field(description="Gradients are scaled down to this norm, above 0.")
+
+
+UNFROZEN_ONLY = ("masking_rate", "reconstruction_weight", "unfrozen_rate_factor", "unfrozen_average_decay")
+"""The settings of `Finetune` that have no effect on frozen training."""
+
+
+class _Rates(Protocol):
+    @property
+    def lowest_rate(self) -> float: ...
+
+    @property
+    def highest_rate(self) -> float: ...
+
+
+def _check_ascending(rates: _Rates) -> None:
+    if rates.lowest_rate >= rates.highest_rate:
+        raise ValueError(f"lowest_rate must be below highest_rate, {rates.highest_rate}")
+
+
+class Plateau(Section):
+    """ReduceLROnPlateau on validation loss (paper, section V.B)."""
+
+    learning_rate: PositiveNumber = Field(description="First learning rate, above 0.")
+    factor: Fraction = Field(description="The rate is multiplied by this on a plateau, between 0 and 1.")
+    patience: Count = Field(description="Epochs without a lower validation loss that make a plateau, 1 or more.")
+    min_learning_rate: PositiveNumber = Field(description="Lowest learning rate, above 0.")
+
+
+class Cyclic(Section):
+    """CyclicLR in mode exp_range, stepped with every batch (paper, section V.B)."""
+
+    lowest_rate: PositiveNumber = Field(description="Learning rate at the bottom of a cycle, above 0.")
+    highest_rate: PositiveNumber = Field(description="Learning rate at the top of the first cycle, above lowest_rate.")
+    half_cycle_epochs: Count = Field(description="Epochs from the bottom to the top, 1 or more.")
+    gamma: FractionOrOne = Field(description="Decay of the top per batch, above 0 to 1.")
+
+    @model_validator(mode="after")
+    def _rates_ascend(self) -> Self:
+        _check_ascending(self)
+        return self
+
+
+class Optuna(Section):
+    """Search of a constant learning rate (paper, section V.B); see `imputune.training.search`."""
+
+    trials: Count = Field(description="Trials of a search, 1 or more.")
+    startup_trials: Count = Field(
+        description="Trials drawn at random in each Hyperband bracket before the sampler learns, 1 or more."
+    )
+    lowest_rate: PositiveNumber = Field(description="Lowest learning rate tried, above 0.")
+    highest_rate: PositiveNumber = Field(description="Highest learning rate tried, above lowest_rate.")
+    reduction_factor: Annotated[int, Field(ge=2)] = Field(description="Of the HyperbandPruner, 2 or more.")
+    trial_epochs: Count = Field(description="Epochs of a trial at most, 1 or more.")
+    frozen_scope: SearchScope = Field(description="Folds that search for frozen variants: each_fold or first_fold.")
+    unfrozen_scope: SearchScope = Field(description="Folds that search for unfrozen variants: each_fold or first_fold.")
+
+    @model_validator(mode="after")
+    def _rates_ascend(self) -> Self:
+        _check_ascending(self)
+        return self
+
+    def scope(self, mode: Mode) -> SearchScope:
+        """Return which folds search a learning rate of their own."""
+        return self.frozen_scope if mode == "frozen" else self.unfrozen_scope
+
+
+class Schedules(Section):
+    """Learning-rate schedules by name."""
+
+    optuna: Optuna = Field(description="A constant rate, searched.")
+    cyclic: Cyclic = Field(description="A rate that rises and falls.")
+    plateau: Plateau = Field(description="A rate that falls when validation loss stops improving.")
+
+
+class Xgboost(Section):
+    """Gradient boosting; see `imputune.models.non_neural.Xgboost`."""
+
+    trees: Count = Field(description="Trees at most, 1 or more.")
+    patience: Count = Field(description="Trees without a better validation AUC before boosting stops, 1 or more.")
+    learning_rate: PositiveNumber = Field(description="Shrinkage of each tree, above 0.")
+    max_depth: Count = Field(description="Depth of a tree at most, 1 or more.")
+    stay_fraction: FractionOrOne = Field(description="Fraction of the stays that each tree sees, above 0 to 1.")
+    feature_fraction: FractionOrOne = Field(description="Fraction of the features that each tree sees, above 0 to 1.")
+
+
+class Svm(Section):
+    """Support vector machine; see `imputune.models.non_neural.Svm`."""
+
+    costs: tuple[PositiveNumber, ...] = Field(
+        strict=False, min_length=1, description="Costs C that are tried, each above 0; validation AUC chooses."
+    )
+
+
+class NonNeural(Section):
+    """Non-neural heads."""
+
+    xgboost: Xgboost = Field(description="Gradient boosting.")
+    svm: Svm = Field(description="Support vector machine.")
+
+
+class NeuralBlock(Section):
+    """Variants with a neural head: every combination of these lists."""
+
+    imputer: tuple[ImputerName, ...] = Field(strict=False, description="Imputers; an empty list takes none.")
+    head: tuple[NeuralHead, ...] = Field(strict=False, description="mlp2, mlp5, lstm, gru.")
+    mode: tuple[Mode, ...] = Field(strict=False, description="frozen, unfrozen.")
+    input: tuple[NeuralInput, ...] = Field(strict=False, description="What the heads read: hidden, imputed, raw.")
+    schedule: tuple[NeuralSchedule, ...] = Field(strict=False, description="optuna, cyclic, plateau.")
+
+
+class NonNeuralBlock(Section):
+    """Variants with a non-neural head: every combination of these lists."""
+
+    imputer: tuple[ImputerName, ...] = Field(strict=False, description="Imputers; an empty list takes none.")
+    head: tuple[NonNeuralHead, ...] = Field(strict=False, description="xgboost, svm.")
+    input: tuple[NonNeuralInput, ...] = Field(
+        strict=False, description="What the heads read: imputed, hidden, summary."
+    )
+
+
+class Grid(Section):
+    """The variants that `dvc repro` and `imputune grid` fine-tune, a block a stage of dvc.yaml."""
+
+    mlp: NeuralBlock = Field(description="MLPs on frozen imputers that have a hidden state.")
+    mlp_imputed: NeuralBlock = Field(description="MLPs on imputers without a hidden state.")
+    mlp_unfrozen: NeuralBlock = Field(description="MLPs trained with their imputer.")
+    recurrent: NeuralBlock = Field(description="LSTM and GRU.")
+    non_neural: NonNeuralBlock = Field(description="xgboost and svm.")
+    non_neural_more: NonNeuralBlock = Field(description="xgboost and svm on further inputs.")
+
+    @property
+    def blocks(self) -> dict[str, NeuralBlock | NonNeuralBlock]:
+        """The blocks by name."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """Every head of a block, each once."""
+        return tuple(dict.fromkeys(head for block in self.blocks.values() for head in block.head))

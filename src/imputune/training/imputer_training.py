@@ -1,0 +1,140 @@
+"""How each kind of imputer learns on a fold's training stays, an epoch at a time."""
+
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from imputune.data.batches import in_order, shuffled
+from imputune.data.directions import Directions
+from imputune.data.splits import FoldData, shuffled_across_stays
+from imputune.imputers.build import represent
+from imputune.imputers.csai import CsaiImputer
+from imputune.imputers.interface import Imputer
+from imputune.imputers.plain import PlainImputer
+from imputune.imputers.pypots import PypotsImputer
+from imputune.models.csai import Csai
+from imputune.runtime.device import choose_device
+from imputune.runtime.seeds import Purpose, generator_for
+from imputune.settings.names import ImputerName
+from imputune.settings.schema import Params
+from imputune.training.fixed_masks import fixed_mask, variable_rates
+from imputune.training.reconstruction import mask_batch, reconstruction_loss, reconstruction_step
+
+
+class ImputerTraining(Protocol):
+    """Trains an imputer on a fold's training stays."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The network that is trained."""
+
+    @property
+    def remedy(self) -> str:
+        """What a user can do if training diverges."""
+
+    def train_epoch(self) -> list[float]:
+        """Train once on all training stays; return one or more losses."""
+
+    def validate(self) -> dict[str, float]:
+        """Return the epoch's validation_mae, on masked cells of validation stays, and other metrics.
+
+        Empty if this would take too long; pretraining then keeps the last epoch.
+        """
+
+
+def training_of(name: ImputerName, imputer: Imputer, data: FoldData, params: Params) -> ImputerTraining | None:
+    """Return the training of an imputer on a fold; None for an imputer that learns nothing."""
+    if isinstance(imputer, PlainImputer) or name == "csai_untrained":
+        return None
+    if name == "csai_shuffled":
+        shuffling = generator_for(params.seed, data.number, Purpose.SHUFFLING_ACROSS_STAYS)
+        train = shuffled_across_stays(
+            data.train, shuffling
+        )  # before the validation stays: both draw from one generator
+        data = replace(data, train=train, validation=shuffled_across_stays(data.validation, shuffling))
+    if isinstance(imputer, PypotsImputer):
+        return PypotsTraining(imputer, data, params)
+    assert isinstance(imputer, CsaiImputer)
+    return CsaiTraining(imputer.module, data, params)
+
+
+class CsaiTraining:
+    """Trains CSAI on the device of params.yaml.
+
+    The learning rate falls along a cosine over the dataset's budget of epochs.
+    """
+
+    remedy = "lower pretrain.learning_rate in params.yaml"
+
+    def __init__(self, imputer: Csai, data: FoldData, params: Params) -> None:
+        self.settings, self.train, self.validation = params.pretrain, data.train, data.validation
+        self.module = imputer
+        self.validation_mask_NTD = fixed_mask(data, "validation", params, params.masking.pattern)
+        self.device = choose_device(params.device)
+        self.order = generator_for(params.seed, data.number, Purpose.PRETRAIN_ORDER)
+        self.masks = generator_for(params.seed, data.number, Purpose.TRAIN_MASKS)
+        self.rate_D = variable_rates(data.train, params, params.masking.pattern)
+        self.reconstruct = reconstruction_step(
+            imputer.to(self.device), data.train, self.settings.batch_size, self.settings
+        )
+        self.weights = list(imputer.parameters())
+        self.optimizer = torch.optim.Adam(self.weights, self.settings.learning_rate, fused=True)
+        epochs = params.budget_of(params.dataset).pretrain_epochs
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, epochs)
+
+    def train_epoch(self) -> list[float]:
+        """Take a step on every batch of the training stays, in a new order and with new masks; return their losses."""
+        losses = []
+        for stays in shuffled(len(self.train), self.settings.batch_size, self.order):
+            loss, *_ = self.reconstruct(*mask_batch(self.train, stays, self.rate_D, self.masks, self.device))
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_norm)
+            self.optimizer.step()
+            losses.append(loss.detach().clone())  # a copy, because a CUDA graph's next replay overwrites its output
+        self.schedule.step()
+        return torch.stack(losses).tolist()
+
+    def validate(self) -> dict[str, float]:
+        """Return validation_loss, and validation_mae on the masked cells."""
+        loss = error = 0.0
+        split = self.validation
+        with torch.no_grad():
+            for stays in in_order(len(split)):
+                values, observed = (cells.to(self.device) for cells in split.batch(stays))
+                masked = self.validation_mask_NTD[stays].to(values)
+                visible = observed - masked
+                reconstruction = self.module(Directions.of(values, visible))
+                batch_loss = reconstruction_loss(reconstruction, values, visible, masked, self.settings)
+                loss += batch_loss.item() * len(stays) / len(split)
+                error += ((reconstruction.imputed_BTD - values).abs() * masked).sum().item()
+        mae = error / max(self.validation_mask_NTD.sum().item(), 1)
+        return {"validation_loss": loss, "validation_mae": mae}
+
+
+class PypotsTraining:
+    """Trains one of PyPOTS's imputers by its own `fit`, on all observed cells of the training stays."""
+
+    remedy = "PyPOTS's own learning rate does not suit these records, leave that imputer out"
+
+    def __init__(self, imputer: PypotsImputer, data: FoldData, params: Params) -> None:
+        self.imputer, self.module, self.validation = imputer, imputer.module, data.validation
+        self.nan_NTD = torch.where(data.train.observed_NTD, data.train.values_NTD, torch.nan).numpy()
+        self.validation_mask_NTD = fixed_mask(data, "validation", params, params.masking.pattern)
+        self.order = generator_for(params.seed, data.number, Purpose.PRETRAIN_ORDER)
+
+    def train_epoch(self) -> list[float]:
+        """Train for one epoch; return PyPOTS's mean loss."""
+        seed = int(torch.randint(2**32, (), generator=self.order))
+        return [self.imputer.train_epoch(self.nan_NTD, seed)]
+
+    def validate(self) -> dict[str, float]:
+        """Return validation_mae on the masked cells; empty for CSDI."""
+        if not self.imputer.validates:
+            return {}
+        masked_NTD = self.validation_mask_NTD
+        estimate = represent(self.imputer, self.validation, self.validation.observed_NTD & ~masked_NTD).imputed_BTD
+        error = ((estimate - self.validation.values_NTD).abs() * masked_NTD).sum()
+        return {"validation_mae": (error / masked_NTD.sum().clamp(min=1)).item()}

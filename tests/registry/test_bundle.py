@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from imputune.data.directions import Directions
+from imputune.data.raw.binning import BinnedStays
+from imputune.errors import UserError
+from imputune.models.csai import Csai
+from imputune.models.heads import HEAD_BUILDERS, HeadSizes
+from imputune.models.weights import load_module
+from imputune.registry import bundle as bundle_module
+from imputune.registry.bundle_file import read_bundle, write_bundle
+
+
+@pytest.fixture
+def load(tmp_path, train):
+    """Write a bundle and read it back."""
+
+    def loaded(about):
+        write_bundle(tmp_path, about, train(about))
+        return read_bundle(tmp_path)
+
+    return loaded
+
+
+def stays_of(values_NTD):
+    """Return stays 11, 12, ... with some values."""
+    return BinnedStays(np.arange(11, 11 + len(values_NTD)), values_NTD, {})
+
+
+def expected_risk(about, fold, values_NTD):
+    """Return a fold's risk, computed step by step from its arrays."""
+    weights = {name: torch.from_numpy(array) for name, array in fold.weights.items()}
+    clipped_NTD = np.clip(values_NTD, fold.weights["scaler.lowest"], fold.weights["scaler.highest"])
+    standardised_NTD = (clipped_NTD - fold.weights["scaler.mean"]) / fold.weights["scaler.deviation"]
+    observed_NTD = ~np.isnan(values_NTD)
+    directions = Directions.of(
+        torch.from_numpy(np.where(observed_NTD, standardised_NTD, 0).astype(np.float32)),
+        torch.from_numpy(observed_NTD).float(),
+    )
+    imputer = Csai(about.sizes).eval()
+    load_module("imputer", imputer, weights)
+    head = HEAD_BUILDERS[about.head](HeadSizes(input_size=4, variables=3, mlp_width=about.mlp_width)).eval()
+    load_module("head", head, weights)
+    with torch.no_grad():
+        reconstruction = imputer(directions)
+        series = () if about.input == "hidden" else (reconstruction.imputed_BTD,)
+        return torch.sigmoid(head(reconstruction.last_BH, *series)).numpy()
+
+
+@pytest.mark.parametrize(
+    ("head", "reads", "mlp_width"), [("mlp2", "hidden", 128), ("mlp5", "hidden", 5), ("gru", "imputed", 7)]
+)
+def test_each_fold_predicts_with_its_own_weights(load, make_about, train, values_NTD, head, reads, mlp_width):
+    """The risks are those of the stored arrays, for every kind of head and every width."""
+    about = make_about(head=head, input=reads, mlp_width=mlp_width)
+    bundle = load(about)
+    risk_FN = bundle.risk_by_fold(values_NTD)
+    assert risk_FN.shape == (2, 3)
+    for place, fold in enumerate(train(about)):
+        np.testing.assert_allclose(risk_FN[place], expected_risk(about, fold, values_NTD), atol=1e-6)
+        np.testing.assert_array_equal(bundle.risk_of(fold.fold, values_NTD), risk_FN[place])
+    assert not np.array_equal(risk_FN[0], risk_FN[1])
+    with pytest.raises(ValueError, match=r"fold must be one of \(0, 2\), got 1"):
+        bundle.risk_of(1, values_NTD)
+
+
+def test_risks_do_not_depend_on_the_batch(load, make_about, values_NTD, monkeypatch):
+    """One stay at a time gets the same risks as all together."""
+    bundle = load(make_about())
+    together_FN = bundle.risk_by_fold(values_NTD)
+    monkeypatch.setattr(bundle_module, "BATCH", 1)
+    np.testing.assert_allclose(bundle.risk_by_fold(values_NTD), together_FN, atol=1e-6)
+
+
+def test_predictions_are_means_over_folds(load, make_about, values_NTD):
+    """A row per stay has the mean risk, its deviation, whether it reaches the threshold, and the observed cells."""
+    risk_FN = load(make_about()).risk_by_fold(values_NTD).astype(np.float64)
+    mean_N = risk_FN.mean(axis=0)
+    bundle = load(make_about(threshold=float(mean_N[1])))
+    table = bundle.predict(stays_of(values_NTD))
+    assert list(table) == ["RecordID", "risk", "risk_deviation", "high_risk", "observed_cells"]
+    assert table["RecordID"].tolist() == [11, 12, 13]
+    np.testing.assert_allclose(table["risk"], mean_N, atol=1e-7)
+    np.testing.assert_allclose(table["risk_deviation"], abs(risk_FN[0] - risk_FN[1]) / np.sqrt(2), atol=1e-7)
+    assert table["high_risk"].tolist() == (mean_N >= mean_N[1]).tolist()
+    assert table["observed_cells"].tolist() == [int((~np.isnan(values_NTD[0])).sum()), 1, 0]
+
+
+def test_imputed_series_keep_observed_values(load, imputers_about, values_NTD):
+    """Observed values pass through; missing ones are the mean of the folds' imputations, in the variables' units."""
+    bundle = load(imputers_about)
+    table = bundle.impute(stays_of(values_NTD))
+    assert len(table) == values_NTD.size
+    assert table.iloc[48 * 3 + 7 * 3].tolist() == [12, 7, "HR", 95.0, True]
+    np.testing.assert_array_equal(table["Observed"], ~np.isnan(values_NTD.reshape(-1)))
+    np.testing.assert_array_equal(table["Value"][table["Observed"]], values_NTD[~np.isnan(values_NTD)])
+    restored = []
+    for model in bundle.models:
+        [directions] = model.batches(values_NTD)
+        with torch.no_grad():
+            restored.append(model.scaler.restore(model.imputer(directions).imputed_BTD.numpy()))
+    missing = ~table["Observed"].to_numpy()
+    np.testing.assert_allclose(table["Value"][missing], np.mean(restored, axis=0).reshape(-1)[missing], rtol=1e-6)
+
+
+def test_bundle_of_imputers_predicts_no_risk(load, imputers_about, values_NTD):
+    """The error says which model to load instead."""
+    bundle = load(imputers_about)
+    for ask in (lambda: bundle.predict(stays_of(values_NTD)), lambda: bundle.threshold, lambda: bundle.classifiers):
+        with pytest.raises(UserError, match="predicts no risk: load an imputune-mortality model"):
+            ask()
+
+
+def test_absent_variables_and_clipped_values_are_counted(load, make_about, values_NTD):
+    """A variable without any value is absent; values outside every fold's limits are counted by variable."""
+    bundle = load(make_about())
+    values_NTD[:, :, 2] = np.nan
+    values_NTD[2, :2, 0] = 300
+    values_NTD[2, 0, 1] = 20
+    assert bundle.absent(stays_of(values_NTD)) == ["pH"]
+    assert bundle.beyond_range(stays_of(values_NTD)) == {"HR": 2, "Temp": 1}
+    values_NTD[2, 2, 0] = 200  # the limit itself is not clipped
+    assert bundle.beyond_range(stays_of(values_NTD)) == {"HR": 2, "Temp": 1}
+
+
+@pytest.mark.parametrize(
+    "fields", [{"threshold": None}, {"mlp_width": None}, {"head": "xgboost"}, {"folds": ("0",)}, {"colour": "red"}]
+)
+def test_descriptions_that_cannot_be_true_are_refused(make_about, fields):
+    """A neural head comes with its input, width and threshold, and no field has the wrong type."""
+    with pytest.raises(ValidationError):
+        make_about(**fields)

@@ -1,0 +1,47 @@
+import pytest
+
+from imputune.protocol.variants import make_variant
+from imputune.runtime.time_left import TimeLeft
+
+MLP2 = make_variant("mlp2", "frozen", "hidden", "cyclic")
+MLP5 = make_variant("mlp5", "frozen", "hidden", "cyclic")
+GRU = make_variant("gru", "frozen", "imputed", "cyclic")
+SVM = make_variant("svm", "frozen", "hidden", "none")
+
+
+def test_the_estimate_comes_from_finished_folds_of_similar_variants():
+    """A variant's own folds count first, then variants with the same mode and schedule; a new kind gives "at least"."""
+    left = TimeLeft(workers=2)
+    for fold in range(3):
+        left.add(MLP2, fold)
+    left.add(MLP5, 0)
+    assert str(left) == "0 of 4 folds done, time left not known yet"
+    left.took(GRU, 70.0)
+    left.done(MLP2, 0, 10.0)
+    assert left.seconds == pytest.approx((10 + 10 + 40) / 2)
+    assert str(left) == "1 of 4 folds done, about 30 s left"
+    left.add(SVM, 0)
+    assert str(left) == "1 of 5 folds done, at least 30 s left"
+    left.took(MLP2, 9_990.0)
+    assert str(left) == "1 of 5 folds done, at least 1 h 51 min left"
+
+
+def test_fewer_folds_than_workers_run_at_once():
+    """One waiting fold of 90 s takes 90 s, however many workers there are; nothing waiting takes no time."""
+    left = TimeLeft(workers=4)
+    left.took(MLP2, 90.0)
+    left.add(MLP2, 1)
+    assert left.seconds == 90
+    assert str(left) == "0 of 1 folds done, about 2 min left"
+    left.done(MLP2, 1, 80.0)
+    assert left.seconds == 0
+    assert str(left) == "1 of 1 folds done, about 0 s left"
+
+
+def test_another_input_of_the_same_head_counts_before_other_heads():
+    """A gru on raw series is expected to take as long as a gru on imputed series, not as an mlp2."""
+    left = TimeLeft(workers=1)
+    left.took(GRU, 70.0)
+    left.took(MLP2, 10.0)
+    left.add(make_variant("gru", "frozen", "raw", "cyclic"), 0)
+    assert left.seconds == 70
