@@ -50,7 +50,7 @@ from imputune.models.csai import Csai
 from imputune.runtime.console import print_table
 from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import Trial
-from imputune.runtime.workers import run_folds, use_one_thread
+from imputune.runtime.workers import run_fold_jobs, use_one_thread
 from imputune.settings.file import read_params
 from imputune.settings.names import DeviceName
 from imputune.settings.schema import Budget, Params
@@ -160,7 +160,7 @@ def two_folds(cohort: Cohort, folds: list[Fold], params: Params) -> dict[str, An
 def _race(jobs: list[PretrainJob]) -> tuple[float, float]:
     """Pretrain folds, a process each, and return the seconds of training alone and of the whole."""
     watch = Stopwatch()
-    whole = timed(lambda: run_folds(pretrain_fold, jobs, watch, len(jobs)))
+    whole = timed(lambda: run_fold_jobs(pretrain_fold, jobs, watch, len(jobs)))
     return watch.seconds, whole
 
 

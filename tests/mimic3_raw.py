@@ -1,4 +1,4 @@
-"""Small raw tables in MIMIC-III's schema, written by hand: ten ICU stays, three of which form the cohort."""
+"""Small hand-written raw tables in MIMIC-III's schema: ten ICU stays, of which the rules keep three."""
 
 import csv
 import gzip
@@ -17,8 +17,19 @@ RULES = Mimic3(minimum_age=18, minimum_hours=48, transfers="keep", memory_gib=0.
 EVENT = {"SUBJECT_ID": 1, "HADM_ID": 11, "ICUSTAY_ID": 301}
 OTHER = {"SUBJECT_ID": 2, "HADM_ID": 12, "ICUSTAY_ID": 302}
 CHART = {
-    **{"ROW_ID": 1, **EVENT, "ITEMID": 211, "CHARTTIME": "", "STORETIME": "", "CGID": 7, "VALUE": "", "VALUENUM": ""},
-    **{"VALUEUOM": "", "WARNING": "", "ERROR": "", "RESULTSTATUS": "", "STOPPED": ""},
+    "ROW_ID": 1,
+    **EVENT,
+    "ITEMID": 211,
+    "CHARTTIME": "",
+    "STORETIME": "",
+    "CGID": 7,
+    "VALUE": "",
+    "VALUENUM": "",
+    "VALUEUOM": "",
+    "WARNING": "",
+    "ERROR": "",
+    "RESULTSTATUS": "",
+    "STOPPED": "",
 }
 LAB = {
     "ROW_ID": 1,
@@ -33,32 +44,43 @@ LAB = {
 OUT = {"ROW_ID": 1, **EVENT, "CHARTTIME": "", "ITEMID": 1, "VALUE": "", "VALUEUOM": "ml", "ISERROR": ""}
 CV = {"ROW_ID": 1, **EVENT, "CHARTTIME": "", "ITEMID": 1, "AMOUNT": "", "AMOUNTUOM": "ml", "RATE": "", "ORDERID": 1}
 MV = {
-    **{"ROW_ID": 1, **OTHER, "STARTTIME": "", "ENDTIME": "", "ITEMID": 225158, "AMOUNT": "", "AMOUNTUOM": "ml"},
-    **{"ORDERID": 1},
-    **{"STATUSDESCRIPTION": "FinishedRunning"},
+    "ROW_ID": 1,
+    **OTHER,
+    "STARTTIME": "",
+    "ENDTIME": "",
+    "ITEMID": 225158,
+    "AMOUNT": "",
+    "AMOUNTUOM": "ml",
+    "ORDERID": 1,
+    "STATUSDESCRIPTION": "FinishedRunning",
 }
 REWRITTEN = {"STATUSDESCRIPTION": "Rewritten"}
 STAY = {
-    **{"DBSOURCE": "carevue", "FIRST_CAREUNIT": "CCU", "LAST_CAREUNIT": "CCU", "FIRST_WARDID": 7, "LAST_WARDID": 7},
-    **{"INTIME": "2150-03-01 10:00:00", "OUTTIME": "2150-03-05 10:00:00"},
+    "DBSOURCE": "carevue",
+    "FIRST_CAREUNIT": "CCU",
+    "LAST_CAREUNIT": "CCU",
+    "FIRST_WARDID": 7,
+    "LAST_WARDID": 7,
+    "INTIME": "2150-03-01 10:00:00",
+    "OUTTIME": "2150-03-05 10:00:00",
 }
-B_TIMES = {"INTIME": "2150-04-01 00:30:30", "OUTTIME": "2150-04-04 00:30:30"}
+OTHER_TIMES = {"INTIME": "2150-04-01 00:30:30", "OUTTIME": "2150-04-04 00:30:30"}
 
 
 def chart(time: str, item: int, value: Any, **others: Any) -> Row:
-    """A row of CHARTEVENTS; a value that is no number stands in VALUE alone."""
+    """Return a row of CHARTEVENTS; a value that is not a number is in VALUE only."""
     number = value if not isinstance(value, str) else ""
     return CHART | {"CHARTTIME": f"2150-03-{time}", "ITEMID": item, "VALUE": value, "VALUENUM": number} | others
 
 
 def tables() -> dict[str, list[Row]]:
-    """Return the ten tables. Stay 301 is CareVue's, 302 MetaVision's; 309 moved between units; the others drop out."""
+    """Return the ten tables. The rules keep stay 301 of CareVue, 302 of MetaVision, and 309 with two care units."""
     people = [(1, "F", "2100-01-01"), (2, "M", "1850-06-01"), (3, "F", "2140-01-01"), (4, "M", "2090-01-01")]
     people += [(5, "F", "2090-01-01"), (6, "M", "2090-01-01"), (7, "F", "2090-01-01"), (8, "M", "2090-01-01")]
-    # icustay, subject, admission, and what differs from STAY
+    # ICU stay, subject, admission, and what differs from STAY
     stays: list[tuple[int, int, int, Row]] = [
         (301, 1, 11, {}),
-        (302, 2, 12, B_TIMES | {"DBSOURCE": "metavision", "FIRST_CAREUNIT": "TSICU", "LAST_CAREUNIT": "TSICU"}),
+        (302, 2, 12, OTHER_TIMES | {"DBSOURCE": "metavision", "FIRST_CAREUNIT": "TSICU", "LAST_CAREUNIT": "TSICU"}),
         (303, 1, 13, {"INTIME": "2150-06-01 10:00:00", "OUTTIME": "2150-06-09 10:00:00"}),
         (304, 3, 14, {}),
         (305, 4, 15, {"OUTTIME": "2150-03-03 09:59:59"}),
@@ -69,7 +91,7 @@ def tables() -> dict[str, list[Row]]:
         (309, 8, 19, {"OUTTIME": "2150-03-03 10:00:00", "LAST_CAREUNIT": "MICU"}),
     ]
     moved = {"SUBJECT_ID": 8, "HADM_ID": 19, "ICUSTAY_ID": 309}
-    b = OTHER | {"ERROR": 0, "WARNING": 0}
+    other = OTHER | {"ERROR": 0, "WARNING": 0}
     april = "2150-04-01 "
     return {
         "PATIENTS": [
@@ -128,9 +150,9 @@ def tables() -> dict[str, list[Row]]:
             chart("01 10:10:00", 184, 4),  # at the same time
             chart("01 10:10:00", 581, 50),  # an item that is not read
             chart("01 10:10:00", 211, 60, **moved),
-            CHART | b | {"ITEMID": 220045, "CHARTTIME": april + "00:30:30", "VALUE": 75, "VALUENUM": 75},
-            CHART | b | {"ITEMID": 223761, "CHARTTIME": april + "01:30:29", "VALUE": 101.3, "VALUENUM": 101.3},
-            CHART | b | {"ITEMID": 220045, "CHARTTIME": april + "02:00:00", "VALUENUM": 70, "ERROR": 1},
+            CHART | other | {"ITEMID": 220045, "CHARTTIME": april + "00:30:30", "VALUE": 75, "VALUENUM": 75},
+            CHART | other | {"ITEMID": 223761, "CHARTTIME": april + "01:30:29", "VALUE": 101.3, "VALUENUM": 101.3},
+            CHART | other | {"ITEMID": 220045, "CHARTTIME": april + "02:00:00", "VALUENUM": 70, "ERROR": 1},
         ],
         "LABEVENTS": [
             LAB | {"ITEMID": 50816, "CHARTTIME": "2150-03-01 10:20:00", "VALUE": "40", "VALUENUM": 40},
@@ -154,14 +176,9 @@ def tables() -> dict[str, list[Row]]:
             CV | {"ITEMID": 30120, "CHARTTIME": "2150-03-01 11:00:00", "AMOUNT": "", "AMOUNTUOM": "", "RATE": 0.1},
         ],
         "INPUTEVENTS_MV": [
-            MV
-            | {
-                "STARTTIME": "2150-03-31 23:30:30",
-                "ENDTIME": april + "00:30:30",
-                "ITEMID": 225168,
-                "AMOUNT": 90,
-            },  # before the stay
-            # 100 mL an hour for 2.5 hours, the first half hour of which lies before the stay
+            # before the stay
+            MV | {"STARTTIME": "2150-03-31 23:30:30", "ENDTIME": april + "00:30:30", "ITEMID": 225168, "AMOUNT": 90},
+            # 100 mL an hour for 2.5 hours; the first half hour is before the stay
             MV | {"STARTTIME": april + "00:00:30", "ENDTIME": april + "02:30:30", "AMOUNT": 250},
             MV | {"STARTTIME": april + "02:00:30", "ENDTIME": april + "02:30:30", "AMOUNT": 40},
             MV | {"STARTTIME": april + "02:00:30", "ENDTIME": april + "02:30:30", "AMOUNT": 40, "ORDERID": 2},
@@ -170,13 +187,18 @@ def tables() -> dict[str, list[Row]]:
             MV | {"STARTTIME": april + "05:30:30", "ENDTIME": april + "05:31:30", "AMOUNT": 12, "AMOUNTUOM": "dose"},
             MV | {"STARTTIME": april + "07:30:30", "ENDTIME": "2150-04-02 03:30:30", "AMOUNT": 7} | REWRITTEN,
             MV | {"STARTTIME": april + "09:30:30", "ENDTIME": april + "09:00:30", "AMOUNT": 8},  # ends before it begins
-            MV | {"STARTTIME": "2150-04-03 00:00:30", "ENDTIME": "2150-04-03 01:00:30", "AMOUNT": 60},  # over the end
+            MV
+            | {
+                "STARTTIME": "2150-04-03 00:00:30",
+                "ENDTIME": "2150-04-03 01:00:30",
+                "AMOUNT": 60,
+            },  # over the end
         ],
     }
 
 
 def write(folder: Path, tables: Mapping[str, Sequence[Row]], suffix: str = ".csv.gz", lower: bool = False) -> Path:
-    """Write tables as MIMIC-III's files are: a quoted header, text fields quoted, numbers bare."""
+    """Write tables like MIMIC-III's files: the header and text fields quoted, numbers not."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         columns = list(dict.fromkeys(column for row in rows for column in row))

@@ -9,7 +9,7 @@ from imputune.data.cohort import Cohort, Variable
 
 @pytest.fixture
 def make_cohort() -> Callable[..., Cohort]:
-    """Make a cohort of random values, 4 hours and 3 variables, whose first stays died; its ids go up in threes."""
+    """Make a cohort of random values, 4 hours and 3 variables; its first stays died, and its ids increase by three."""
 
     def make(stays: int, deaths: int, seed: int = 0) -> Cohort:
         random = np.random.default_rng(seed)

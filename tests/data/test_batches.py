@@ -1,16 +1,16 @@
 import torch
 
-from imputune.data.batches import in_order, shuffled
+from imputune.data.batches import batches_in_order, shuffled_batches
 
 
 def test_shuffled_gives_every_stay_once_in_a_new_order():
     """An epoch is a permutation, and the next epoch another."""
     generator = torch.Generator().manual_seed(0)
-    first, second = (torch.cat(list(shuffled(10, 4, generator))).tolist() for _ in range(2))
+    first, second = (torch.cat(list(shuffled_batches(10, 4, generator))).tolist() for _ in range(2))
     assert sorted(first) == sorted(second) == list(range(10))
     assert first != second
 
 
 def test_in_order_keeps_the_order():
     """Batches of 4 over 10 stays are 4, 4 and 2, in their order."""
-    assert [batch.tolist() for batch in in_order(10, 4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [batch.tolist() for batch in batches_in_order(10, 4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]

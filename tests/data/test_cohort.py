@@ -10,19 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imputune.data.cohort import (
-    Cohort,
-    Variable,
-    cohort_hash,
-    describe,
-    read_cohort,
-    write_cohort,
-)
+from imputune.data.cohort import Cohort, Variable, cohort_hash, describe, read_cohort, write_cohort
 from imputune.errors import UserError
 
 
 def resident_bytes(path: Path) -> int:
-    """How much of a mapped file this process has in memory."""
+    """Return how much of a mapped file this process has in memory."""
     sizes = []
     for line in Path("/proc/self/smaps").read_text().splitlines():
         name, *rest = line.split(maxsplit=1)
@@ -59,7 +52,7 @@ def cohort() -> Cohort:
 
 
 def test_read_returns_what_was_written(cohort: Cohort, tmp_path: Path) -> None:
-    """Every part of a cohort survives writing and direction, types and NaN included."""
+    """Writing and reading a cohort changes nothing, types and NaN included."""
     write_cohort(cohort, tmp_path / "out")
     read = read_cohort(tmp_path / "out")
     assert read.dataset == "physionet2012"
@@ -74,15 +67,15 @@ def test_read_returns_what_was_written(cohort: Cohort, tmp_path: Path) -> None:
     assert read.source == cohort.source
 
 
-def test_observed_is_where_a_value_stands(cohort: Cohort) -> None:
-    """observed_NTD marks exactly the three cells that hold values."""
+def test_cells_with_a_value_are_observed(cohort: Cohort) -> None:
+    """observed_NTD marks exactly the three cells that have values."""
     assert np.argwhere(cohort.observed_NTD).tolist() == [[0, 3, 0], [0, 3, 1], [1, 47, 0]]
     assert cohort.variable_names == ("HR", "Temp")
 
 
 def test_describe_counts_by_value(cohort: Cohort) -> None:
     """Describe reports counts and shares that follow from three observed cells of 192, ready for JSON."""
-    described = describe(cohort)
+    described = describe(cohort).model_dump()
     assert json.loads(json.dumps(described)) == described
     assert described == {
         "dataset": "physionet2012",
@@ -99,7 +92,7 @@ def test_describe_counts_by_value(cohort: Cohort) -> None:
 
 
 def test_same_cohort_gives_same_bytes(cohort: Cohort, tmp_path: Path) -> None:
-    """Two folders of one cohort hash alike, and another value, id or source changes the hash."""
+    """Two folders of one cohort have the same hash; another value, id or source changes it."""
     write_cohort(cohort, tmp_path / "first")
     write_cohort(cohort, tmp_path / "second")
     assert cohort_hash(tmp_path / "first") == cohort_hash(tmp_path / "second")
@@ -111,7 +104,7 @@ def test_same_cohort_gives_same_bytes(cohort: Cohort, tmp_path: Path) -> None:
 
 
 def test_write_replaces_an_earlier_cohort(cohort: Cohort, tmp_path: Path) -> None:
-    """A second write takes the place of the first and leaves nothing else beside it."""
+    """A second write replaces the first and leaves nothing beside it."""
     write_cohort(cohort, tmp_path / "out")
     write_cohort(replace(cohort, outcome_N=np.array([1, 1], dtype=np.int8)), tmp_path / "out")
     assert read_cohort(tmp_path / "out").outcome_N.tolist() == [1, 1]
@@ -122,7 +115,7 @@ def test_write_replaces_an_earlier_cohort(cohort: Cohort, tmp_path: Path) -> Non
 def test_full_disk_leaves_the_earlier_cohort(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    """When the disk is full at any step, the earlier folder stays and no temporary one does."""
+    """If the disk is full at any step, the earlier folder stays and no temporary one does."""
     write_cohort(cohort, tmp_path / "out")
     before = cohort_hash(tmp_path / "out")
     original = getattr(Path, broken)
@@ -141,8 +134,8 @@ def test_full_disk_leaves_the_earlier_cohort(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_write_spares_a_folder_with_other_files(cohort: Cohort, tmp_path: Path) -> None:
-    """A folder that holds anything but a cohort is refused and keeps its files."""
+def test_write_refuses_a_folder_with_other_files(cohort: Cohort, tmp_path: Path) -> None:
+    """A folder with files that are not a cohort's is refused and keeps its files."""
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match=r"holds other files \(thesis.txt\); choose"):
         write_cohort(cohort, tmp_path)
@@ -152,7 +145,7 @@ def test_write_spares_a_folder_with_other_files(cohort: Cohort, tmp_path: Path) 
 
 
 def test_read_names_the_remedy_for_a_missing_folder(tmp_path: Path) -> None:
-    """A folder that is not there is a one-line error with the command that makes it."""
+    """A missing folder is a one-line error with the command that makes a cohort."""
     with pytest.raises(UserError, match="no such folder; run `imputune extract") as caught:
         read_cohort(tmp_path / "none")
     assert "\n" not in str(caught.value)
@@ -162,8 +155,8 @@ def test_read_names_the_remedy_for_a_missing_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["values.npy", "stays.csv", "variables.csv", "source.json"])
 @pytest.mark.parametrize("content", [None, b"", b"\x00\xff\n\nx,y\n1"])
-def test_read_refuses_a_spoilt_file(cohort: Cohort, tmp_path: Path, name: str, content: bytes | None) -> None:
-    """Each file missing, empty or garbled is a one-line error naming the remedy."""
+def test_read_refuses_a_broken_file(cohort: Cohort, tmp_path: Path, name: str, content: bytes | None) -> None:
+    """Each file that is missing, empty or garbled is a one-line error with the remedy."""
     write_cohort(cohort, tmp_path / "out")
     (tmp_path / "out" / name).unlink()
     if content is not None:
@@ -174,7 +167,7 @@ def test_read_refuses_a_spoilt_file(cohort: Cohort, tmp_path: Path, name: str, c
 
 
 def test_read_refuses_tables_that_disagree(cohort: Cohort, tmp_path: Path) -> None:
-    """A stay table of another length, in another order, or with another label is refused."""
+    """A table of stays with another length or order, or an outcome other than 0 and 1, is refused."""
     write_cohort(cohort, tmp_path / "out")
     stays = tmp_path / "out" / "stays.csv"
     header, first, second = stays.read_text().splitlines()
@@ -188,8 +181,27 @@ def test_read_refuses_tables_that_disagree(cohort: Cohort, tmp_path: Path) -> No
             read_cohort(tmp_path / "out")
 
 
+def test_read_refuses_a_source_without_exclusions(cohort: Cohort, tmp_path: Path) -> None:
+    """source.json must count the exclusions, as whole numbers by reason."""
+    write_cohort(cohort, tmp_path / "out")
+    for source in ({"dataset": "a"}, {"dataset": "a", "exclusions": {"too short": "many"}}):
+        (tmp_path / "out" / "source.json").write_text(json.dumps(source))
+        with pytest.raises(UserError, match=r"is no cohort: .*exclusions.*imputune extract"):
+            read_cohort(tmp_path / "out")
+
+
+def test_outcome_of_stays(cohort: Cohort) -> None:
+    """Outcomes come in the order of the stay ids; an unknown id is a one-line error with the remedy."""
+    assert cohort.outcome_of(np.array([9, 7, 9])).tolist() == [1, 0, 1]
+    with pytest.raises(UserError) as caught:
+        cohort.outcome_of(np.array([7, 8]))
+    assert str(caught.value) == (
+        "stay 8 is in saved predictions but not in cohort physionet2012: run fine-tuning again"
+    )
+
+
 def test_read_never_unpickles(cohort: Cohort, tmp_path: Path) -> None:
-    """An array of objects, which only pickle could load, is refused."""
+    """An array of objects, which only pickle can load, is refused."""
     write_cohort(cohort, tmp_path / "out")
     np.save(tmp_path / "out" / "values.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match="Python objects"):
@@ -197,7 +209,7 @@ def test_read_never_unpickles(cohort: Cohort, tmp_path: Path) -> None:
 
 
 def test_values_are_mapped_and_read_only(cohort: Cohort, tmp_path: Path) -> None:
-    """Reading leaves the values in their file, which no assignment can change."""
+    """The values stay in their file, and no assignment can change them."""
     write_cohort(cohort, tmp_path / "out")
     read = read_cohort(tmp_path / "out")
     assert isinstance(read.values_NTD, np.memmap)
@@ -206,7 +218,7 @@ def test_values_are_mapped_and_read_only(cohort: Cohort, tmp_path: Path) -> None
 
 
 def test_released_values_can_be_read_again(cohort: Cohort, tmp_path: Path) -> None:
-    """Giving memory back loses nothing, of mapped values, of a part of them, and of values in memory."""
+    """Releasing memory loses nothing, for mapped values, for a slice of them, and for values in memory."""
     write_cohort(cohort, tmp_path / "out")
     read = read_cohort(tmp_path / "out")
     for each in (read, replace(read, values_NTD=read.values_NTD[:1]), cohort):
@@ -215,9 +227,9 @@ def test_released_values_can_be_read_again(cohort: Cohort, tmp_path: Path) -> No
         np.testing.assert_array_equal(each.values_NTD, before_NTD)
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="this system does not say what is mapped")
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="this system does not report mapped memory")
 def test_release_gives_memory_back(cohort: Cohort, tmp_path: Path) -> None:
-    """Pages of the values that were read are in memory before a release, and no longer after it."""
+    """The values that were read are in memory before the release, and not after it."""
     many = replace(cohort, values_NTD=np.repeat(cohort.values_NTD, 2000, axis=2), variables=cohort.variables * 2000)
     write_cohort(many, tmp_path / "out")
     read = read_cohort(tmp_path / "out")
@@ -229,7 +241,7 @@ def test_release_gives_memory_back(cohort: Cohort, tmp_path: Path) -> None:
 
 
 def test_pickling_leaves_mapped_values_in_their_file(cohort: Cohort, tmp_path: Path) -> None:
-    """A cohort read from a folder comes out of a pickle, smaller than its values, with the same ones mapped."""
+    """The pickle of a cohort read from a folder is smaller than its values, and maps the same values again."""
     many = replace(cohort, values_NTD=np.repeat(cohort.values_NTD, 200, axis=2), variables=cohort.variables * 200)
     write_cohort(many, tmp_path / "out")
     pickled = ForkingPickler.dumps(read_cohort(tmp_path / "out"))
@@ -240,8 +252,8 @@ def test_pickling_leaves_mapped_values_in_their_file(cohort: Cohort, tmp_path: P
     assert again.outcome_N.tolist() == [0, 1]
 
 
-def test_pickling_keeps_values_that_are_no_whole_file(cohort: Cohort, tmp_path: Path) -> None:
-    """Values in memory, a part or a change of mapped ones, and another file's, go through a pickle as they are."""
+def test_pickling_keeps_values_that_are_not_a_whole_file(cohort: Cohort, tmp_path: Path) -> None:
+    """Values in memory, a slice or a copy of mapped ones, and those of another file are pickled as they are."""
     write_cohort(cohort, tmp_path / "out")
     write_cohort(replace(cohort, values_NTD=cohort.values_NTD * 2), tmp_path / "other")
     read, other = read_cohort(tmp_path / "out"), read_cohort(tmp_path / "other")
@@ -252,7 +264,7 @@ def test_pickling_keeps_values_that_are_no_whole_file(cohort: Cohort, tmp_path: 
 
 @pytest.mark.parametrize("rewritten", [True, False])
 def test_values_changed_since_reading_are_refused(cohort: Cohort, tmp_path: Path, rewritten: bool) -> None:
-    """A worker that would map another file than the command read, or none, stops with one line."""
+    """A worker that finds another file than the command read, or none, stops with one line."""
     write_cohort(cohort, tmp_path / "out")
     pickled = ForkingPickler.dumps(read_cohort(tmp_path / "out"))
     values = tmp_path / "out" / "values.npy"
@@ -267,7 +279,7 @@ def test_values_changed_since_reading_are_refused(cohort: Cohort, tmp_path: Path
 def test_hash_does_not_depend_on_how_much_is_read_at_once(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hash is that of names, sizes and whole files, read in one piece or seven bytes at a time."""
+    """The hash is the same whether the files are read at once or seven bytes at a time."""
     write_cohort(cohort, tmp_path / "out")
     digest = sha256()
     for name in ("source.json", "stays.csv", "values.npy", "variables.csv"):

@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from imputune.data.directions import (
-    Directions,
-    gap_hours,
-    last_observed,
-    median_gap_hours,
-)
+from imputune.data.directions import Directions, gap_hours, last_observed, median_gap_hours
 
 
 def column(*cells: float) -> torch.Tensor:
@@ -29,7 +24,7 @@ def column(*cells: float) -> torch.Tensor:
     ],
 )
 def test_gap_hours_by_hand(observed: tuple[int, ...], gap: tuple[int, ...]) -> None:
-    """The table of the docstring, and records observed nowhere, everywhere and for one hour."""
+    """The example of the docstring, and records observed nowhere, everywhere and for one hour."""
     assert gap_hours(column(*observed)).flatten().tolist() == list(gap)
 
 
@@ -43,14 +38,14 @@ def test_gap_hours_follows_its_rule() -> None:
 
 
 def test_last_observed_by_hand() -> None:
-    """The latest value strictly before each hour, 0 before the first; a value is not its own predecessor."""
+    """The latest value strictly before each hour, 0 before the first; the hour's own value does not count."""
     values, observed = column(0, 5, 0, -3, 4, 0), column(0, 1, 0, 1, 1, 0)
     assert last_observed(values, observed).flatten().tolist() == [0, 0, 5, 5, -3, 4]
     assert last_observed(column(9), column(1)).flatten().tolist() == [0]
 
 
 def test_last_observed_follows_its_rule() -> None:
-    """On random records, cell by cell: the value of the largest earlier hour observed, to the last bit."""
+    """On random records, cell by cell: the value of the latest earlier hour that was observed, bit-equal."""
     generator = torch.Generator().manual_seed(2)
     values = 100 * torch.randn((3, 12, 4), generator=generator)
     observed = (torch.rand((3, 12, 4), generator=generator) < 0.3).float()
@@ -69,8 +64,8 @@ def test_last_observed_keeps_stays_and_variables_apart() -> None:
     assert carried.tolist() == [[[0, 0], [1, 0], [1, 0]], [[0, 0], [0, 3], [4, 3]]]
 
 
-def test_views_by_hand() -> None:
-    """The backward direction is the record from its end: values, mask, gaps and last values in its own order."""
+def test_directions_by_hand() -> None:
+    """The backward direction starts at the end of the record; its gaps and last values follow its own order."""
     directions = Directions.of(column(7, 0, 8, 0), column(1, 0, 1, 0))
     forward, backward = ([field[k].flatten().tolist() for field in vars(directions).values()] for k in (0, 1))
     assert forward == [[7, 0, 8, 0], [1, 0, 1, 0], [1, 2, 1, 2], [0, 7, 7, 8]]
@@ -78,7 +73,7 @@ def test_views_by_hand() -> None:
 
 
 def test_backward_is_forward_of_the_flipped_record() -> None:
-    """Reading a flipped record swaps the two directions, every tensor bit for bit."""
+    """Flipping the record swaps the two directions; every tensor is bit-equal."""
     generator = torch.Generator().manual_seed(1)
     values = torch.randn((4, 9, 3), generator=generator)
     observed = (torch.rand((4, 9, 3), generator=generator) < 0.4).float()
@@ -91,7 +86,7 @@ def test_backward_is_forward_of_the_flipped_record() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(5, 7, 3), (1, 7, 3), (5, 1, 3), (5, 7, 1), (1, 1, 3), (1, 7, 1), (1, 1, 1)])
 def test_memory_is_laid_out_hour_by_hour(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
-    """A recurrence takes (K, T, B, D) without a copy, in either precision, one stay, hour or variable included."""
+    """(K, T, B, D) needs no copy, in either precision, also with one stay, hour or variable."""
     directions = Directions.of(torch.ones(shape, dtype=dtype), torch.ones(shape, dtype=dtype))
     for name, tensor in vars(directions).items():
         assert tensor.shape == (2, *shape), name
@@ -100,7 +95,7 @@ def test_memory_is_laid_out_hour_by_hour(shape: tuple[int, int, int], dtype: tor
 
 
 def test_gradient_in_values_by_hand() -> None:
-    """A value's gradient gathers every cell that reads it, in both directions; unobserved cells get 0, NaN there too."""
+    """A value's gradient sums over all cells that use it, in both directions; for missing cells it is 0."""
     nan = float("nan")
     values = column(nan, 5, nan, -3, 4, nan).requires_grad_()
     directions = Directions.of(values, column(0, 1, 0, 1, 1, 0))
@@ -114,16 +109,16 @@ def test_gradient_in_values_by_hand() -> None:
 
 
 @pytest.mark.parametrize("junk", [float("nan"), float("inf"), 1e9])
-def test_what_stands_under_observed_0_has_no_effect(junk: float) -> None:
-    """NaN and any number in unobserved cells give the same directions as 0."""
+def test_numbers_in_missing_cells_have_no_effect(junk: float) -> None:
+    """NaN and any number in missing cells give the same directions as 0."""
     observed = column(1, 0, 1, 0)
-    clean, spoilt = Directions.of(column(7, 0, 8, 0), observed), Directions.of(column(7, junk, 8, junk), observed)
+    clean, junky = Directions.of(column(7, 0, 8, 0), observed), Directions.of(column(7, junk, 8, junk), observed)
     for name, tensor in vars(clean).items():
-        assert torch.equal(tensor, getattr(spoilt, name)), name
+        assert torch.equal(tensor, getattr(junky, name)), name
 
 
 def test_median_gap_hours_by_hand() -> None:
-    """Gaps 1, 3 of one stay and 4 of another have median 3; time before the first observation is no gap."""
+    """Gaps 1, 3 of one stay and 4 of another have median 3; the time before the first observation is not a gap."""
     observed_NTD = np.zeros((2, 6, 3), dtype=bool)
     observed_NTD[0, [1, 2, 5], 0] = True
     observed_NTD[1, [0, 4], 0] = True
@@ -136,14 +131,14 @@ def test_median_gap_hours_by_hand() -> None:
 
 
 def test_median_gap_of_a_variable_never_observed_twice_is_the_whole_record() -> None:
-    """Once a stay in two stays, or never at all: no gap was ever seen, so the median is T."""
+    """Observed once in each of two stays, or never: there is no gap, so the median is T."""
     observed_NTD = np.zeros((2, 6, 2), dtype=bool)
     observed_NTD[:, 3, 0] = True
     assert median_gap_hours(observed_NTD).tolist() == [6, 6]
 
 
 def test_median_gap_hours_follows_its_rule() -> None:
-    """On random stays, the median of all hours between one observation and the next, stay by stay."""
+    """On random stays, the median of the hours between successive observations of the same stay."""
     observed_NTD = np.random.default_rng(0).random((40, 24, 5)) < np.array([0.02, 0.1, 0.3, 0.7, 1])
     medians = median_gap_hours(observed_NTD)
     for d in range(5):
@@ -152,12 +147,12 @@ def test_median_gap_hours_follows_its_rule() -> None:
 
 
 def test_median_gap_of_one_hour() -> None:
-    """A record of one hour shows no gap, however many stays observe it."""
+    """A record of one hour has no gap, however many stays are observed."""
     assert median_gap_hours(np.ones((3, 1, 2), dtype=bool)).tolist() == [1, 1]
 
 
-def test_median_gap_hours_goes_variable_by_variable() -> None:
-    """With 40 variables, every cell observed, it never holds two bytes per cell beside its input."""
+def test_median_gap_hours_needs_little_memory() -> None:
+    """With 40 variables and every cell observed, it uses less than two bytes per cell beside its input."""
     observed_NTD = np.ones((500, 48, 40), dtype=bool)
     tracemalloc.start()
     median_gap_hours(observed_NTD)

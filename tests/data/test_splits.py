@@ -12,11 +12,11 @@ from imputune.data.scaling import Scaler
 from imputune.data.splits import FoldData, fit_and_split, split_cohort
 
 MakeCohort = Callable[..., Cohort]
-FOLD = Fold(2, np.array([0, 3, 4, 6, 8, 9]), np.array([1, 5]), np.array([2, 7]))
+FOLD = Fold(number=2, train=np.array([0, 3, 4, 6, 8, 9]), validation=np.array([1, 5]), test=np.array([2, 7]))
 
 
 def fitted(data: FoldData) -> dict[str, np.ndarray]:
-    """All that is fitted on a fold: scaler, median gaps and the rates of hiding."""
+    """Return all that is fitted on a fold: scaler, median gaps and masking rates."""
     observed_NTD = data.train.observed_NTD.numpy()
     return {
         "lowest": data.scaler.lowest_D,
@@ -24,12 +24,12 @@ def fitted(data: FoldData) -> dict[str, np.ndarray]:
         "mean": data.scaler.mean_D,
         "deviation": data.scaler.deviation_D,
         "median gap": data.median_gap_hours_D,
-        "hiding rates": masking_rates(observed_NTD, "non_uniform", 0.1, 0.5),
+        "masking rates": masking_rates(observed_NTD, "non_uniform", 0.1, 0.5),
     }
 
 
 def with_other_values(cohort: Cohort, stays: np.ndarray) -> Cohort:
-    """The cohort with some stays' values a thousand times larger, and observed at hours 0 and 3 alone."""
+    """Return the cohort with much larger values of some stays, observed at hours 0 and 3 only."""
     values_NTD = cohort.values_NTD.copy()
     values_NTD[stays, 1:3] = np.nan
     values_NTD[stays, 0] = [1000, 2000, 3000]
@@ -37,8 +37,8 @@ def with_other_values(cohort: Cohort, stays: np.ndarray) -> Cohort:
     return replace(cohort, values_NTD=values_NTD)
 
 
-def test_parts_by_value(make_cohort: MakeCohort) -> None:
-    """Each split holds its own stays, standardised by the training stays' mean and deviation, holes as 0."""
+def test_splits_by_value(make_cohort: MakeCohort) -> None:
+    """Each split has its own stays, standardised with the training stays' mean and deviation, 0 where missing."""
     cohort = make_cohort(10, 4)
     data = fit_and_split(cohort, FOLD, 0.0)
     training_NTD = cohort.values_NTD[FOLD.train]
@@ -55,7 +55,7 @@ def test_parts_by_value(make_cohort: MakeCohort) -> None:
 
 
 def test_batch_by_value(make_cohort: MakeCohort) -> None:
-    """A batch holds the stays asked for, in that order, observed as 0 and 1; dividing leaves the cohort as it was."""
+    """A batch has the given stays in the given order, observed as 0 and 1; splitting does not change the cohort."""
     cohort = make_cohort(10, 4)
     before_NTD = cohort.values_NTD.copy()
     split = fit_and_split(cohort, FOLD, 0.0).train
@@ -66,11 +66,16 @@ def test_batch_by_value(make_cohort: MakeCohort) -> None:
     np.testing.assert_array_equal(cohort.values_NTD, before_NTD)
 
 
-def test_scaler_given_is_kept(make_cohort: MakeCohort) -> None:
-    """A scaler passed in is used as it is, and none is fitted."""
+def test_a_given_scaler_is_used(make_cohort: MakeCohort) -> None:
+    """A given scaler is used as it is, and no scaler is fitted."""
     cohort = make_cohort(10, 4)
-    everything = np.full(3, np.inf, dtype=np.float32)
-    scaler = Scaler(-everything, everything, np.zeros(3, dtype=np.float32), np.full(3, 2, dtype=np.float32))
+    infinity = np.full(3, np.inf, dtype=np.float32)
+    scaler = Scaler(
+        lowest_D=-infinity,
+        highest_D=infinity,
+        mean_D=np.zeros(3, dtype=np.float32),
+        deviation_D=np.full(3, 2, dtype=np.float32),
+    )
     data = split_cohort(cohort, FOLD, scaler)
     assert data.scaler is scaler
     np.testing.assert_array_equal(data.test.values_NTD, np.nan_to_num(cohort.values_NTD[FOLD.test] / 2))
@@ -78,7 +83,7 @@ def test_scaler_given_is_kept(make_cohort: MakeCohort) -> None:
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_nothing_is_fitted_on_validation_or_test_stays(make_cohort: MakeCohort, split: str) -> None:
-    """Other values and other hours in validation or test stays move nothing fitted and no training value."""
+    """Other values and other hours in validation or test stays change nothing fitted and no training value."""
     cohort = make_cohort(10, 4)
     before = fit_and_split(cohort, FOLD, 0.1)
     after = fit_and_split(with_other_values(cohort, getattr(FOLD, split)), FOLD, 0.1)
@@ -91,7 +96,7 @@ def test_nothing_is_fitted_on_validation_or_test_stays(make_cohort: MakeCohort, 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_the_leak_test_can_fail(make_cohort: MakeCohort, split: str) -> None:
-    """With the leak put in, training on every stay, the same change moves everything fitted."""
+    """With a leak, training on every stay, the same change changes everything fitted."""
     cohort = make_cohort(10, 4)
     leaky = replace(FOLD, train=np.arange(10))
     before = fitted(fit_and_split(cohort, leaky, 0.1))
@@ -101,7 +106,7 @@ def test_the_leak_test_can_fail(make_cohort: MakeCohort, split: str) -> None:
 
 
 def test_variable_never_observed_in_training_makes_no_nan(make_cohort: MakeCohort) -> None:
-    """A variable that only test stays have is finite everywhere, its median gap the whole record."""
+    """A variable that only test stays have is finite everywhere, and its median gap is the whole record."""
     cohort = make_cohort(10, 4)
     cohort.values_NTD[FOLD.train, :, 1] = np.nan
     data = fit_and_split(cohort, FOLD, 0.0)

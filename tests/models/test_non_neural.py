@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from imputune.models.non_neural import NON_NEURAL, Labelled, Svm, Xgboost
+from imputune.models.non_neural import ESTIMATORS, Labelled, Svm, Xgboost
 
 SETTINGS = {
     "trees": 200,
@@ -29,7 +29,7 @@ def build(name: str) -> Xgboost | Svm:
     return Xgboost(**SETTINGS) if name == "xgboost" else Svm((0.1, 1.0))
 
 
-@pytest.mark.parametrize("name", NON_NEURAL)
+@pytest.mark.parametrize("name", ESTIMATORS)
 def test_risks_predict_the_outcome_and_are_calibrated(name: str) -> None:
     """Risks predict the outcome better than chance and their mean is near its rate; features may be missing."""
     model = build(name)
@@ -41,7 +41,7 @@ def test_risks_predict_the_outcome_and_are_calibrated(name: str) -> None:
     assert ((risk_N >= 0) & (risk_N <= 1)).all()
 
 
-@pytest.mark.parametrize("name", NON_NEURAL)
+@pytest.mark.parametrize("name", ESTIMATORS)
 def test_same_seed_same_risks_and_a_stay_alone(name: str) -> None:
     """Two fits agree bit for bit, and a stay's risk does not depend on the other stays of the call."""
     models = [build(name) for _ in range(2)]
@@ -84,7 +84,7 @@ def test_feature_missing_in_every_training_stay_is_no_error() -> None:
         (np.column_stack([features, np.full(len(features), np.nan, np.float32)]), outcome)
         for features, outcome in (stays(0), stays(1), stays(2))
     )
-    for name in NON_NEURAL:
+    for name in ESTIMATORS:
         model = build(name)
         model.fit(train, validation, seed=0)
         assert roc_auc_score(test[1], model.risk(test[0])) > 0.7

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from imputune.data.batches import in_order
+from imputune.data.batches import batches_in_order
 from imputune.data.splits import fit_and_split
 from imputune.errors import UserError
 from imputune.imputers.build import csai_sizes
@@ -74,7 +74,7 @@ def test_graphed_passes_equal_the_cpu(cohort, folds, make_params):
     for imputer in (on_cpu, on_gpu.cuda()):
         device, masks = imputer.device, generator_for(1, 0, Purpose.TRAIN_MASKS)
         step = reconstruction_step(imputer, train, 20, params.pretrain)
-        for number, stays in enumerate(in_order(len(train), 20)):
+        for number, stays in enumerate(batches_in_order(len(train), 20)):
             loss, last, _ = step(*mask_batch(train, stays, torch.tensor(0.2), masks, device))
             imputer.zero_grad()
             (loss + last.sum()).backward()

@@ -74,7 +74,7 @@ def test_inputs_computed_once_give_what_computing_them_for_every_batch_gives(
     class Recomputing(trainers.FrozenTrainer):
         def __init__(self, *, data, **others):
             super().__init__(data=data, **others)
-            self.classifier, self.inputs = finetune._VariantTraining(job, data)._new_classifier(), None
+            self.classifier, self.inputs = finetune._FoldAttempts(job, data)._new_classifier(), None
 
         def read(self, split, stays):
             with torch.no_grad():

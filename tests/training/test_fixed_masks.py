@@ -2,7 +2,7 @@ from functools import partial
 
 import torch
 
-from imputune.data.batches import in_order
+from imputune.data.batches import batches_in_order
 from imputune.data.splits import fit_and_split
 from imputune.training import fixed_masks
 from imputune.training.fixed_masks import fixed_mask
@@ -13,7 +13,7 @@ def test_masks_do_not_depend_on_how_many_stays_are_drawn_at_once(cohort, folds, 
     data = fit_and_split(cohort, folds[0], 0.001)
     masks = []
     for at_once in (256, 7):
-        monkeypatch.setattr(fixed_masks, "in_order", partial(in_order, batch_size=at_once))
+        monkeypatch.setattr(fixed_masks, "batches_in_order", partial(batches_in_order, batch_size=at_once))
         masks.append(fixed_mask(data, "test", make_params(masking={"rate": 0.4}), "uniform"))
     assert torch.equal(*masks)
     assert 0.3 < masks[0].sum() / data.test.observed_NTD.sum() < 0.5

@@ -22,7 +22,7 @@ class Commands(TyperGroup):
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            typer.echo("interrupted: nothing half-written was left; the same command goes on or starts again", err=True)
+            typer.echo("interrupted: no partial output was left; run the same command again to go on", err=True)
             raise typer.Exit(INTERRUPTED) from None
 
 

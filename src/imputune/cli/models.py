@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 REFUSED = 3  # exit code of a promotion whose candidate failed a gate
 SHOWN_VARIABLES = 12
 
-Model = Annotated[str, typer.Option(help="Alias or version number.")]
+ModelOption = Annotated[str, typer.Option(help="Alias or version number.")]
 Records = Annotated[
     Path, typer.Option(help="Folder or .tar.gz of .txt records, one .txt, or a table .csv, .csv.gz or .parquet.")
 ]
@@ -28,7 +28,9 @@ Records = Annotated[
 @app.command("promote")
 def promote_command(
     dataset: Dataset = None,
-    version: Annotated[str, typer.Option(help="A version to put to the gates; else the best validation AUC.")] = "",
+    version: Annotated[
+        str, typer.Option(help="A version to test against the gates; without it, the one with the best validation AUC.")
+    ] = "",
     other_data: Annotated[bool, typer.Option("--other-data", help="Allow other data or variables.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the decision and write nothing.")] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Make the previous champion champion again.")] = False,
@@ -45,7 +47,7 @@ def promote_command(
     project = Project.open(find_root(Path.cwd()), dataset)
     if rollback:
         if version or other_data or dry_run or as_json:
-            raise UserError("--rollback goes alone: leave out the other options")
+            raise UserError("--rollback cannot be combined with other options: leave them out")
         champion, replaced = run_rollback(project)
         typer.echo(f"champion is version {champion} again; previous is version {replaced}")
         return
@@ -62,7 +64,7 @@ def promote_command(
 def predict_command(
     records: Records,
     dataset: Dataset = None,
-    model: Model = "champion",
+    model: ModelOption = "champion",
     out: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the risks; else they are printed.")] = None,
     series: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the imputed hourly series.")] = None,
 ) -> None:
@@ -101,7 +103,7 @@ class ExplainOptions:
 
     records: Records
     dataset: Dataset = None
-    model: Model = "champion"
+    model: ModelOption = "champion"
     stay: Annotated[str, typer.Option(help="RecordID; not needed if the records hold one stay.")] = ""
     out: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the attribution of every cell.")] = None
     figure: Annotated[Path | None, typer.Option(help="A .png or .svg of hours by variables.")] = None
@@ -162,7 +164,7 @@ def explain_command(options: ExplainOptions) -> None:
 def evaluate_command(
     data: Annotated[Path, typer.Option(help="A cohort's folder, as extract writes it with --out.")],
     dataset: Dataset = None,
-    model: Model = "champion",
+    model: ModelOption = "champion",
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on a cohort it was not trained on: scores and calibration with intervals, by group of stays."""
@@ -183,7 +185,9 @@ def evaluate_command(
     print_table("Calibration", ("mean risk", "share that died", "stays"), points)
     if not evaluation.checked_against_training:
         say("note: the model's training cohort is not in data/: whether it shares stays with this one was not checked")
-    say(f"sensitivity and specificity at the model's threshold, {evaluation.threshold:.3f}; written to {path}")
+    say(
+        f"sensitivity and specificity are at the model's threshold, {evaluation.threshold:.3f}; results written to {path}"
+    )
 
 
 def _check_apart(records: Path, *outputs: Path | None) -> None:
@@ -205,11 +209,11 @@ def _print_decision(decision: "Decision") -> None:
     )
     if lines:
         print_table("Gates", ("gate", "wanted", "found", ""), lines)
-    if found := decision.difference:
-        low, high = found.interval
+    if difference := decision.difference:
+        low, high = difference.interval
         typer.echo(
-            f"test AUC minus the champion's, paired: {found.mean:+.4f} (95 % {low:+.4f} to {high:+.4f}, drawing test "
-            f"stays again); over folds, whose training differs too: corrected resampled t-test p = {found.p_value:.3f}"
+            f"test AUC minus the champion's, paired: {difference.mean:+.4f} (95 % {low:+.4f} to {high:+.4f}, bootstrap "
+            f"over test stays); over folds: corrected resampled t-test p = {difference.p_value:.3f}"
         )
     for reason, count in decision.left_out.items():
         say(f"note: {count} versions {reason} were left out")

@@ -44,7 +44,10 @@ def folds_command(dataset: Dataset = None) -> None:
 
 @app.command("pretrain")
 def pretrain_command(dataset: Dataset = None, imputer: Imputers = DEFAULT_IMPUTER) -> None:
-    """Pretrain imputers on every fold, anew, and score them on held-out cells. An interrupted command goes on."""
+    """Pretrain imputers on every fold and score them on held-out cells.
+
+    Starts from the beginning; an interrupted command goes on.
+    """
     names = imputer_names(imputer or DEFAULT_IMPUTER, read_params(find_root(Path.cwd()) / "params.yaml"))
     for name in names:
         check_installed(name)
@@ -67,12 +70,18 @@ def finetune_command(
     head: Annotated[str, typer.Option(help=f"One of: {', '.join(WORDS['head'])}.")] = "mlp2",
     mode: Annotated[str, typer.Option(help="frozen, or unfrozen: the imputer is trained too (neural heads).")] = "",
     input: Annotated[
-        str, typer.Option(help=f"What the head reads: {', '.join(WORDS['input'])}; else the head's default.")
+        str, typer.Option(help=f"What the head reads: {', '.join(WORDS['input'])}; without it, the head's default.")
     ] = "",
-    schedule: Annotated[str, typer.Option(help=f"One of: {', '.join(WORDS['schedule'])}; else plateau, or none.")] = "",
+    schedule: Annotated[
+        str,
+        typer.Option(help=f"One of: {', '.join(WORDS['schedule'])}; without it, plateau (none for xgboost and svm)."),
+    ] = "",
     imputer: Annotated[str, typer.Option(help=f"One of: {', '.join(IMPUTERS)}.")] = DEFAULT_IMPUTER,
 ) -> None:
-    """Fine-tune a head on a pretrained imputer, on every fold, anew. An interrupted command goes on."""
+    """Fine-tune a head on a pretrained imputer, on every fold.
+
+    Starts from the beginning; an interrupted command goes on.
+    """
     variant = make_variant(head, mode, input, schedule, imputer)
     start_preloading()
     from imputune.pipeline.finetune import run_finetune
@@ -175,7 +184,7 @@ def overfit_command(
     dataset: Dataset = None,
     head: Annotated[str, typer.Option(help="mlp2, mlp5, lstm or gru.")] = "mlp2",
     mode: Annotated[str, typer.Option(help="frozen or unfrozen.")] = "",
-    input: Annotated[str, typer.Option(help="What the head reads; else the head's default.")] = "",
+    input: Annotated[str, typer.Option(help="What the head reads; without it, the head's default.")] = "",
     schedule: Annotated[str, typer.Option(help="optuna, cyclic or plateau; else plateau.")] = "",
     fold: Annotated[str, typer.Option(help="Numbers of folds, separated by commas; all if left out.")] = "",
     epochs: Annotated[int, typer.Option(help="Number of epochs; all are trained.", min=1)] = 200,

@@ -15,7 +15,7 @@ from imputune.evaluation.metrics import reliability
 from imputune.evaluation.stored import Stored
 
 FEWEST = 10  # deaths, and survivors, that a subgroup needs for scores
-SCORES = {"auc": roc_auc_score, "auprc": average_precision_score, "brier": brier_score_loss}
+RISK_SCORES = {"auc": roc_auc_score, "auprc": average_precision_score, "brier": brier_score_loss}
 ICU_TYPES = {1: "coronary care", 2: "cardiac surgery recovery", 3: "medical", 4: "surgical"}
 SEXES = {0: "female", 1: "male"}
 AGES = ((0, 45), (45, 65), (65, 80), (80, np.inf))  # years, from and below
@@ -131,14 +131,14 @@ def _intervals(outcome_N: np.ndarray, risk_N: np.ndarray, scoring: _Scoring) -> 
     def scores(resample: Resample) -> list[float]:
         [stays] = resample
         if not 0 < outcome_N[stays].sum() < len(stays):
-            return [np.nan] * len(SCORES)
-        return [float(score(outcome_N[stays], risk_N[stays])) for score in SCORES.values()]
+            return [np.nan] * len(RISK_SCORES)
+        return [float(score(outcome_N[stays], risk_N[stays])) for score in RISK_SCORES.values()]
 
     values = scores([np.arange(len(outcome_N))])
     bounds = bootstrap_intervals(scores, [len(outcome_N)], scoring.resamples, scoring.seed)
     return {
         name: Interval(value=value, low=low, high=high)
-        for name, value, (low, high) in zip(SCORES, values, bounds, strict=True)
+        for name, value, (low, high) in zip(RISK_SCORES, values, bounds, strict=True)
     }
 
 

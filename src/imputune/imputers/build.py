@@ -2,7 +2,7 @@
 
 import torch
 
-from imputune.data.batches import in_order
+from imputune.data.batches import batches_in_order
 from imputune.data.splits import FoldData, Split
 from imputune.imputers.csai import CsaiImputer
 from imputune.imputers.interface import Imputer, Representation
@@ -64,7 +64,9 @@ def represent(imputer: Imputer, split: Split, visible_NTD: torch.Tensor | None =
     The imputer sees the cells where `visible_NTD`, boolean or 0/1 (N, T, D), is true; without it, all observed cells.
     """
     shown_NTD = split.observed_NTD if visible_NTD is None else visible_NTD
-    batches = [imputer.represent(split.values_NTD[stays], shown_NTD[stays].float()) for stays in in_order(len(split))]
+    batches = [
+        imputer.represent(split.values_NTD[stays], shown_NTD[stays].float()) for stays in batches_in_order(len(split))
+    ]
     hidden = [batch.hidden_BH for batch in batches if batch.hidden_BH is not None]
     return Representation(torch.cat([batch.imputed_BTD for batch in batches]), torch.cat(hidden) if hidden else None)
 

@@ -94,4 +94,4 @@ class Svm:
         return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), machine)
 
 
-NON_NEURAL: dict[str, type[Xgboost] | type[Svm]] = {"xgboost": Xgboost, "svm": Svm}
+ESTIMATORS: dict[str, type[Xgboost] | type[Svm]] = {"xgboost": Xgboost, "svm": Svm}

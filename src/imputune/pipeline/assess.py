@@ -14,11 +14,11 @@ from imputune.errors import UserError
 from imputune.pipeline.inputs import PretrainedImputer
 from imputune.pipeline.project import Project, read_divided_cohort, track_training
 from imputune.pipeline.variant_training import Say
-from imputune.runtime.workers import run_folds
+from imputune.runtime.workers import run_fold_jobs
 from imputune.settings.names import ImputerName
 from imputune.training.held_out_scoring import AssessJob, assess_fold
 
-GROUPS = 4  # of stays, by their share of missing cells
+MISSING_GROUPS = 4  # of stays, by their share of missing cells
 EXAMPLE_HOURS = slice(18, 30)  # masked in the generated stay
 
 
@@ -61,7 +61,7 @@ def missing_groups(cohort: Cohort) -> tuple[np.ndarray, tuple[float, ...]]:
     """
     missing_N = 1 - cohort.observed_NTD.mean(axis=(1, 2))
     cohort.release()
-    edges = np.quantile(missing_N, np.linspace(0, 1, GROUPS + 1))
+    edges = np.quantile(missing_N, np.linspace(0, 1, MISSING_GROUPS + 1))
     return np.searchsorted(edges[1:-1], missing_N, side="right"), tuple(round(float(edge), 4) for edge in edges)
 
 
@@ -84,7 +84,7 @@ def _assess(imputer: PretrainedImputer, made_from: MadeFrom) -> AssessmentOutput
         for fold in imputer.data.folds
     ]
     with track_training(project, made_from, imputer.data.numbers) as run:
-        folds = run_folds(assess_fold, jobs, run, project.params.workers)
+        folds = run_fold_jobs(assess_fold, jobs, run, project.params.workers)
         run.log_metrics({name: fmean(fold.final_metrics[name] for fold in folds) for name in folds[0].final_metrics})
         run.log_dict({"folds": [fold.model_dump(exclude={"example"}) for fold in folds]}, "assessment.json")
         return AssessmentOutput(

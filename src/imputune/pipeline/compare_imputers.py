@@ -95,7 +95,7 @@ def _collect(project: Project, data: DividedCohort, notes: list[str]) -> Iterato
             made_from = output.made_from
             data.origin.check(made_from, folder, AGAIN)
             if differing := _other_values(made_from, first or made_from):
-                raise UserError(f"it was pretrained with another {', '.join(differing)}: {AGAIN}")
+                raise UserError(f"it was pretrained with other {', '.join(differing)}: {AGAIN}")
         except UserError as error:
             notes.append(f"{name} was left out: {error}")
             continue
@@ -103,7 +103,7 @@ def _collect(project: Project, data: DividedCohort, notes: list[str]) -> Iterato
         if IMPUTERS[name].family != "plain":
             first_learning = first_learning or made_from
             if differing := differing_names(made_from.settings, _shared(first_learning, made_from)):
-                notes.append(f"{name} was pretrained with another {', '.join(differing)} than those before it")
+                notes.append(f"{name} was pretrained with other {', '.join(differing)} than those before it")
         yield name, _collect_imputer(project, data, output, runs, notes)
 
 

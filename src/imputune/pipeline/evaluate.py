@@ -79,7 +79,10 @@ def _check(project: Project, model: Model, cohort: Cohort, digest: str, folder: 
     if cohort.variables != about.variables:
         theirs, ours = set(cohort.variables), set(about.variables)
         differing = sorted({variable.name for variable in theirs ^ ours}) or ["their order"]
-        raise UserError(f"{folder} has other variables or units than {model.name} ({', '.join(differing)})")
+        raise UserError(
+            f"{folder} has other variables or units than {model.name} ({', '.join(differing)}): "
+            "evaluate a cohort with the model's variables"
+        )
     if digest == model.version.tag("cohort_hash"):
         raise UserError(
             f"{folder} is the cohort that {model.name} was trained on: `imputune compare` has its test folds; evaluate "

@@ -18,7 +18,7 @@ def run_overfit(
     """
     if not variant.is_neural:
         neural = dict.fromkeys(each.head for each in PROTOCOL if each.is_neural)
-        raise UserError(f"{variant.head} has no epochs: choose from {', '.join(neural)}")
+        raise UserError(f"{variant.head} is a non-neural head and has no epochs: choose from {', '.join(neural)}")
     request = FinetuneRequest(variants=[variant], folds=folds, again=True, early_stopping=False)
     [result] = train_variants(project.with_epochs(epochs), request, say, one_run=False)
     return result

@@ -17,7 +17,7 @@ from imputune.pipeline.project import (
 )
 from imputune.pipeline.recording import log_curves, log_summary, register_imputer, replay
 from imputune.protocol.imputers import DEFAULT_IMPUTER, check_installed
-from imputune.runtime.workers import run_folds
+from imputune.runtime.workers import run_fold_jobs
 from imputune.settings.names import ImputerName
 from imputune.tracking.interrupted import end_interrupted
 from imputune.tracking.runs import TrackedRun
@@ -52,7 +52,7 @@ def run_pretrain(project: Project, progress: EpochProgress, imputer: ImputerName
                 if fold.number not in done
             ]
             with progress(run, project.budget.pretrain_epochs) as recorder:
-                trained = run_folds(pretrain_fold, jobs, recorder, params.workers, checkpoints.save)
+                trained = run_fold_jobs(pretrain_fold, jobs, recorder, params.workers, checkpoints.save)
             done |= {fold.fold: fold for fold in trained}
             folds = [done[number] for number in data.numbers]
             _log(run, made_from, folds)

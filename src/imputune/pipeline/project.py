@@ -142,7 +142,9 @@ def exclusive(path: Path, doing: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"another command is {doing}: wait for its end, or end it; this one then goes on") from None
+        raise UserError(
+            f"another command is {doing}: wait until it ends, or stop it; then run this command again"
+        ) from None
     try:
         yield
     finally:

@@ -48,12 +48,12 @@ def train_variants(project: Project, request: FinetuneRequest, say: Say, one_run
         for folder in folders:
             remove_leftovers(folder)
         parent = _track_command(project, data, request, stack) if one_run else None
-        training = _VariantTraining(imputers, request, say)
+        training = _VariantQueue(imputers, request, say)
         training.run(stack, parent)
         return [work.result for work in training.works]
 
 
-class _VariantTraining:
+class _VariantQueue:
     """The variants of one command."""
 
     def __init__(self, imputers: Mapping[ImputerName, PretrainedImputer], request: FinetuneRequest, say: Say) -> None:

@@ -43,7 +43,7 @@ UNFROZEN: dict[tuple[str, str], tuple[float | None, float | None]] = {
     ("mimic3", "mlp2"): (0.839, 0.819),
     ("mimic3", "mlp5"): (0.832, 0.782),
 }
-NON_NEURAL = {
+NON_NEURAL_FIGURES = {
     ("physionet2012", "xgboost"): 0.620,
     ("physionet2012", "svm"): 0.590,
     ("mimic3", "xgboost"): 0.623,
@@ -67,7 +67,7 @@ def quoted(dataset: str, head: str, mode: str, input: str, schedule: str) -> Quo
     """
     key = dataset, head
     if schedule == "none":
-        figure = NON_NEURAL.get(key) if input != "summary" else None
+        figure = NON_NEURAL_FIGURES.get(key) if input != "summary" else None
         return None if figure is None else Quoted(None, figure, "section V.E, input not said")
     if mode == "frozen":
         if key not in FROZEN:

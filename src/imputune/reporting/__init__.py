@@ -1,1 +1,1 @@
-"""Words and pictures: tables, figures, pages."""
+"""Words and figures: tables, figures, pages; no file is read here."""

@@ -138,9 +138,9 @@ def calibration_figure(rows: Sequence[VariantRow]) -> Figure | None:
 
 
 def attributions_figure(table: pd.DataFrame, title: str) -> Figure:
-    """Draw what each variable in each hour added to a risk, the variables that moved it most on top.
+    """Draw how much each variable in each hour changed a risk, the largest changes on top.
 
-    `table` has a row per observed variant: Hour, Parameter, Attribution. Variants that were not observed are grey.
+    `table` has a row per observed cell: Hour, Parameter, Attribution. Cells that were not observed are grey.
     """
     grid = table.pivot_table(index="Parameter", columns="Hour", values="Attribution")
     grid = grid.loc[grid.abs().sum(axis=1).sort_values().index].reindex(columns=range(HOURS))

@@ -64,8 +64,8 @@ def ranking_table(imputers: Sequence[AssessedImputer]) -> Table | None:
             "with their numbers of cells as weights. Correlation error: mean absolute difference between the "
             "correlations of two variables with held-out cells imputed and with true values. Training minutes: all "
             "folds together, with their scoring. Seconds: imputing 1,000 stays. Both are for one core each, or for a "
-            "GPU if there is one. CSAI learns on cells masked by masking.pattern in params.yaml; PyPOTS's networks mask cells "
-            "in their own ways."
+            "GPU if there is one. CSAI learns on cells masked by masking.pattern in params.yaml; PyPOTS's networks "
+            "mask cells in their own ways."
         ),
     )
 

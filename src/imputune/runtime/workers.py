@@ -170,7 +170,7 @@ def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
         pool.shutdown(cancel_futures=True)
 
 
-def run_folds(
+def run_fold_jobs(
     work: Callable[[Job, Recorder], Result],
     jobs: Sequence[Job],
     recorder: Recorder,

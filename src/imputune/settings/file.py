@@ -125,7 +125,7 @@ def _first_problem(name: str, error: ValidationError) -> str:
     problem = problems[0]
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
-        return f"{name}: key {place!r} is missing: add it, README.md explains params.yaml"
+        return f"{name}: key {place!r} is missing: add it; params.yaml in git has it with its meaning"
     where = f"{place} = " if place else "the file holds "
     return f"{name}: {where}{problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 

@@ -15,16 +15,24 @@ from imputune.settings.names import (
     NonNeuralInput,
     SearchScope,
 )
-from imputune.settings.section import Count, Fraction, FractionOrOne, FractionOrZero, PositiveNumber, Section, Weight
+from imputune.settings.section import (
+    Count,
+    Fraction,
+    FractionOrOne,
+    FractionOrZero,
+    ParamsSection,
+    PositiveNumber,
+    Weight,
+)
 
 
-class Heads(Section):
+class Heads(ParamsSection):
     """Sizes of the neural heads; the rest follows from csai.hidden_size and the number of variables."""
 
     mlp_width: Count = Field(description="Width of every hidden layer of an MLP, 1 or more.")
 
 
-class Finetune(Section):
+class Finetune(ParamsSection):
     """Training of a head, and of the imputer under it when unfrozen."""
 
     batch_size: Count = Field(description="Stays in a batch, 1 or more.")
@@ -64,7 +72,7 @@ def _check_ascending(rates: _Rates) -> None:
         raise ValueError(f"lowest_rate must be below highest_rate, {rates.highest_rate}")
 
 
-class Plateau(Section):
+class Plateau(ParamsSection):
     """ReduceLROnPlateau on validation loss (paper, section V.B)."""
 
     learning_rate: PositiveNumber = Field(description="First learning rate, above 0.")
@@ -73,7 +81,7 @@ class Plateau(Section):
     min_learning_rate: PositiveNumber = Field(description="Lowest learning rate, above 0.")
 
 
-class Cyclic(Section):
+class Cyclic(ParamsSection):
     """CyclicLR in mode exp_range, stepped with every batch (paper, section V.B)."""
 
     lowest_rate: PositiveNumber = Field(description="Learning rate at the bottom of a cycle, above 0.")
@@ -87,7 +95,7 @@ class Cyclic(Section):
         return self
 
 
-class Optuna(Section):
+class Optuna(ParamsSection):
     """Search of a constant learning rate (paper, section V.B); see `imputune.training.search`."""
 
     trials: Count = Field(description="Trials of a search, 1 or more.")
@@ -111,7 +119,7 @@ class Optuna(Section):
         return self.frozen_scope if mode == "frozen" else self.unfrozen_scope
 
 
-class Schedules(Section):
+class Schedules(ParamsSection):
     """Learning-rate schedules by name."""
 
     optuna: Optuna = Field(description="A constant rate, searched.")
@@ -119,7 +127,7 @@ class Schedules(Section):
     plateau: Plateau = Field(description="A rate that falls when validation loss stops improving.")
 
 
-class Xgboost(Section):
+class Xgboost(ParamsSection):
     """Gradient boosting; see `imputune.models.non_neural.Xgboost`."""
 
     trees: Count = Field(description="Trees at most, 1 or more.")
@@ -130,7 +138,7 @@ class Xgboost(Section):
     feature_fraction: FractionOrOne = Field(description="Fraction of the features that each tree sees, above 0 to 1.")
 
 
-class Svm(Section):
+class Svm(ParamsSection):
     """Support vector machine; see `imputune.models.non_neural.Svm`."""
 
     costs: tuple[PositiveNumber, ...] = Field(
@@ -138,14 +146,14 @@ class Svm(Section):
     )
 
 
-class NonNeural(Section):
+class NonNeural(ParamsSection):
     """Non-neural heads."""
 
     xgboost: Xgboost = Field(description="Gradient boosting.")
     svm: Svm = Field(description="Support vector machine.")
 
 
-class NeuralBlock(Section):
+class NeuralBlock(ParamsSection):
     """Variants with a neural head: every combination of these lists."""
 
     imputer: tuple[ImputerName, ...] = Field(strict=False, description="Imputers; an empty list takes none.")
@@ -155,7 +163,7 @@ class NeuralBlock(Section):
     schedule: tuple[NeuralSchedule, ...] = Field(strict=False, description="optuna, cyclic, plateau.")
 
 
-class NonNeuralBlock(Section):
+class NonNeuralBlock(ParamsSection):
     """Variants with a non-neural head: every combination of these lists."""
 
     imputer: tuple[ImputerName, ...] = Field(strict=False, description="Imputers; an empty list takes none.")
@@ -165,7 +173,7 @@ class NonNeuralBlock(Section):
     )
 
 
-class Grid(Section):
+class Grid(ParamsSection):
     """The variants that `dvc repro` and `imputune grid` fine-tune, a block a stage of dvc.yaml."""
 
     mlp: NeuralBlock = Field(description="MLPs on frozen imputers that have a hidden state.")

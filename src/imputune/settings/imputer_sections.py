@@ -5,10 +5,10 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator, model_validator
 
 from imputune.settings.names import MaskingPattern, RandomPattern
-from imputune.settings.section import Count, Fraction, PositiveNumber, Section, Weight, check_once
+from imputune.settings.section import Count, Fraction, ParamsSection, PositiveNumber, Weight, check_once
 
 
-class Scaling(Section):
+class Scaling(ParamsSection):
     """Standardisation; see `imputune.data.scaling.Scaler`."""
 
     clip_quantile: Annotated[float, Field(ge=0, lt=0.5)] = Field(
@@ -16,7 +16,7 @@ class Scaling(Section):
     )
 
 
-class Masking(Section):
+class Masking(ParamsSection):
     """Observed cells withheld from an imputer; see `imputune.data.masking.masking_rates`."""
 
     pattern: RandomPattern = Field(description="Masking pattern: uniform or non_uniform.")
@@ -24,7 +24,7 @@ class Masking(Section):
     factor: PositiveNumber = Field(description="Factor f of the non-uniform rates, above 0.")
 
 
-class Csai(Section):
+class Csai(ParamsSection):
     """Sizes of CSAI; variables and hours come from the cohort."""
 
     hidden_size: Count = Field(description="Size of the hidden state, which heads read, 1 or more.")
@@ -39,7 +39,7 @@ class Csai(Section):
         return self
 
 
-class Saits(Section):
+class Saits(ParamsSection):
     """Sizes of PyPOTS's SAITS, by its own names."""
 
     n_layers: Count = Field(description="Layers of each block, 1 or more.")
@@ -50,7 +50,7 @@ class Saits(Section):
     d_ffn: Count = Field(description="Width of the feed-forward layer, 1 or more.")
 
 
-class Csdi(Section):
+class Csdi(ParamsSection):
     """Sizes of PyPOTS's CSDI, by its own names."""
 
     n_layers: Count = Field(description="Residual layers, 1 or more.")
@@ -61,7 +61,7 @@ class Csdi(Section):
     d_diffusion_embedding: Count = Field(description="Width of the code of a diffusion step, 1 or more.")
 
 
-class Gpvae(Section):
+class Gpvae(ParamsSection):
     """Sizes of PyPOTS's GP-VAE, by its own names."""
 
     latent_size: Count = Field(description="Width of the latent series, 1 or more.")
@@ -70,7 +70,7 @@ class Gpvae(Section):
     window_size: Count = Field(description="Window of the encoder's convolution in hours, 1 or more.")
 
 
-class Pypots(Section):
+class Pypots(ParamsSection):
     """Sizes of PyPOTS's networks; BRITS, GRU-D, M-RNN and US-GAN have csai.hidden_size and nothing else to set."""
 
     saits: Saits = Field(description="Sizes of SAITS.")
@@ -78,7 +78,7 @@ class Pypots(Section):
     gpvae: Gpvae = Field(description="Sizes of GP-VAE.")
 
 
-class Pretrain(Section):
+class Pretrain(ParamsSection):
     """Training of the imputer."""
 
     batch_size: Count = Field(description="Stays in a batch, 1 or more.")
@@ -91,14 +91,14 @@ class Pretrain(Section):
     gradient_norm: PositiveNumber = Field(description="Gradients are scaled down to this norm, above 0.")
 
 
-class Ranking(Section):
+class Ranking(ParamsSection):
     """The masking by which imputers are ranked: one of those that `assess` scores."""
 
     pattern: MaskingPattern = Field(description="Masking pattern, one of assess.patterns.")
     rate: Fraction = Field(description="Masking rate, one of assess.rates.")
 
 
-class Assess(Section):
+class Assess(ParamsSection):
     """Masking of test stays to score imputers on; see `imputune.data.masking_patterns`."""
 
     patterns: tuple[MaskingPattern, ...] = Field(

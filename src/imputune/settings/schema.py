@@ -8,10 +8,10 @@ from imputune.errors import UserError, near_miss
 from imputune.settings.head_sections import Finetune, Grid, Heads, NonNeural, Schedules
 from imputune.settings.imputer_sections import Assess, Csai, Masking, Pretrain, Pypots, Scaling
 from imputune.settings.names import DeviceName, ImputerName
-from imputune.settings.section import Count, Fraction, Section, Seed, Weight, check_once
+from imputune.settings.section import Count, Fraction, ParamsSection, Seed, Weight, check_once
 
 
-class Budget(Section):
+class Budget(ParamsSection):
     """How long one dataset trains."""
 
     pretrain_epochs: Count = Field(description="Epochs of pretraining at most, 1 or more.")
@@ -19,14 +19,14 @@ class Budget(Section):
     unfrozen_epochs: Count = Field(description="Epochs of head and imputer together at most, 1 or more.")
 
 
-class Synthetic(Section):
+class Synthetic(ParamsSection):
     """The generated cohort."""
 
     stays: Count = Field(description="Number of stays, 1 or more.")
     seed: Seed = Field(description="Seed of the generator, 0 to 2**32 - 1.")
 
 
-class Mimic3(Section):
+class Mimic3(ParamsSection):
     """Which ICU stays `imputune extract mimic3` takes; see `imputune.data.raw.mimic3.stays`."""
 
     minimum_age: Annotated[int, Field(ge=0, le=89)] = Field(description="Age at ICU admission in full years, 0 to 89.")
@@ -39,13 +39,13 @@ class Mimic3(Section):
     )
 
 
-class Folds(Section):
+class Folds(ParamsSection):
     """Cross-validation."""
 
     count: Annotated[int, Field(ge=3)] = Field(description="Number of folds, 3 or more.")
 
 
-class Promote(Section):
+class Promote(ParamsSection):
     """What a candidate must reach to become champion; see `imputune.evaluation.gates`."""
 
     minimum_auc: Fraction = Field(description="Lowest mean test AUC, between 0 and 1.")
@@ -56,13 +56,13 @@ class Promote(Section):
     resamples: Count = Field(description="Bootstrap resamples of the test stays, 1 or more.")
 
 
-class Evaluate(Section):
+class Evaluate(ParamsSection):
     """Measuring a model on another cohort."""
 
     resamples: Count = Field(description="Bootstrap resamples of the stays, 1 or more.")
 
 
-class Params(Section):
+class Params(ParamsSection):
     """All of params.yaml."""
 
     dataset: str = Field(description="The cohort in data/<dataset> that commands read.")

@@ -14,7 +14,7 @@ Weight = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class Section(BaseModel):
+class ParamsSection(BaseModel):
     """A section of params.yaml: frozen, without unknown keys, no type converted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from imputune.data.batches import shuffled
+from imputune.data.batches import shuffled_batches
 from imputune.data.splits import FoldData, Split
 from imputune.evaluation.metrics import curve_scores
 from imputune.models.weights import RunningAverage
@@ -17,7 +17,7 @@ from imputune.settings.names import NeuralSchedule
 from imputune.settings.schema import Params
 from imputune.training.best_state import BestState, check_converging
 from imputune.training.schedules import make_schedule
-from imputune.training.search import Report
+from imputune.training.search import EpochReport
 from imputune.training.trainers import Trainer
 
 
@@ -36,7 +36,7 @@ class EpochPlan:
     early_stopping: bool
 
 
-def train_epochs(plan: EpochPlan, data: FoldData, trainer: Trainer, report: Report) -> tuple[BestState, Curve]:
+def train_epochs(plan: EpochPlan, data: FoldData, trainer: Trainer, report: EpochReport) -> tuple[BestState, Curve]:
     """Train until the validation AUC stops rising; return the best epoch and the curve.
 
     After every epoch, the running average of the weights is evaluated; its best state is kept and, at the end, loaded
@@ -103,7 +103,7 @@ class _Stepper:
         """Take a step on every batch of the training stays, in a new order."""
         self.trainer.module.train()
         losses, logits = [], []
-        batches = list(shuffled(len(train), self.settings.batch_size, self.order))
+        batches = list(shuffled_batches(len(train), self.settings.batch_size, self.order))
         for stays in batches:
             loss, logits_B = self.trainer.loss(train, stays)
             self.trainer.weights.clear_gradient()

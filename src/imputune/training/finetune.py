@@ -32,7 +32,7 @@ from imputune.training.best_state import BestState
 from imputune.training.epochs import EpochPlan, train_epochs
 from imputune.training.head_inputs import head_inputs
 from imputune.training.scoring import score_fold
-from imputune.training.search import Report, Search, search_rate
+from imputune.training.search import EpochReport, Search, search_rate
 from imputune.training.trainers import FrozenTrainer, InputsOfSplits, Trainer, UnfrozenTrainer
 
 
@@ -114,7 +114,7 @@ def _draw_networks(shape: tuple[int, ...], params: Params, variant: Variant, fol
 def _train_and_score(job: FinetuneJob, data: FoldData, recorder: Recorder) -> TrainedFold:
     """Train a variant on a fold, after a search of its learning rate if it needs one, and score it."""
     started = time.perf_counter()
-    training = _VariantTraining(job, data)
+    training = _FoldAttempts(job, data)
     rate, trials = job.learning_rate, list[Trial]()
     if job.variant.schedule == "optuna" and rate is None:
         rate, trials = _search(training, recorder)
@@ -133,7 +133,7 @@ def _train_and_score(job: FinetuneJob, data: FoldData, recorder: Recorder) -> Tr
     )
 
 
-def _search(training: "_VariantTraining", recorder: Recorder) -> tuple[float, list[Trial]]:
+def _search(training: "_FoldAttempts", recorder: Recorder) -> tuple[float, list[Trial]]:
     """Search the learning rate; return it with all trials, which the recorder gets too."""
     job, fold = training.job, training.data.number
     trials: list[Trial] = []
@@ -155,7 +155,7 @@ def _search(training: "_VariantTraining", recorder: Recorder) -> tuple[float, li
     return rate, trials
 
 
-class _VariantTraining:
+class _FoldAttempts:
     """Trains one fold of a variant, any number of times, each time from the same initial weights.
 
     `trainer` is the trainer of the last time.
@@ -171,7 +171,7 @@ class _VariantTraining:
             imputer = saved_imputer(job.variant.imputer, job.cohort.values_NTD.shape, job.params, job.pretrained)
             self.inputs = {split: self._inputs(imputer, split) for split in (data.train, data.validation, data.test)}
 
-    def train(self, learning_rate: float | None, epochs: int, report: Report) -> tuple[BestState, Curve]:
+    def train(self, learning_rate: float | None, epochs: int, report: EpochReport) -> tuple[BestState, Curve]:
         """Train for at most so many epochs; `learning_rate` is for schedule optuna."""
         params, fold = self.job.params, self.data.number
         plan = EpochPlan(

@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 
-from imputune.data.batches import in_order
+from imputune.data.batches import batches_in_order
 from imputune.data.masking import draw_mask, masking_rates
 from imputune.data.splits import FoldData, Split
 from imputune.runtime.seeds import Purpose, generator_for
@@ -28,7 +28,7 @@ def fixed_mask(data: FoldData, split: ScoredSplit, params: Params, pattern: Mask
     rate_D = variable_rates(data.train, params, pattern)
     observed_NTD = scored_split(data, split).observed_NTD
     masked_NTD = torch.empty_like(observed_NTD)
-    for stays in in_order(len(observed_NTD)):
+    for stays in batches_in_order(len(observed_NTD)):
         masked_NTD[stays] = draw_mask(observed_NTD[stays].float(), rate_D, masks).bool()
     return masked_NTD
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from imputune.data.batches import in_order, shuffled
+from imputune.data.batches import batches_in_order, shuffled_batches
 from imputune.data.directions import Directions
 from imputune.data.splits import FoldData, shuffled_across_stays
 from imputune.imputers.build import represent
@@ -87,7 +87,7 @@ class CsaiTraining:
     def train_epoch(self) -> list[float]:
         """Take a step on every batch of the training stays, in a new order and with new masks; return their losses."""
         losses = []
-        for stays in shuffled(len(self.train), self.settings.batch_size, self.order):
+        for stays in shuffled_batches(len(self.train), self.settings.batch_size, self.order):
             loss, *_ = self.reconstruct(*mask_batch(self.train, stays, self.rate_D, self.masks, self.device))
             self.optimizer.zero_grad()
             loss.backward()
@@ -102,7 +102,7 @@ class CsaiTraining:
         loss = error = 0.0
         split = self.validation
         with torch.no_grad():
-            for stays in in_order(len(split)):
+            for stays in batches_in_order(len(split)):
                 values, observed = (cells.to(self.device) for cells in split.batch(stays))
                 masked = self.validation_mask_NTD[stays].to(values)
                 visible = observed - masked

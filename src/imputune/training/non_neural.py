@@ -10,7 +10,7 @@ from imputune.data.splits import Split, split_cohort
 from imputune.data.summary import summarise
 from imputune.imputers.build import represent, saved_imputer
 from imputune.imputers.interface import Imputer
-from imputune.models.non_neural import NON_NEURAL
+from imputune.models.non_neural import ESTIMATORS
 from imputune.protocol.variants import Variant
 from imputune.runtime.recorder import Recorder
 from imputune.runtime.seeds import Purpose, generator_for
@@ -34,7 +34,7 @@ def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     splits = (data.train, data.validation, data.test)
     features = {split: _features(imputer, split, job.variant) for split in splits}
     settings = getattr(params.non_neural, job.variant.head).model_dump()
-    model = NON_NEURAL[job.variant.head](**settings)
+    model = ESTIMATORS[job.variant.head](**settings)
     train, validation = ((features[split], split.outcome_N.numpy().astype(int)) for split in splits[:2])
     seed = generator_for(params.seed, data.number, Purpose.NON_NEURAL).initial_seed() % 2**31
     model.fit(train, validation, seed)

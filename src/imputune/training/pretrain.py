@@ -24,7 +24,7 @@ from imputune.training.best_state import BestState, check_converging
 from imputune.training.fixed_masks import ScoredSplit, fixed_mask, scored_split
 from imputune.training.imputer_training import ImputerTraining, training_of
 
-SPLITS: tuple[ScoredSplit, ...] = ("validation", "test")
+SCORED_SPLITS: tuple[ScoredSplit, ...] = ("validation", "test")
 PATTERNS: tuple[RandomPattern, ...] = ("non_uniform", "uniform")
 
 
@@ -51,7 +51,10 @@ def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
     if job.imputer == "csai":
         scored |= {name: PlainImputer(name) for name in get_args(PlainName)}
     imputation = [
-        errors for split in SPLITS for pattern in PATTERNS for errors in _errors(job, data, scored, split, pattern)
+        errors
+        for split in SCORED_SPLITS
+        for pattern in PATTERNS
+        for errors in _errors(job, data, scored, split, pattern)
     ]
     weights = data.scaler.to_arrays()
     if imputer.module is not None:

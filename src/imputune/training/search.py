@@ -15,7 +15,7 @@ from imputune.settings.head_sections import Optuna
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 CURVE = "curve"
-Report = Callable[[int, Mapping[str, float]], None]
+EpochReport = Callable[[int, Mapping[str, float]], None]
 """Receives an epoch's number and metrics."""
 
 
@@ -35,7 +35,7 @@ class Search:
 
 
 def search_rate(
-    search: Search, train: Callable[[float, Report], object], trial_finished: Callable[[Trial], None]
+    search: Search, train: Callable[[float, EpochReport], object], trial_finished: Callable[[Trial], None]
 ) -> float:
     """Return the learning rate whose trial reached the lowest validation loss in any epoch.
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from imputune.data.batches import in_order
+from imputune.data.batches import batches_in_order
 from imputune.data.directions import Directions
 from imputune.data.splits import FoldData, Split
 from imputune.models.classifier import Classifier
@@ -39,7 +39,7 @@ class FrozenTrainer:
         module = (module or self.module).eval()
         inputs = self.inputs[split]
         with torch.no_grad():
-            logits = [module(*(each[stays] for each in inputs)) for stays in in_order(len(split))]
+            logits = [module(*(each[stays] for each in inputs)) for stays in batches_in_order(len(split))]
             return torch.sigmoid(torch.cat(logits)).cpu().numpy()
 
 
@@ -84,6 +84,6 @@ def _inputs(classifier: Classifier, split: Split) -> tuple[torch.Tensor, ...]:
     """Return what the head reads of every stay of a split: (N, H), and (N, T, D) if it reads a series; no gradient."""
     device = classifier.imputer.device
     with torch.no_grad():
-        batches = ((cells.to(device) for cells in split.batch(stays)) for stays in in_order(len(split)))
+        batches = ((cells.to(device) for cells in split.batch(stays)) for stays in batches_in_order(len(split)))
         inputs = [classifier.represent(Directions.of(*cells)) for cells in batches]
     return tuple(torch.cat(each) for each in zip(*inputs, strict=True))

@@ -22,7 +22,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A folder as the publisher's, with made-up contents and their checksums."""
+    """A folder like the publisher's, with invented contents and their checksums."""
     folder = tmp_path / "site"
     folder.mkdir()
     for name, content in CONTENT.items():
@@ -43,8 +43,8 @@ def base_url(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.server_close()
 
 
-def test_files_arrive_checked_and_whole(tmp_path: Path, base_url: str) -> None:
-    """The archive, the outcomes and the checksums stand in a new folder, and nothing else does."""
+def test_files_are_downloaded_and_checked(tmp_path: Path, base_url: str) -> None:
+    """The archive, the outcomes and the checksums are in a new folder, and nothing else."""
     folder = tmp_path / "new" / "raw"
     fetched = download_physionet2012(("a",), folder, base_url)
     assert [path.name for path in fetched] == ["set-a.tar.gz", "Outcomes-a.txt"]
@@ -52,24 +52,24 @@ def test_files_arrive_checked_and_whole(tmp_path: Path, base_url: str) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted([*CONTENT, "SHA256SUMS.txt"])
 
 
-def test_every_byte_is_watched(tmp_path: Path, base_url: str) -> None:
-    """The watcher hears of each file, at the end all of its bytes."""
-    heard: dict[str, tuple[int, int | None]] = {}
-    download_physionet2012(("a",), tmp_path, base_url, lambda name, came, size: heard.update({name: (came, size)}))
-    assert {name: heard[name] for name in CONTENT} == {name: (len(b), len(b)) for name, b in CONTENT.items()}
+def test_progress_is_reported(tmp_path: Path, base_url: str) -> None:
+    """Progress is reported for each file, at the end with all its bytes."""
+    reported: dict[str, tuple[int, int | None]] = {}
+    download_physionet2012(("a",), tmp_path, base_url, lambda name, done, size: reported.update({name: (done, size)}))
+    assert {name: reported[name] for name in CONTENT} == {name: (len(b), len(b)) for name, b in CONTENT.items()}
 
 
 def test_files_with_the_right_hash_are_kept(tmp_path: Path, base_url: str) -> None:
-    """A second download fetches nothing; a spoilt file alone is fetched again."""
+    """A second download fetches nothing; only a damaged file is fetched again."""
     download_physionet2012(("a",), tmp_path, base_url)
     assert download_physionet2012(("a",), tmp_path, base_url) == []
-    (tmp_path / "Outcomes-a.txt").write_bytes(b"spoilt")
+    (tmp_path / "Outcomes-a.txt").write_bytes(b"damaged")
     assert download_physionet2012(("a",), tmp_path, base_url) == [tmp_path / "Outcomes-a.txt"]
     assert (tmp_path / "Outcomes-a.txt").read_bytes() == CONTENT["Outcomes-a.txt"]
 
 
 def test_a_wrong_hash_is_an_error_and_leaves_no_file(tmp_path: Path, site: Path, base_url: str) -> None:
-    """Bytes that do not match the published checksum never stand under the file's name."""
+    """Bytes that do not match the published checksum never get the file's name."""
     (site / "set-a.tar.gz").write_bytes(b"another archive")
     with pytest.raises(UserError, match=r"set-a.tar.gz from .* does not match its published sha256; download"):
         download_physionet2012(("a",), tmp_path / "raw", base_url)
@@ -77,18 +77,18 @@ def test_a_wrong_hash_is_an_error_and_leaves_no_file(tmp_path: Path, site: Path,
 
 
 def test_without_a_network_the_error_says_what_to_fetch(tmp_path: Path) -> None:
-    """Nobody listening: the message names the files, the folder and what to do next, in one line."""
+    """Without a server, one line names the files, the folder and what to do."""
     with pytest.raises(UserError) as caught:
         download_physionet2012(("a",), tmp_path, "http://127.0.0.1:1/")
-    said = str(caught.value)
-    assert said.startswith("cannot download from http://127.0.0.1:1/ (")
-    assert "; fetch set-a.tar.gz, Outcomes-a.txt on another machine" in said
-    assert said.endswith(f"put them in {tmp_path} and leave out --download")
-    assert "\n" not in said
+    message = str(caught.value)
+    assert message.startswith("cannot download from http://127.0.0.1:1/ (")
+    assert "; fetch set-a.tar.gz, Outcomes-a.txt on another machine" in message
+    assert message.endswith(f"put them in {tmp_path} and leave out --download")
+    assert "\n" not in message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_the_site_lacks_is_named(tmp_path: Path, site: Path, base_url: str) -> None:
+def test_a_file_that_the_site_lacks_is_named(tmp_path: Path, site: Path, base_url: str) -> None:
     """A set without a published checksum, an unpublished file and an unknown letter are errors."""
     with pytest.raises(UserError, match="lists no set-b"):
         download_physionet2012(("b",), tmp_path, base_url)

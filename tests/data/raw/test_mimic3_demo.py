@@ -8,14 +8,14 @@ import pytest
 
 from benchmarks.mimic3_tables import write_events
 from imputune.data.cohort import Cohort
-from imputune.data.raw.mimic3.extraction import extract_mimic3
+from imputune.data.raw.mimic3.extraction import Mimic3Source, extract_mimic3
 from imputune.data.raw.mimic3.variables import VARIABLES
 from mimic3_raw import RULES
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's real tables, with a CHARTEVENTS generated for its stays from its D_ITEMS."""
+    """The demo's real tables, and a CHARTEVENTS generated for its stays from its D_ITEMS."""
     if "IMPUTUNE_REAL_DATA" not in os.environ:
         pytest.skip("IMPUTUNE_REAL_DATA is not set: no real records to read")
     folder = tmp_path_factory.mktemp("demo")
@@ -36,12 +36,12 @@ def demo_cohort(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 
 def read(demo: Path, name: str, *times: str) -> pd.DataFrame:
-    """One of the demo's tables, by another way than the extractor's."""
+    """Return one of the demo's tables, read without the extraction's code."""
     return pd.read_csv(demo / f"{name}.csv.gz", low_memory=False, parse_dates=list(times))
 
 
 def first_stays(demo: Path) -> pd.DataFrame:
-    """The first ICU stay of each patient, where it lasted two days and the patient is an adult, ascending by id."""
+    """Return the first ICU stay of each patient, if it lasted two days and the patient is an adult, ascending by id."""
     stays = read(demo, "ICUSTAYS", "INTIME", "OUTTIME").sort_values("INTIME").drop_duplicates("SUBJECT_ID")
     birth = stays[["SUBJECT_ID"]].merge(read(demo, "PATIENTS", "DOB"))["DOB"].to_numpy()
     adult = pd.to_datetime(birth) + pd.DateOffset(years=18) <= stays["INTIME"].to_numpy()
@@ -50,13 +50,13 @@ def first_stays(demo: Path) -> pd.DataFrame:
 
 
 def test_demo_stays(demo: Path, demo_cohort: Cohort) -> None:
-    """Of the demo's 136 ICU stays those are kept that pandas finds by the same rules, with their outcomes."""
-    expected = first_stays(demo)
-    assert demo_cohort.source["stays_read"] == 136
+    """The cohort has those of the demo's 136 ICU stays that pandas selects by the same rules, with their outcomes."""
+    expected, source = first_stays(demo), Mimic3Source.model_validate(demo_cohort.source)
+    assert source.stays_read == 136
     assert demo_cohort.source_ids_N is not None
     assert demo_cohort.source_ids_N.tolist() == expected["ICUSTAY_ID"].tolist()
     assert demo_cohort.outcome_N.tolist() == expected["HOSPITAL_EXPIRE_FLAG"].tolist()
-    assert sum(demo_cohort.source["exclusions"].values()) == 136 - len(expected)
+    assert sum(source.exclusions.values()) == 136 - len(expected)
 
 
 CONVERTED = (
@@ -85,9 +85,9 @@ CONVERTED = (
 def test_demo_cells(
     demo: Path, demo_cohort: Cohort, table: str, value: str, name: str, items: list[int] | None, combined: str
 ) -> None:
-    """Every hour of a variable, in every stay, is what pandas makes of the raw rows."""
-    place = demo_cohort.variable_names.index(name)
-    wanted = items or [item.item_id for item in VARIABLES[place].items]
+    """Every hour of a variable in every stay is what pandas computes from the raw rows."""
+    column = demo_cohort.variable_names.index(name)
+    wanted = items or [item.item_id for item in VARIABLES[column].items]
     rows = read(demo, table, "CHARTTIME").merge(
         first_stays(demo)[["SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "INTIME"]], on="SUBJECT_ID", suffixes=("", "_STAY")
     )
@@ -98,7 +98,7 @@ def test_demo_cells(
     rows = rows[(rows["hour"] >= 0) & (rows["hour"] < 48) & rows[value].notna()]
     for items_in, convert in CONVERTED:
         rows[value] = rows[value].where(~rows["ITEMID"].isin(items_in), convert(rows[value]))
-    rows = rows[(rows[value] >= VARIABLES[place].lowest) & (rows[value] <= VARIABLES[place].highest)]
+    rows = rows[(rows[value] >= VARIABLES[column].lowest) & (rows[value] <= VARIABLES[column].highest)]
     stay = "ICUSTAY_ID_STAY" if "ICUSTAY_ID_STAY" in rows else "ICUSTAY_ID"
     order = [name for name in ("ORDERID",) if name in rows]
     rows = rows.drop_duplicates([stay, "ITEMID", "CHARTTIME", value, *order]).sort_values(["CHARTTIME", value])
@@ -107,18 +107,18 @@ def test_demo_cells(
     stays_N = demo_cohort.source_ids_N
     by_carevue = first_stays(demo).query("DBSOURCE == 'carevue'")["ICUSTAY_ID"]
     read_here = set(by_carevue if table == "INPUTEVENTS_CV" else stays_N)
-    observed_NT = ~np.isnan(demo_cohort.values_NTD[:, :, place])
-    found = {
-        (int(stays_N[n]), int(t)): float(demo_cohort.values_NTD[n, t, place])
+    observed_NT = ~np.isnan(demo_cohort.values_NTD[:, :, column])
+    extracted = {
+        (int(stays_N[n]), int(t)): float(demo_cohort.values_NTD[n, t, column])
         for n, t in np.argwhere(observed_NT)
         if stays_N[n] in read_here
     }
-    assert len(found) > 10
-    assert found == pytest.approx(expected.to_dict(), rel=1e-5)
+    assert len(extracted) > 10
+    assert extracted == pytest.approx(expected.to_dict(), rel=1e-5)
 
 
 def test_demo_infusions(demo: Path, demo_cohort: Cohort) -> None:
-    """What MetaVision's saline gives in each hour of each stay is what a walk along its rows gives."""
+    """The saline of each hour, from MetaVision's infusions, is what a loop over the rows gives."""
     stays = first_stays(demo)[["SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "INTIME"]]
     rows = read(demo, "INPUTEVENTS_MV", "STARTTIME", "ENDTIME").drop(columns="ICUSTAY_ID")
     rows = rows[(rows["ITEMID"] == 225158) & (rows["STATUSDESCRIPTION"] != "Rewritten") & (rows["AMOUNT"] >= 0)]
@@ -129,15 +129,15 @@ def test_demo_infusions(demo: Path, demo_cohort: Cohort) -> None:
         for hour in range(48):
             inside = min(end, hour + 1) - max(start, hour)
             if start <= end and (inside > 0 or (start == end and hour <= start < hour + 1)):
-                share = inside / (end - start) if end > start else 1
-                given[row.ICUSTAY_ID, hour] = given.get((row.ICUSTAY_ID, hour), 0) + row.AMOUNT * share
-    place = demo_cohort.variable_names.index("sodium_chloride")
+                fraction = inside / (end - start) if end > start else 1
+                given[row.ICUSTAY_ID, hour] = given.get((row.ICUSTAY_ID, hour), 0) + row.AMOUNT * fraction
+    column = demo_cohort.variable_names.index("sodium_chloride")
     assert demo_cohort.source_ids_N is not None
-    found = {
+    extracted = {
         (int(stay), hour): float(values_T[hour])
-        for stay, values_T in zip(demo_cohort.source_ids_N, demo_cohort.values_NTD[:, :, place], strict=True)
+        for stay, values_T in zip(demo_cohort.source_ids_N, demo_cohort.values_NTD[:, :, column], strict=True)
         for hour in np.flatnonzero(~np.isnan(values_T))
         if stay in set(rows["ICUSTAY_ID"])
     }
-    assert len(found) > 100
-    assert found == pytest.approx(given, rel=1e-5, abs=1e-5)
+    assert len(extracted) > 100
+    assert extracted == pytest.approx(given, rel=1e-5, abs=1e-5)

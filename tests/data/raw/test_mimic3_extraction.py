@@ -13,47 +13,47 @@ import pytest
 from filelock import FileLock
 
 from benchmarks.mimic3_tables import ROWS, write_tables
-from imputune.data.cohort import (
-    Cohort,
-    cohort_hash,
-    read_cohort,
-    write_cohort,
-)
-from imputune.data.raw.mimic3.extraction import extract_mimic3
+from imputune.data.cohort import Cohort, cohort_hash, read_cohort, write_cohort
+from imputune.data.raw.mimic3.extraction import Mimic3Source, extract_mimic3
 from imputune.data.raw.mimic3.variables import VARIABLES
 from imputune.errors import UserError
 from mimic3_raw import RULES, tables, write
 
 
 def extract(raw: Path, home: Path, **rules: object) -> Cohort:
-    """Extract with the usual rules, or others."""
+    """Extract with the usual rules, or with some of them changed."""
     return extract_mimic3(raw, RULES.model_copy(update=rules), home, threads=2)
 
 
+def source_of(cohort: Cohort) -> Mimic3Source:
+    """Return a cohort's source with its types."""
+    return Mimic3Source.model_validate(cohort.source)
+
+
 def cell(cohort: Cohort, stay: int, hour: int, name: str) -> float:
-    """One value by position of stay and hour and by name, as written in decimals."""
+    """Return the value of a variable in a stay's hour, rounded."""
     return round(float(cohort.values_NTD[stay, hour, cohort.variable_names.index(name)]), 4)
 
 
 def observed(cohort: Cohort, stay: int, name: str) -> dict[int, float]:
-    """A stay's observed hours of a variable."""
+    """Return the observed hours of a variable in a stay, with their values."""
     values_T = cohort.values_NTD[stay, :, cohort.variable_names.index(name)]
     return {int(hour): round(float(values_T[hour]), 4) for hour in np.flatnonzero(~np.isnan(values_T))}
 
 
 @pytest.fixture
 def cohort(tmp_path: Path) -> Cohort:
-    """The cohort of the tables written by hand."""
+    """The cohort of the hand-written tables."""
     return extract(write(tmp_path / "raw", tables()), tmp_path / "data")
 
 
 def test_stays_by_rule(cohort: Cohort) -> None:
-    """Every stay left out is counted once, under the first rule that it breaks."""
+    """Every stay that is left out is counted once, for the first rule that it breaks."""
     assert cohort.source_ids_N is not None
     assert cohort.source_ids_N.tolist() == [301, 302, 309]
     assert cohort.stay_ids_N.tolist() == [1, 2, 3]
     assert cohort.outcome_N.tolist() == [0, 1, 0]
-    assert cohort.source["exclusions"] == {
+    assert source_of(cohort).exclusions == {
         "without a patient or admission": 1,
         "without times of entry and leave": 2,
         "younger than 18": 1,
@@ -61,25 +61,25 @@ def test_stays_by_rule(cohort: Cohort) -> None:
         "shorter than 48 hours": 1,
         "without a measurement": 1,
     }
-    assert cohort.source["stays_read"] == 10
+    assert source_of(cohort).stays_read == 10
 
 
 def test_rules_of_params(tmp_path: Path) -> None:
-    """Age, length and transfers are asked for as params.yaml says."""
+    """The rules on age, length and transfers follow params.yaml."""
     raw = write(tmp_path / "raw", tables())
     stricter = extract(raw, tmp_path, minimum_age=51, minimum_hours=49, transfers="leave_out")
     assert stricter.source_ids_N is not None
     assert stricter.source_ids_N.tolist() == [302]
-    assert stricter.source["exclusions"]["younger than 51"] == 3
-    assert stricter.source["exclusions"]["shorter than 49 hours"] == 2
-    unmoved = extract(raw, tmp_path, transfers="leave_out").source
-    assert unmoved["exclusions"]["with a transfer between units"] == 1
-    younger = extract(raw, tmp_path, minimum_age=10).source["exclusions"]
+    assert source_of(stricter).exclusions["younger than 51"] == 3
+    assert source_of(stricter).exclusions["shorter than 49 hours"] == 2
+    unmoved = source_of(extract(raw, tmp_path, transfers="leave_out")).exclusions
+    assert unmoved["with a transfer between units"] == 1
+    younger = source_of(extract(raw, tmp_path, minimum_age=10)).exclusions
     assert (younger["younger than 10"], younger["without a measurement"]) == (0, 2)
 
 
 def test_hourly_means_by_value(cohort: Cohort) -> None:
-    """Hours begin at the entry; repeated rows count once; text, errors and other admissions do not count."""
+    """Hours start at ICU admission; repeated rows count once; text, errors and other admissions do not count."""
     assert observed(cohort, 0, "heart_rate") == {0: 85, 1: 85, 6: 71, 8: 73, 47: 66}
     assert observed(cohort, 1, "heart_rate") == {0: 75}
     assert observed(cohort, 2, "heart_rate") == {0: 60}
@@ -87,7 +87,7 @@ def test_hourly_means_by_value(cohort: Cohort) -> None:
 
 
 def test_units_by_value(cohort: Cohort) -> None:
-    """Fahrenheit, pounds, inches, fractions, litres and micrograms become the variable's unit."""
+    """Fahrenheit, pounds, inches, fractions, litres and micrograms are converted to the variable's unit."""
     assert observed(cohort, 0, "temperature") == {2: 37.5}
     assert observed(cohort, 1, "temperature") == {0: 38.5}
     assert observed(cohort, 0, "weight") == {0: 69.8532}
@@ -98,22 +98,22 @@ def test_units_by_value(cohort: Cohort) -> None:
 
 
 def test_last_and_labs_by_value(cohort: Cohort) -> None:
-    """A score is the hour's latest, the highest of several at one time; labs count without an admission too."""
+    """A score is the latest of the hour, the highest of several at one time; labs also count without an admission."""
     assert (cell(cohort, 0, 0, "gcs_motor"), cell(cohort, 0, 0, "gcs_eye")) == (5, 4)
     assert observed(cohort, 0, "potassium") == {0: 4.25}
     assert observed(cohort, 0, "lactate") == {}
 
 
 def test_infusions_are_divided_over_their_hours(cohort: Cohort) -> None:
-    """Each hour has its share of an infusion, whatever ran outside the 48 hours; orders of equal amounts are two."""
+    """Each hour has its part of an infusion, also if that starts or ends outside the 48 hours; equal orders are two."""
     assert observed(cohort, 1, "sodium_chloride") == {0: 100, 1: 180, 5: 30, 47: 30}
     assert observed(cohort, 0, "sodium_chloride") == {0: 100, 2: 40}
     assert observed(cohort, 1, "packed_red_cells") == {}
 
 
 def test_dropped_rows_are_counted(cohort: Cohort) -> None:
-    """Each row of the stays' hours that does not count has its reason."""
-    assert cohort.source["rows_dropped"] == {
+    """Each row of the stays' hours that does not count is counted by reason."""
+    assert source_of(cohort).rows_dropped == {
         "marked as an error or rewritten": 4,
         "without a number": 3,
         "in another unit": 2,
@@ -124,7 +124,7 @@ def test_dropped_rows_are_counted(cohort: Cohort) -> None:
     assert int(cohort.observed_NTD.sum()) == 24
 
 
-def test_descriptors(cohort: Cohort) -> None:
+def test_static(cohort: Cohort) -> None:
     """Age in full years, at most 90; sex, care unit, and the first height and weight."""
     rows = cohort.static.round(2).replace({np.nan: None})
     assert rows["age_years"].tolist() == [50, 90, 60]
@@ -136,7 +136,7 @@ def test_descriptors(cohort: Cohort) -> None:
 
 @pytest.mark.parametrize(("suffix", "lower"), [(".csv", False), (".csv", True), (".csv.gz", True)])
 def test_plain_and_lower_case_tables_give_the_same_bytes(tmp_path: Path, suffix: str, lower: bool) -> None:
-    """Packed or not, whatever the case of names, the cohort is the same file by file, and can be read back."""
+    """Packed or not, in upper or lower case, the tables give the same files, which can be read back."""
     folders = []
     for name, how in (("one", {}), ("two", {"suffix": suffix, "lower": lower})):
         raw = write(tmp_path / name, tables(), **how)
@@ -158,7 +158,7 @@ def test_order_of_rows_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_no_stay_left(tmp_path: Path) -> None:
-    """Rules that nobody keeps are an error with the counts; so are stays without any measurement."""
+    """If all stays break a rule or have no measurement, the error has the counts."""
     raw = write(tmp_path / "raw", tables())
     with pytest.raises(
         UserError, match=r"none of the 10 ICU stays is left \(.*7 younger than 400.*\): check the tables"
@@ -172,15 +172,15 @@ def test_no_stay_left(tmp_path: Path) -> None:
 
 
 def test_repeated_key(tmp_path: Path) -> None:
-    """A table that names a stay twice would count it twice, and is refused."""
+    """A table with the same stay twice would count it twice, and is refused."""
     doubled = tables()
     doubled["ICUSTAYS"].append(doubled["ICUSTAYS"][0])
     with pytest.raises(UserError, match=r"ICUSTAYS.csv.gz repeats a ICUSTAY_ID, or has a row without: fetch it again"):
         extract(write(tmp_path / "raw", doubled), tmp_path)
 
 
-def test_disk_too_small_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the temporary files may not fit, one line says how much is needed, and nothing is left."""
+def test_free_space_is_checked_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the temporary files may not fit, one line says how much space is needed, and no file is left."""
     raw = write(tmp_path / "raw", tables())
     monkeypatch.setattr(
         "imputune.data.raw.mimic3.extraction.shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})
@@ -194,7 +194,7 @@ LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from imputune.settings.schema import Mimic3
-from imputune.data.raw.mimic3.extraction import extract_mimic3
+from imputune.data.raw.mimic3.extraction import Mimic3Source, extract_mimic3
 from imputune.errors import UserError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
@@ -206,8 +206,8 @@ except UserError as error:
 """
 
 
-def test_disk_full_on_the_way(generated: Path, tmp_path: Path) -> None:
-    """Where the system refuses to let the temporary files grow, one line says so, and they are removed."""
+def test_disk_full_during_the_extraction(generated: Path, tmp_path: Path) -> None:
+    """If the system refuses to write more to the temporary files, one line says so, and they are removed."""
     words = [sys.executable, "-c", LIMITED, str(generated), str(tmp_path / "data")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert re.fullmatch("cannot write temporary files in data/: free the disk\n", done.stdout)
@@ -215,8 +215,8 @@ def test_disk_full_on_the_way(generated: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_another_extraction_and_what_a_killed_one_left(tmp_path: Path) -> None:
-    """Two extractions into one place are refused; what a killed one left is removed by the next."""
+def test_another_extraction_and_leftovers_of_a_killed_one(tmp_path: Path) -> None:
+    """A second extraction into the same folder is refused; leftovers of a killed one are removed by the next."""
     raw = write(tmp_path / "raw", tables())
     scratch = tmp_path / "data/.mimic3.scratch"
     scratch.mkdir(parents=True)
@@ -241,14 +241,14 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_generated_tables(generated: Path, tmp_path: Path) -> None:
-    """The generator's tables have both systems and every kind of fault, and give a cohort of every variable."""
+    """The generated tables have both systems and every kind of fault, and give a cohort with every variable."""
     with duckdb.connect() as database:
         rows = f"FROM read_csv('{generated / 'CHARTEVENTS.csv.gz'}')"
         assert database.execute(f"SELECT count(*) {rows}").fetchall() == [(330_712,)]
     cohort = extract(generated, tmp_path)
     assert cohort.observed_NTD.any(axis=(0, 1)).all()
     assert 0 < cohort.outcome_N.sum() < len(cohort.outcome_N)
-    dropped = dict(cohort.source["rows_dropped"])
+    dropped = dict(source_of(cohort).rows_dropped)
     assert dropped.pop("out of the accepted range") == 0
     assert dropped.pop("ending before they begin, or without an end") == 0
     assert min(dropped.values()) > 0
@@ -259,19 +259,19 @@ def test_generated_tables(generated: Path, tmp_path: Path) -> None:
     assert (np.nanmax(values_RD, axis=0) <= high)[one_value].all()
 
 
-def test_progress_is_told(generated: Path, tmp_path: Path) -> None:
-    """The watcher hears of every event table, and at the end of all its bytes."""
-    heard: dict[str, tuple[int, int | None]] = {}
-    extract_mimic3(generated, RULES, tmp_path, 2, lambda name, came, size: heard.update({name: (came, size)}))
-    assert list(heard) == [
+def test_progress_is_reported(generated: Path, tmp_path: Path) -> None:
+    """Progress is reported for every event table, at the end with all its bytes."""
+    reported: dict[str, tuple[int, int | None]] = {}
+    extract_mimic3(generated, RULES, tmp_path, 2, lambda name, done, size: reported.update({name: (done, size)}))
+    assert list(reported) == [
         f"{name}.csv.gz" for name in ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS", "INPUTEVENTS_CV", "INPUTEVENTS_MV")
     ]
-    assert all(came == size == (generated / name).stat().st_size for name, (came, size) in heard.items())
+    assert all(done == size == (generated / name).stat().st_size for name, (done, size) in reported.items())
 
 
 @pytest.fixture
 def earlier(tmp_path: Path) -> tuple[Path, str]:
-    """A project's folder with a cohort of the tables written by hand, and that cohort's hash."""
+    """A project with a cohort of the hand-written tables, and the cohort's hash."""
     for name in ("params.yaml", "dvc.yaml"):
         (tmp_path / name).write_text((Path(__file__).parents[3] / name).read_text())
     small = write(tmp_path / "raw", tables())
@@ -282,8 +282,8 @@ def earlier(tmp_path: Path) -> tuple[Path, str]:
 COMMAND = [sys.executable, "-m", "imputune.cli", "extract", "mimic3", "--raw"]
 
 
-def test_ctrl_c_ends_it_and_leaves_nothing(generated: Path, earlier: tuple[Path, str]) -> None:
-    """Interrupted while it reads, the command ends with 130 and one line; an earlier cohort stays as it was."""
+def test_ctrl_c_stops_it_and_leaves_nothing(generated: Path, earlier: tuple[Path, str]) -> None:
+    """Interrupted while it reads, the command exits with 130 and one line; an earlier cohort stays as it was."""
     project, digest = earlier
     shutil.copytree(generated, project / "long")
     packed = generated / "CHARTEVENTS.csv.gz"
@@ -296,21 +296,21 @@ def test_ctrl_c_ends_it_and_leaves_nothing(generated: Path, earlier: tuple[Path,
     time.sleep(1)
     assert started.poll() is None
     started.send_signal(signal.SIGINT)
-    _, told = started.communicate(timeout=60)
-    assert (started.returncode, told.count("\n")) == (130, 1)
+    _, printed = started.communicate(timeout=60)
+    assert (started.returncode, printed.count("\n")) == (130, 1)
     assert cohort_hash(project / "data/mimic3") == digest
     assert [path.name for path in (project / "data").iterdir()] == ["mimic3"]
 
 
 def test_bad_tables_leave_an_earlier_cohort(earlier: tuple[Path, str]) -> None:
-    """After a truncated table, and after rules that nobody keeps, the earlier cohort stands as it was."""
+    """After a truncated table, and after rules that every stay breaks, the earlier cohort is unchanged."""
     project, digest = earlier
     path = project / "raw/CHARTEVENTS.csv.gz"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-5])
+    content = path.read_bytes()
+    path.write_bytes(content[:-5])
     done = subprocess.run([*COMMAND, "raw"], cwd=project, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    path.write_bytes(whole)
+    path.write_bytes(content)
     params = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(params.replace("minimum_hours: 48", "minimum_hours: 4800"))
     done = subprocess.run([*COMMAND, "raw"], cwd=project, capture_output=True, text=True, timeout=120)

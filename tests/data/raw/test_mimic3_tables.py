@@ -13,7 +13,7 @@ MARK = 987654
 
 
 def message(raw: Path, home: Path) -> str:
-    """The one line a user sees when these tables are refused; nothing may be left behind."""
+    """Return the one-line error for these tables, after checking that no file is left behind."""
     with pytest.raises(UserError) as caught:
         extract_mimic3(raw, RULES, home, 2)
     assert "\n" not in str(caught.value)
@@ -23,8 +23,8 @@ def message(raw: Path, home: Path) -> str:
     return str(caught.value)
 
 
-def test_all_that_is_missing_is_named_at_once(tmp_path):
-    """Missing tables and missing columns stand in one line."""
+def test_everything_missing_is_named_at_once(tmp_path):
+    """One line names all missing tables and columns."""
     content = tables()
     del content["CHARTEVENTS"], content["D_LABITEMS"]
     content["ICUSTAYS"] = [
@@ -40,7 +40,7 @@ def test_all_that_is_missing_is_named_at_once(tmp_path):
 
 
 def test_no_folder_and_no_tables(tmp_path):
-    """A folder that is not there, a file, and an empty folder are told apart."""
+    """A missing folder, a file, and an empty folder have different messages."""
     assert message(tmp_path / "no", tmp_path / "data").startswith(f"{tmp_path / 'no'} is no folder: point --raw")
     (tmp_path / "file").write_text("x")
     assert "is no folder" in message(tmp_path / "file", tmp_path / "data")
@@ -48,8 +48,8 @@ def test_no_folder_and_no_tables(tmp_path):
     assert message(tmp_path / "empty", tmp_path / "data").count("table ") == 10
 
 
-def test_other_files_are_passed_over(tmp_path):
-    """Tables that are not needed, a checksum list and a folder do not disturb."""
+def test_other_files_are_ignored(tmp_path):
+    """Tables that are not needed, a list of checksums and a folder are ignored."""
     raw = write(tmp_path / "raw", tables())
     (raw / "NOTEEVENTS.csv.gz").write_bytes(b"not read")
     (raw / "SHA256SUMS.txt").write_text("not read")
@@ -58,7 +58,7 @@ def test_other_files_are_passed_over(tmp_path):
 
 
 def test_mimic_4(tmp_path):
-    """MIMIC-IV's tables have other columns, and are named as what they are."""
+    """MIMIC-IV's tables are recognised by their columns."""
     content = tables()
     content["ICUSTAYS"] = [{"subject_id": 1, "hadm_id": 2, "stay_id": 3, "intime": "", "outtime": "", "los": 1}]
     content["PATIENTS"] = [{"subject_id": 1, "gender": "F", "anchor_age": 50, "anchor_year": 2150}]
@@ -68,22 +68,22 @@ def test_mimic_4(tmp_path):
     )
 
 
-def test_mimic_4_as_it_is_given_out(tmp_path):
-    """MIMIC-IV's folders hosp/ and icu/ are recognised too."""
+def test_mimic_4_as_it_is_distributed(tmp_path):
+    """MIMIC-IV is also recognised by its folders hosp/ and icu/."""
     (tmp_path / "raw/hosp").mkdir(parents=True)
     (tmp_path / "raw/icu").mkdir()
     assert "holds MIMIC-IV's tables" in message(tmp_path / "raw", tmp_path / "data")
 
 
 def test_two_files_of_one_table(tmp_path):
-    """A packed and an unpacked file of a table, or names in two cases, are not guessed between."""
+    """A packed and an unpacked file of the same table are refused, whatever the case of their names."""
     raw = write(tmp_path / "raw", tables())
     (raw / "chartevents.csv").write_text("x")
     assert message(raw, tmp_path / "data") == f"{raw} holds CHARTEVENTS.csv.gz and chartevents.csv: keep one of them"
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "cause"),
     [
         (b"", "has no header line of column names"),
         (b"\x00\x01\x02,\xff\n1,2\n", "has no header line of column names"),
@@ -91,27 +91,27 @@ def test_two_files_of_one_table(tmp_path):
         (b"SUBJECT_ID,subject_id\n1,2\n", "names a column twice in its header"),
     ],
 )
-def test_header(tmp_path, content, told):
-    """A file without a header, or with one that repeats a column, is named; its first line is not shown."""
+def test_header(tmp_path, content, cause):
+    """A file without a header, or with a repeated column, is named; its first line is not shown."""
     raw = write(tmp_path / "raw", tables(), suffix=".csv")
     (raw / "CHARTEVENTS.csv").write_bytes(content)
-    assert message(raw, tmp_path / "data") == f"{raw / 'CHARTEVENTS.csv'} {told}: fetch it again"
+    assert message(raw, tmp_path / "data") == f"{raw / 'CHARTEVENTS.csv'} {cause}: fetch it again"
 
 
 @pytest.mark.parametrize("kept", [0.999, 0.9, 0.5, 0.01])
 @pytest.mark.parametrize("name", ["CHARTEVENTS", "ICUSTAYS", "D_ITEMS"])
 def test_truncated_gz(tmp_path, name, kept):
-    """A .gz that was cut off is refused wherever the cut is, even after its last row."""
+    """A truncated .gz is refused wherever it was cut, even after its last row."""
     raw = write(tmp_path / "raw", tables())
     path = raw / f"{name}.csv.gz"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: min(int(len(whole) * kept), len(whole) - 4)])
-    told = message(raw, tmp_path / "data")
-    assert re.fullmatch(rf"{path} is truncated or damaged(, or no gzip file)?: fetch it again.*", told)
+    content = path.read_bytes()
+    path.write_bytes(content[: min(int(len(content) * kept), len(content) - 4)])
+    refusal = message(raw, tmp_path / "data")
+    assert re.fullmatch(rf"{path} is truncated or damaged(, or no gzip file)?: fetch it again.*", refusal)
 
 
 def test_cut_at_the_end_of_a_line(tmp_path):
-    """A .gz whose rows end in the middle of the table, at the end of a line, is refused."""
+    """A .gz that was cut in the middle of the table, at the end of a line, is refused."""
     raw = write(tmp_path / "raw", tables())
     path = raw / "CHARTEVENTS.csv.gz"
     lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
@@ -132,16 +132,16 @@ def test_damaged_gz(tmp_path):
 
 
 def corrupted(name: str, column: str, value: object) -> dict[str, list[Row]]:
-    """The tables with one value changed, in the fourth line of a table or the last that it has."""
+    """Return the tables with one value changed, in the fourth line of a table or in its last."""
     content = tables()
     rows = content[name]
-    place = min(2, len(rows) - 1)
-    content[name] = [dict(row) | ({column: value} if number == place else {}) for number, row in enumerate(rows)]
+    changed = min(2, len(rows) - 1)
+    content[name] = [dict(row) | ({column: value} if number == changed else {}) for number, row in enumerate(rows)]
     return content
 
 
 @pytest.mark.parametrize(
-    ("name", "column", "value", "told"),
+    ("name", "column", "value", "cause"),
     [
         ("CHARTEVENTS", "VALUENUM", f"MARK{MARK}", "line 4: VALUENUM is no number"),
         ("CHARTEVENTS", "CHARTTIME", f"{MARK}-13-45", "line 4: CHARTTIME is no date and time"),
@@ -153,16 +153,16 @@ def corrupted(name: str, column: str, value: object) -> dict[str, list[Row]]:
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
-def test_a_value_of_another_kind_is_placed_but_never_shown(tmp_path, name, column, value, told, suffix):
-    """File, line and column of a wrong value are told, the value and its row are not."""
+def test_a_value_of_another_kind_is_located_but_never_shown(tmp_path, name, column, value, cause, suffix):
+    """The error names file, line and column of a wrong value, but neither the value nor its row."""
     raw = write(tmp_path / "raw", corrupted(name, column, value), suffix)
-    found = message(raw, tmp_path / "data")
-    assert found == f"{raw / name}{suffix}, {told}; correct the line or fetch the table again"
-    assert str(MARK) not in found
+    refusal = message(raw, tmp_path / "data")
+    assert refusal == f"{raw / name}{suffix}, {cause}; correct the line or fetch the table again"
+    assert str(MARK) not in refusal
 
 
 def test_a_line_with_missing_fields(tmp_path):
-    """A line shorter than the header is placed, not shown."""
+    """A line shorter than the header is located, not shown."""
     raw = write(tmp_path / "raw", tables(), ".csv")
     path = raw / "LABEVENTS.csv"
     lines = path.read_text().splitlines()
@@ -173,7 +173,7 @@ def test_a_line_with_missing_fields(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "line", "told"),
+    ("name", "line", "cause"),
     [
         (
             "INPUTEVENTS_CV",
@@ -187,20 +187,20 @@ def test_a_line_with_missing_fields(tmp_path):
         ),
     ],
 )
-def test_a_line_that_is_no_sound_text(tmp_path, name, line, told):
-    """Bytes that are no UTF-8 and stray quotation marks are placed, the line is not shown."""
+def test_a_line_that_is_not_valid_text(tmp_path, name, line, cause):
+    """Bytes that are not UTF-8 and stray quotation marks are located; the line is not shown."""
     raw = write(tmp_path / "raw", tables(), ".csv")
     path = raw / f"{name}.csv"
     lines = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([*lines[:3], line, *lines[3:]]) + b"\n")
-    found = message(raw, tmp_path / "data")
-    assert str(path) in found
-    assert told in found
-    assert str(MARK) not in found
+    refusal = message(raw, tmp_path / "data")
+    assert str(path) in refusal
+    assert cause in refusal
+    assert str(MARK) not in refusal
 
 
 def test_another_databases_dictionary(tmp_path):
-    """Dictionaries without the items that are read are refused before any event is."""
+    """Dictionaries without the needed items are refused before any event is read."""
     content = tables()
     content["D_ITEMS"] = content["D_ITEMS"][3:]
     content["D_LABITEMS"] = content["D_LABITEMS"][:-1]
@@ -211,8 +211,8 @@ def test_another_databases_dictionary(tmp_path):
 
 
 def test_an_output_folder_that_cannot_be_written(tmp_path):
-    """Where the output's place is a file, one line says so."""
+    """If the output folder is a file, one line says so."""
     raw = write(tmp_path / "raw", tables())
     (tmp_path / "data").write_text("x")
-    with pytest.raises(UserError, match=r"cannot write .*: .*; free the disk, or let yourself write there"):
+    with pytest.raises(UserError, match=r"cannot write .*: .*; free the disk, or change its permissions"):
         extract_mimic3(raw, RULES, tmp_path / "data", 2)

@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -8,14 +9,14 @@ from imputune.data.raw.mimic3.variables import EVENT_TABLES, FACTOR_AND_SHIFT, V
 
 
 def test_there_are_89_variables():
-    """As many as the paper's extract has, each under a name of its own, with a unit and a range."""
+    """There are as many variables as in the paper's extract, each with its own name, a unit and a range."""
     assert len(VARIABLES) == len({variable.name for variable in VARIABLES}) == 89
     assert all(variable.unit and variable.lowest < variable.highest for variable in VARIABLES)
     assert all(variable.lowest >= 0 and variable.highest <= 1_000_000 for variable in VARIABLES)
 
 
 def test_every_item_belongs_to_one_variable():
-    """No item is read twice, and every variable has items, of both systems where they are charted."""
+    """No item is read twice; every variable has items, and charted ones of both systems."""
     items = [item for variable in VARIABLES for item in variable.items]
     assert len({item.item_id for item in items}) == len(items)
     for variable in VARIABLES:
@@ -26,11 +27,11 @@ def test_every_item_belongs_to_one_variable():
     assert {item.conversion for item in items} == set(FACTOR_AND_SHIFT)
 
 
-def test_amounts_that_go_in_or_out_are_summed():
-    """Inputs and outputs are sums over the hour, nothing else is."""
+def test_inputs_and_outputs_are_summed():
+    """Inputs and outputs are sums over the hour, all other variables are not."""
     for variable in VARIABLES:
-        moved = variable.items[0].table.startswith(("input", "output"))
-        assert (variable.combined == "sum") == moved, variable.name
+        is_amount = variable.items[0].table.startswith(("input", "output"))
+        assert (variable.combined == "sum") == is_amount, variable.name
 
 
 def test_conversions_by_value():
@@ -40,8 +41,22 @@ def test_conversions_by_value():
         assert value * factor + shift == pytest.approx(expected, abs=5e-4)
 
 
+def test_facts_are_ready_for_json():
+    """The facts of a variable have its item ids by table and system, and its conversions by item id."""
+    facts = next(variable for variable in VARIABLES if variable.name == "temperature").facts()
+    assert json.loads(facts.model_dump_json()) == {
+        "name": "temperature",
+        "unit": "°C",
+        "combined": "mean",
+        "lowest": facts.lowest,
+        "highest": facts.highest,
+        "items": {"chartevents_carevue": [676, 677, 678, 679], "chartevents_metavision": [223762, 223761]},
+        "conversions": {"678": "fahrenheit", "679": "fahrenheit", "223761": "fahrenheit"},
+    }
+
+
 def test_ids_are_those_of_the_dictionaries():
-    """D_ITEMS and D_LABITEMS have every item, in the table and of the system that variables.csv says, labs of blood."""
+    """D_ITEMS and D_LABITEMS have every item, in the table and system of variables.csv; labs are of blood."""
     if "IMPUTUNE_REAL_DATA" not in os.environ:
         pytest.skip("IMPUTUNE_REAL_DATA is not set: no real dictionaries to read")
     folder = Path(os.environ["IMPUTUNE_REAL_DATA"]) / "mimiciii-demo"
@@ -56,14 +71,14 @@ def test_ids_are_those_of_the_dictionaries():
 
 
 def test_units_are_those_of_the_dictionary():
-    """Where D_ITEMS gives a unit, it is the variable's, or the one that its conversion starts from."""
+    """The units in D_ITEMS are those of the variables, or those that are converted."""
     if "IMPUTUNE_REAL_DATA" not in os.environ:
         pytest.skip("IMPUTUNE_REAL_DATA is not set: no real dictionaries to read")
     folder = Path(os.environ["IMPUTUNE_REAL_DATA"]) / "mimiciii-demo"
     units = pd.read_csv(folder / "D_ITEMS.csv.gz").set_index("ITEMID")["UNITNAME"].replace("None", None).dropna()
-    alike = {"bpm": "beats/min", "insp/min": "breaths/min", "?C": "°C", "?F": "fahrenheit", "Inch": "inch"}
+    synonyms = {"bpm": "beats/min", "insp/min": "breaths/min", "?C": "°C", "?F": "fahrenheit", "Inch": "inch"}
     for variable in VARIABLES:
         for item in variable.items:
             if item.item_id in units.index:
                 unit = units[item.item_id]
-                assert alike.get(unit, unit) in (variable.unit, item.conversion), (variable.name, item)
+                assert synonyms.get(unit, unit) in (variable.unit, item.conversion), (variable.name, item)

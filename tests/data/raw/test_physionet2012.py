@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from imputune.data.cohort import Cohort, Variable, describe
-from imputune.data.raw.physionet2012 import VARIABLES, bin_long_table, extract_physionet2012
+from imputune.data.raw.physionet2012 import VARIABLES, ChallengeSource, bin_long_table, extract_physionet2012
 from imputune.errors import UserError
 
 HEAD = (
@@ -23,7 +23,7 @@ VALUES_12 = "02:00,Weight,90\n02:00,MechVent,1\n03:00,pH,7.31\n"
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """A folder with set a: two hand-made stays, the second of whom died."""
+    """A folder with set a: two hand-written stays; the second patient died."""
     write_set(tmp_path, {"11": HEAD.format(id=11) + VALUES_11, "12": HEAD.format(id=12) + VALUES_12}, OUTCOMES)
     return tmp_path
 
@@ -37,19 +37,24 @@ def write_set(folder: Path, records: dict[str, str], outcomes: str, letter: str 
 
 
 def pack(folder: Path) -> Path:
-    """Make the archive of set a beside its folder."""
+    """Create the archive of set a beside its folder."""
     with tarfile.open(folder / "set-a.tar.gz", "w:gz") as tar:
         tar.add(folder / "set-a", arcname="set-a")
     return folder / "set-a.tar.gz"
 
 
 def cell(cohort: Cohort, stay: int, hour: int, name: str) -> float:
-    """One value by position of stay and hour and by name."""
+    """Return the value of a variable in a stay's hour."""
     return float(cohort.values_NTD[stay, hour, cohort.variable_names.index(name)])
 
 
+def source_of(cohort: Cohort) -> ChallengeSource:
+    """Return a cohort's source with its types."""
+    return ChallengeSource.model_validate(cohort.source)
+
+
 def message(raw: Path, sets: tuple[str, ...] = ("a",)) -> str:
-    """The one line a user sees when this input is refused."""
+    """Return the one-line error for this input."""
     with pytest.raises(UserError) as caught:
         extract_physionet2012(raw, sets)
     assert "\n" not in str(caught.value)
@@ -57,7 +62,7 @@ def message(raw: Path, sets: tuple[str, ...] = ("a",)) -> str:
 
 
 def test_hourly_means_by_value(raw: Path) -> None:
-    """Each cell holds the mean of its full hour, and nothing else is observed."""
+    """Each cell has the mean of its full hour, and nothing else is observed."""
     cohort = extract_physionet2012(raw, ("a",))
     assert cohort.values_NTD.shape == (2, 48, 35)
     assert cell(cohort, 0, 0, "HR") == 75.5
@@ -70,67 +75,67 @@ def test_hourly_means_by_value(raw: Path) -> None:
 
 
 def test_every_row_read_is_used_or_counted(raw: Path) -> None:
-    """Rows dropped are counted by reason, and with the five rows used they add up to the rows read."""
-    source = extract_physionet2012(raw, ("a",)).source
-    assert source["rows_dropped"] == {
+    """Dropped rows are counted by reason; with the five used rows they add up to the rows read."""
+    source = source_of(extract_physionet2012(raw, ("a",)))
+    assert source.rows_dropped == {
         "no parameter name": 0,
         "not one of the variables": 12 + 3,
         "after hour 48": 1,
         "negative value": 1,
     }
-    assert source["rows_read"] == 5 + sum(source["rows_dropped"].values())
+    assert source.rows_read == 5 + sum(source.rows_dropped.values())
 
 
-def test_descriptors_hold_admission_values(raw: Path) -> None:
-    """Descriptors come from 00:00, a later weight does not replace them, and -1 is unknown."""
-    described = extract_physionet2012(raw, ("a",)).static
-    assert described["weight_kg"].tolist() == [80.5, 80.5]
-    assert described["age_years"].tolist() == [54, 54]
-    assert described["gender"].tolist() == [0, 0]
-    assert described["icu_type"].tolist() == [4, 4]
-    assert described["height_cm"].isna().all()
+def test_static_data_are_those_at_admission(raw: Path) -> None:
+    """Static data come from 00:00, a later weight does not replace the first, and -1 means unknown."""
+    static = extract_physionet2012(raw, ("a",)).static
+    assert static["weight_kg"].tolist() == [80.5, 80.5]
+    assert static["age_years"].tolist() == [54, 54]
+    assert static["gender"].tolist() == [0, 0]
+    assert static["icu_type"].tolist() == [4, 4]
+    assert static["height_cm"].isna().all()
 
 
 def test_stays_without_measurements_are_counted(raw: Path) -> None:
-    """A stay whose rows are all late, negative or not among the variables is left out and counted."""
+    """A stay with only late, negative or other rows is left out and counted."""
     (raw / "set-a" / "11.txt").write_text(HEAD.format(id=11) + "48:00,HR,90\n03:00,Temp,-1\n03:00,MechVent,1\n")
     cohort = extract_physionet2012(raw, ("a",))
     assert cohort.stay_ids_N.tolist() == [12]
-    assert cohort.source["exclusions"] == {"no measurements": 1}
+    assert source_of(cohort).exclusions == {"no measurements": 1}
     assert len(cohort.static) == 1
     (raw / "set-a" / "12.txt").write_text(HEAD.format(id=12))
     assert "no measurements in any of the 2 records" in message(raw)
 
 
 def test_archive_and_folder_give_the_same_cohort(raw: Path) -> None:
-    """The archive, its folder, and the folder above them are read alike; the source says which was read."""
+    """The archive, its folder, and the folder above give the same cohort; the source says which was read."""
     from_folder = extract_physionet2012(raw / "set-a", ("a",))
     archive = pack(raw)
     for start in (raw, archive):
         cohort = extract_physionet2012(start, ("a",))
         np.testing.assert_array_equal(cohort.values_NTD, from_folder.values_NTD)
-        assert cohort.source["sha256"] == {
+        assert source_of(cohort).sha256 == {
             "set-a.tar.gz": hashlib.sha256(archive.read_bytes()).hexdigest(),
             "Outcomes-a.txt": hashlib.sha256((raw / "Outcomes-a.txt").read_bytes()).hexdigest(),
         }
-    assert list(from_folder.source["sha256"]) == ["set-a/", "Outcomes-a.txt"]
+    assert list(source_of(from_folder).sha256) == ["set-a/", "Outcomes-a.txt"]
     assert str(raw) not in str(from_folder.source)
-    assert from_folder.source["command"] == "imputune extract physionet2012 --sets a"
+    assert source_of(from_folder).command == "imputune extract physionet2012 --sets a"
 
 
 def test_sets_join_in_the_order_of_ids(raw: Path) -> None:
-    """Two sets make one cohort, ascending by id, each stay with its own outcome."""
+    """Two sets form one cohort, ascending by id, each stay with its own outcome."""
     outcomes = OUTCOMES.splitlines()[0] + "\n5,1,1,1,1,1\n"
     write_set(raw, {"5": HEAD.format(id=5) + "00:10,HR,61\n"}, outcomes, letter="b")
     cohort = extract_physionet2012(raw, ("b", "a"))
     assert cohort.stay_ids_N.tolist() == [5, 11, 12]
     assert cohort.outcome_N.tolist() == [1, 0, 1]
     assert cell(cohort, 0, 0, "HR") == 61
-    assert cohort.source["command"].endswith("--sets a,b")
+    assert source_of(cohort).command.endswith("--sets a,b")
 
 
 def test_windows_line_ends_change_nothing(raw: Path) -> None:
-    """A record with carriage returns reads like one without."""
+    """A record with carriage returns gives the same values as without."""
     expected = extract_physionet2012(raw, ("a",)).values_NTD
     path = raw / "set-a" / "11.txt"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
@@ -138,11 +143,11 @@ def test_windows_line_ends_change_nothing(raw: Path) -> None:
 
 
 def test_a_row_without_parameter_is_dropped_and_counted(raw: Path) -> None:
-    """An empty parameter name, with or without a value, is no measurement."""
+    """A row with an empty parameter name, with or without a value, is not a measurement."""
     path = raw / "set-a" / "12.txt"
     path.write_text(path.read_text() + "04:00,,\n05:00,,-1\n")
     cohort = extract_physionet2012(raw, ("a",))
-    assert cohort.source["rows_dropped"]["no parameter name"] == 2
+    assert source_of(cohort).rows_dropped["no parameter name"] == 2
     assert cohort.observed_NTD.sum() == 4
 
 
@@ -169,9 +174,9 @@ def test_a_broken_line_is_named(raw: Path, line: str, cause: str) -> None:
     """The error names the file, the line, the cause and a remedy."""
     path = raw / "set-a" / "12.txt"
     path.write_text(path.read_text() + f"{line}\n04:00,HR,70\n")
-    said = message(raw)
-    assert said.startswith(f"set-a/12.txt line 11: {cause}")
-    assert "; correct or remove" in said or "; rename it or remove" in said
+    refusal = message(raw)
+    assert refusal.startswith(f"set-a/12.txt line 11: {cause}")
+    assert "; correct or remove" in refusal or "; rename it or remove" in refusal
 
 
 @pytest.mark.parametrize(
@@ -190,13 +195,13 @@ def test_a_broken_line_is_named(raw: Path, line: str, cause: str) -> None:
     ],
 )
 def test_a_broken_record_is_named(raw: Path, text: str, cause: str) -> None:
-    """An empty file, no header, no id, an id twice, and an id without outcome each name the file."""
+    """For an empty file, a missing header or id, a repeated id, and an id without outcome, the error names the file."""
     (raw / "set-a" / "12.txt").write_text(text)
     assert message(raw).startswith(cause)
 
 
 def test_an_id_in_two_sets_is_named(raw: Path) -> None:
-    """The same stay in two sets is an error, not two stays."""
+    """The same id in two sets is an error, not two stays."""
     write_set(raw, {"12": HEAD.format(id=12) + VALUES_12}, OUTCOMES, letter="b")
     assert message(raw, ("a", "b")).startswith("set-b/12.txt line 2: duplicate id 12, already at set-a/12.txt line 2")
 
@@ -216,13 +221,13 @@ def test_an_id_in_two_sets_is_named(raw: Path) -> None:
     ],
 )
 def test_a_broken_outcomes_file_is_named(raw: Path, outcomes: str, cause: str) -> None:
-    """A wrong header, a broken line and a duplicate id in the outcomes each name the line."""
+    """For a wrong header, a broken line and a duplicate id in the outcomes, the error names the line."""
     (raw / "Outcomes-a.txt").write_text(outcomes)
     assert message(raw).startswith(cause)
 
 
 def test_missing_inputs_are_named(raw: Path, tmp_path: Path) -> None:
-    """A missing folder, set, or outcomes file, an empty set and an unknown letter each say what to do."""
+    """For a missing folder, set or outcomes file, an empty set and an unknown letter, the error says what to do."""
     assert message(tmp_path / "none").endswith("does not exist; point --raw at the folder with set-a.tar.gz or set-a/")
     assert "holds neither set-b.tar.gz nor set-b/; put one there" in message(raw, ("b",))
     assert message(raw, ("d",)) == "unknown set 'd'; the sets are a, b, c"
@@ -234,7 +239,7 @@ def test_missing_inputs_are_named(raw: Path, tmp_path: Path) -> None:
 
 
 def test_one_set_named_in_raw_must_be_the_wanted_set(raw: Path) -> None:
-    """An archive or folder of set b with --sets a is an error, though set a stands beside it."""
+    """An archive or folder of set b with --sets a is an error, even if set a is beside it."""
     write_set(raw, {"5": HEAD.format(id=5) + "00:10,HR,61\n"}, OUTCOMES.splitlines()[0] + "\n5,1,1,1,1,1\n", letter="b")
     (raw / "set-b.tar.gz").write_bytes(pack(raw).read_bytes())
     for name in ("set-b", "set-b.tar.gz"):
@@ -243,25 +248,25 @@ def test_one_set_named_in_raw_must_be_the_wanted_set(raw: Path) -> None:
     assert extract_physionet2012(raw / "set-b", ("b",)).stay_ids_N.tolist() == [5]
 
 
-def test_a_spoilt_archive_is_named(raw: Path) -> None:
-    """A truncated archive, no archive, and a gzip of no tar are errors, not a shorter cohort."""
+def test_a_damaged_archive_is_named(raw: Path) -> None:
+    """A truncated archive, another file, and a gzip without tar are errors, not a shorter cohort."""
     archive = pack(raw)
-    whole = archive.read_bytes()
-    inner = gzip.decompress(whole)
-    for spoilt in (
-        whole[: len(whole) // 2],
+    content = archive.read_bytes()
+    inner = gzip.decompress(content)
+    for damaged in (
+        content[: len(content) // 2],
         b"<html>",
         b"",
         gzip.compress(b"x" * 2000),
         gzip.compress(inner[:2000]),
     ):
-        archive.write_bytes(spoilt)
+        archive.write_bytes(damaged)
         assert "set-a.tar.gz is truncated or no tar.gz archive" in message(raw)
         assert message(raw).endswith("; download it again")
 
 
 def test_a_long_table_bins_like_records(raw: Path) -> None:
-    """bin_long_table gives the extractor's cells for the variables asked for, and keeps an empty stay."""
+    """bin_long_table gives the extraction's cells for the given variables, and keeps an empty stay."""
     table = pd.DataFrame(
         {
             "RecordID": [9, 9, 9, 4, 9],
@@ -290,7 +295,7 @@ def test_a_long_table_bins_like_records(raw: Path) -> None:
     ],
 )
 def test_a_broken_long_table_names_the_row(column: str, value: str, cause: str) -> None:
-    """A row that cannot be read is named by its number, and a missing column by its name."""
+    """The error names a row that cannot be read by its number, and a missing column by its name."""
     table = pd.DataFrame(
         {"RecordID": ["9", "9"], "Time": ["00:07"] * 2, "Parameter": ["HR"] * 2, "Value": ["73", "74"]}
     )
@@ -310,24 +315,24 @@ def real_folder() -> Path:
     return Path(os.environ["IMPUTUNE_REAL_DATA"]) / "physionet-2012"
 
 
-def test_set_a_holds_its_known_facts(real_folder: Path) -> None:
+def test_set_a_has_its_known_facts(real_folder: Path) -> None:
     """Set a has its stays, observed cells, deaths, negative values and missing shares."""
     cohort = extract_physionet2012(real_folder, ("a",))
-    described = describe(cohort)
-    assert (described["stays"], described["hours"], described["variables"]) == (3997, 48, 35)
-    assert described["observed_cells"] == 1_308_232
-    assert described["deaths"] == 554
-    assert described["exclusions"] == {"no measurements": 3}
+    facts = describe(cohort)
+    assert (facts.stays, facts.hours, facts.variables) == (3997, 48, 35)
+    assert facts.observed_cells == 1_308_232
+    assert facts.deaths == 554
+    assert facts.exclusions == {"no measurements": 3}
     assert not set(cohort.stay_ids_N.tolist()) & {140501, 140936, 141264}
-    assert cohort.source["rows_read"] == 1_757_980
-    assert cohort.source["rows_dropped"]["negative value"] == 24
+    assert source_of(cohort).rows_read == 1_757_980
+    assert source_of(cohort).rows_dropped["negative value"] == 24
     shares = {"HR": 0.099, "Urine": 0.308, "SysABP": 0.461, "Albumin": 0.988, "TroponinI": 0.998}
     for name, share in shares.items():
-        assert described["missing_share_by_variable"][name] == pytest.approx(share, abs=5e-4)
+        assert facts.missing_share_by_variable[name] == pytest.approx(share, abs=5e-4)
 
 
-def test_sets_a_and_b_hold_their_known_facts(real_folder: Path) -> None:
+def test_sets_a_and_b_have_their_known_facts(real_folder: Path) -> None:
     """Sets a and b together have 7,990 stays and 554 + 568 deaths."""
-    described = describe(extract_physionet2012(real_folder, ("a", "b")))
-    assert described["stays"] == 7990
-    assert described["deaths"] == 1122
+    facts = describe(extract_physionet2012(real_folder, ("a", "b")))
+    assert facts.stays == 7990
+    assert facts.deaths == 1122

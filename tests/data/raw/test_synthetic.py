@@ -10,12 +10,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from imputune.data.cohort import (
-    Cohort,
-    cohort_hash,
-    describe,
-    write_cohort,
-)
+from imputune.data.cohort import Cohort, cohort_hash, describe, write_cohort
 from imputune.data.raw.physionet2012 import VARIABLES
 from imputune.data.raw.synthetic import extract_synthetic, write_synthetic_records
 from imputune.errors import UserError
@@ -28,7 +23,7 @@ def cohort() -> Cohort:
 
 
 def summaries(cohort: Cohort) -> np.ndarray:
-    """Last value, mean and count of each variable over the 48 hours, NaN where never observed."""
+    """Return last value, mean and count of each variable over the 48 hours, NaN if it was never observed."""
     observed_NTD = cohort.observed_NTD
     last_hour_ND = 47 - observed_NTD[:, ::-1].argmax(axis=1)
     last_ND = np.take_along_axis(cohort.values_NTD, last_hour_ND[:, None], axis=1)[:, 0]
@@ -39,7 +34,7 @@ def summaries(cohort: Cohort) -> np.ndarray:
 
 
 def cross_validated_auc(features: np.ndarray, outcome_N: np.ndarray) -> float:
-    """Mean test AUC of a logistic regression over five folds."""
+    """Return the mean test AUC of a logistic regression over five folds."""
     model = make_pipeline(
         SimpleImputer(keep_empty_features=True), StandardScaler(), LogisticRegression(C=0.01, max_iter=500)
     )
@@ -47,12 +42,12 @@ def cross_validated_auc(features: np.ndarray, outcome_N: np.ndarray) -> float:
     return float(cross_val_score(model, features, outcome_N, cv=folds, scoring="roc_auc").mean())
 
 
-def test_the_default_cohort_is_as_large_and_as_deadly_as_asked(cohort: Cohort) -> None:
-    """1,000 stays with ids no real stay has, all 35 variables, about 14 % deaths, none left out."""
-    described = describe(cohort)
-    assert (described["stays"], described["hours"], described["variables"]) == (1000, 48, 35)
-    assert described["death_share"] == pytest.approx(0.14, abs=0.02)
-    assert described["exclusions"] == {"no measurements": 0}
+def test_the_default_cohort_has_its_size_and_mortality(cohort: Cohort) -> None:
+    """1,000 stays with ids that no real stay has, all 35 variables, about 14 % deaths, no stay left out."""
+    facts = describe(cohort)
+    assert (facts.stays, facts.hours, facts.variables) == (1000, 48, 35)
+    assert facts.death_share == pytest.approx(0.14, abs=0.02)
+    assert facts.exclusions == {"no measurements": 0}
     assert cohort.dataset == "synthetic"
     assert cohort.variables == VARIABLES
     assert (cohort.stay_ids_N[0], cohort.stay_ids_N[-1]) == (900_001, 901_000)
@@ -60,24 +55,24 @@ def test_the_default_cohort_is_as_large_and_as_deadly_as_asked(cohort: Cohort) -
 
 
 def test_missing_shares_resemble_the_challenge(cohort: Cohort) -> None:
-    """Vitals are missing as often as in set a, and rare labs are rare."""
-    missing = describe(cohort)["missing_share_by_variable"]
+    """Vital signs are missing as often as in set a, and rare labs are rare."""
+    missing = describe(cohort).missing_share_by_variable
     expected = {"HR": 0.10, "Urine": 0.31, "SysABP": 0.46, "Temp": 0.63, "BUN": 0.93, "Albumin": 0.988}
     for name, share in expected.items():
         assert missing[name] == pytest.approx(share, abs=0.03)
     assert missing["Cholesterol"] > 0.995
 
 
-def test_a_sound_model_learns_and_shuffled_labels_teach_nothing(cohort: Cohort) -> None:
-    """Logistic regression on summaries reaches an AUC of 0.82 to 0.88, and about 0.5 on shuffled labels."""
+def test_a_simple_model_predicts_the_outcome_but_not_a_shuffled_one(cohort: Cohort) -> None:
+    """Logistic regression on summaries has an AUC of 0.82 to 0.88, and about 0.5 with shuffled outcomes."""
     features = summaries(cohort)
     assert 0.82 <= cross_validated_auc(features, cohort.outcome_N) <= 0.88
     shuffled_N = np.random.default_rng(0).permutation(cohort.outcome_N)
     assert cross_validated_auc(features, shuffled_N) == pytest.approx(0.5, abs=0.06)
 
 
-def test_physiology_holds_together(cohort: Cohort) -> None:
-    """Mean pressure is a third of the way from diastolic to systolic, pH follows the buffer equation."""
+def test_variables_follow_physiology(cohort: Cohort) -> None:
+    """Mean pressure is diastolic plus a third of the pulse pressure; pH follows the buffer equation."""
     column = {name: cohort.values_NTD[:, :, index] for index, name in enumerate(cohort.variable_names)}
     third = column["DiasABP"] + (column["SysABP"] - column["DiasABP"]) / 3
     assert np.nanmedian(np.abs(column["MAP"] - third)) < 2
@@ -91,14 +86,14 @@ def test_physiology_holds_together(cohort: Cohort) -> None:
 
 
 def test_sicker_stays_are_measured_more_often(cohort: Cohort) -> None:
-    """Those who die have more cells observed than those who live, on average."""
+    """Patients who die have more observed cells than those who survive, on average."""
     observed_N = cohort.observed_NTD.sum(axis=(1, 2))
-    outcome_N = cohort.outcome_N == 1
-    assert observed_N[outcome_N].mean() > observed_N[~outcome_N].mean() + 20
+    died_N = cohort.outcome_N == 1
+    assert observed_N[died_N].mean() > observed_N[~died_N].mean() + 20
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    """Two runs write the same folder bit for bit, another seed another, and no path stands in it."""
+    """Two runs write bit-equal folders, another seed another one, and no file has a path in it."""
     for name, seed in (("first", 3), ("second", 3), ("other", 4)):
         write_cohort(extract_synthetic(20, seed), tmp_path / name)
     assert cohort_hash(tmp_path / "first") == cohort_hash(tmp_path / "second")
@@ -109,7 +104,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_default_records_have_their_golden_hash(cohort: Cohort) -> None:
-    """The default records are the ones data.dvc was made from, on this machine as on any other."""
+    """The default records are those of data.dvc, on every machine."""
     assert cohort.source["sha256"] == {
         "set-s/": "5cd80c2a54b9b1ede7815a384c2bf9ad35d6eaecc366d57ee5b434c4b1135da8",
         "Outcomes-s.txt": "670789a060ca67e11cdb66c3ae3d858baaa437fab6019727c6e52de20485097d",
@@ -117,7 +112,7 @@ def test_default_records_have_their_golden_hash(cohort: Cohort) -> None:
 
 
 def test_records_have_the_challenge_format(tmp_path: Path) -> None:
-    """A record starts with the header and six static, keeps the order of time, and has an outcome."""
+    """A record has the header, its id and five static rows, then rows in the order of time; it has an outcome."""
     write_synthetic_records(tmp_path, stays=3, seed=1)
     assert sorted(path.name for path in (tmp_path / "set-s").iterdir()) == [
         "900001.txt",
@@ -137,13 +132,13 @@ def test_records_have_the_challenge_format(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("stays", "seed"), [(0, 1), (-5, 1), (90_001, 1), (10, -1)])
 def test_arguments_out_of_range_are_named(stays: int, seed: int) -> None:
-    """No stay, too many, and a negative seed are errors that say the range."""
+    """No stays, too many stays, and a negative seed are errors that name the range."""
     with pytest.raises(UserError, match=f"1 to 90000 and --seed 0 or more, got {stays} and {seed}"):
         extract_synthetic(stays, seed)
 
 
 def test_a_full_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk under the temporary folder is one line with the remedy."""
+    """A full disk in the temporary folder is a one-line error with the remedy."""
 
     def fail(self: Path, content: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")

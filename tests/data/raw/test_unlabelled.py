@@ -24,14 +24,14 @@ def records(tmp_path_factory) -> Path:
 
 
 def long_table(records: Path) -> pd.DataFrame:
-    """The records as one table."""
+    """Return the records as one table."""
     tables = [pd.read_csv(path).assign(RecordID=int(path.stem)) for path in sorted(records.glob("*.txt"))]
     return pd.concat(tables, ignore_index=True)[["RecordID", "Time", "Parameter", "Value"]]
 
 
 @pytest.mark.parametrize("form", ["folder", "archive", "csv", "csv.gz", "parquet"])
-def test_every_form_gives_the_extractors_bins(records, tmp_path, form):
-    """A folder, its archive, and one table in three formats all give what the extractor makes of the records."""
+def test_every_form_gives_the_bins_of_the_extraction(records, tmp_path, form):
+    """A folder, its archive, and one table in three formats all give the values of the extraction."""
     path = tmp_path / f"records.{form}"
     if form == "folder":
         path = records
@@ -50,7 +50,7 @@ def test_every_form_gives_the_extractors_bins(records, tmp_path, form):
 
 
 def test_one_record_alone_is_enough(records):
-    """A single .txt gives its stay."""
+    """A single .txt file gives its stay."""
     stays = read_raw(records / "900003.txt", extract_synthetic(STAYS, 3).variables)
     assert stays.stay_ids_N.tolist() == [900003]
 
@@ -83,7 +83,7 @@ HEAD = "RecordID,Time,Parameter,Value\n"
         (HEAD + "1,00:10,HR,70\n2,00:10,HR,70\n1,00:10,HR,70\n", "row 3 of the table repeats row 1 of the table"),
     ],
 )
-def test_what_is_wrong_with_a_table_is_said_with_its_row(tmp_path, text, cause):
+def test_a_fault_of_a_table_is_named_with_its_row(tmp_path, text, cause):
     """Each fault of a table is one error that names the file, the row and the remedy."""
     path = write(tmp_path, text)
     with pytest.raises(UserError) as caught:
@@ -92,13 +92,13 @@ def test_what_is_wrong_with_a_table_is_said_with_its_row(tmp_path, text, cause):
 
 
 def test_two_values_at_one_time_are_averaged(tmp_path):
-    """Only a row that repeats another to the letter is a fault; another value at the same time is a measurement."""
+    """Only an identical row is a fault; another value at the same time is a measurement."""
     stays = read_raw(write(tmp_path, HEAD + "1,00:10,HR,70\n1,00:10,HR,80\n"), HR)
     assert stays.values_NTD[0, 0, 0] == 75
 
 
 def test_a_million_rows_for_one_stay_are_refused(tmp_path):
-    """More rows than one a minute for each variable come from a fault in making the table."""
+    """More rows than one a minute for each variable can only be an error in producing the table."""
     table = pd.DataFrame({"RecordID": 7, "Time": "00:00", "Parameter": "HR", "Value": np.arange(1_000_000.0)})
     table.to_parquet(tmp_path / "many.parquet")
     with pytest.raises(UserError, match=r"stay 7 has 1,000,000 rows in 48 hours, more than one a minute .* \(2,880\)"):
@@ -113,7 +113,7 @@ def test_a_million_rows_for_one_stay_are_refused(tmp_path):
     ],
 )
 def test_columns_of_another_kind_are_named(tmp_path, column, content, cause):
-    """A parquet file can hold lists where text belongs, and dates where numbers do."""
+    """A parquet file may have lists instead of text, and dates instead of numbers."""
     row = {"RecordID": 1, "Time": "00:10", "Parameter": "HR", "Value": 70.0} | {column: content}
     pd.DataFrame([row]).to_parquet(tmp_path / "odd.parquet")
     with pytest.raises(UserError, match=cause):
@@ -121,11 +121,13 @@ def test_columns_of_another_kind_are_named(tmp_path, column, content, cause):
 
 
 def test_a_damaged_archive_of_a_table_is_named(tmp_path):
-    """A .csv.gz with bytes changed anywhere is an error or, where only its header is, read as it was."""
-    whole = gzip.compress((HEAD + "".join(f"{n},00:10,HR,{n % 90}\n" for n in range(500))).encode())
+    """A .csv.gz with a changed byte is an error, or read correctly if only its header was changed."""
+    content = gzip.compress((HEAD + "".join(f"{n},00:10,HR,{n % 90}\n" for n in range(500))).encode())
     stays, lines = list[int](), list[str]()
-    for place in range(0, len(whole), 97):
-        (tmp_path / "bad.csv.gz").write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+    for position in range(0, len(content), 97):
+        damaged = bytearray(content)
+        damaged[position] ^= 255
+        (tmp_path / "bad.csv.gz").write_bytes(damaged)
         try:
             stays.append(len(read_raw(tmp_path / "bad.csv.gz", HR).stay_ids_N))
         except UserError as error:
@@ -136,7 +138,7 @@ def test_a_damaged_archive_of_a_table_is_named(tmp_path):
 
 
 def test_other_files_are_named(tmp_path):
-    """A path that is not there, a kind of file nobody reads, a broken parquet, and a folder without records."""
+    """A missing path, an unknown kind of file, a broken parquet, and a folder without records are errors."""
     with pytest.raises(UserError, match="does not exist; name a folder of records, or a file"):
         read_raw(tmp_path / "none", HR)
     with pytest.raises(UserError, match="is of no known kind"):
@@ -151,7 +153,7 @@ def test_other_files_are_named(tmp_path):
 
 
 def test_a_repeated_line_of_a_record_is_named(tmp_path):
-    """In text records the fault is named by file and line."""
+    """In text records, the error names file and line."""
     write(tmp_path, "Time,Parameter,Value\n00:00,RecordID,1\n00:10,HR,70\n00:10,HR,70\n", "1.txt")
     with pytest.raises(UserError, match=r"1\.txt line 4 repeats 1\.txt line 3; remove one of the two"):
         read_raw(tmp_path, HR)
