@@ -29,7 +29,7 @@ Records = Annotated[
 def promote_command(
     dataset: Dataset = None,
     version: Annotated[
-        str, typer.Option(help="A version to test against the gates; without it, the one with the best validation AUC.")
+        str, typer.Option(help="A version to test; without it, the one with the best validation AUC.")
     ] = "",
     other_data: Annotated[bool, typer.Option("--other-data", help="Allow other data or variables.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the decision and write nothing.")] = False,
@@ -185,9 +185,7 @@ def evaluate_command(
     print_table("Calibration", ("mean risk", "share that died", "stays"), points)
     if not evaluation.checked_against_training:
         say("note: the model's training cohort is not in data/: whether it shares stays with this one was not checked")
-    say(
-        f"sensitivity and specificity are at the model's threshold, {evaluation.threshold:.3f}; results written to {path}"
-    )
+    say(f"sensitivity and specificity are at the model's threshold, {evaluation.threshold:.3f}; results are in {path}")
 
 
 def _check_apart(records: Path, *outputs: Path | None) -> None:

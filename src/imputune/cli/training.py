@@ -74,7 +74,7 @@ def finetune_command(
     ] = "",
     schedule: Annotated[
         str,
-        typer.Option(help=f"One of: {', '.join(WORDS['schedule'])}; without it, plateau (none for xgboost and svm)."),
+        typer.Option(help=f"One of: {', '.join(WORDS['schedule'])}; without it, plateau, or none."),
     ] = "",
     imputer: Annotated[str, typer.Option(help=f"One of: {', '.join(IMPUTERS)}.")] = DEFAULT_IMPUTER,
 ) -> None:

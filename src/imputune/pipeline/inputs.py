@@ -73,9 +73,7 @@ def read_imputer(project: Project, name: ImputerName, remedy: str) -> TrainingOu
     earlier = project.artifacts_folder / "csai"
     folder = project.imputer_folder(name)
     if name == "csai" and not folder.exists() and earlier.is_dir():
-        raise UserError(
-            f"{earlier} is of an earlier imputune, outputs are now in {folder}: {remedy}, delete the old one"
-        )
+        raise UserError(f"{earlier} was written by an earlier version, outputs are now in {folder}: {remedy}")
     return read_training(folder, remedy)
 
 
