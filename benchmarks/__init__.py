@@ -1,24 +1,50 @@
-"""Programs that measure imputune, run from the project's folder and no part of the package; here, what they share."""
+"""Programs that measure imputune, run from the project's folder; not part of the package. Here is what they share."""
 
 import argparse
-import json
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn, TypeVar
 
 import torch
+from pydantic import BaseModel, ConfigDict
 
 from imputune.errors import UserError
 
 INTERRUPTED = 130
 
 
+class Result(BaseModel):
+    """The measurements of a program, or one of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Spread(Result):
+    """The median and the extremes of a quantity that was measured several times."""
+
+    median: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, numbers: Sequence[float]) -> "Spread":
+        """Summarise one or more numbers."""
+        return cls(median=median(numbers), lowest=min(numbers), highest=max(numbers))
+
+    def as_text(self) -> tuple[str, str, str]:
+        """Return the three numbers for a row of a table."""
+        return f"{self.median:.2f}", f"{self.lowest:.2f}", f"{self.highest:.2f}"
+
+
+Measured = TypeVar("Measured", bound=Result)
+
+
 class Parser(argparse.ArgumentParser):
-    """A program's parser, with --json; its complaints are UserErrors, one line each."""
+    """A program's parser with the option --json; bad input is a UserError with one line."""
 
     def __init__(self, module: str, description: str) -> None:
         super().__init__(prog=f"python -m {module}", description=description)
@@ -32,7 +58,7 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[], None]) -> None:
     """Run a program: a UserError ends it with one line on standard error and exit code 2, Ctrl-C without a traceback.
 
-    Ctrl-C raises SystemExit, because PyPOTS takes a KeyboardInterrupt for the wish to end its training alone.
+    Ctrl-C raises SystemExit, because PyPOTS catches KeyboardInterrupt and only ends its training.
     """
     signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -47,7 +73,7 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Return the seconds that a piece of work takes, with what it leaves a GPU to do."""
+    """Return the seconds that a piece of work takes, its work on a GPU included."""
     _wait_for_gpu()
     started = time.perf_counter()
     work()
@@ -60,14 +86,9 @@ def _wait_for_gpu() -> None:
         torch.cuda.synchronize()
 
 
-def spread(numbers: Sequence[float]) -> dict[str, float]:
-    """Return the median and the extremes of a quantity measured several times."""
-    return {"median": median(numbers), "lowest": min(numbers), "highest": max(numbers)}
-
-
-def report(found: dict[str, Any], show: Callable[[dict[str, Any]], None], as_json: bool) -> None:
-    """Print what was found, as JSON or by `show`."""
+def report(measured: Measured, show: Callable[[Measured], None], as_json: bool) -> None:
+    """Print the measurements, as JSON or with `show`."""
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(measured.model_dump_json(indent=1))
     else:
-        show(found)
+        show(measured)

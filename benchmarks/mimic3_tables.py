@@ -1,9 +1,9 @@
-"""Generated tables in MIMIC-III v1.4's schema, with its row counts times a factor; the values follow no physiology.
+"""Generated tables in MIMIC-III v1.4's schema, with its row counts times a factor; the values are not physiological.
 
     python -m benchmarks.mimic3_tables DIR --factor 0.01
 
-Both record systems and both systems of units occur, and so do repeated rows, text without a number, rows marked as
-errors, and times out of the stay. The same factor and seed give the same rows.
+They have both record systems, both systems of units, repeated rows, text without a number, rows marked as errors, and
+times outside the stay. The same factor and seed give the same rows.
 """
 
 import argparse
@@ -11,12 +11,7 @@ from pathlib import Path
 
 import duckdb
 
-from imputune.data.raw.mimic3.variables import (
-    EVENT_TABLES,
-    FACTOR_AND_SHIFT,
-    VARIABLES,
-    EventTable,
-)
+from imputune.data.raw.mimic3.variables import EVENT_TABLES, FACTOR_AND_SHIFT, VARIABLES, EventTable
 
 ROWS = {
     "patients": 46_520,
@@ -28,10 +23,10 @@ ROWS = {
     "inputevents_cv": 17_527_935,
     "inputevents_mv": 3_618_991,
 }
-"""Of the full database (Johnson et al. 2016)."""
-FEWEST = 300  # rows of a table, however small the factor
-OTHER_ITEMS = 2_000  # in each event table and system, beside the ones that are read
-OURS = 40  # % of event rows whose item is read; the most frequent signs, such as heart rate, are among them
+"""Rows of the full database (Johnson et al. 2016)."""
+FEWEST = 300  # rows of a table, also with a small factor
+OTHER_ITEMS = 2_000  # items that are not read, in each event table and system
+READ_PERCENT = 40  # of event rows with an item that is read; frequent signs, such as heart rate, are among these items
 _BY_SYSTEM = {"inputevents_cv": "carevue", "inputevents_mv": "metavision"}
 # Columns of an event row. i: its number; s: its stay; t: its item; moment, later: its times; faulty, void: flags.
 _EVENT_COLUMNS: dict[EventTable, str] = {
@@ -67,14 +62,14 @@ _EVENT_COLUMNS: dict[EventTable, str] = {
 
 
 def write_tables(folder: Path, factor: float, seed: int = 2012) -> dict[str, int]:
-    """Write the ten tables as .csv.gz into a folder; return the rows of each."""
+    """Write the ten tables as .csv.gz to a folder; return the number of rows of each."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = {name: max(round(count * factor), FEWEST) for name, count in ROWS.items()}
     with duckdb.connect(config={"memory_limit": "2GiB"}) as database:
         database.execute("CREATE MACRO chance(i, salt, n) AS (hash(i, salt) % n)::BIGINT")
         for sql in _people(rows, seed):
             database.execute(sql)
-        _make_items(database)
+        _create_items(database)
         for name in ("patients", "admissions", "icustays", "d_items", "d_labitems"):
             _write(database, f"SELECT * FROM {name}", folder, name)
         for table in EVENT_TABLES:
@@ -85,10 +80,10 @@ def write_tables(folder: Path, factor: float, seed: int = 2012) -> dict[str, int
 def write_events(
     database: duckdb.DuckDBPyConnection, folder: Path, table: EventTable, rows: int, seed: int = 2012
 ) -> None:
-    """Write an event table of so many rows for the stays of the tables `icustays`, `d_items` and `d_labitems`.
+    """Write an event table of so many rows for the stays and items of the tables `icustays`, `d_items`, `d_labitems`.
 
-    Every hundredth row repeats the one before, every fiftieth has no number, every hundredth is marked as an error, and
-    a tenth of the times lie before or after the stay.
+    Every hundredth row repeats the previous one, every fiftieth has no number, every hundredth is marked as an error,
+    and a tenth of the times are before or after the stay.
     """
     database.execute("CREATE OR REPLACE MACRO chance(i, salt, n) AS (hash(i, salt) % n)::BIGINT")
     dictionary = "SELECT itemid, '' AS system FROM d_labitems"
@@ -98,15 +93,15 @@ def write_events(
         CREATE OR REPLACE TEMP TABLE pool AS
         SELECT itemid, d.system, coalesce(o.unit, 'units') AS unit, coalesce(o.low, 0) AS low,
             coalesce(o.high, 100) AS high, coalesce(o.factor, 1) AS factor, coalesce(o.shift, 0) AS shift,
-            o.itemid IS NOT NULL AS ours,
-            row_number() OVER (PARTITION BY d.system, o.itemid IS NOT NULL ORDER BY itemid) - 1 AS place,
+            o.itemid IS NOT NULL AS is_read,
+            row_number() OVER (PARTITION BY d.system, o.itemid IS NOT NULL ORDER BY itemid) - 1 AS number,
             count(*) OVER (PARTITION BY d.system, o.itemid IS NOT NULL) AS size
-        FROM ({dictionary}) d LEFT JOIN (FROM ({_ours(table)}) WHERE itemid IS NOT NULL) o USING (itemid)
+        FROM ({dictionary}) d LEFT JOIN (FROM ({_read_items(table)}) WHERE itemid IS NOT NULL) o USING (itemid)
     """)
     systems = ", ".join(f"'{system}'" for system in _systems(table))
     database.execute(f"""
         CREATE OR REPLACE TEMP TABLE visited AS
-        SELECT *, row_number() OVER (ORDER BY icustay_id) - 1 AS place, count(*) OVER () AS size FROM (
+        SELECT *, row_number() OVER (ORDER BY icustay_id) - 1 AS number, count(*) OVER () AS size FROM (
             SELECT subject_id, hadm_id, icustay_id, dbsource AS system, intime,
                 greatest(datediff('minute', intime, outtime), 60) AS minutes
             FROM icustays WHERE dbsource IN ({systems})
@@ -114,7 +109,7 @@ def write_events(
     """)
     (stays,) = database.execute("SELECT count(*) FROM visited").fetchall()[0]
     pool_system = "''" if table == "labevents" else "s.system"
-    sizes = "SELECT system, ours, any_value(size) AS size FROM pool GROUP BY system, ours"
+    sizes = "SELECT system, is_read, any_value(size) AS size FROM pool GROUP BY system, is_read"
     _write(
         database,
         f"""
@@ -125,13 +120,14 @@ def write_events(
             SELECT i, drawn, chance(drawn, {seed} + 1, {2**40}) AS h, chance(drawn, {seed} + 2, {2**40}) AS k
             FROM numbered
         ), placed AS (
-            SELECT h.*, s, z.size, z.ours FROM hashed h JOIN visited s ON s.place = (drawn * {stays}) // {rows}
-            JOIN ({sizes}) z ON z.system = {pool_system} AND z.ours = (h.h % 100 < {OURS})
+            SELECT h.*, s, z.size, z.is_read FROM hashed h JOIN visited s ON s.number = (drawn * {stays}) // {rows}
+            JOIN ({sizes}) z ON z.system = {pool_system} AND z.is_read = (h.h % 100 < {READ_PERCENT})
         ), timed AS (
             SELECT i, s, t, p.k % 50 = 1 AS faulty, p.k % 100 = 2 AS void,
                 s.intime + to_minutes((((p.k // 1000) % 1100 - 50) * s.minutes // 1000)::BIGINT) AS moment,
                 round(((t.low + (t.high - t.low) * ((p.h // 7919) % 1000) / 1000) - t.shift) / t.factor, 1) AS value
-            FROM placed p JOIN pool t ON t.system = {pool_system} AND t.ours = p.ours AND t.place = p.h // 100 % p.size
+            FROM placed p JOIN pool t
+                ON t.system = {pool_system} AND t.is_read = p.is_read AND t.number = p.h // 100 % p.size
         )
         SELECT {_EVENT_COLUMNS[table]} FROM (SELECT *, moment + INTERVAL 75 MINUTE AS later FROM timed)
         """,
@@ -141,7 +137,7 @@ def write_events(
 
 
 def _people(rows: dict[str, int], seed: int) -> list[str]:
-    """Return the statements that make patients, admissions and ICU stays."""
+    """Return the statements that generate patients, admissions and ICU stays."""
     patients, admissions, stays = rows["patients"], rows["admissions"], rows["icustays"]
     units = "['CCU', 'CSRU', 'MICU', 'SICU', 'TSICU']"
     return [
@@ -167,7 +163,7 @@ def _people(rows: dict[str, int], seed: int) -> list[str]:
     ]
 
 
-def _make_items(database: duckdb.DuckDBPyConnection) -> None:
+def _create_items(database: duckdb.DuckDBPyConnection) -> None:
     database.execute(
         "CREATE TEMP TABLE d_items (row_id INTEGER, itemid INTEGER, label VARCHAR, abbreviation VARCHAR, "
         "dbsource VARCHAR, linksto VARCHAR, category VARCHAR, unitname VARCHAR, param_type VARCHAR, conceptid INTEGER)"
@@ -187,8 +183,8 @@ def _make_items(database: duckdb.DuckDBPyConnection) -> None:
     others = f"FROM range({OTHER_ITEMS}) t(i)"
     database.execute(f"INSERT INTO d_labitems SELECT i, 60000 + i, 'other', 'Blood', 'Other', NULL {others}")
     pools = [(table, system) for table in EVENT_TABLES if table != "labevents" for system in _systems(table)]
-    for place, (table, system) in enumerate(pools):
-        first = 300_000 + place * 10_000
+    for number, (table, system) in enumerate(pools):
+        first = 300_000 + number * 10_000
         named = f"SELECT i, {first} + i, 'other', NULL, '{system}', '{table}', NULL, NULL, NULL, NULL"
         database.execute(f"INSERT INTO d_items {named} {others}")
 
@@ -197,8 +193,8 @@ def _systems(table: EventTable) -> list[str]:
     return [_BY_SYSTEM[table]] if table in _BY_SYSTEM else ["carevue", "metavision"]
 
 
-def _ours(table: EventTable) -> str:
-    """Return the items of a table that are read, with the values that they take: around a quarter of the range."""
+def _read_items(table: EventTable) -> str:
+    """Return SQL for the items of a table that are read, with their values: around a quarter of the accepted range."""
     rows = []
     for variable in VARIABLES:
         reach = variable.highest - variable.lowest
@@ -206,7 +202,7 @@ def _ours(table: EventTable) -> str:
             if item.table == table:
                 factor, shift = FACTOR_AND_SHIFT[item.conversion]
                 factor = 100 if item.conversion == "fraction" else factor
-                low, high = (round(variable.lowest + share * reach, 6) for share in (0.2, 0.3))
+                low, high = (round(variable.lowest + fraction * reach, 6) for fraction in (0.2, 0.3))
                 rows.append(f"({item.item_id}, '{variable.unit}', {low}, {high}, {factor}, {shift})")
     return f"FROM (VALUES {', '.join(rows) or '(NULL, NULL, 0, 0, 1, 0)'}) v(itemid, unit, low, high, factor, shift)"
 
@@ -220,7 +216,7 @@ def _write(database: duckdb.DuckDBPyConnection, sql: str, folder: Path, name: st
 
 
 def main() -> None:
-    """Write the tables that the command line asks for."""
+    """Run the command line."""
     parser = argparse.ArgumentParser("python -m benchmarks.mimic3_tables", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--factor", type=float, default=0.01, help="of the full database's row counts")

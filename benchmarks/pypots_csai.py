@@ -1,4 +1,4 @@
-"""PyPOTS 1.5's CSAI as its users train it: its own data set, loop, learning rate and prediction, in one process."""
+"""PyPOTS 1.5's CSAI as its users train it: its own dataset, loop, learning rate and prediction, in one process."""
 
 import importlib
 import os
@@ -15,25 +15,24 @@ from imputune.settings.schema import Params
 
 MEASURED = "1.5"
 INSTALL = "pip install -e '.[pypots]'"
-HEADS, FEEDFORWARD = 8, 64  # which PyPOTS does not let its user choose
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What PyPOTS makes of stays it hid cells of; each array is (N, T, D), 0/1 where not standardised values."""
+    """Imputed and true standardised values of stays, and which cells PyPOTS held out (0/1); each array (N, T, D)."""
 
     imputed_NTD: np.ndarray
     truth_NTD: np.ndarray
-    masked_NTD: np.ndarray
+    held_out_NTD: np.ndarray
 
 
 def check_pypots() -> None:
-    """Raise UserError where PyPOTS is not installed, or in another version than the one measured against.
+    """Raise UserError if PyPOTS is not installed, or has another version than the one measured against.
 
-    Its import prints a banner, which is dropped.
+    The banner that its import prints is suppressed.
     """
     try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        with Path(os.devnull).open("w") as null, redirect_stdout(null):
             version = importlib.import_module("pypots").__version__
     except ImportError as error:
         raise UserError(f"PyPOTS cannot be imported ({error}): install it with {INSTALL}") from None
@@ -42,18 +41,18 @@ def check_pypots() -> None:
 
 
 def default_learning_rate() -> float:
-    """Return the learning rate that PyPOTS's user gets without asking for one."""
+    """Return the learning rate of PyPOTS if its user gives none."""
     from pypots.optim import Adam
 
     return float(Adam().lr)
 
 
 class PypotsCsai:
-    """PyPOTS's CSAI with imputune's widths, batch size, rates of pattern and device, ready to train.
+    """PyPOTS's CSAI with imputune's widths, batch size, masking rates and device, ready to train.
 
-    The weights of the losses are passed on, but PyPOTS 1.5 reads neither: both reconstruction losses count 1, the
-    consistency loss 0.1. Cells are hidden once, here, for all epochs. Shapes: nan_NTD float32, standardised, NaN
-    where not observed. Raises UserError for a variable never observed twice in a stay, whose median gap is NaN there.
+    The weights of the losses are passed on, but PyPOTS 1.5 ignores them: both reconstruction losses count 1, the
+    consistency loss 0.1. Cells are masked once for all epochs. Shapes: nan_NTD float32, standardised, NaN where
+    missing. Raises UserError for a variable that no stay observes twice: its median gap would be NaN.
     """
 
     def __init__(self, nan_NTD: np.ndarray, params: Params, variables: tuple[str, ...]) -> None:
@@ -77,23 +76,23 @@ class PypotsCsai:
             step_channels=params.csai.channels,
             imputation_weight=settings.imputation_weight,
             consistency_weight=settings.consistency_weight,
-            removal_percent=masking.rate,  # a share in spite of its name
+            removal_percent=masking.rate,  # a fraction, in spite of its name
             increase_factor=masking.factor,
             batch_size=settings.batch_size,
             epochs=1,
             device=choose_device(params.device).type,
         )
-        # As its fit() does before its first epoch.
+        # As in its fit() before the first epoch.
         train = DatasetForCSAI({"X": nan_NTD}, False, False, "hdf5", masking.rate, masking.factor)
         self.csai.intervals = train.intervals
         self.csai.replacement_probabilities = train.replacement_probabilities
         self.loader = torch.utils.data.DataLoader(train, batch_size=settings.batch_size, shuffle=True)
 
     def train_epoch(self) -> None:
-        """Train one more epoch, from the weights and the optimiser's state as the last one left them."""
+        """Train one more epoch, starting from the weights and the optimiser's state of the last one."""
         self.csai._train_model(self.loader)
 
     def predict(self, nan_NTD: np.ndarray) -> Prediction:
-        """Hide cells of other stays at the training rates, and impute them."""
-        found = self.csai.predict({"X": nan_NTD, "X_ori": nan_NTD})
-        return Prediction(found["imputation"], found["x_ori"], found["indicating_mask"])
+        """Mask cells of other stays at the training rates, and impute them."""
+        result = self.csai.predict({"X": nan_NTD, "X_ori": nan_NTD})
+        return Prediction(result["imputation"], result["x_ori"], result["indicating_mask"])

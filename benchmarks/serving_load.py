@@ -1,10 +1,10 @@
-"""A served model under load: clients that each ask about one stay at a time, for a minute.
+"""A served model under load: many clients, each of which asks about one stay at a time, for a minute.
 
     python -m benchmarks.serving_load [--json] [--dataset NAME] [--model WORD] [--clients N] [--seconds N] [--workers N]
 
-Starts `mlflow models serve` on the registered model, as README.md does, waits until it answers, lets every client post
-generated records without a pause, one stay in each request, and stops the server. An answer other than 200, or one
-without that stay's risk, counts as an error.
+It starts `mlflow models serve` on the registered model, as in README.md, and waits until the server answers. Then every
+client posts generated records without a pause, one stay in each request. An answer with a status other than 200, or
+without the stay's risk, counts as an error.
 """
 
 import http.client
@@ -21,12 +21,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks import Parser, report, run
+from benchmarks import Parser, Result, report, run
 from imputune.data.raw.synthetic import write_synthetic_records
 from imputune.errors import UserError
 from imputune.pipeline.project import Project
@@ -41,17 +40,33 @@ ANSWERED_WITHIN = 60  # seconds, a request
 
 
 @dataclass
-class Heard:
-    """What the clients heard: seconds of each answered request, and what each error was."""
+class Answers:
+    """The answers of all clients: seconds of each answered request, and a text for each error."""
 
     seconds: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
 
+class Load(Result):
+    """The answers under load; seconds until the last answer, and until the server was ready."""
+
+    model: str
+    clients: int
+    workers: int
+    seconds: float
+    ready_after_seconds: float
+    stays: int
+    errors: int
+    first_error: str | None
+    stays_per_second: float
+    median_seconds: float | None
+    p99_seconds: float | None
+
+
 def main() -> None:
-    """Parse, measure, print."""
+    """Run the command line; raises UserError for bad input."""
     parser = Parser("benchmarks.serving_load", "A served model under load.")
-    parser.add_argument("--dataset", default=None, help="whose model; without it, the one params.yaml names")
+    parser.add_argument("--dataset", default=None, help="dataset of the model; without it, that of params.yaml")
     parser.add_argument("--model", default="champion", help="alias or version number")
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--seconds", type=int, default=60)
@@ -64,35 +79,34 @@ def main() -> None:
     version = registry.find(arguments.model)
     bodies = list(_bodies())
     with served(f"models:/{version.name}/{version.number}", registry.uri, arguments.workers) as (port, ready_in):
-        heard, seconds = _load(port, bodies, arguments.clients, arguments.seconds)
-    found = {
-        "model": f"{version.name} version {version.number}",
-        "clients": arguments.clients,
-        "workers": arguments.workers,
-        "seconds": seconds,
-        "ready_after_seconds": ready_in,
-        "stays": len(heard.seconds),
-        "errors": len(heard.errors),
-        "first_error": heard.errors[0] if heard.errors else None,
-        "stays_per_second": len(heard.seconds) / seconds,
-        "median_seconds": float(np.median(heard.seconds)) if heard.seconds else None,
-        "p99_seconds": float(np.quantile(heard.seconds, 0.99)) if heard.seconds else None,
-    }
-    report(found, _show, arguments.json)
-    if heard.errors:
+        answers, seconds = _load(port, bodies, arguments.clients, arguments.seconds)
+    load = Load(
+        model=f"{version.name} version {version.number}",
+        clients=arguments.clients,
+        workers=arguments.workers,
+        seconds=seconds,
+        ready_after_seconds=ready_in,
+        stays=len(answers.seconds),
+        errors=len(answers.errors),
+        first_error=answers.errors[0] if answers.errors else None,
+        stays_per_second=len(answers.seconds) / seconds,
+        median_seconds=float(np.median(answers.seconds)) if answers.seconds else None,
+        p99_seconds=float(np.quantile(answers.seconds, 0.99)) if answers.seconds else None,
+    )
+    report(load, _show, arguments.json)
+    if answers.errors:
         sys.exit(1)
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(load: Load) -> None:
     lines = [
-        (name.replace("_", " "), f"{value:.3g}" if isinstance(value, float) else str(value))
-        for name, value in found.items()
+        (name.replace("_", " "), f"{value:.3g}" if isinstance(value, float) else str(value)) for name, value in load
     ]
     print_table("Serving", ("", ""), lines)
 
 
 def _bodies() -> Iterator[tuple[int, bytes]]:
-    """Yield requests about generated stays, each with the id it asks about."""
+    """Yield requests about generated stays, each with its stay id."""
     with TemporaryDirectory() as folder:
         write_synthetic_records(Path(folder), STAYS, 1)
         for path in sorted(Path(folder).glob("set-s/*.txt")):
@@ -103,7 +117,7 @@ def _bodies() -> Iterator[tuple[int, bytes]]:
 
 @contextmanager
 def served(model: str, uri: str, workers: int) -> Iterator[tuple[int, float]]:
-    """Serve a model on a free port; give the port, and how long it took until it answered."""
+    """Serve a model on a free port; yield the port and the seconds until the server answered."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -122,7 +136,7 @@ def served(model: str, uri: str, workers: int) -> Iterator[tuple[int, float]]:
                 time.sleep(0.1)
             yield port, time.perf_counter() - started
         finally:
-            os.killpg(server.pid, signal.SIGTERM)  # mlflow's command, and the server that it started
+            os.killpg(server.pid, signal.SIGTERM)  # mlflow's command and the server that it started
             server.wait(30)
 
 
@@ -137,39 +151,39 @@ def _answers(port: int) -> bool:
         connection.close()
 
 
-def _load(port: int, bodies: list[tuple[int, bytes]], clients: int, seconds: int) -> tuple[Heard, float]:
-    """Let clients ask until the time is up; return what they heard, and the seconds until the last answer."""
-    heard = Heard()
+def _load(port: int, bodies: list[tuple[int, bytes]], clients: int, seconds: int) -> tuple[Answers, float]:
+    """Let clients send requests until the time is up; return the answers and the seconds until the last one."""
+    answers = Answers()
     started = time.perf_counter()
     threads = [
-        threading.Thread(target=_ask, args=(port, bodies[first:] + bodies[:first], started + seconds, heard))
+        threading.Thread(target=_ask, args=(port, bodies[first:] + bodies[:first], started + seconds, answers))
         for first in range(clients)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return heard, time.perf_counter() - started
+    return answers, time.perf_counter() - started
 
 
-def _ask(port: int, bodies: list[tuple[int, bytes]], until: float, heard: Heard) -> None:
+def _ask(port: int, bodies: list[tuple[int, bytes]], until: float, answers: Answers) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWERED_WITHIN)
-    turn = 0
+    count = 0
     while time.perf_counter() < until:
-        stay_id, body = bodies[turn % len(bodies)]
-        turn += 1
+        stay_id, body = bodies[count % len(bodies)]
+        count += 1
         started = time.perf_counter()
         try:
             connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
-            told = answer.read()
-            [row] = json.loads(told)["predictions"] if answer.status == 200 else [{}]
+            text = answer.read()
+            [row] = json.loads(text)["predictions"] if answer.status == 200 else [{}]
             if row.get("RecordID") == stay_id and 0 < row.get("risk", 0) < 1:
-                heard.seconds.append(time.perf_counter() - started)
+                answers.seconds.append(time.perf_counter() - started)
             else:
-                heard.errors.append(f"status {answer.status}: {told[:200]!r}")
+                answers.errors.append(f"status {answer.status}: {text[:200]!r}")
         except (OSError, http.client.HTTPException, ValueError) as error:
-            heard.errors.append(repr(error))
+            answers.errors.append(repr(error))
             connection.close()
 
 

@@ -21,7 +21,7 @@ RATIOS = ("ratio_epoch_vs_pypots", "mae_ours", "mae_pypots")
 
 
 def run(module: str, *words: str, first_on_path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a benchmark from the project's folder as a user does, with another folder before installed packages."""
+    """Run a benchmark from the project's folder as a user does; `first_on_path` comes before installed packages."""
     path = [str(first_on_path or ""), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
     return subprocess.run(
         [sys.executable, "-m", f"benchmarks.{module}", *words],
@@ -33,7 +33,7 @@ def run(module: str, *words: str, first_on_path: Path | None = None) -> subproce
 
 
 def fake_pypots(folder: Path, content: str) -> Path:
-    """Write a package named pypots that holds one line, and return the folder it stands in."""
+    """Write a package named pypots with one line, and return the folder around it."""
     (folder / "pypots").mkdir()
     (folder / "pypots" / "__init__.py").write_text(content + "\n")
     return folder
@@ -75,33 +75,33 @@ def test_bad_input_is_one_line(module, words, message, monkeypatch, capsys):
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # Ctrl-C stays with the tests
     with pytest.raises(SystemExit) as ended:
         benchmarks.run(import_module(f"benchmarks.{module}").main)
-    said = capsys.readouterr()
-    assert (ended.value.code, said.out) == (2, "")
-    [line] = said.err.splitlines()
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (2, "")
+    [line] = printed.err.splitlines()
     assert line.startswith(f"error: {message}")
 
 
 @pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[pypots]'")
 def test_speed_prints_one_json_object_with_finite_numbers():
-    """A very small run gives every ratio and error; the two-fold ratio is null only where a single core is free."""
+    """A very small run gives every ratio and error; the two-fold ratio is null only with a single core."""
     done = run("csai_speed", "--json", "--stays", "200", "--epochs", "2")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    speed = json.loads(done.stdout)
     expected = (*RATIOS, "ratio_two_folds_vs_one") if len(os.sched_getaffinity(0)) > 1 else RATIOS
-    assert all(math.isfinite(found[name]) and found[name] > 0 for name in expected)
-    assert "ratio_two_folds_vs_one" in found
-    assert found["training_stays"] == 120
-    assert found["steps_per_epoch"] == 2
-    assert found["setting"]["device"] == "cpu"
-    assert found["setting"]["learning_rate_pypots"] == 0.001
-    assert found["setting"]["learning_rate_ours"] == read_params(ROOT / "params.yaml").pretrain.learning_rate
-    seconds = found["seconds_epoch_ours"], found["seconds_epoch_pypots"]
-    assert found["ratio_epoch_vs_pypots"] == pytest.approx(seconds[1]["median"] / seconds[0]["median"])
+    assert all(math.isfinite(speed[name]) and speed[name] > 0 for name in expected)
+    assert "ratio_two_folds_vs_one" in speed
+    assert speed["training_stays"] == 120
+    assert speed["steps_per_epoch"] == 2
+    assert speed["setting"]["device"] == "cpu"
+    assert speed["setting"]["learning_rate_pypots"] == 0.001
+    assert speed["setting"]["learning_rate_ours"] == read_params(ROOT / "params.yaml").pretrain.learning_rate
+    seconds = speed["seconds_epoch_ours"], speed["seconds_epoch_pypots"]
+    assert speed["ratio_epoch_vs_pypots"] == pytest.approx(seconds[1]["median"] / seconds[0]["median"])
 
 
 @pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[pypots]'")
 def test_pypots_trains_at_its_own_learning_rate():
-    """The rate of its optimiser is the one reported, whatever params.yaml has for imputune's."""
+    """The reported rate is that of its optimiser, not that of params.yaml."""
     params = read_params(ROOT / "params.yaml")
     assert params.pretrain.learning_rate != pypots_csai.default_learning_rate()
     nan_NTD = np.ones((2, 4, 2), dtype=np.float32)
@@ -112,7 +112,7 @@ def test_pypots_trains_at_its_own_learning_rate():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_asking_for_an_absent_gpu_is_one_line():
-    """The message names the option, not params.yaml, which the benchmark does not follow there."""
+    """The message names the option and not params.yaml, because the benchmark ignores its device."""
     done = run("csai_speed", "--device", "cuda")
     assert (done.returncode, done.stdout) == (2, "")
     assert (
@@ -120,29 +120,28 @@ def test_asking_for_an_absent_gpu_is_one_line():
     )
 
 
-def test_a_frozen_head_is_timed_over_as_many_epochs_as_asked_for():
-    """None stops early, and the representations' time stands apart from that of the epochs."""
-    found = csai_scaling.head_seconds(100, 30)
-    assert (found["stays"], found["epochs"]) == (100, 30)
-    assert found["seconds_epochs"] > 0
-    assert found["seconds_until_first_epoch"] > 0
+def test_a_frozen_head_is_timed_over_the_given_number_of_epochs():
+    """Training does not stop early, and the time of the representations is reported separately."""
+    head = csai_scaling.head_seconds(100, 30)
+    assert (head.stays, head.epochs) == (100, 30)
+    assert head.seconds_epochs > 0
+    assert head.seconds_until_first_epoch > 0
 
 
 def test_growth_compares_the_ends_of_a_range():
     """Four times the hours at six times the seconds, by medians."""
-    steps = [{"hours": hours, "seconds": {"median": seconds}} for hours, seconds in ((24, 0.5), (48, 1.2), (96, 3.0))]
-    assert csai_scaling._growth("hours", steps) == {
-        "first": 24,
-        "last": 96,
-        "times_size": 4.0,
-        "times_seconds": 6.0,
-        "not_linear": "self-attention",
-    }
+    steps = [
+        csai_scaling.Step(doubled="hours", stays=64, hours=hours, variables=35, seconds=benchmarks.Spread.of([seconds]))
+        for hours, seconds in ((24, 0.5), (48, 1.2), (96, 3.0))
+    ]
+    assert csai_scaling.growth_of("hours", steps) == csai_scaling.Growth(
+        first=24, last=96, times_size=4.0, times_seconds=6.0, not_linear="self-attention"
+    )
 
 
 @pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[pypots]'")
 def test_too_few_stays_for_pypots_is_one_line():
-    """A variable that no training stay observes twice is named, where PyPOTS itself would reach NaN."""
+    """The error names a variable that no training stay observes twice; PyPOTS itself would compute NaN."""
     done = run("csai_speed", "--stays", "45", "--epochs", "2")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == (
@@ -151,8 +150,8 @@ def test_too_few_stays_for_pypots_is_one_line():
     )
 
 
-def test_size_measures_an_extraction_that_holds_no_rows_in_memory(tmp_path):
-    """Extraction from half a million rows is timed, and takes less memory than their text would beside the program."""
+def test_size_measures_an_extraction_that_keeps_no_rows_in_memory(tmp_path):
+    """Extracting half a million rows is timed, and takes less memory than the program and their text together."""
     done = run("mimic3_size", "--factors", "0.0015", "--tables", str(tmp_path), "--json")
     assert done.returncode == 0, done.stderr
     [row] = json.loads(done.stdout)["sizes"]
@@ -160,4 +159,6 @@ def test_size_measures_an_extraction_that_holds_no_rows_in_memory(tmp_path):
     assert row["seconds"] > 0
     assert row["peak_memory_gib"] < 0.4
     assert row["peak_disk_gib"] < 0.05
-    assert run("mimic3_size", "--factors", "many").stderr.startswith("error: --factors 'many' are no numbers by commas")
+    assert run("mimic3_size", "--factors", "many").stderr.startswith(
+        "error: --factors 'many' are not numbers separated by commas"
+    )

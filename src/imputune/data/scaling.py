@@ -90,13 +90,3 @@ def standardised_tensors(values_NTD: np.ndarray, scaler: Scaler) -> tuple[torch.
     scaler.standardise_in_place(values_NTD)
     np.copyto(values_NTD, 0, where=~observed_NTD)
     return torch.from_numpy(values_NTD), torch.from_numpy(observed_NTD)
-
-
-def scaler_weights(scaler: Scaler) -> dict[str, np.ndarray]:
-    """Return `scaler.to_arrays()`."""
-    return scaler.to_arrays()
-
-
-def load_scaler(weights: Mapping[str, torch.Tensor]) -> Scaler:
-    """Return `Scaler.from_arrays(weights)`."""
-    return Scaler.from_arrays(weights)

@@ -24,7 +24,7 @@ from imputune.evaluation.variance import decompose
 from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.assess import EXAMPLE_HOURS
 from imputune.pipeline.collected import Collected, collect, finetuned_runs
-from imputune.pipeline.inputs import PretrainedImputer, read_imputer
+from imputune.pipeline.inputs import PretrainedImputer, read_imputer, was_pretrained
 from imputune.pipeline.project import DividedCohort, Project, read_divided_cohort, track, variant_settings
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS
 from imputune.protocol.variants import HEADS, Variant, make_variant
@@ -87,9 +87,9 @@ def _collect(project: Project, data: DividedCohort, notes: list[str]) -> Iterato
     first: MadeFrom | None = None
     first_learning: MadeFrom | None = None
     for name in IMPUTERS:
-        folder = project.imputer_folder(name)
-        if not (folder / RESULT).is_file():
+        if not was_pretrained(project, name):
             continue
+        folder = project.imputer_folder(name)
         try:
             output = read_imputer(project, name, AGAIN)
             made_from = output.made_from

@@ -6,7 +6,7 @@ from typing import Self
 
 import torch
 
-from imputune.artifacts.stage_files import PREDICTIONS, read_training, read_weights, weights_file
+from imputune.artifacts.stage_files import PREDICTIONS, RESULT, read_training, read_weights, weights_file
 from imputune.artifacts.stage_output import MadeFrom, TrainingOutput
 from imputune.errors import UserError
 from imputune.pipeline.project import DividedCohort, Project, variant_settings
@@ -70,11 +70,21 @@ def read_imputer(project: Project, name: ImputerName, remedy: str) -> TrainingOu
 
     Raises UserError with the remedy when it is missing, broken, or was left by an earlier version.
     """
-    earlier = project.artifacts_folder / "csai"
     folder = project.imputer_folder(name)
-    if name == "csai" and not folder.exists() and earlier.is_dir():
+    if earlier := _earlier_output(project, name):
         raise UserError(f"{earlier} was written by an earlier version, outputs are now in {folder}: {remedy}")
     return read_training(folder, remedy)
+
+
+def was_pretrained(project: Project, name: ImputerName) -> bool:
+    """Say whether there is an output of an imputer's pretraining, of this version or an earlier one."""
+    return (project.imputer_folder(name) / RESULT).is_file() or _earlier_output(project, name) is not None
+
+
+def _earlier_output(project: Project, name: ImputerName) -> Path | None:
+    """Return the folder in which earlier versions kept CSAI, if it is there and nothing has replaced it."""
+    earlier = project.artifacts_folder / "csai"
+    return earlier if name == "csai" and earlier.is_dir() and not project.imputer_folder(name).exists() else None
 
 
 def pretrain_first(dataset: str, imputer: ImputerName) -> str:

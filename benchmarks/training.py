@@ -1,0 +1,66 @@
+"""What the measurements of training share: settings, a recorder that notes times, and random cohorts."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from imputune.data.cohort import STATIC, Cohort, Variable
+from imputune.runtime.recorder import Trial
+from imputune.settings.file import read_params
+from imputune.settings.names import DeviceName
+from imputune.settings.schema import Budget, Params
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+ATTENTION_HEADS, FEEDFORWARD = 8, 64  # fixed in PyPOTS
+OBSERVED_FRACTION = 0.2  # of the cells of a random cohort
+
+
+@dataclass
+class Stopwatch:
+    """A recorder that notes the time of each epoch of any fold."""
+
+    times: list[float] = field(default_factory=list)
+
+    def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Note the time."""
+        self.times.append(time.perf_counter())
+
+    def trial_finished(self, fold: int, trial: Trial) -> None:
+        """Ignore trials: nothing is searched."""
+
+    def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
+        """Ignore final scores: the training is over."""
+
+    @property
+    def seconds(self) -> float:
+        """Time from the first epoch to the last."""
+        return self.times[-1] - self.times[0]
+
+
+def settings(cohort: Cohort, epochs: int, device: DeviceName = "cpu") -> Params:
+    """Return params.yaml with a number of pretraining epochs, a device, and the two widths that PyPOTS fixes."""
+    params = read_params(PARAMS)
+    csai = params.csai.model_copy(update={"attention_heads": ATTENTION_HEADS, "feedforward": FEEDFORWARD})
+    budget = {cohort.dataset: Budget(pretrain_epochs=epochs, frozen_epochs=1, unfrozen_epochs=1)}
+    return params.model_copy(update={"dataset": cohort.dataset, "device": device, "csai": csai, "budget": budget})
+
+
+def random_cohort(stays: int, hours: int, variables: int) -> Cohort:
+    """Return a cohort of standard normal values, a fraction of them observed; every fifth stay ends in death."""
+    random = np.random.default_rng(0)
+    values_NTD = random.standard_normal((stays, hours, variables), dtype=np.float32)
+    for stay_TD in values_NTD:
+        stay_TD[random.random((hours, variables), dtype=np.float32) >= OBSERVED_FRACTION] = np.nan
+    return Cohort(
+        dataset="random",
+        stay_ids_N=np.arange(stays, dtype=np.int64),
+        outcome_N=(np.arange(stays) % 5 == 0).astype(np.int8),
+        values_NTD=values_NTD,
+        variables=tuple(Variable(f"v{number}", "1") for number in range(variables)),
+        static=pd.DataFrame(np.nan, index=range(stays), columns=list(STATIC)),
+        source={"exclusions": {}},
+    )
