@@ -1,6 +1,6 @@
-import re
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,9 +12,28 @@ from filelock import FileLock
 
 from imputune.data.cohort import write_cohort
 from imputune.data.raw.synthetic import extract_synthetic, write_synthetic_records
-from projects import OUTER, ROOT, STAYS, copy_of, edit, finished, run
+from imputune.runtime import workers
+from projects import OUTER, SHARED, STAYS, copy_of, fingerprint, finished, grid_of, new_project, set_params
 
 pytest_plugins = ["fold_fixtures"]
+VARIANTS = {
+    "mlp": {"imputer": ["csai"], "mode": ["frozen"], "head": ["mlp2"], "input": ["hidden"], "schedule": ["plateau"]},
+    "mlp_imputed": {
+        **{"imputer": ["mean"], "mode": ["frozen"], "head": ["mlp2"]},
+        **{"input": ["imputed"], "schedule": ["plateau"]},
+    },
+    "mlp_unfrozen": {
+        **{"imputer": ["csai"], "mode": ["unfrozen"], "head": ["mlp2"]},
+        **{"input": ["hidden"], "schedule": ["plateau"]},
+    },
+    "recurrent": {
+        **{"imputer": ["csai"], "mode": ["frozen"], "head": ["gru"]},
+        **{"input": ["imputed"], "schedule": ["plateau"]},
+    },
+    "non_neural": {"imputer": ["csai", "mean"], "head": ["xgboost"], "input": ["imputed"]},
+    "non_neural_more": {"imputer": ["csai"], "head": ["xgboost"], "input": ["hidden", "summary"]},
+}
+"""The grid of the shared project: six variants on CSAI, two on the training mean."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,13 +46,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Small tensors are fastest on one thread, and the folds of the product train on one too."""
+def _small_and_fast() -> None:
+    """Compute on one thread, as the product's workers do; have them ready early, and ask for their results often."""
     torch.set_num_threads(1)
+    workers.POLL_SECONDS = 0.02
+    workers.PRELOADED.append("torch._dynamo")  # torch imports it with a process's first optimizer, in over a second
 
 
 @pytest.fixture(autouse=True)
-def _no_outer_tracking(monkeypatch):
+def _no_outer_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide an outer server, mlflow run or dvc from each test, and each test's own from the next."""
     for name in OUTER:
         monkeypatch.setenv(name, "")  # so that what the test itself sets, as mlflow.set_tracking_uri does, is undone
@@ -41,62 +62,61 @@ def _no_outer_tracking(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory, worker_id) -> Path:
-    """A copy of the project, its cohort and sizes tiny, after the commands of dvc.yaml; tests change copies of it.
+def _shared_project(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A tiny project after the commands of dvc.yaml, made once for all processes in which tests run side by side.
 
     The commands run in this process, where `dvc repro` would start one for each; dvc itself runs in test_datasets.py.
     """
     base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent  # one for the processes in which tests run side by side
+    shared = base if worker_id == "master" else base.parent
     with FileLock(shared / "project.lock"):
-        if not (shared / "project.ready").exists():
+        if not (shared / "project" / SHARED).exists():
             _make_project(shared / "project")
-            (shared / "project.ready").touch()
     return shared / "project"
 
 
+@pytest.fixture
+def project(_shared_project: Path) -> Iterator[Path]:
+    """The shared project, to be read only: commands refuse to run in it, and a test after which it differs fails.
+
+    A test that changes anything takes a copy: `copy_of`, or the fixture `models`.
+    """
+    before = fingerprint(_shared_project)
+    yield _shared_project
+    after = fingerprint(_shared_project)
+    changed = sorted(name for name in {**before, **after} if before.get(name) != after.get(name))
+    assert not changed, f"the shared project changed while this test ran: {', '.join(changed[:5])}"
+
+
 def _make_project(folder: Path) -> None:
-    folder.mkdir()
-    for name in ("dvc.yaml", "MLproject", "conda.yaml"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    text = (ROOT / "params.yaml").read_text()
-    text = re.sub(r"synthetic: \{.*\}", "synthetic: { pretrain_epochs: 2, frozen_epochs: 3, unfrozen_epochs: 3 }", text)
-    text = re.sub(r"stays: 1000", f"stays: {STAYS}", text)
-    text = re.sub(r"hidden: 108", "hidden: 8", text)
-    text = re.sub(r"imputer: \[csai_untrained, mean, locf\]", "imputer: [mean]", text)
-    text = re.sub(r"head: \[mlp2, gru, xgboost\]", "head: [mlp2, xgboost]", text)
-    text = re.sub(r"shares: \[.*\]", "shares: [0.1, 0.5]", text)
-    (folder / "params.yaml").write_text(text)
+    new_project(folder, imputers=["csai", "mean"], **grid_of(**VARIANTS))
     write_cohort(extract_synthetic(STAYS, 2012), folder / "data/synthetic")
     with Repo.init(str(folder), no_scm=True) as repo:
-        commands = [stage.cmd for stage in networkx.dfs_postorder_nodes(repo.index.graph)]
+        commands = [stage.cmd for stage in networkx.dfs_postorder_nodes(repo.index.graph) if stage.cmd]
     for command in commands:
         name, *words = command.split()
         assert name == "imputune"
         finished(folder, words)
-    done = run(folder, "dvc", "commit", "--force")
-    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / SHARED).touch()
 
 
 @pytest.fixture
-def models(project, tmp_path, monkeypatch) -> Path:
+def models(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the project, with a store and a registry of its own, whose gates let anything pass."""
     copy = copy_of(project, tmp_path)
     shutil.copytree(project / "mlruns", copy / "mlruns")
     with closing(sqlite3.connect(copy / "mlflow.db")) as store, store:
         for table, column in (("logged_models", "artifact_location"), ("model_versions", "storage_location")):
             store.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(project), str(copy)))
-    edit(copy, r"minimum_auc: [\d.]+", "minimum_auc: 0.001")
-    edit(copy, r"_margin: [\d.]+", "_margin: 9.0")
-    edit(copy, r"resamples: \d+", "resamples: 30")
+    margins = {"promote.minimum_auc": 0.001, "promote.auc_margin": 9.0, "promote.calibration_margin": 9.0}
+    set_params(copy, margins)
     monkeypatch.chdir(copy)
     return copy
 
 
 @pytest.fixture(scope="session")
-def records(tmp_path_factory) -> Path:
-    """The raw records from which the project's cohort was extracted."""
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The raw records from which the project's cohort was extracted; to be read only."""
     folder = tmp_path_factory.mktemp("raw")
     write_synthetic_records(folder, STAYS, 2012)
     return folder / "set-s"

@@ -1,29 +1,89 @@
 """Copies of the project for tests that run its commands."""
 
+import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from imputune.cli import app
 
 ROOT = Path(__file__).parent.parent
-STAYS = 60
+STAYS, FOLDS = 60, 3
 OUTER = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "DVC_STAGE")
 COMMAND = [sys.executable, "-m", "imputune.cli"]
+SHARED = ".shared"  # the file that marks a project that tests may read only
+LOCKS = {".mlflow-store.lock"}  # reading a store takes this lock
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from dvc.cli import main
+from imputune.cli import app
+for name, *words in json.loads(sys.argv[1]):
+    if name == "dvc":
+        code = main(words)
+    else:
+        code = app(words, standalone_mode=False)
+    if code:
+        sys.exit(f"{name} {words} ended with {code}")
+"""
+TINY: dict[str, Any] = {
+    **{
+        f"budget.{dataset}": {"pretrain_epochs": 2, "frozen_epochs": 3, "unfrozen_epochs": 2}
+        for dataset in ("synthetic", "physionet2012", "mimic3")
+    },
+    "synthetic.stays": STAYS,
+    "folds.count": FOLDS,
+    "csai": {"hidden_size": 8, "channels": 8, "attention_heads": 2, "feedforward": 8},
+    "heads.mlp_width": 8,
+    "schedules.optuna.trials": 6,
+    "schedules.optuna.startup_trials": 2,
+    "non_neural.xgboost.trees": 20,
+    "non_neural.svm.costs": [1.0],
+    "assess.rates": [0.1],
+    "promote.resamples": 30,
+    "evaluate.resamples": 30,
+}
+"""Sizes of params.yaml with which a command takes a second or two."""
 
 
 def run(project: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command inside a project folder, free of any outer tracking or dvc."""
+    _refuse_shared(project)
     return subprocess.run(
         words, cwd=project, env=clean_environment() | environment, capture_output=True, text=True, timeout=900
+    )
+
+
+def run_all(project: Path, commands: Sequence[Sequence[str]], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run imputune's and dvc's commands, each as a list of words, one after the other in one new process.
+
+    Their output, and that of their workers, is read as a whole.
+    """
+    return run(project, sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(commands), **environment)
+
+
+def started(project: Path, *words: str) -> subprocess.Popen[str]:
+    """Start an imputune command in a process of its own, which Ctrl-C reaches as in a terminal."""
+    _refuse_shared(project)
+    return subprocess.Popen(
+        [*COMMAND, *words],
+        cwd=project,
+        env=clean_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
@@ -33,8 +93,11 @@ def clean_environment() -> dict[str, str]:
     return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"}
 
 
-def invoke(project: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, environment: dict[str, str] | None = None):
+def invoke(
+    project: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str] | None = None
+) -> Result:
     """Run an imputune command inside a project folder, in this process."""
+    _refuse_shared(project)
     monkeypatch.chdir(project)
     for name, text in (environment or {}).items():
         monkeypatch.setenv(name, text)
@@ -52,10 +115,27 @@ def finished(project: Path, words: list[str]) -> Result:
     return done
 
 
+def _refuse_shared(project: Path) -> None:
+    if (project / SHARED).exists():
+        raise AssertionError(f"{project} is shared by all tests: run commands in a copy of it")
+
+
+def fingerprint(project: Path) -> dict[str, tuple[int, int]]:
+    """Return the size and time of every file of a project, by its path; a lock that readers take does not count."""
+    files = {}
+    for folder, _, names in os.walk(project):
+        for name in names:
+            if name not in LOCKS:
+                path = os.path.join(folder, name)  # noqa: PTH118 (a Path for each file would take four times as long)
+                status = os.stat(path)  # noqa: PTH116
+                files[os.path.relpath(path, project)] = status.st_size, status.st_mtime_ns
+    return files
+
+
 def copy_of(project: Path, folder: Path, without: tuple[str, ...] = ()) -> Path:
     """Copy the project with a store of its own: new runs of `imputune` go there, the old ones stay readable."""
     copy = folder / "copy"
-    shutil.copytree(project, copy, ignore=shutil.ignore_patterns(".dvc", "mlruns", *without))
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns(SHARED, ".dvc", "mlruns", *without))
     if (copy / "mlflow.db").exists():
         with closing(sqlite3.connect(copy / "mlflow.db")) as store, store:
             store.execute(
@@ -64,8 +144,40 @@ def copy_of(project: Path, folder: Path, without: tuple[str, ...] = ()) -> Path:
     return copy
 
 
+def new_project(folder: Path, **changes: Any) -> Path:
+    """Make a project of tiny sizes without data; the source stands in it too. `changes`: see `set_params`."""
+    folder.mkdir(exist_ok=True)
+    for name in ("dvc.yaml", "data.dvc", "MLproject", "conda.yaml"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(ROOT / "params.yaml", folder)
+    set_params(folder, TINY | changes, must_change=False)
+    return folder
+
+
+def set_params(project: Path, changes: Mapping[str, Any], must_change: bool = True) -> None:
+    """Change keys of params.yaml by their dotted names; each must be there."""
+    editor, path = YAML(), project / "params.yaml"
+    content = editor.load(path)
+    for name, value in changes.items():
+        *above, key = name.split(".")
+        section = content
+        for each in above:
+            section = section[each]
+        assert key in section, name
+        assert section[key] != value or not must_change, name
+        section[key] = value
+    editor.dump(content, path)
+
+
+def grid_of(**blocks: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return all blocks of params.yaml's grid: these as given, the others without an imputer."""
+    grid = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")["grid"]
+    return {f"grid.{name}": blocks.get(name, {**block, "imputer": []}) for name, block in grid.items()}
+
+
 def edit(copy: Path, pattern: str, text: str) -> None:
-    """Change params.yaml."""
+    """Change params.yaml where a pattern matches."""
     before = (copy / "params.yaml").read_text()
     after = re.sub(pattern, text, before)
     assert after != before
@@ -78,3 +190,18 @@ def refused(result: Result) -> str:
     [line] = result.stderr.splitlines()
     assert line.startswith("error: ")
     return line.removeprefix("error: ")
+
+
+def client_of(project: Path) -> MlflowClient:
+    """Return a client of the project's store."""
+    return MlflowClient(f"sqlite:///{project}/mlflow.db")
+
+
+def heads_folder(project: Path, imputer: str = "csai") -> Path:
+    """Return the folder of an imputer's fine-tuned variants."""
+    return project / "artifacts/synthetic/heads/in_hospital_death" / imputer
+
+
+def imputer_folder(project: Path, imputer: str = "csai") -> Path:
+    """Return the folder of a pretrained imputer."""
+    return project / "artifacts/synthetic/imputers" / imputer

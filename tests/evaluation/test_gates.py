@@ -13,22 +13,20 @@ from imputune.evaluation.metrics import risk_scores
 from imputune.settings.schema import Promote
 
 SETTINGS = Promote(minimum_auc=0.7, auc_margin=0.01, calibration_margin=0.02, resamples=200)
-
-
 NEAR_AUC, NEAR_ERROR = "AUC near the champion's or above", "calibration error near the champion's"
 
 
 def folds(better: float, seed: int = 0, count: int = 5, stays: int = 300) -> list[TestStays]:
-    """Folds in which the candidate's risks tell deaths apart by `better` deviations more than the champion's."""
+    """Return folds in which the candidate separates the outcomes by `better` deviations more than the champion."""
     generator = np.random.default_rng(seed)
     made = []
     for _ in range(count):
-        died = (np.arange(stays) % 5 == 0).astype(np.int8)
+        outcome_N = (np.arange(stays) % 5 == 0).astype(np.int8)
         noise = generator.normal(size=(2, stays))
         candidate, champion = (
-            1 / (1 + np.exp(-each - died * by)) for each, by in zip(noise, (1 + better, 1), strict=True)
+            1 / (1 + np.exp(-each - outcome_N * by)) for each, by in zip(noise, (1 + better, 1), strict=True)
         )
-        made.append(TestStays(died, candidate.astype(np.float32), champion.astype(np.float32)))
+        made.append(TestStays(outcome_N, candidate.astype(np.float32), champion.astype(np.float32)))
     return made
 
 
@@ -44,7 +42,7 @@ def test_a_clear_difference_is_found() -> None:
 
 
 def test_equal_models_do_not_differ() -> None:
-    """The same risks give 0 and p = 1, since both models are drawn the same stays."""
+    """The same risks give 0 and p = 1, because both models are scored on the same resamples."""
     same = [TestStays(fold.outcome_N, fold.candidate_N, fold.candidate_N) for fold in folds(0.0)]
     found = paired_difference(same, 50, 0)
     assert (found.mean, found.interval, found.p_value) == (0, (0, 0), 1)
@@ -77,17 +75,18 @@ def test_score_gates_by_hand(auc, error, failed) -> None:
 def test_without_a_champion_only_the_minimum_counts() -> None:
     """The first champion needs the minimum AUC alone."""
     [gate] = score_gates({"test_auc": 0.7, "test_calibration_error": 0.9}, None, SETTINGS)
-    assert gate.passed
+    assert (gate.name, gate.wanted, gate.found, gate.passed) == ("minimum AUC", "≥ 0.700", "0.7000", True)
     [gate] = score_gates({"test_auc": 0.6999, "test_calibration_error": 0.0}, None, SETTINGS)
     assert not gate.passed
 
 
 def test_a_model_must_reproduce_its_scores() -> None:
-    """A model that scores other than recorded on one fold is found."""
+    """A model whose AUC on one fold is not the recorded one, or is NaN, fails; the gate says by how much."""
     made = folds(0.5)
     recorded = [float(roc_auc_score(fold.outcome_N, fold.candidate_N)) for fold in made]
     assert reproduced_gate(made, recorded).passed
-    assert not reproduced_gate(made, [*recorded[:4], recorded[4] + 0.001]).passed
+    other = reproduced_gate(made, [*recorded[:4], recorded[4] + 0.001])
+    assert (other.passed, other.wanted, other.found) == (False, "within 0.0001", "off by 1.0e-03")
     assert not reproduced_gate(made, [recorded[0], np.nan, *recorded[2:]]).passed
 
 

@@ -2,39 +2,12 @@ import numpy as np
 import pytest
 
 from imputune.evaluation.metrics import (
+    ReliabilityPoint,
     curve_scores,
-    imputation_scores,
     reliability,
     risk_scores,
+    youden_threshold,
 )
-
-
-def test_imputation_scores_by_hand() -> None:
-    """Errors 1 and 0.5 on HR, 3 on pH: mean 1.5, relative 4.5 / 9; a variable without held-out cells has no row."""
-    truth_NTD = np.array([[[2.0, -4.0, 9.0], [3.0, 0.0, 9.0]]], dtype=np.float32)
-    estimate_NTD = np.array([[[1.0, -1.0, 0.0], [3.5, 8.0, 0.0]]], dtype=np.float32)
-    held_out_NTD = np.array([[[1, 1, 0], [1, 0, 0]]])
-    assert imputation_scores(estimate_NTD, truth_NTD, held_out_NTD, ("HR", "pH", "Temp")) == [
-        {"variable": "all", "cells": 3, "mae": 1.5, "rmse": pytest.approx((10.25 / 3) ** 0.5), "mre": 0.5},
-        {"variable": "HR", "cells": 2, "mae": 0.75, "rmse": pytest.approx(0.625**0.5), "mre": pytest.approx(1.5 / 5)},
-        {"variable": "pH", "cells": 1, "mae": 3.0, "rmse": 3.0, "mre": 0.75},
-    ]
-
-
-def test_cells_not_held_out_do_not_count() -> None:
-    """NaN or any number outside the held-out cells changes no score, and the mask may be boolean."""
-    random = np.random.default_rng(0)
-    truth, estimate = random.normal(size=(2, 4, 5, 3))
-    held_out = random.random(truth.shape) < 0.3
-    expected = imputation_scores(estimate, truth, held_out, "abc")
-    spoilt = [np.where(held_out, array, junk) for array, junk in ((estimate, np.nan), (truth, 1e9))]
-    assert imputation_scores(*spoilt, held_out.astype(np.float32), "abc") == expected
-
-
-def test_nothing_held_out_scores_0() -> None:
-    """Without held-out cells there is the row over all, with 0 cells and no NaN."""
-    scores = imputation_scores(np.ones((1, 2, 1)), np.zeros((1, 2, 1)), np.zeros((1, 2, 1)), ("HR",))
-    assert scores == [{"variable": "all", "cells": 0, "mae": 0.0, "rmse": 0.0, "mre": 0.0}]
 
 
 def test_risk_scores_by_hand() -> None:
@@ -62,32 +35,47 @@ def test_risk_scores_of_perfect_and_constant_risks() -> None:
 def test_curve_scores_are_those_of_risk_scores(ties: bool) -> None:
     """AUC and log loss of an epoch equal the final scores', ties and risks of exactly 0 and 1 included."""
     random = np.random.default_rng(0)
-    died = (random.random(300) < 0.2).astype(np.float32)
-    risk = np.clip(random.normal(0.4 + 0.2 * died, 0.3), 0, 1).astype(np.float32)
+    outcome_N = (random.random(300) < 0.2).astype(np.float32)
+    risk = np.clip(random.normal(0.4 + 0.2 * outcome_N, 0.3), 0, 1).astype(np.float32)
     risk = risk.round(1) if ties else risk
-    quick, full = curve_scores(died, risk), risk_scores(died, risk)
+    quick, full = curve_scores(outcome_N, risk), risk_scores(outcome_N, risk)
     assert quick == pytest.approx({name: full[name] for name in ("auc", "log_loss")}, rel=1e-6)
 
 
-@pytest.mark.parametrize("died", [0, 1])
-def test_curve_scores_without_a_death_or_a_survivor(died: int) -> None:
-    """Where there is no pair to order, auc is NaN, and log_loss what it always is."""
-    scores = curve_scores(np.full(2, died, np.float32), np.array([0.25, 0.25], np.float32))
+@pytest.mark.parametrize("outcome", [0, 1])
+def test_curve_scores_without_a_death_or_a_survivor(outcome: int) -> None:
+    """Without a pair to order, auc is NaN; log_loss does not change."""
+    scores = curve_scores(np.full(2, outcome, np.float32), np.array([0.25, 0.25], np.float32))
     assert np.isnan(scores["auc"])
-    assert scores["log_loss"] == pytest.approx(-np.log(0.25 if died else 0.75))
+    assert scores["log_loss"] == pytest.approx(-np.log(0.25 if outcome else 0.75))
 
 
 def test_reliability_by_hand() -> None:
-    """Ordered by risk, six stays in three groups of two: mean risks 0.1, 0.4 and 0.8, of whom 0, 1 and 2 died."""
+    """Ordered by risk, six stays in three groups of two: mean risks 0.1, 0.4 and 0.8, in which 0, 1 and 2 died."""
     outcome_N, risk_N = np.array([1, 0, 0, 1, 1, 0]), np.array([0.9, 0.05, 0.15, 0.7, 0.3, 0.5])
-    groups = reliability(outcome_N, risk_N, groups=3)
-    assert [group["risk"] for group in groups] == pytest.approx([0.1, 0.4, 0.8])
-    assert [(group["died"], group["stays"]) for group in groups] == [(0, 2), (0.5, 2), (1, 2)]
+    points = reliability(outcome_N, risk_N, groups=3)
+    assert [point.risk for point in points] == pytest.approx([0.1, 0.4, 0.8])
+    assert [(point.outcome_rate, point.stays) for point in points] == [(0, 2), (0.5, 2), (1, 2)]
     assert len(reliability(outcome_N, risk_N, groups=10)) == 6
 
 
 def test_calibration_error_is_0_where_risks_are_right() -> None:
     """Ten stays at risk 0.1, one of whom died, are calibrated in one group of equal risks."""
     outcome_N, risk_N = np.eye(1, 10)[0].astype(int), np.full(10, 0.1)
-    [group] = reliability(outcome_N, risk_N, groups=1)
-    assert group == {"risk": pytest.approx(0.1), "died": 0.1, "stays": 10}
+    [point] = reliability(outcome_N, risk_N, groups=1)
+    assert point == ReliabilityPoint(risk=float(risk_N.mean()), outcome_rate=0.1, stays=10)
+
+
+def test_calibration_error_by_hand() -> None:
+    """20 stays in ten groups of two: risks 0.05, 0.15, ... against no deaths, the difference is the mean risk."""
+    risk_N = np.repeat(np.arange(10) / 10 + 0.05, 2)
+    outcome_N = np.zeros(20, dtype=int)
+    outcome_N[-2:] = 1  # the last group: 0.95 against 1
+    expected = (sum(np.arange(9) / 10 + 0.05) + 0.05) / 10
+    assert risk_scores(outcome_N, risk_N)["calibration_error"] == pytest.approx(expected)
+
+
+def test_youden_threshold_by_hand() -> None:
+    """At 0.4 two of two deaths and one of three survivors are called high: 1 + 2/3 - 1, the best there is."""
+    assert youden_threshold(np.array([0, 1, 0, 1, 0]), np.array([0.1, 0.4, 0.5, 0.8, 0.2])) == pytest.approx(0.4)
+    assert youden_threshold(np.array([0, 1]), np.array([0.9, 0.1])) <= 1

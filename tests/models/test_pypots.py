@@ -71,11 +71,17 @@ def read(shape: tuple[int, ...], share: float = 0.4) -> tuple[PypotsDirection, P
 
 def as_directions(directions: tuple[PypotsDirection, PypotsDirection]) -> Directions:
     """Return PyPOTS's directions as ours."""
-    fields = ("values", "observed", "gaps", "last_observed")
-    hour_by_hour = [
-        torch.stack([getattr(direction, name) for direction in directions]).transpose(1, 2) for name in fields
-    ]
-    return Directions(*(tensor.contiguous().transpose(1, 2) for tensor in hour_by_hour))
+
+    def both(name: str) -> torch.Tensor:
+        stacked_KBTD = torch.stack([getattr(direction, name) for direction in directions])
+        return stacked_KBTD.transpose(1, 2).contiguous().transpose(1, 2)  # memory hour by hour
+
+    return Directions(
+        values=both("values"),
+        observed=both("observed"),
+        gap_hours=both("gaps"),
+        last_observed=both("last_observed"),
+    )
 
 
 def twins(shape: tuple[int, ...], medians: torch.Tensor) -> tuple[BackboneBCSAI, Csai]:

@@ -3,10 +3,11 @@ import pickle
 import re
 import shutil
 import signal
-import subprocess
 import time
 from itertools import product
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import cloudpickle
 import mlflow
@@ -15,14 +16,28 @@ import pandas as pd
 import pytest
 import torch
 from dvc.repo import Repo
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 
 from imputune.data.raw.physionet2012 import bin_long_table
 from imputune.data.raw.synthetic import write_synthetic_records
+from imputune.evaluation.metrics import risk_scores
 from imputune.evaluation.rows import SCORES
+from imputune.pipeline.project import Project
+from imputune.protocol.variants import PROTOCOL
 from imputune.tracking.history import finished_runs
-from projects import COMMAND, STAYS, clean_environment, copy_of, invoke, run
+from projects import (
+    FOLDS,
+    STAYS,
+    client_of,
+    copy_of,
+    heads_folder,
+    imputer_folder,
+    invoke,
+    refused,
+    run,
+    set_params,
+    started,
+)
 
 VARIANTS = [
     ("mlp2", "frozen", "hidden", "plateau"),
@@ -34,28 +49,55 @@ VARIANTS = [
 ]
 
 
+def content_of(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file."""
+    return json.loads(path.read_text())
+
+
 def test_stages_leave_tables_and_tracked_runs(project):
     """After dvc.yaml's commands, results hold a row per variant, each read from a tracked run with a child per fold."""
-    results = json.loads((project / "results/synthetic/results.json").read_text())
+    results = content_of(project / "results/synthetic/results.json")
     assert [(row["head"], row["mode"], row["input"], row["schedule"]) for row in results["rows"]] == VARIANTS
-    assert all((row["source"], len(row["folds"])) == ("tracked run", 5) for row in results["rows"])
+    assert all((row["source"], len(row["folds"])) == ("tracked run", FOLDS) for row in results["rows"])
     assert [row["num_parameters"] is None for row in results["rows"]] == [row[0] == "xgboost" for row in VARIANTS]
     assert results["stays"] == STAYS
     assert {(row["imputer"], row["pattern"], row["split"]) for row in results["imputers"]} == set(
         product(("csai", "mean", "locf", "linear"), ("uniform", "non_uniform"), ("validation", "test"))
     )
-    markdown = (project / "results/synthetic/comparison.md").read_text()
-    assert "| mlp2 | unfrozen | hidden | plateau |" in markdown
+    metrics = content_of(project / "results/synthetic/metrics.json")["variants"]
+    assert {name: round(row["test_auc_mean"], 6) for name, row in zip(metrics, results["rows"], strict=True)} == {
+        name: values["test_auc_mean"] for name, values in metrics.items()
+    }
     written = {path.name for path in (project / "results/synthetic").rglob("*") if path.is_file()}
     assert {"comparison.tex", "calibration.png", "calibration.svg", "curves.png", "curves.svg"} < written
 
 
-def test_repro_does_nothing_where_all_is_made(project, monkeypatch):
-    """With nothing changed no stage runs again."""
-    monkeypatch.chdir(project)
-    with Repo() as repo:
+def test_tables_hold_the_scores_of_the_folds(project):
+    """A variant's line in comparison.md has the means over the folds that its predictions give, computed here anew."""
+    cohort = pd.read_csv(project / "data/synthetic/stays.csv").set_index("stay_id")["died"]
+    lines = (project / "results/synthetic/comparison.md").read_text().splitlines()
+    for words in VARIANTS:
+        predictions = pd.read_csv(heads_folder(project) / "-".join(words) / "predictions.csv")
+        scores = {
+            split: [
+                risk_scores(cohort.loc[fold["stay_id"]].to_numpy(), fold["risk"].to_numpy())["auc"]
+                for _, fold in predictions[predictions["split"] == split].groupby("fold")
+            ]
+            for split in ("validation", "test")
+        }
+        line = next(line for line in lines if line.startswith(f"| {' | '.join(words)} |"))
+        for aucs in scores.values():
+            assert f"{fmean(aucs):.3f} ± {np.std(aucs, ddof=1):.3f}" in line
+
+
+def test_repro_does_nothing_where_all_is_made(project, tmp_path, monkeypatch):
+    """With nothing changed no stage runs again; dvc has a stage for each variant and each imputer, and four more."""
+    copy = copy_of(project, tmp_path)
+    monkeypatch.chdir(copy)
+    with Repo.init(str(copy), no_scm=True) as repo:
+        repo.commit(force=True)
         assert repo.reproduce() == []
-        assert len(repo.index.stages) == 7 + len(VARIANTS)  # two of them for the imputer under matrix
+        assert len(repo.index.stages) == 4 + 2 + len(VARIANTS) + 2
 
 
 def test_runs_carry_what_made_them(project):
@@ -65,11 +107,11 @@ def test_runs_carry_what_made_them(project):
     assert len(runs) == len(VARIANTS)
     newest = next(run for run in runs if run.tags["imputune.head"] == "gru")
     assert newest.params["cohort.hash"] == newest.tags["imputune.cohort_hash"]
-    assert newest.params["csai.hidden"] == "8"
+    assert (newest.params["csai.hidden_size"], newest.params["heads.mlp_width"]) == ("8", "8")
     assert newest.params["seed"] == "2012"
     assert newest.tags["imputune.torch"]
     assert {"train_loss", "validation_auc", "test_auc"} <= set(newest.folds[0].metrics)
-    files = {file.path for file in MlflowClient().list_artifacts(newest.run_id, "figures")}
+    files = {file.path for file in client_of(project).list_artifacts(newest.run_id, "figures")}
     assert files == {"figures/auc.png", "figures/loss.png"}
 
 
@@ -79,7 +121,7 @@ def test_runs_carry_what_made_them(project):
 def test_registered_bundle_predicts_what_training_predicted_and_unpickles_nothing(
     project, tmp_path, monkeypatch, head, variant
 ):
-    """A bundle loaded from the registry gives each test stay, from its raw rows, the mean of its five models' risks."""
+    """A bundle loaded from the registry gives each test stay, from its raw rows, the mean of its fold models' risks."""
     write_synthetic_records(tmp_path, STAYS, 2012)
     records = [pd.read_csv(path).assign(RecordID=int(path.stem)) for path in sorted(tmp_path.glob("set-s/*.txt"))]
     table = pd.concat(records)[["RecordID", "Time", "Parameter", "Value"]].astype({"Value": float})
@@ -96,7 +138,9 @@ def test_registered_bundle_predicts_what_training_predicted_and_unpickles_nothin
     [run, *_] = [
         each
         for each in finished_runs(project, "imputune", "finetune", "synthetic")
-        if variant.startswith(f"{head}-{each.tags['imputune.mode']}") and each.tags["imputune.head"] == head
+        if each.tags["imputune.imputer"] == "csai"
+        and variant.startswith(f"{head}-{each.tags['imputune.mode']}")
+        and each.tags["imputune.head"] == head
     ]
     version = run.tags["imputune.registered"]
     model = mlflow.pyfunc.load_model(f"models:/{version}")
@@ -104,16 +148,16 @@ def test_registered_bundle_predicts_what_training_predicted_and_unpickles_nothin
     assert len(risks) == STAYS
     bundle = model.unwrap_python_model().bundle
     stays = bin_long_table(table, bundle.about.variables)
-    trained = pd.read_csv(project / f"artifacts/synthetic/finetune/{variant}/predictions.csv")
+    trained = pd.read_csv(heads_folder(project) / variant / "predictions.csv")
     alone = table[table["RecordID"] == 900001]
     assert np.isclose(model.predict(alone)["risk"].item(), risks.loc[900001, "risk"], atol=1e-6)
-    for fold in range(5):
+    for fold in range(FOLDS):
         expected = trained[trained["fold"] == fold].set_index("stay_id")["risk"]
         single = pd.Series(bundle.risk_of(fold, stays.values_NTD), stays.stay_ids_N)
         np.testing.assert_allclose(single.loc[expected.index], expected, atol=1e-6)
 
 
-def test_imputer_bundle_keeps_observed_values(project, tmp_path):
+def test_imputer_bundle_keeps_observed_values(project):
     """The registered imputer returns every hour of every variable, observed values as they were."""
     mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
     table = pd.DataFrame(
@@ -129,7 +173,6 @@ def test_imputer_bundle_keeps_observed_values(project, tmp_path):
 def test_no_stay_id_enters_a_run(project):
     """No file of any run or registered model names a stay of the cohort, while the stage outputs do."""
     ids = {str(900001 + stay).encode() for stay in range(STAYS)}
-
     numbers = re.compile(rb"(?<![\d.])\d{6}(?!\d)")  # of six digits, not those of a fraction
 
     def naming(folder: Path) -> list[str]:
@@ -147,7 +190,7 @@ def test_compare_reads_stage_outputs_where_runs_are_gone(project, tmp_path, monk
     done = invoke(copy, ["compare", "--json"], monkeypatch)
     assert done.exit_code == 0, done.stderr
     ours = json.loads(done.stdout)
-    theirs = json.loads((project / "results/synthetic/results.json").read_text())
+    theirs = content_of(project / "results/synthetic/results.json")
     assert {row["source"] for row in ours["rows"]} == {"stage outputs"}
     assert [row["test_auc_mean"] for row in ours["rows"]] == [row["test_auc_mean"] for row in theirs["rows"]]
     notes = [note for note in ours["notes"] if not note.startswith(("frozen training", "unfrozen training"))]
@@ -156,8 +199,8 @@ def test_compare_reads_stage_outputs_where_runs_are_gone(project, tmp_path, monk
 
 
 def fake_run(copy: Path, like: str, changed: dict[str, str], auc: float) -> str:
-    """Add a finished run newer than all others, with five folds, tagged as the run `like` but for what changed."""
-    client = MlflowClient(f"sqlite:///{copy}/mlflow.db")
+    """Add a finished run newer than all others, with all folds, tagged as the run `like` but for what changed."""
+    client = client_of(copy)
     model = client.get_run(like)
     scores = dict.fromkeys(SCORES, auc)
     whole = {name: model.data.metrics[name] for name in ("num_parameters", "trainable_parameters", "seconds")}
@@ -172,7 +215,7 @@ def fake_run(copy: Path, like: str, changed: dict[str, str], auc: float) -> str:
         return run.info.run_id
 
     parent = finished(tags, whole)
-    for fold in range(5):
+    for fold in range(FOLDS):
         finished(tags | {"imputune.fold": str(fold), "mlflow.parentRunId": parent}, scores)
     return parent
 
@@ -183,21 +226,21 @@ def test_compare_shows_the_run_that_artifacts_name(project, tmp_path, monkeypatc
     Without that output the newest run of the same imputer counts, and is named; another imputer's never does.
     """
     copy = copy_of(project, tmp_path)
-    variant = copy / "artifacts/synthetic/finetune/mlp2-frozen-hidden-plateau"
-    made = json.loads((variant / "result.json").read_text())
-    newer = fake_run(copy, made["run_id"], {}, auc=0.99)
-    fake_run(copy, made["run_id"], {"imputune.imputer_run": "0" * 32}, auc=1.0)
+    variant = heads_folder(copy) / "mlp2-frozen-hidden-plateau"
+    output = content_of(variant / "result.json")
+    newer = fake_run(copy, output["run_id"], {}, auc=0.99)
+    fake_run(copy, output["run_id"], {"imputune.imputer_run": "0" * 32}, auc=1.0)
 
     def frozen() -> tuple[dict, list[str]]:
         done = invoke(copy, ["compare", "--json"], monkeypatch)
         assert done.exit_code == 0, done.stderr
-        told = json.loads(done.stdout)
-        [row] = [row for row in told["rows"] if (row["head"], row["mode"]) == ("mlp2", "frozen")]
-        return row, [note for note in told["notes"] if " training had 3 epochs at most" not in note]
+        compared = json.loads(done.stdout)
+        [row] = [row for row in compared["rows"] if (row["head"], row["mode"]) == ("mlp2", "frozen")]
+        return row, [note for note in compared["notes"] if " training had at most " not in note]
 
     row, notes = frozen()
-    assert (row["run_id"], row["source"], notes) == (made["run_id"], "tracked run", [])
-    assert row["test_auc_mean"] == pytest.approx(np.mean([fold["scores"]["test_auc"] for fold in made["folds"]]))
+    assert (row["run_id"], row["source"], notes) == (output["run_id"], "tracked run", [])
+    assert row["test_auc_mean"] == pytest.approx(np.mean([fold["scores"]["test_auc"] for fold in output["folds"]]))
     shutil.rmtree(variant)
     row, notes = frozen()
     assert (row["run_id"], row["test_auc_mean"]) == (newer, pytest.approx(0.99))
@@ -208,7 +251,7 @@ def test_compare_shows_the_run_that_artifacts_name(project, tmp_path, monkeypatc
 
 
 def test_mlflow_run_makes_one_run_with_the_results(project, tmp_path):
-    """README.md's `mlflow run` ends FINISHED; the run it names has the variant's parameters, folds, scores and output."""
+    """README.md's `mlflow run` ends FINISHED; the run it names has the variant's parameters, folds, scores, output."""
     copy = copy_of(project, tmp_path, without=("mlflow.db",))
     done = run(copy, "mlflow", "run", ".", "-e", "finetune", "-P", "head=mlp2", "--env-manager", "local")
     said = done.stdout + done.stderr
@@ -217,126 +260,171 @@ def test_mlflow_run_makes_one_run_with_the_results(project, tmp_path):
     [found] = finished_runs(copy, "imputune", "finetune", "synthetic")
     assert (found.run_id, found.status) == (run_id, "FINISHED")
     assert found.params["head"] == "mlp2"
-    assert found.params["csai.hidden"] == "8"
+    assert found.params["csai.hidden_size"] == "8"
     assert found.tags["mlflow.project.entryPoint"] == "finetune"
-    assert [fold.fold for fold in found.folds] == [0, 1, 2, 3, 4]
-    result = json.loads((copy / "artifacts/synthetic/finetune/mlp2-frozen-hidden-plateau/result.json").read_text())
+    assert [fold.fold for fold in found.folds] == list(range(FOLDS))
+    result = content_of(heads_folder(copy) / "mlp2-frozen-hidden-plateau/result.json")
     assert result["run_id"] == run_id
     for fold, scored in zip(found.folds, result["folds"], strict=True):
         assert fold.metrics["test_auc"] == pytest.approx(scored["scores"]["test_auc"], nan_ok=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_leaves_a_marked_run_and_the_earlier_output(project, tmp_path, number):
-    """Ctrl-C in the middle of training ends with 130, a KILLED run, no worker and the earlier artifacts untouched."""
-    copy = copy_of(project, tmp_path)
-    text = (copy / "params.yaml").read_text()
-    (copy / "params.yaml").write_text(text.replace("pretrain_epochs: 2", "pretrain_epochs: 100000"))
-    before = (copy / "artifacts/synthetic/csai/result.json").read_bytes()
-    process = subprocess.Popen(
-        [*COMMAND, "pretrain"],
-        cwd=copy,
-        env=clean_environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    client = MlflowClient(f"sqlite:///{copy}/mlflow.db")
-    deadline = time.monotonic() + 120
-    while not (started := running(client)):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted" in errors
-    assert "Traceback" not in errors
-    assert not running(client)
-    [parent] = {each.data.tags["mlflow.parentRunId"] for each in started}
-    ended = [parent, *(each.info.run_id for each in started)]
-    assert {client.get_run(each).info.status for each in ended} == {"KILLED"}
-    assert (copy / "artifacts/synthetic/csai/result.json").read_bytes() == before
-    assert not list((copy / "artifacts/synthetic").glob(".*"))
-
-
-def running(client: MlflowClient) -> list[Run]:
+def running(copy: Path) -> list[Run]:
     """Return the fold runs that have not ended."""
+    client = client_of(copy)
     experiment = client.get_experiment_by_name("imputune")
     return client.search_runs(
         [experiment.experiment_id], "tags.`imputune.fold` != '' and attributes.status = 'RUNNING'"
     )
 
 
+def test_an_interrupt_leaves_marked_runs_and_the_earlier_output(project, tmp_path, monkeypatch):
+    """Ctrl-C and SIGTERM in the middle of training end with 130, KILLED runs, no worker, earlier artifacts untouched.
+
+    While the commands run, another that would train the same is refused, and they go on.
+    """
+    copy = copy_of(project, tmp_path)
+    set_params(copy, {"budget.synthetic.pretrain_epochs": 100_000, "budget.synthetic.frozen_epochs": 100_000})
+    set_params(copy, {"finetune.patience": 100_000, "workers": 1})
+    outputs = [imputer_folder(copy) / "result.json", heads_folder(copy) / "mlp2-frozen-hidden-plateau/result.json"]
+    before = [path.read_bytes() for path in outputs]
+    processes = [(started(copy, "pretrain"), signal.SIGINT), (started(copy, "finetune"), signal.SIGTERM)]
+    try:
+        while len(training := running(copy)) < 2 * FOLDS:
+            assert all(process.poll() is None for process, _ in processes)
+            time.sleep(0.2)
+        line = refused(invoke(copy, ["grid", "--head", "xgboost"], monkeypatch))
+        assert line == "another command is fine-tuning synthetic: wait for its end, or end it; this one then goes on"
+        line = refused(invoke(copy, ["pretrain"], monkeypatch))
+        assert line.startswith("another command is pretraining csai on synthetic: wait for its end, or end it")
+        assert all(process.poll() is None for process, _ in processes)
+        for process, number in processes:
+            process.send_signal(number)
+        for process, _ in processes:
+            _, errors = process.communicate()
+            assert process.returncode == 130, errors
+            assert "interrupted" in errors
+            assert "Traceback" not in errors
+    finally:
+        for process, _ in processes:
+            process.kill()
+    assert not running(copy)
+    parents = {each.data.tags["mlflow.parentRunId"] for each in training}
+    assert len(parents) == 2
+    ended = [*parents, *(each.info.run_id for each in training)]
+    assert {client_of(copy).get_run(each).info.status for each in ended} == {"KILLED"}
+    assert [path.read_bytes() for path in outputs] == before
+    assert not list((copy / "artifacts/synthetic").glob(".*"))
+
+
 @pytest.mark.parametrize(
-    ("words", "environment", "message"),
+    ("words", "message"),
     [
-        (["finetune", "--head", "mlp3"], {}, "unknown head 'mlp3' (did you mean 'mlp5'?): choose from mlp2, mlp5"),
-        (["finetune", "--mode", "melted"], {}, "unknown mode 'melted': choose from frozen, unfrozen"),
-        (["finetune", "--head", "svm", "--mode", "unfrozen"], {}, "svm has no mode 'unfrozen': xgboost and svm exist"),
-        (["finetune", "--input", "raw"], {}, "mlp2 has no input 'raw': mlp2 and mlp5 exist with mode frozen|unfrozen"),
-        (
-            ["grid", "--head", "svm", "--mode", "unfrozen"],
-            {},
-            "no variant has head svm, mode unfrozen: xgboost and svm",
-        ),
-        (["grid", "--all", "--head", "svm"], {}, "--all takes every variant: leave out --head"),
-        (["grid", "--fold", "5"], {}, "there is no fold 5: choose from 0, 1, 2, 3, 4"),
-        (["grid", "--fold", "one"], {}, "--fold takes numbers separated by commas, such as 0,1: got 'one'"),
-        (["overfit", "--head", "svm"], {}, "svm has no epochs: choose from mlp2, mlp5, lstm, gru"),
-        (["pretrain", "synthetc"], {}, "no budget for dataset 'synthetc' (did you mean 'synthetic'?)"),
-        (["pretrain", "physionet2012"], {}, "data/physionet2012 is no cohort: no such folder"),
-        (["describe", "nowhere"], {}, "nowhere is no cohort: no such folder"),
-        (["pretrain"], {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "the tracking store http://127.0.0.1:9 failed"),
+        (["finetune", "--head", "mlp3"], "unknown head 'mlp3' (did you mean 'mlp5'?): choose from mlp2, mlp5"),
+        (["finetune", "--mode", "melted"], "unknown mode 'melted': choose from frozen, unfrozen"),
+        (["finetune", "--head", "svm", "--mode", "unfrozen"], "svm has no mode 'unfrozen': xgboost and svm exist"),
+        (["finetune", "--input", "raw"], "mlp2 has no input 'raw': mlp2 and mlp5 exist with mode frozen|unfrozen"),
+        (["grid", "--head", "svm", "--mode", "unfrozen"], "no variant has head svm, mode unfrozen: xgboost and svm"),
+        (["grid", "--all", "--head", "svm"], "--all takes every variant: leave out --head"),
+        (["grid", "--fold", "3"], "there is no fold 3: choose from 0, 1, 2"),
+        (["grid", "--fold", "one"], "--fold takes numbers separated by commas, such as 0,1: got 'one'"),
+        (["overfit", "--head", "svm"], "svm has no epochs: choose from mlp2, mlp5, lstm, gru"),
+        (["pretrain", "synthetc"], "no budget for dataset 'synthetc' (did you mean 'synthetic'?)"),
+        (["pretrain", "physionet2012"], "data/physionet2012 is no cohort: no such folder"),
+        (["describe", "nowhere"], "nowhere is no cohort: no such folder"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(project, words, environment, message, monkeypatch):
+def test_bad_input_is_one_line_and_exit_code_2(unwritten, words, message, monkeypatch):
     """Each mistake gives its cause and remedy in one line, no traceback, nothing half-written."""
-    done = invoke(project, words, monkeypatch, environment)
-    assert done.exit_code == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not list((project / "artifacts").rglob(".*"))
+    assert message in refused(invoke(unwritten, words, monkeypatch))
+    assert not list((unwritten / "artifacts").rglob(".*"))
+
+
+def test_an_unreachable_store_is_one_line(unwritten, monkeypatch):
+    """A tracking server that does not answer is named before anything is trained."""
+    environment = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    line = refused(invoke(unwritten, ["pretrain"], monkeypatch, environment))
+    assert line.startswith("the tracking store http://127.0.0.1:9 failed")
+
+
+@pytest.fixture(scope="module")
+def _unwritten(_shared_project, tmp_path_factory) -> Path:
+    return copy_of(_shared_project, tmp_path_factory.mktemp("refusing"), without=("src", "results"))
+
+
+@pytest.fixture
+def unwritten(_unwritten) -> Path:
+    """A copy of the project in which only commands run that are refused: they leave no artifact and no run."""
+    files = {path for path in (_unwritten / "artifacts").rglob("*") if not path.name.startswith("lock")}
+    yield _unwritten
+    assert {path for path in (_unwritten / "artifacts").rglob("*") if not path.name.startswith("lock")} == files
 
 
 def test_finetune_before_pretrain_and_on_other_variables(project, tmp_path, monkeypatch):
     """Fine-tuning names the missing step, and the variables that an imputer was not trained on."""
     copy = copy_of(project, tmp_path)
-    result = copy / "artifacts/synthetic/csai/result.json"
-    content = json.loads(result.read_text())
-    result.write_text(json.dumps(content | {"variables": ["HR"]}))
-    done = invoke(copy, ["finetune"], monkeypatch)
-    assert done.exit_code == 2
-    assert "was trained on other variables (1, the cohort has 35" in done.stderr
-    result.write_text(json.dumps(content | {"folds_hash": "of folds drawn since"}))
-    done = invoke(copy, ["finetune"], monkeypatch)
-    assert done.exit_code == 2
-    assert "was trained on other folds than synthetic now has" in done.stderr
+    result = imputer_folder(copy) / "result.json"
+    content = content_of(result)
+
+    def refusal(**made_from: object) -> str:
+        result.write_text(json.dumps(content | {"made_from": content["made_from"] | made_from}))
+        return refused(invoke(copy, ["finetune"], monkeypatch))
+
+    assert "was trained on other variables (1, the cohort has 35" in refusal(variables=["HR"])
+    assert "was trained on other folds than synthetic now has" in refusal(folds_hash="of folds drawn since")
+    assert "was trained on other data than synthetic now has" in refusal(cohort_hash="of a cohort extracted since")
     result.unlink()
-    done = invoke(copy, ["finetune"], monkeypatch)
-    assert done.exit_code == 2
-    assert "run `imputune pretrain synthetic` (or `dvc repro`) first" in done.stderr
+    line = refused(invoke(copy, ["finetune"], monkeypatch))
+    assert line.endswith("run `imputune pretrain synthetic` (or `dvc repro`) first")
+
+
+def test_artifacts_of_an_earlier_layout_say_what_to_run(project, tmp_path, monkeypatch):
+    """Outputs that an earlier imputune left in another folder, or in another format, are refused with the remedy."""
+    copy = copy_of(project, tmp_path)
+    result = imputer_folder(copy) / "result.json"
+    result.write_text(json.dumps(content_of(result) | {"format": 2}))
+    line = refused(invoke(copy, ["finetune"], monkeypatch))
+    assert "is of another version of imputune: run `imputune pretrain synthetic` (or `dvc repro`) first" in line
+    imputer_folder(copy).rename(copy / "artifacts/synthetic/csai")
+    line = refused(invoke(copy, ["compare"], monkeypatch))
+    assert line.startswith(f"{copy / 'artifacts/synthetic/csai'} is of an earlier imputune")
+    assert "run `imputune pretrain synthetic` (or `dvc repro`) first" in line
 
 
 @pytest.mark.parametrize(
     ("file", "words", "remedy"),
     [
-        ("csai/result.json", ["finetune"], "run `imputune pretrain synthetic` (or `dvc repro`) first"),
-        ("csai/result.json", ["compare"], "run `imputune pretrain synthetic` (or `dvc repro`) first"),
-        ("finetune/mlp2-frozen-hidden-plateau/result.json", ["compare"], "or fine-tune that variant again"),
+        ("imputers/csai/result.json", ["finetune"], "run `imputune pretrain synthetic` (or `dvc repro`) first"),
+        ("imputers/csai/result.json", ["compare"], "run `imputune pretrain synthetic` (or `dvc repro`) first"),
+        (
+            "heads/in_hospital_death/csai/mlp2-frozen-hidden-plateau/result.json",
+            ["compare"],
+            "or fine-tune that variant again",
+        ),
         ("folds.json", ["finetune"], "run `imputune folds synthetic` (or `dvc repro`)"),
-        ("csai/fold-3.safetensors", ["finetune"], "restore it, or train again"),
+        ("imputers/csai/fold-2.safetensors", ["finetune"], "restore it, or train again"),
     ],
 )
 def test_output_cut_in_half_is_one_line_and_exit_code_2(project, tmp_path, file, words, remedy, monkeypatch):
     """A result, a folds file or weights of which half is missing is named with the remedy, and nothing is written."""
-    copy = copy_of(project, tmp_path)
+    copy = copy_of(project, tmp_path, without=("src",))
     path = copy / "artifacts/synthetic" / file
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     before = (copy / "results/synthetic/comparison.md").read_bytes()
-    done = invoke(copy, words, monkeypatch)
-    assert done.exit_code == 2
-    assert str(path) in done.stderr or str(path.parent) in done.stderr
-    assert done.stderr.endswith(f"{remedy}\n")
-    assert done.stderr.count("\n") == 1
+    line = refused(invoke(copy, words, monkeypatch))
+    assert str(path) in line or str(path.parent) in line
+    assert line.endswith(remedy)
     assert (copy / "results/synthetic/comparison.md").read_bytes() == before
     assert not list(copy.rglob("*.new"))
+
+
+def test_the_project_knows_every_place(project):
+    """Each command finds what another left: the folders of the layout, by name."""
+    opened = Project.open(project)
+    assert opened.heads_folder() == heads_folder(project)
+    assert opened.imputer_folder("mean") == imputer_folder(project, "mean")
+    variants = [path.name for path in opened.heads_folder().iterdir()]
+    assert sorted(variants) == sorted("-".join(words) for words in VARIANTS)
+    assert set(variants) <= {variant.name for variant in PROTOCOL}
+    assert [path.name for path in sorted((opened.artifacts_folder / "assess").iterdir())] == ["csai", "mean"]
+    assert not list(opened.unfinished_folder.glob("*-*"))

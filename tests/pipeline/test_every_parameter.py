@@ -260,13 +260,16 @@ def memory_limit(params: Params, world: World) -> object:
 
 
 def network(name: str) -> Observe:
-    """Return an observation of one of PyPOTS's networks: its weights, and what it makes of two stays."""
+    """Return an observation of one of PyPOTS's networks: the shapes of its weights, and its attention heads."""
 
     def observe(params: Params, world: World) -> object:
         data = fit_and_split(world.cohort, world.folds[0], params.scaling.clip_quantile)
-        imputer = new_imputer(name, data, params)
-        shapes = {key: tuple(weight.shape) for key, weight in imputer.module.state_dict().items()}
-        return shapes, imputer.represent(*data.test.batch(torch.arange(2))).imputed_BTD.tolist()
+        module = new_imputer(name, data, params).module
+        shapes = {key: tuple(weight.shape) for key, weight in module.state_dict().items()}
+        heads = [
+            getattr(each, name) for each in module.modules() for name in ("num_heads", "n_heads") if hasattr(each, name)
+        ]
+        return shapes, heads
 
     return observe
 

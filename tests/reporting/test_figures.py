@@ -1,6 +1,14 @@
+import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 
+from example_results import variant_row
+from imputune.data.cohort import HOURS
+from imputune.evaluation.metrics import ReliabilityPoint
+from imputune.evaluation.rows import VariantRow
 from imputune.reporting.figures import (
+    attributions_figure,
     calibration_figure,
     curves_figure,
     mean_curves_figure,
@@ -9,18 +17,45 @@ from imputune.reporting.figures import (
     to_svg,
 )
 
+SCHEDULES = ("optuna", "cyclic", "plateau")
 
-def history(values):
+
+def history(values: list[float]) -> list[dict[str, float]]:
     """Return epochs whose training AUC is given, and validation AUC 0.1 lower."""
     return [{"train_auc": value, "validation_auc": value - 0.1} for value in values]
 
 
+def all_schedules(head_mode_input: str, aucs: list[float]) -> list[VariantRow]:
+    """Return a head's rows under the three schedules, with the same test AUCs by fold."""
+    return [variant_row(f"{head_mode_input}-{schedule}", aucs) for schedule in SCHEDULES]
+
+
 def test_curves_by_fold() -> None:
-    """Two folds give four curves, with the values given."""
-    axes = curves_figure({0: history([0.6, 0.7]), 1: history([0.5])}, "auc", "title").axes[0]
+    """Two folds give four curves with the values given, one colour per fold, training dashed."""
+    axes = curves_figure({1: history([0.5]), 0: history([0.6, 0.7])}, "auc", "AUC by epoch").axes[0]
     assert [line.get_ydata() for line in axes.lines] == [
         pytest.approx(values) for values in ([0.6, 0.7], [0.5, 0.6], [0.5], [0.4])
     ]
+    assert [line.get_label() for line in axes.lines] == [
+        "fold 0, train",
+        "fold 0, validation",
+        "fold 1, train",
+        "fold 1, validation",
+    ]
+    assert [(line.get_color(), line.get_linestyle()) for line in axes.lines] == [
+        ("C0", "--"),
+        ("C0", "-"),
+        ("C1", "--"),
+        ("C1", "-"),
+    ]
+    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("AUC by epoch", "epoch", "auc")
+
+
+def test_a_curve_without_values_is_left_out() -> None:
+    """If no epoch has a training score, the validation curve stands alone."""
+    axes = curves_figure({0: [{"validation_mae": 0.4}, {"validation_mae": 0.3}]}, "mae", "").axes[0]
+    assert [line.get_label() for line in axes.lines] == ["fold 0, validation"]
+    assert list(axes.lines[0].get_ydata()) == [0.4, 0.3]
 
 
 def test_mean_curves_go_on_with_the_folds_still_training() -> None:
@@ -28,33 +63,97 @@ def test_mean_curves_go_on_with_the_folds_still_training() -> None:
     figure = mean_curves_figure({"a": {0: history([0.6, 0.8]), 1: history([0.8])}, "b": {0: history([0.9])}}, "auc")
     first, second = figure.axes
     assert [line.get_ydata() for line in first.lines] == [pytest.approx([0.7, 0.8]), pytest.approx([0.6, 0.7])]
+    assert [line.get_ydata() for line in second.lines] == [pytest.approx([0.9]), pytest.approx([0.8])]
     assert [axes.get_title() for axes in (first, second)] == ["a", "b"]
+    assert [text.get_text() for text in first.get_legend().get_texts()] == ["train, with dropout", "validation"]
 
 
-def test_parameters_figure_needs_all_schedules(row_of) -> None:
-    """A head with its three schedules is a point at its average; one with fewer is left out; without any, no figure."""
-    rows = [row_of(f"mlp2-frozen-hidden-{schedule}", [0.8, 0.9]) for schedule in ("optuna", "cyclic", "plateau")]
-    rows.append(row_of("gru-frozen-raw-plateau", [0.8, 0.9]))
+def test_panels_without_a_variant_are_empty() -> None:
+    """Four variants stand in two rows of three panels; the last two have no axes."""
+    figure = mean_curves_figure({name: {0: history([0.5])} for name in "abcd"}, "auc")
+    assert [axes.axison for axes in figure.axes] == [True] * 4 + [False] * 2
+
+
+def test_parameters_figure_shows_averages_over_schedules() -> None:
+    """By hand: test AUCs 0.8 and 0.9 have mean 0.85, deviation sqrt(0.005); validation AUCs are 0.01 higher."""
+    rows = [*all_schedules("gru-frozen-raw", [0.7, 0.7]), *all_schedules("mlp2-frozen-hidden", [0.8, 0.9])]
     axes = parameters_figure(rows, "frozen", {"mTAN": 0.858}).axes[0]
-    texts = [text.get_text() for text in axes.texts]
-    assert texts == ["mlp2, hidden", "mTAN (other protocol)"]
-    assert axes.containers[1].lines[0].get_ydata() == pytest.approx([0.85])
+    validation, test = axes.containers
+    assert [container.get_label() for container in (validation, test)] == ["validation", "test"]
+    assert [container.lines[0].get_marker() for container in (validation, test)] == ["o", "s"]
+    assert list(validation.lines[0].get_xdata()) == pytest.approx([0.985 * 14_081, 0.985 * 61_061])
+    assert list(test.lines[0].get_xdata()) == pytest.approx([1.015 * 14_081, 1.015 * 61_061])
+    assert list(validation.lines[0].get_ydata()) == pytest.approx([0.86, 0.71])
+    assert list(test.lines[0].get_ydata()) == pytest.approx([0.85, 0.7])
+    bars = [segment[:, 1] for segment in test.lines[2][0].get_segments()]
+    assert bars[0] == pytest.approx([0.85 - 0.005**0.5, 0.85 + 0.005**0.5])
+    assert bars[1] == pytest.approx([0.7, 0.7])
+    assert [text.get_text() for text in axes.texts] == ["mlp2, hidden", "gru, raw", "mTAN (other protocol)"]
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [0.858]
+    assert (axes.get_xscale(), axes.get_title()) == ("log", "frozen: mean over schedules")
+
+
+def test_a_head_needs_all_schedules() -> None:
+    """A head with fewer schedules is left out; without any head there is no figure, nor for non-neural heads."""
+    rows = [*all_schedules("mlp2-frozen-hidden", [0.8, 0.9]), variant_row("gru-frozen-raw-plateau", [0.8, 0.9])]
+    axes = parameters_figure(rows, "frozen", {}).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["mlp2, hidden"]
     assert parameters_figure(rows, "unfrozen", {}) is None
+    assert parameters_figure(rows[1:], "frozen", {}) is None
+    assert parameters_figure([variant_row("svm-frozen-hidden-none", [0.8])], "frozen", {}) is None
 
 
-def test_calibration_shows_the_schedule_that_validation_chose(row_of) -> None:
+def test_calibration_shows_the_schedule_that_validation_chose() -> None:
     """One curve for each head and input, its points those of the schedule with the best validation AUC."""
-    rows = [row_of("mlp2-frozen-hidden-plateau", [0.8, 0.8]), row_of("mlp2-frozen-hidden-cyclic", [0.9, 0.9])]
-    axes = calibration_figure(rows).axes[0]
-    assert [line.get_label() for line in axes.lines[1:]] == ["mlp2, hidden"]
-    assert list(axes.lines[1].get_xdata()) == [0.1, 0.5]
+    better = ReliabilityPoint(risk=0.2, outcome_rate=0.3, stays=10)
+    rows = [
+        variant_row("mlp2-frozen-hidden-plateau", [0.8, 0.8]),
+        variant_row("mlp2-frozen-hidden-cyclic", [0.9, 0.9]).model_copy(update={"calibration": (better,)}),
+        variant_row("gru-unfrozen-raw-plateau", [0.7, 0.7]),
+        variant_row("gru-unfrozen-raw-cyclic", [0.9, 0.9]).model_copy(update={"calibration": ()}),
+    ]
+    frozen, unfrozen = calibration_figure(rows).axes
+    assert [axes.get_title() for axes in (frozen, unfrozen)] == ["frozen", "unfrozen"]
+    assert [line.get_label() for line in frozen.lines[1:]] == ["mlp2, hidden"]
+    assert (list(frozen.lines[1].get_xdata()), list(frozen.lines[1].get_ydata())) == ([0.2], [0.3])
+    assert [line.get_label() for line in unfrozen.lines[1:]] == ["gru, raw"]
+    assert (list(unfrozen.lines[1].get_xdata()), list(unfrozen.lines[1].get_ydata())) == ([0.1, 0.5], [0.1, 0.4])
+    assert (list(frozen.lines[0].get_xdata()), list(frozen.lines[0].get_ydata())) == ([0, 1], [0, 1])
+    assert (frozen.get_xlabel(), frozen.get_ylabel()) == ("predicted risk", "share that died")
     assert calibration_figure([]) is None
+    assert calibration_figure(rows[3:]) is None
+
+
+def test_attributions_are_a_heat_map_of_variables_and_hours() -> None:
+    """The variable with the largest effect is on top; unobserved cells are empty; colours are symmetric around 0."""
+    table = pd.DataFrame({"Hour": [0, 5, 3], "Parameter": ["HR", "HR", "pH"], "Attribution": [0.02, -0.03, 0.01]})
+    axes, colours = attributions_figure(table, "Stay 7: risk 0.25").axes
+    mesh = axes.collections[0]
+    expected = np.full((2, HOURS), np.nan)
+    expected[0, 3], expected[1, 0], expected[1, 5] = 0.01, 0.02, -0.03
+    np.testing.assert_array_equal(np.ma.filled(mesh.get_array(), np.nan), expected)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["pH", "HR"]
+    assert mesh.get_clim() == (-0.03, 0.03)
+    assert axes.get_facecolor() == to_rgba("0.85")
+    assert axes.get_title() == "Stay 7: risk 0.25"
+    assert axes.get_xlabel() == "hour since admission (grey: not observed)"
+    assert colours.get_ylabel() == "added to the risk"
+
+
+@pytest.mark.parametrize("attributions", [[], [0.0]])
+def test_attributions_of_nothing_can_be_drawn(attributions) -> None:
+    """Without observations, or if none changed the risk, the colours go from -1 to 1."""
+    table = pd.DataFrame(
+        {"Hour": range(len(attributions)), "Parameter": ["HR"] * len(attributions), "Attribution": attributions}
+    )
+    assert attributions_figure(table, "").axes[0].collections[0].get_clim() == (-1, 1)
 
 
 def test_saved_figures_are_of_their_kind_and_repeat() -> None:
-    """PNG and SVG start as such files do, and the same figure is the same bytes, with text as text in SVG."""
+    """PNG and SVG start as such files do; the same figure gives the same bytes; SVG keeps text as text."""
     figures = [curves_figure({0: history([0.6, 0.7])}, "auc", "AUC by epoch") for _ in range(2)]
-    assert to_png(figures[0]).startswith(b"\x89PNG")
-    svgs = [to_svg(figure) for figure in figures]
+    pngs, svgs = ([save(figure) for figure in figures] for save in (to_png, to_svg))
+    assert pngs[0].startswith(b"\x89PNG")
+    assert pngs[0] == pngs[1]
     assert svgs[0] == svgs[1]
     assert b"AUC by epoch</text>" in svgs[0]

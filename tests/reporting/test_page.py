@@ -5,29 +5,36 @@ import pytest
 from matplotlib.figure import Figure
 
 from browser import needs_browser, opened
-from imputune.reporting.page import Picture, Report, Section
+from imputune.reporting.page import Report, ReportFigure, Section
 from imputune.reporting.tables import Table
 
 
-def picture(name: str) -> Picture:
-    """Return a small picture."""
+def small_figure(name: str) -> ReportFigure:
+    """Return a small figure."""
     figure = Figure(figsize=(4.4, 2))
     figure.add_subplot().plot([1, 2, 3])
-    return Picture(name, f"What {name} shows", figure)
+    return ReportFigure(name, f"What {name} shows", figure)
 
 
 @pytest.fixture(scope="module")
 def report() -> Report:
     """A report with everything that one can have, wide tables and hostile text among it."""
-    wide = Table("A wide table", tuple(f"column {n}" for n in range(14)), (tuple("0.123 ± 0.045" for _ in range(14)),))
-    hostile = Table("Text", ("a", "b"), (("<script>boom()</script>", "x & y"),), "Its remark.")
+    header = tuple(f"column {number}" for number in range(14))
+    wide = Table(title="A wide table", header=header, lines=(tuple("0.123 ± 0.045" for _ in header),))
+    hostile = Table(
+        title="Text", header=("a", "b"), lines=(("<script>boom()</script>", "x & y"),), remark="Its remark."
+    )
+    run = Section(
+        title="What was run",
+        paragraphs=("A paragraph " * 40,),
+        tables=(wide, hostile),
+        figures=(small_figure("one"), small_figure("two")),
+    )
+    commands = ("imputune compare --by imputer,head", "true")
     return Report(
         "Imputer or classifier?",
-        ("The classifier weighs most.",),
-        (
-            Section("What was run", ("A paragraph " * 40,), (wide, hostile), (picture("one"), picture("two"))),
-            Section("How to reproduce it", commands=("imputune compare --by imputer,head", "true")),
-        ),
+        ("The classifier matters most.",),
+        (run, Section(title="How to reproduce it", commands=commands)),
     )
 
 
@@ -47,34 +54,72 @@ class Tags(HTMLParser):
 
 
 def test_page_holds_everything_and_loads_nothing(report):
-    """Pictures and style stand in the page, no script, no address outside; text is text."""
+    """Figures and style are inside the page; there is no script and no address outside; text stays text."""
     page = report.to_html()
     tags = Tags(page)
     assert tags.names.count("img") == 2
     assert "script" not in tags.names
     assert all(address.startswith(("data:", "#")) for address in tags.addresses)
-    assert "&lt;script&gt;boom()" in page
-    assert all(text in page for text in ("The classifier weighs most.", "Its remark.", "imputune compare --by"))
+    assert "<title>Imputer or classifier?</title>" in page
+    assert '<p class="answer">The classifier matters most.</p>' in page
+    assert '<li><a href="#what-was-run">What was run</a></li>' in page
+    assert '<section id="how-to-reproduce-it">' in page
+    assert "<td>&lt;script&gt;boom()&lt;/script&gt;</td><td>x &amp; y</td>" in page
+    assert "<td>0.123\u00a0±\u00a00.045</td>" in page
+    assert '<p class="remark">Its remark.</p>' in page
+    assert "<figcaption>What one shows</figcaption>" in page
+    assert "$ imputune compare --by imputer,head\n$ true\n" in page
 
 
-def test_markdown_names_the_pictures_beside_it(report):
-    """Each picture that the Markdown names is among the files; tables and commands are there."""
+def test_markdown_by_value() -> None:
+    """Title, answers, sections with paragraphs, tables one level lower, figures by file name, and commands."""
+    section = Section(
+        title="Scores",
+        paragraphs=("First.", "Second."),
+        tables=(Table(title="AUC", header=("head",), lines=(("gru",),), remark="By fold."),),
+        figures=(small_figure("one"),),
+        commands=("true", "false"),
+    )
+    lines = [
+        "# Which?",
+        "An answer.",
+        "## Scores",
+        "First.",
+        "Second.",
+        "### AUC",
+        "| head |\n| --- |\n| gru |",
+        "By fold.",
+        "![What one shows](report/one.png)",
+        "```console\n$ true\n$ false\n```",
+    ]
+    assert Report("Which?", ("An answer.",), (section,)).to_markdown("report") == "\n\n".join(lines) + "\n"
+
+
+def test_markdown_names_the_figures_beside_it(report):
+    """Each figure that the Markdown names is among the files, as PNG."""
     text = report.to_markdown("report")
     named = re.findall(r"!\[[^]]+\]\(report/([^)]+)\)", text)
     assert sorted(named) == sorted(report.files()) == ["one.png", "two.png"]
     assert all(content.startswith(b"\x89PNG") for content in report.files().values())
-    assert "### A wide table" in text
-    assert "$ imputune compare --by imputer,head" in text
+    assert [each.name for each in report.figures()] == ["one", "two"]
 
 
-def test_the_same_picture_is_the_same_source():
+def test_the_same_figure_is_the_same_source():
     """Nothing in the page depends on when it was made."""
-    assert picture("one").source == picture("one").source
+    assert small_figure("one").source == small_figure("one").source
+    assert small_figure("one").source.startswith("data:image/svg+xml;base64,")
+
+
+def test_a_section_with_commands_alone_is_empty():
+    """Paragraphs, tables or figures are something to show."""
+    assert Section(title="Nothing", commands=("true",)).is_empty
+    assert not Section(title="Text", paragraphs=("A paragraph.",)).is_empty
+    assert not Section(title="Figure", figures=(small_figure("one"),)).is_empty
 
 
 @needs_browser
 def test_page_opens_in_a_browser_at_a_phones_width(report, tmp_path):
-    """Headless Chromium, 360 pixels wide: no error, every picture drawn, nothing sticks out, letters can be read."""
+    """Headless Chromium, 360 pixels wide: no error, every figure drawn, nothing wider than the page, text readable."""
     page = tmp_path / "report.html"
     page.write_text(report.to_html())
     found = opened(page)

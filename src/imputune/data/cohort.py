@@ -162,13 +162,12 @@ def check_target(folder: Path) -> None:
 
 def read_cohort(folder: Path) -> Cohort:
     """Read a cohort folder; raises UserError, with the remedy, if it is missing or malformed."""
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
+    if missing := [name for name in FILES if not (folder / name).is_file()]:
         cause = f"{', '.join(missing)} missing" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder} is no cohort: {cause}; {HOW_TO_EXTRACT}")
     try:
         cohort = _read_files(folder)
-        _check(cohort)
+        _check_cohort(cohort)
     except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError) as error:
         cause = " ".join(str(error).split())
         raise UserError(f"{folder} is no cohort: {cause}; delete it and {HOW_TO_EXTRACT}") from error
@@ -240,7 +239,7 @@ def _read_files(folder: Path) -> Cohort:
     )
 
 
-def _check(cohort: Cohort) -> None:
+def _check_cohort(cohort: Cohort) -> None:
     expected = (len(cohort.stay_ids_N), HOURS, len(cohort.variables))
     values_NTD = cohort.values_NTD
     if values_NTD.dtype != np.float32 or values_NTD.shape != expected:

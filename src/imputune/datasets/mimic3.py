@@ -61,11 +61,11 @@ def _show_variables(as_json: bool) -> None:
         content = [variable.model_dump() for variable in variables]
         typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
-    lines = [(v.name, v.unit, v.combined, f"{v.lowest:g} to {v.highest:g}", _items(v)) for v in variables]
+    lines = [(v.name, v.unit, v.combined, f"{v.lowest:g} to {v.highest:g}", _items_text(v)) for v in variables]
     print_table(f"{len(lines)} variables", ("variable", "unit", "in an hour", "accepted", "items"), lines)
 
 
-def _items(variable: VariableFacts) -> str:
+def _items_text(variable: VariableFacts) -> str:
     """Return the item ids of each table, each with its conversion."""
 
     def with_conversion(item_id: int) -> str:

@@ -57,7 +57,7 @@ class _Attention(torch.autograd.Function):
         attended = tokens_BSD.new_empty(B * A, d, S)
         weights = tokens_BSD.new_empty(_at_once(queries), S, S)
         shifted = _may_overflow(queries[:, :d], keys[:, :d])
-        for q, k, v, o in _blocks(queries, keys, values, attended):
+        for q, k, v, o in _few_at_a_time(queries, keys, values, attended):
             if shifted:
                 torch.neg(torch.bmm(k.transpose(1, 2), q).amax(dim=1), out=q[:, d])
             P = torch.bmm(k.transpose(1, 2), q, out=weights[: len(q)]).exp_()
@@ -77,7 +77,7 @@ class _Attention(torch.autograd.Function):
         torch.neg((given[:, :d] * attended).sum(dim=1), out=given[:, d])
         grads = queries.new_empty(3, BA, d + 1, S)
         weights, scores = queries.new_empty(2, _at_once(queries), S, S)
-        for q, k, v, g, g_q, g_k, g_v in _blocks(queries, keys, values, given, *grads):
+        for q, k, v, g, g_q, g_k, g_v in _few_at_a_time(queries, keys, values, given, *grads):
             # Here P has a row for each query, so that two of the three products below need no transposing.
             P_t = torch.bmm(q.transpose(1, 2), k, out=weights[: len(q)]).exp_()
             G_Z_t = torch.bmm(g.transpose(1, 2), v, out=scores[: len(q)]).mul_(P_t)
@@ -106,6 +106,6 @@ def _at_once(matrices: torch.Tensor) -> int:
     return len(matrices) if matrices.is_cuda else MATRICES_AT_ONCE
 
 
-def _blocks(*matrices: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+def _few_at_a_time(*matrices: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """Yield the same few matrices of each batch of matrices, until all had their turn."""
     return zip(*(each.split(_at_once(each)) for each in matrices), strict=True)

@@ -95,10 +95,10 @@ class Csai(nn.Module):
             raise ValueError(
                 f"directions must have (hours, variables) {expected}, got {tuple(directions.values.shape[2:])}"
             )
-        trace = recur(self._steps(directions), self._weights(), self._first(directions))
+        trace = recur(self._steps(directions), self._weights(), self._first_hidden(directions))
         return self._reconstruct(directions, trace)
 
-    def _first(self, directions: Directions) -> torch.Tensor:
+    def _first_hidden(self, directions: Directions) -> torch.Tensor:
         gap_excess = directions.gap_hours - self.median_gap_hours_D
         return torch.stack(
             [state(directions.last_observed[k], gap_excess[k]) for k, state in enumerate(self.first_states)]

@@ -58,7 +58,7 @@ def imputer_title(comparison: ImputerComparison) -> str:
 
 
 def imputer_answers(comparison: ImputerComparison) -> tuple[str, ...]:
-    """Return the answer in a sentence, and which imputer comes closest."""
+    """Return whether imputer or classifier matters more, and which imputer has the lowest error."""
     sentences = (answer_sentence(comparison), closest_sentence(comparison.imputers, comparison.test_to_train))
     return tuple(sentence for sentence in sentences if sentence)
 

@@ -20,38 +20,39 @@ from imputune.settings.names import Mode
 History = Sequence[Mapping[str, float]]
 DOTS_PER_INCH = 110
 COLUMNS = 3
-LABELS = {"train": "train, with dropout", "validation": "validation"}
+CURVE_STYLES = {"train": "--", "validation": "-"}
+CURVE_LABELS = {"train": "train, with dropout", "validation": "validation"}
 
 
 def curves_figure(histories: Mapping[int, History], metric: str, title: str) -> Figure:
-    """Draw a metric's training and validation curves over epochs, a colour per fold, training dashed.
+    """Draw a metric's training and validation curves over epochs, one colour per fold, training dashed.
 
-    `histories` maps a fold's number to its rows, one per epoch, with `train_<metric>` and `validation_<metric>`; a
-    curve that no row has is left out.
+    `histories` maps a fold's number to its rows, one per epoch, with `train_<metric>` and `validation_<metric>`. A
+    curve without values is left out.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     for fold, history in sorted(histories.items()):
-        for part, style in (("train", "--"), ("validation", "-")):
-            values = [row[f"{part}_{metric}"] for row in history if f"{part}_{metric}" in row]
+        for split, style in CURVE_STYLES.items():
+            values = [row[f"{split}_{metric}"] for row in history if f"{split}_{metric}" in row]
             if values:
-                axes.plot(values, style, color=f"C{fold}", label=f"fold {fold}, {part}", linewidth=1)
+                axes.plot(values, style, color=f"C{fold}", label=f"fold {fold}, {split}", linewidth=1)
     axes.set(title=title, xlabel="epoch", ylabel=metric)
     axes.legend(fontsize="x-small", ncols=2)
     return figure
 
 
 def mean_curves_figure(variants: Mapping[str, Mapping[int, History]], metric: str) -> Figure:
-    """Draw training against validation curves, a panel per variant; each is the mean over the folds still training."""
+    """Draw training and validation curves, one panel per variant: the mean over the folds that still train."""
     columns = min(COLUMNS, len(variants))
     rows = -(-len(variants) // columns)
     figure = Figure(figsize=(3.2 * columns, 2.3 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, (name, histories) in zip(panels, variants.items(), strict=False):
-        for part, style in (("train", "--"), ("validation", "-")):
-            curves = [[row[f"{part}_{metric}"] for row in history] for history in histories.values()]
+        for split, style in CURVE_STYLES.items():
+            curves = [[row[f"{split}_{metric}"] for row in history] for history in histories.values()]
             means = [fmean(value for value in values if value is not None) for values in zip_longest(*curves)]
-            axes.plot(means, style, color="C0", label=LABELS[part])
+            axes.plot(means, style, color="C0", label=CURVE_LABELS[split])
         axes.set_title(name, fontsize="small")
         axes.set(xlabel="epoch", ylabel=metric)
     for axes in panels[len(variants) :]:
@@ -71,8 +72,8 @@ class _HeadScores:
 def parameters_figure(rows: Sequence[VariantRow], mode: Mode, references: Mapping[str, float]) -> Figure | None:
     """Draw AUC, averaged over the schedules, against the head's number of parameters (the paper's Figs. 5 and 6).
 
-    Bars are sample deviations over folds; dotted lines are other models' figures, by other protocols. None if no head
-    has all three schedules.
+    Error bars are sample standard deviations over folds. Dotted lines are AUCs of other models, by other protocols.
+    None if no head has all three schedules.
     """
     heads = _head_scores([row for row in rows if row.mode == mode and row.num_parameters])
     if not heads:
@@ -100,7 +101,7 @@ def parameters_figure(rows: Sequence[VariantRow], mode: Mode, references: Mappin
 
 
 def _head_scores(rows: Sequence[VariantRow]) -> list[_HeadScores]:
-    """Return the heads that have all three schedules, those with few parameters first."""
+    """Return the heads that have all three schedules, in order of their number of parameters."""
     heads = []
     for head_and_input in dict.fromkeys(row.head_and_input for row in rows):
         ours = [row for row in rows if row.head_and_input == head_and_input]
@@ -112,9 +113,9 @@ def _head_scores(rows: Sequence[VariantRow]) -> list[_HeadScores]:
 
 
 def calibration_figure(rows: Sequence[VariantRow]) -> Figure | None:
-    """Draw the share that died against the predicted risk, a panel per mode, for each head and input.
+    """Draw the share that died against the predicted risk, one panel per mode, one curve per head and input.
 
-    For each head, the schedule with the best validation AUC is drawn. None if no row has calibration points.
+    A curve belongs to the schedule with the best validation AUC. None if no row has calibration points.
     """
     best: dict[tuple[str, tuple[str, str]], VariantRow] = {}
     for row in rows:
@@ -138,9 +139,9 @@ def calibration_figure(rows: Sequence[VariantRow]) -> Figure | None:
 
 
 def attributions_figure(table: pd.DataFrame, title: str) -> Figure:
-    """Draw how much each variable in each hour changed a risk, the largest changes on top.
+    """Draw how much each variable in each hour added to a risk, the variables with the largest effect on top.
 
-    `table` has a row per observed cell: Hour, Parameter, Attribution. Cells that were not observed are grey.
+    `table` has one row per observed cell: Hour, Parameter, Attribution. Cells that were not observed are grey.
     """
     grid = table.pivot_table(index="Parameter", columns="Hour", values="Attribution")
     grid = grid.loc[grid.abs().sum(axis=1).sort_values().index].reindex(columns=range(HOURS))
@@ -163,7 +164,7 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_svg(figure: Figure) -> bytes:
-    """Return a figure as SVG, the same bytes for the same figure, its text as text."""
+    """Return a figure as SVG with its text kept as text; the same figure gives the same bytes."""
     with matplotlib.rc_context({"svg.hashsalt": "imputune", "svg.fonttype": "none"}):
         return _drawn(figure, "svg", metadata={"Date": None, "Creator": None})
 

@@ -1,4 +1,4 @@
-"""The figures of the report, as matplotlib objects: narrow, to be read on a phone.
+"""The figures of the report, as matplotlib objects narrow enough for a phone.
 
 Letters: F folds, T hours, D variables.
 """
@@ -20,10 +20,11 @@ from imputune.evaluation.rows import VariantRow
 from imputune.reporting.imputer_tables import ranked_imputers
 from imputune.settings.names import MaskingPattern
 
-WIDTH = 4.4  # inches; at a phone's width letters of size 9 then stay readable
-PANEL = 1.7  # inches, the height of one
-SHOWN = 6  # variables of the invented stay
-POINTS = np.linspace(0, 1, 101)  # at which curves are drawn: none shows a single stay
+WIDTH = 4.4  # inches; text of size 9 then stays readable at a phone's width
+PANEL = 1.7  # inches, the height of one panel
+SHOWN = 6  # variables of the generated stay
+FEWEST = 5  # observations that a variable needs to be shown
+POINTS = np.linspace(0, 1, 101)  # curves are drawn at these points, so that none shows a single stay
 
 
 def example_figure(
@@ -32,13 +33,15 @@ def example_figure(
     variables: Sequence[Variable],
     masked_T: np.ndarray,
 ) -> Figure | None:
-    """Draw an invented stay's variables with what imputers make of them, the mean and the range over the folds.
+    """Draw a generated stay as imputers fill it, one panel per variable: the mean and the range over the folds.
 
-    Shapes: truth_TD in the variables' units, NaN where not observed; imputed, by name, (F, T, D); masked_T boolean, the
-    hours that no imputer saw. None where the stay has fewer than two variables with five observations.
+    The six variables with the most observations are shown. None if fewer than two have at least five observations.
+
+    Shapes: truth_TD in the variables' units, NaN where not observed; imputed, by the imputer's name, (F, T, D);
+    masked_T boolean, the hours that were masked.
     """
     count_D = (~np.isnan(truth_TD)).sum(axis=0)
-    chosen = [int(d) for d in np.argsort(-count_D, kind="stable")[:SHOWN] if count_D[d] >= 5]
+    chosen = [int(d) for d in np.argsort(-count_D, kind="stable")[:SHOWN] if count_D[d] >= FEWEST]
     if len(chosen) < 2:
         return None
     hours = np.arange(len(truth_TD))
@@ -53,7 +56,7 @@ def example_figure(
             axes.fill_between(
                 hours, series_FT.min(axis=0), series_FT.max(axis=0), color=f"C{place}", alpha=0.25, linewidth=0
             )
-        for shown, face, label in ((~masked_T, "black", "seen"), (masked_T, "white", "hidden")):
+        for shown, face, label in ((~masked_T, "black", "visible"), (masked_T, "white", "masked")):
             axes.plot(
                 hours[shown], truth_TD[shown, d], "o", color="black", markerfacecolor=face, markersize=3.5, label=label
             )
@@ -64,11 +67,11 @@ def example_figure(
 
 
 def errors_figure(imputers: Sequence[AssessedImputer]) -> Figure:
-    """Draw every imputer's error against the share of cells masked, a panel for each masking pattern."""
-    ways: list[MaskingPattern] = list(dict.fromkeys(row.pattern for each in imputers for row in each.rows))
-    figure = Figure(figsize=(WIDTH, 1.15 * PANEL * len(ways)), layout="constrained")
-    panels = figure.subplots(len(ways), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, pattern in zip(panels, ways, strict=True):
+    """Draw every imputer's error against the masking rate, one panel per masking pattern."""
+    patterns: list[MaskingPattern] = list(dict.fromkeys(row.pattern for each in imputers for row in each.rows))
+    figure = Figure(figsize=(WIDTH, 1.15 * PANEL * len(patterns)), layout="constrained")
+    panels = figure.subplots(len(patterns), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, pattern in zip(panels, patterns, strict=True):
         for place, each in enumerate(imputers):
             rows = sorted((row for row in each.rows if row.pattern == pattern), key=lambda row: row.rate)
             axes.errorbar(
@@ -90,7 +93,7 @@ def errors_figure(imputers: Sequence[AssessedImputer]) -> Figure:
 
 
 def missing_figure(imputers: Sequence[AssessedImputer], edges: Sequence[float]) -> Figure | None:
-    """Draw every imputer's error against the share of a stay that is missing anyway, under the ranking's masking."""
+    """Draw every imputer's error against the share of a stay that was never observed, under the ranking's masking."""
     ranked = ranked_imputers(imputers)
     if not ranked:
         return None
@@ -126,41 +129,43 @@ def matrix_figure(rows: Sequence[VariantRow], labels: Mapping[str, str]) -> Figu
 
 
 def risk_figure(risks: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Draw ROC, precision-recall and calibration curves over all test stays, one of each for every model.
+    """Draw ROC, precision-recall and calibration curves over all test stays, one curve per model.
 
-    `risks` gives, by the model's name, who died, 0/1 (N,), and the risks (N,).
+    `risks` maps a model's name to the outcomes, 0/1 (N,), and the risks (N,).
     """
     figure = Figure(figsize=(WIDTH, 3 * 2.4 * PANEL), layout="constrained")
-    roc, precision, calibration = figure.subplots(3, 1)
+    roc, precision_recall, calibration = figure.subplots(3, 1)
     highest = 0.0
     for name, (outcome_N, risk_N) in risks.items():
         false_positive, true_positive, _ = roc_curve(outcome_N, risk_N)
         label = f"{name}, AUC {roc_auc_score(outcome_N, risk_N):.3f}"
         roc.plot(POINTS, np.interp(POINTS, false_positive, true_positive), linewidth=1.2, label=label)
-        share, recall, _ = precision_recall_curve(outcome_N, risk_N)
-        precision.plot(POINTS[1:], np.interp(POINTS[1:], recall[::-1], share[::-1]), linewidth=1.2, label=name)
+        precision, recall, _ = precision_recall_curve(outcome_N, risk_N)
+        precision_recall.plot(
+            POINTS[1:], np.interp(POINTS[1:], recall[::-1], precision[::-1]), linewidth=1.2, label=name
+        )
         points = reliability(outcome_N, risk_N)
         calibration.plot(
             [each.risk for each in points], [each.outcome_rate for each in points], ".-", linewidth=1.2, label=name
         )
         highest = max(highest, *(max(each.risk, each.outcome_rate) for each in points))
     outcome_N, _ = next(iter(risks.values()))
-    precision.axhline(float(outcome_N.mean()), linestyle=":", color="grey")
+    precision_recall.axhline(float(outcome_N.mean()), linestyle=":", color="grey")
     for axes in (roc, calibration):
         axes.plot([0, 1], [0, 1], ":", color="grey")
     roc.set(title="ROC", xlabel="1 − specificity", ylabel="sensitivity")
-    precision.set(title="precision and recall", xlabel="recall (sensitivity)", ylabel="precision")
+    precision_recall.set(title="precision and recall", xlabel="recall (sensitivity)", ylabel="precision")
     limits = (0, min(1.0, 1.1 * highest))
     calibration.set(title="calibration", xlabel="predicted risk", ylabel="share that died", xlim=limits, ylim=limits)
-    for axes in (roc, precision, calibration):
+    for axes in (roc, precision_recall, calibration):
         axes.legend(fontsize=7)
     return figure
 
 
 def training_figure(curves: Mapping[str, Sequence[Sequence[float]]], measure: str) -> Figure:
-    """Draw a validation measure by epoch, for each model the mean over the folds that still train.
+    """Draw a validation measure by epoch, one curve per model: the mean over the folds that still train.
 
-    `curves` gives, by the model's name, a list of numbers for each fold.
+    `curves` maps a model's name to a list of numbers for each fold.
     """
     figure = Figure(figsize=(WIDTH, 2.2 * PANEL), layout="constrained")
     axes = figure.add_subplot()

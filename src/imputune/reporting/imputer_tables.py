@@ -1,4 +1,4 @@
-"""Imputers alone, in words: their errors by masking, variable and missing share, and which one comes closest."""
+"""Imputers alone, in words: their errors by masking, variable and missing share, and which one has the lowest."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -8,7 +8,7 @@ from imputune.data.masking_patterns import LABELS
 from imputune.evaluation.assessed_imputers import MEASURES, AssessedImputer, Measure, PatternScores
 from imputune.evaluation.significance import SIGNIFICANCE_LEVEL, corrected_t_test
 from imputune.protocol.imputers import DEFAULT_IMPUTER
-from imputune.reporting.tables import NONE, Table, minutes_text, spread_text
+from imputune.reporting.tables import EMPTY, Table, minutes_text, spread_text
 from imputune.settings.imputer_sections import Ranking
 
 
@@ -23,26 +23,26 @@ def errors_table(imputers: Sequence[AssessedImputer]) -> Table:
     lines = []
     for pattern, rate in maskings:
         rows = [each.row(pattern, rate) for each in imputers]
-        errors = (f"{row.mean['mae']:.3f}" if row else NONE for row in rows)
+        errors = (f"{row.mean['mae']:.3f}" if row else EMPTY for row in rows)
         lines.append((LABELS[pattern], f"{100 * rate:g}%", *errors))
     return Table(
         title="Imputation error by masking pattern and rate",
         header=("masking pattern", "rate", *(each.label for each in imputers)),
         lines=tuple(lines),
         remark=(
-            "Mean absolute error on held-out cells of the test stays, in training standard deviations; mean over the "
+            "Mean absolute error on held-out cells of the test stays, in training standard deviations, mean over the "
             "folds. Every imputer was scored on the same cells."
         ),
     )
 
 
 def ranking_table(imputers: Sequence[AssessedImputer]) -> Table | None:
-    """Return all measures under the ranking's masking, the lowest error first; None where no imputer has them."""
+    """Return all measures under the ranking's masking, the lowest error first; None if no imputer has them."""
     ranked = sorted(ranked_imputers(imputers), key=lambda pair: pair[1].mean["mae"])
     if not ranked:
         return None
     return Table(
-        title="Imputers, the closest first",
+        title="Imputers, the lowest error first",
         header=(
             "imputer",
             "MAE",
@@ -53,34 +53,33 @@ def ranking_table(imputers: Sequence[AssessedImputer]) -> Table | None:
             "epochs",
             "training minutes",
             "s per 1,000 stays",
-            "a stay alone = in a batch",
+            "same result alone and in a batch",
         ),
         lines=tuple(_ranking_line(imputer, scores) for imputer, scores in ranked),
         remark=(
-            f"{masking_text(ranked[0][0].ranking)}; mean ± sample deviation over test folds. MAE and RMSE: mean "
-            "absolute and root mean squared error, in training standard deviations. MRE: sum of errors over sum of "
-            "magnitudes. "
-            "Wasserstein: distance between the distributions of estimates and true values, averaged over the variables "
-            "with their numbers of cells as weights. Correlation error: mean absolute difference between the "
-            "correlations of two variables with held-out cells imputed and with true values. Training minutes: all "
-            "folds together, with their scoring. Seconds: imputing 1,000 stays. Both are for one core each, or for a "
-            "GPU if there is one. CSAI learns on cells masked by masking.pattern in params.yaml; PyPOTS's networks "
-            "mask cells in their own ways."
+            f"{masking_text(ranked[0][0].ranking)}; mean ± sample standard deviation over the test folds. MAE and "
+            "RMSE: mean absolute error and root mean square error, in training standard deviations. MRE: sum of "
+            "absolute errors divided by sum of absolute true values. Wasserstein: distance between the distributions "
+            "of estimates and true values, mean over the variables, weighted by their number of cells. Correlation "
+            "error: how far the correlation of two variables moves when held-out cells are imputed, mean over the "
+            "pairs of variables. Training minutes: all folds together, including their scoring. Seconds: time to "
+            "impute 1,000 stays. Both times are for one core, or for a GPU if there is one. CSAI was trained on cells "
+            "masked by masking.pattern of params.yaml. PyPOTS's networks mask cells in their own ways."
         ),
     )
 
 
 def _ranking_line(imputer: AssessedImputer, scores: PatternScores) -> tuple[str, ...]:
     measures = (
-        spread_text(scores.mean[measure], scores.deviation[measure]) if measure in scores.mean else NONE
+        spread_text(scores.mean[measure], scores.deviation[measure]) if measure in scores.mean else EMPTY
         for measure in MEASURES
     )
     mixes = f"no, stays influence each other (by {imputer.batch_difference:.2f})"
     return (
         imputer.label,
         *measures,
-        str(imputer.epochs) if imputer.epochs else NONE,
-        minutes_text(imputer.pretrain_seconds) if imputer.epochs else NONE,
+        str(imputer.epochs) if imputer.epochs else EMPTY,
+        minutes_text(imputer.pretrain_seconds) if imputer.epochs else EMPTY,
         f"{imputer.seconds_per_1000_stays:.1f}",
         mixes if imputer.mixes_stays else "yes",
     )
@@ -89,8 +88,8 @@ def _ranking_line(imputer: AssessedImputer, scores: PatternScores) -> tuple[str,
 def closest_sentence(imputers: Sequence[AssessedImputer], test_to_train: float) -> str:
     """Say which imputer has the lowest error under the ranking's masking, and how far CSAI is from it.
 
-    The other imputer is the best of the others on the test folds; the p-value does not account for this choice. ""
-    without CSAI or without another imputer.
+    CSAI is compared with the best of the others on the test folds; the p-value does not account for this choice. Return
+    "" without CSAI or without another imputer.
     """
     errors = {each.imputer: each.mae_by_fold for each in imputers if each.mae_by_fold}
     labels = {each.imputer: each.label for each in imputers}
@@ -103,17 +102,17 @@ def closest_sentence(imputers: Sequence[AssessedImputer], test_to_train: float) 
     our_mean, their_mean = fmean(ours), fmean(theirs)
     distance = f"{abs(our_mean - their_mean) / max(our_mean, their_mean):.0%}"
     if our_mean <= their_mean:
-        closest = (
-            f"CSAI comes closest (MAE {our_mean:.3f} training standard deviations), {distance} below the next, "
+        lowest = (
+            f"CSAI has the lowest error (MAE {our_mean:.3f} training standard deviations), {distance} below the next, "
             f"{labels[other]} ({their_mean:.3f})"
         )
     else:
-        closest = (
-            f"{labels[other]} comes closest (MAE {their_mean:.3f} training standard deviations), {distance} below CSAI "
-            f"({our_mean:.3f})"
+        lowest = (
+            f"{labels[other]} has the lowest error (MAE {their_mean:.3f} training standard deviations), {distance} "
+            f"below CSAI ({our_mean:.3f})"
         )
-    doubt = "" if p_value < SIGNIFICANCE_LEVEL else f"; the folds leave the difference undecided (p = {p_value:.2f})"
-    return f"With {masking_text(imputers[0].ranking)}, {closest}{doubt}."
+    doubt = "" if p_value < SIGNIFICANCE_LEVEL else f"; this difference is not significant (p = {p_value:.2f})"
+    return f"With {masking_text(imputers[0].ranking)}, {lowest}{doubt}."
 
 
 def missing_table(imputers: Sequence[AssessedImputer], edges: Sequence[float]) -> Table | None:
@@ -128,12 +127,15 @@ def missing_table(imputers: Sequence[AssessedImputer], edges: Sequence[float]) -
         lines=tuple(
             (imputer.label, *(_mae(scores.by_missing_share, group) for group in groups)) for imputer, scores in ranked
         ),
-        remark="Mean absolute error. Stays are grouped by the share of their cells that were never observed.",
+        remark=(
+            "Mean absolute error, in training standard deviations. Stays are in groups of equal size, by the share of "
+            "their cells that were never observed."
+        ),
     )
 
 
 def by_variable_table(imputers: Sequence[AssessedImputer]) -> Table | None:
-    """Return the error by variable under the ranking's masking; None where no imputer has it."""
+    """Return the error by variable under the ranking's masking; None if no imputer has it."""
     ranked = ranked_imputers(imputers)
     if not ranked:
         return None
@@ -147,9 +149,9 @@ def by_variable_table(imputers: Sequence[AssessedImputer]) -> Table | None:
 
 
 def masking_text(ranking: Ranking) -> str:
-    """Say which cells were masked: 10% of the observed cells masked (non-uniform)."""
+    """Return the ranking's masking in words, such as "10% of the observed cells masked (non-uniform)"."""
     return f"{ranking.rate:.0%} of the observed cells masked ({LABELS[ranking.pattern]})"
 
 
 def _mae(scores: Mapping[str, Mapping[Measure, float]], name: str) -> str:
-    return f"{scores[name]['mae']:.3f}" if name in scores else NONE
+    return f"{scores[name]['mae']:.3f}" if name in scores else EMPTY

@@ -8,26 +8,26 @@ from imputune.evaluation.rows import VariantRow
 from imputune.evaluation.significance import CITATION, SIGNIFICANCE_LEVEL, corrected_t_test, holm
 from imputune.evaluation.variance import Decomposition, Part, decompose
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS
-from imputune.reporting.tables import NONE, Table, difference_text, minutes_text, p_text, spread_text
+from imputune.reporting.tables import EMPTY, Table, difference_text, minutes_text, p_text, spread_text
 from imputune.settings.names import Head, ImputerName
 
 DOMINATES = 1.5  # times the next effect size: from there on one factor is said to dominate
 
 
 def answer_sentence(comparison: ImputerComparison) -> str:
-    """Answer in a sentence whether imputer or classifier matters more, without the controls.
+    """Say whether imputer or classifier matters more, without the controls.
 
-    Only factors that differ from the residual (F-test, 0.05) are named. A factor dominates if its effect size (omega
-    squared) is at least 1.5 times the next. The shares among imputers that learn follow if there are plain rules too.
+    Only significant factors (F-test against the residual, 0.05) are named. One matters most if its effect size (omega
+    squared) is at least 1.5 times the next. If there are plain rules, the shares among the imputers that learn follow.
     """
     found = comparison.decomposition_without_controls
     if found is None:
-        return "There is no answer yet: at least two imputers (controls aside) need the same two heads."
+        return "There is no answer yet: at least two imputers other than controls need the same two heads."
     return (
         f"On {comparison.dataset} {_dominant(found)}. Of the variance of test AUC over {len(found.imputers)} imputers, "
         f"{len(found.heads)} classifiers and their folds, the classifier explains {found.head.share:.0%}, the imputer "
         f"{found.imputer.share:.0%}, their interaction {found.interaction.share:.0%} and the folds {found.folds:.0%}; "
-        f"{found.residual:.0%} is left{_among_learned(comparison, found)}."
+        f"{found.residual:.0%} is unexplained{_among_learned(comparison, found)}."
     )
 
 
@@ -40,14 +40,14 @@ def _dominant(found: Decomposition) -> str:
     clear = [name for name, part in factors.items() if part.p_value < SIGNIFICANCE_LEVEL]
     clear.sort(key=lambda name: -factors[name].effect)
     if not clear:
-        return "neither imputer nor classifier differs clearly from the variation between folds"
+        return "neither the imputer nor the classifier has a significant effect"
     if len(clear) == 1 or factors[clear[0]].effect >= DOMINATES * factors[clear[1]].effect:
         return f"{clear[0]} matters most"
     return f"{clear[0]} and {clear[1]} matter about equally"
 
 
 def _among_learned(comparison: ImputerComparison, found: Decomposition) -> str:
-    """Add the shares among the imputers that learn, of the same matrix."""
+    """Return a sentence on the imputers that learn, from the same matrix; "" if all of them do, or too few."""
     plain_aside = [
         row
         for row in comparison.matrix
@@ -69,17 +69,18 @@ def matrix_table(rows: Sequence[VariantRow]) -> Table:
     lines = []
     for imputer in dict.fromkeys(row.imputer for row in rows):
         ours = [row_of.get((imputer, head)) for head in heads]
-        scores = (spread_text(row.test_auc_mean, row.test_auc_std) if row else NONE for row in ours)
+        scores = (spread_text(row.test_auc_mean, row.test_auc_std) if row else EMPTY for row in ours)
         lines.append((IMPUTERS[imputer].label, *scores, minutes_text(sum(row.seconds for row in ours if row))))
     return Table(
         title="Imputer × classifier: test AUC",
         header=("imputer", *heads, "minutes"),
         lines=tuple(lines),
         remark=(
-            "AUC of in-hospital death, mean ± sample deviation over the test folds. Imputers are frozen; folds and "
-            "seeds are the same; the validation stays of a fold chose its epoch. An MLP reads the imputer's hidden "
-            "state, or the imputed series if there is none. An LSTM or GRU reads the imputed series and starts from "
-            "the hidden state. xgboost and svm read the imputed series. Minutes are the training times of all folds."
+            "AUC of in-hospital death, mean ± sample standard deviation over the test folds. Imputers are frozen. "
+            "All variants use the same folds and seeds. Each fold's epoch was chosen on its validation stays. An MLP "
+            "reads the imputer's hidden state, or the imputed series if there is none. An LSTM or GRU reads the "
+            "imputed series and starts from the hidden state. xgboost and svm read the imputed series. Minutes: "
+            "training time of the classifiers, all folds together."
         ),
     )
 
@@ -110,9 +111,9 @@ def variance_table(comparison: ImputerComparison) -> Table | None:
         ),
         lines=tuple(_variance_line(name, found) for name, found in different.items()),
         remark=(
-            "Shares of the sum of squares of test AUC around its mean; two-way analysis of variance with folds as "
-            "blocks. p: F-test against the residual. Folds share training stays, so p is rather too small than too "
-            "large. Those that learn: without controls and plain rules."
+            "Shares of the sum of squares of test AUC around its mean, by a two-way analysis of variance with folds as "
+            "blocks. p: F-test against the residual. Folds share training stays, so p tends to be too small. Those "
+            "that learn: neither controls nor plain rules."
         ),
     )
 
@@ -161,7 +162,10 @@ def against_table(rows: Sequence[VariantRow], test_to_train: float) -> Table | N
         title="CSAI against each other imputer",
         header=("CSAI against", "heads", "difference in test AUC", "p", f"verdict at {SIGNIFICANCE_LEVEL}"),
         lines=tuple(lines),
-        remark=f"Mean over the heads, by fold; {CITATION}; p adjusted for the number of comparisons (Holm 1979).",
+        remark=(
+            f"Differences are means over the heads, one for each fold. Test: {CITATION}. p is adjusted for the number "
+            "of comparisons (Holm 1979)."
+        ),
     )
 
 

@@ -1,11 +1,10 @@
 """The sections of the report on imputers and classifiers, from numbers to words, tables and figures."""
 
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 
 from imputune.data.cohort import HOURS
 from imputune.evaluation.assessed_imputers import AssessedImputer
-from imputune.protocol.imputers import DEFAULT_IMPUTER, EXTRA, IMPUTERS
+from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS
 from imputune.reporting.comparison import alone_tables, imputer_answers, imputer_title, matrix_tables
 from imputune.reporting.imputer_figures import (
     errors_figure,
@@ -18,6 +17,7 @@ from imputune.reporting.imputer_figures import (
 from imputune.reporting.imputer_tables import by_variable_table
 from imputune.reporting.page import Report, ReportFigure, Section
 from imputune.reporting.report_inputs import Curves, ImputerFindings, ReportInputs
+from imputune.reporting.reproduction import reproduction_section
 from imputune.reporting.tables import Table, spread_text
 from imputune.reporting.variant_tables import verdicts_table
 from imputune.settings.names import ImputerName
@@ -36,7 +36,7 @@ def build_report(inputs: ReportInputs) -> Report:
         _training(inputs),
         _claims(inputs),
         _by_variable(inputs),
-        _reproduce(inputs),
+        reproduction_section(inputs),
     )
     return Report(
         title=imputer_title(inputs.comparison),
@@ -57,10 +57,11 @@ def _what_was_run(inputs: ReportInputs) -> Section:
         paragraphs=(
             f"{comparison.stays:,} ICU stays of {comparison.dataset}: the first {HOURS} hours of "
             f"{len(inputs.variables)} variables in hourly bins. {comparison.deaths:,} patients died in hospital. "
-            f"{inputs.folds} folds. Each imputer and each classifier learned on a fold's training stays; the "
-            "validation stays chose its epoch; the test stays scored it once.",
-            "Each imputer was trained first and then kept as it was (frozen). Each classifier learned in-hospital "
-            f"death from the imputer's representation. Classifiers: {', '.join(heads) or 'none yet'}.",
+            f"There are {inputs.folds} folds. Each imputer and each classifier was trained on the training stays of a "
+            "fold. Its epoch was chosen on the validation stays. It was scored once, on the test stays.",
+            "Each imputer was trained first and then kept unchanged (frozen). Each classifier learned to predict "
+            "in-hospital death from what the imputer gives: its hidden state, the imputed series, or both. "
+            f"Classifiers: {', '.join(heads) or 'none yet'}.",
         ),
         tables=(
             Table(
@@ -82,9 +83,7 @@ def _imputers_alone(inputs: ReportInputs) -> Section:
     title, comparison = "Imputers alone", inputs.comparison
     if not comparison.imputers:
         return Section(title=title)
-    errors = ReportFigure(
-        "errors", "Error of each imputer by the rate of masked cells", errors_figure(comparison.imputers)
-    )
+    errors = ReportFigure("errors", "Error of each imputer by masking rate", errors_figure(comparison.imputers))
     figures = [errors]
     if figure := missing_figure(comparison.imputers, comparison.edges):
         caption = "Error of each imputer by the share of a stay that was never observed"
@@ -92,8 +91,9 @@ def _imputers_alone(inputs: ReportInputs) -> Section:
     return Section(
         title=title,
         paragraphs=(
-            "Observed cells of the test stays were masked and imputed, and the estimates compared with the observed "
-            "values, in several masking patterns and at several rates. Every imputer was scored on the same cells.",
+            "Observed cells of the test stays were masked and imputed. The estimates were compared with the observed "
+            "values. This was done with several masking patterns and rates. Every imputer was scored on the same "
+            "cells.",
         ),
         tables=tuple(alone_tables(comparison)),
         figures=tuple(figures),
@@ -111,21 +111,21 @@ def _example(inputs: ReportInputs) -> Section:
         return Section(title=title)
     figure = example_figure(inputs.example_TD, series, inputs.variables, inputs.masked_T)
     if figure is None:
-        nothing = "The generated stays have none of this dataset's variables, so there is none to show."
+        nothing = "The generated stays have too few of this dataset's variables, so there is none to show."
         return Section(title=title, paragraphs=(nothing,))
-    caption = f"A generated stay as imputed by {', '.join(series)}, with the spread over folds"
+    caption = f"A generated stay as imputed by {', '.join(series)}, with the range over the folds"
     return Section(
         title=title,
         paragraphs=(
             "This report contains no patient's record: the stay was generated. The hours with a grey background were "
-            "masked. Lines are the mean over the folds' imputers, bands their range.",
+            "masked. Lines show the mean over the folds, bands the range.",
         ),
         figures=(ReportFigure("example", caption, figure),),
     )
 
 
 def _examples(inputs: ReportInputs) -> list[ImputerName]:
-    """Return CSAI, and the closest one each of PyPOTS's networks and of the plain rules."""
+    """Return CSAI, and of PyPOTS's networks and of the plain rules the one with the lowest error."""
     imputers = inputs.comparison.imputers
 
     def error(each: AssessedImputer) -> float:
@@ -173,7 +173,10 @@ def _risks(inputs: ReportInputs) -> Section:
         title=f"Classifiers on {label}",
         header=("classifier", "AUC", "AUPRC", "Brier score", "calibration error"),
         lines=tuple(lines),
-        remark="Test folds, mean ± sample deviation. The dotted line in precision and recall is the share that died.",
+        remark=(
+            "Mean ± sample standard deviation over the test folds. In the figure of precision and recall, the dotted "
+            "line is the share that died."
+        ),
     )
     figure = risk_figure({head: (each.outcome_N, each.risk_N) for head, each in heads.items()})
     caption = f"ROC, precision-recall and calibration curves of the classifiers on {label}, test stays of all folds"
@@ -194,8 +197,10 @@ def _training(inputs: ReportInputs) -> Section:
     if heads:
         caption = f"Validation AUC of the classifiers on {IMPUTERS[inputs.shown].label} by epoch"
         figures.append(ReportFigure("head-training", caption, training_figure(heads, "validation AUC")))
-    explained = ("Means over the folds that still train: a fold stops when its validation score no longer improves.",)
-    return Section(title="Training", paragraphs=explained if figures else (), figures=tuple(figures))
+    explained = (
+        "Curves are means over the folds that still train. A fold stops when its validation score no longer improves."
+    )
+    return Section(title="Training", paragraphs=(explained,) if figures else (), figures=tuple(figures))
 
 
 def _claims(inputs: ReportInputs) -> Section:
@@ -206,47 +211,3 @@ def _claims(inputs: ReportInputs) -> Section:
 def _by_variable(inputs: ReportInputs) -> Section:
     table = by_variable_table(inputs.comparison.imputers)
     return Section(title="By variable", tables=(table,) if table else ())
-
-
-def _reproduce(inputs: ReportInputs) -> Section:
-    source = inputs.source
-    changed = " with uncommitted changes" if source.get("imputune.git_dirty") == "true" else ""
-    libraries = [f"{name} {source[f'imputune.{name}']}" for name in ("python", "torch", "numpy")]
-    pypots = any(IMPUTERS[name].family == "pypots" for name in inputs.findings)
-    if pypots:
-        libraries.append(_pypots_version())
-    code = f"imputune at commit {source.get('mlflow.source.git.commit', 'unknown')}{changed}"
-    return Section(
-        title="How to reproduce it",
-        paragraphs=(
-            f"Code: {code}; {', '.join(libraries)}. Data: {inputs.cohort_hash[:16]}, folds: {inputs.folds_hash[:16]} "
-            f"(the first characters of their sha256). Seed: {inputs.seed}.",
-            *(f"Note: {note}." for note in inputs.comparison.notes),
-        ),
-        commands=("pip install -e '.[pypots]'" if pypots else "make setup", *_commands(inputs)),
-    )
-
-
-def _commands(inputs: ReportInputs) -> list[str]:
-    """Return the commands after set-up; imputers with the same heads share one `imputune grid`."""
-    dataset, imputers = inputs.comparison.dataset, ",".join(inputs.findings)
-    by_heads: dict[str, list[str]] = {}
-    for name, each in inputs.findings.items():
-        if each.heads:
-            by_heads.setdefault(",".join(each.heads), []).append(name)
-    grids = [f"imputune grid {dataset} --imputer {','.join(names)} --head {heads}" for heads, names in by_heads.items()]
-    return [
-        inputs.extract_command,
-        f"imputune folds {dataset}",
-        f"imputune pretrain {dataset} --imputer {imputers}",
-        *grids,
-        f"imputune assess {dataset} --imputer {imputers}",
-        f"imputune compare {dataset} --by imputer,head",
-    ]
-
-
-def _pypots_version() -> str:
-    try:
-        return f"{EXTRA} {version(EXTRA)}"
-    except PackageNotFoundError:
-        return f"{EXTRA}, which is not installed where this report was written"

@@ -6,7 +6,7 @@ import pandas as pd
 
 from imputune.evaluation.rows import Spread
 
-NONE = ""
+EMPTY = ""
 SMALLEST_P = 0.001  # smaller p-values are written as below it
 
 
@@ -40,8 +40,8 @@ def spread_text(mean: float, deviation: float) -> str:
 
 
 def auc_text(auc: float | None) -> str:
-    """Return an AUC, or nothing for None."""
-    return NONE if auc is None else f"{auc:.3f}"
+    """Return an AUC, "" for None."""
+    return EMPTY if auc is None else f"{auc:.3f}"
 
 
 def difference_text(difference: float, places: int) -> str:
@@ -50,12 +50,12 @@ def difference_text(difference: float, places: int) -> str:
 
 
 def difference_from(ours: Spread | None, paper: float | None) -> str:
-    """Return our mean minus the paper's figure, nothing where one of the two is missing."""
-    return NONE if ours is None or paper is None else difference_text(ours.mean - paper, 3)
+    """Return our mean minus the paper's figure, "" if one of the two is missing."""
+    return EMPTY if ours is None or paper is None else difference_text(ours.mean - paper, 3)
 
 
 def p_text(p_value: float) -> str:
-    """Return a p-value, those below 0.001 as that."""
+    """Return a p-value, as "< 0.001" if it is smaller."""
     return f"< {SMALLEST_P}" if p_value < SMALLEST_P else f"{p_value:.3f}"
 
 

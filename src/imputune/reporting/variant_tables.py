@@ -7,7 +7,7 @@ from imputune.evaluation.significance import CITATION
 from imputune.evaluation.verdicts import Verdict
 from imputune.protocol.published import AVERAGE, REFERENCES, SCHEDULES, quoted
 from imputune.reporting.tables import (
-    NONE,
+    EMPTY,
     Table,
     auc_text,
     difference_from,
@@ -31,7 +31,7 @@ def summary_table(dataset: str, rows: Sequence[VariantRow]) -> Table | None:
             of_mode = [row for row in ours if row.mode == mode]
             averages = [schedule_average(of_mode, score) for score in AUC_SCORES]
             paper = quoted(dataset, head, mode, reads, AVERAGE)
-            scores += [spread_text(*average) if average else NONE for average in averages]
+            scores += [spread_text(*average) if average else EMPTY for average in averages]
             scores.append(auc_text(paper.test_auc if paper else None))
         has_average = any(scores[column] for column in (0, 1, 3, 4))
         if has_average:
@@ -52,14 +52,15 @@ def summary_table(dataset: str, rows: Sequence[VariantRow]) -> Table | None:
             "paper",
         ),
         lines=tuple(lines),
-        remark="AUC of in-hospital death, mean ± sample deviation over the test folds; paper: its test AUC.",
+        remark="AUC of in-hospital death, mean ± sample standard deviation over test folds. Paper: its test AUC.",
     )
 
 
 def protocol_table(dataset: str, mode: Mode, rows: Sequence[VariantRow]) -> Table | None:
-    """Return the paper's Table II (frozen) or III (unfrozen): ours, the paper's and the difference, line by line.
+    """Return the paper's Table II (frozen) or III (unfrozen) with lines for ours, the paper's and the difference.
 
-    The average is over the three schedules, fold by fold; it is there if all three were run. None without variants.
+    The average over the three schedules is taken fold by fold, and is "" unless all three were run. None without
+    variants.
     """
     chosen = [row for row in rows if row.mode == mode and row.schedule in SCHEDULES]
     if not chosen:
@@ -68,7 +69,7 @@ def protocol_table(dataset: str, mode: Mode, rows: Sequence[VariantRow]) -> Tabl
     for head, reads in dict.fromkeys(row.head_and_input for row in chosen):
         ours = _by_schedule([row for row in chosen if row.head_and_input == (head, reads)])
         paper = _published(dataset, head, mode, reads)
-        lines.append((f"{head}, {reads}", "ours", *(spread_text(*mine) if mine else NONE for mine in ours)))
+        lines.append((f"{head}, {reads}", "ours", *(spread_text(*mine) if mine else EMPTY for mine in ours)))
         if any(auc is not None for auc in paper):
             lines.append(("", "paper", *(auc_text(auc) for auc in paper)))
             differences = (difference_from(mine, auc) for mine, auc in zip(ours, paper, strict=True))
@@ -78,7 +79,7 @@ def protocol_table(dataset: str, mode: Mode, rows: Sequence[VariantRow]) -> Tabl
         title=f"Table {'II' if frozen else 'III'}: {mode} imputer, AUC by schedule",
         header=("model", "", *(f"{column} {split}" for column in PROTOCOL_COLUMNS for split in ("val", "test"))),
         lines=tuple(lines),
-        remark="" if frozen else "Of the paper's Table III, only the averages that its text quotes are known.",
+        remark="" if frozen else "Of the paper's Table III we know only the averages that its text quotes.",
     )
 
 
@@ -107,7 +108,7 @@ def non_neural_table(rows: Sequence[VariantRow]) -> Table | None:
 
 
 def verdicts_table(verdicts: Sequence[Verdict]) -> Table | None:
-    """Return the paper's claims and what our folds say; None without a claim to test."""
+    """Return the paper's claims and what our folds say about them; None without a claim to test."""
     if not verdicts:
         return None
     lines = [
@@ -124,7 +125,7 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> Table | None:
         title="The paper's claims",
         header=("the paper's claim", "compared", "difference in test AUC", "p", "verdict at 0.05"),
         lines=tuple(lines),
-        remark=f"By fold; {CITATION}.",
+        remark=f"Test on the differences of the folds: {CITATION}.",
     )
 
 
@@ -136,7 +137,7 @@ def variants_table(rows: Sequence[VariantRow]) -> Table:
             row.mode,
             row.input,
             row.schedule,
-            f"{row.num_parameters:,}" if row.num_parameters else NONE,
+            f"{row.num_parameters:,}" if row.num_parameters else EMPTY,
             spread_text(row.val_auc_mean, row.val_auc_std),
             spread_text(row.test_auc_mean, row.test_auc_std),
             auc_text(row.paper_test_auc),
@@ -165,10 +166,10 @@ def variants_table(rows: Sequence[VariantRow]) -> Table:
         ),
         lines=tuple(lines),
         remark=(
-            "Mean ± sample deviation over the test folds; the validation stays of a fold chose its epoch. Params "
-            "counts the head alone. Seconds are the training times of all folds; an unfrozen variant's include the "
-            "frozen head it starts from. Paper is the paper's test AUC: by schedule for frozen variants, averaged over "
-            "the schedules for unfrozen ones."
+            "Mean ± sample standard deviation over the test folds. Each fold's epoch was chosen on its validation "
+            "stays. Params: parameters of the head alone. Seconds: training time of all folds together; for an "
+            "unfrozen variant it includes the frozen head that it starts from. Paper: the paper's test AUC, by "
+            "schedule for frozen variants, averaged over the schedules for unfrozen ones."
         ),
     )
 
@@ -184,23 +185,23 @@ def time_table(rows: Sequence[VariantRow]) -> Table:
         if chosen
     ]
     return Table(
-        title="Time",
-        header=("variants", "number", "minutes, sum over all folds"),
+        title="Training time",
+        header=("variants", "number", "minutes, all folds together"),
         lines=tuple(lines),
         remark=(
-            "Folds run side by side: on two cores a command takes about half of this. The minutes of unfrozen variants "
-            "include the frozen heads that they start from."
+            "Folds run in parallel: on two cores a command takes about half of this time. The minutes of unfrozen "
+            "variants include the frozen heads that they start from."
         ),
     )
 
 
 def references_table(references: Mapping[str, float] = REFERENCES) -> Table:
-    """Return the test AUCs that are quoted for other models."""
+    """Return test AUCs of other models, as published."""
     return Table(
         title="Other protocols",
         header=("model", "test AUC"),
         lines=tuple((name, auc_text(auc)) for name, auc in references.items()),
-        remark="As quoted. Trained and tested by other protocols on other splits: landmarks, not a comparison.",
+        remark="As published, by other protocols on other splits: these AUCs cannot be compared directly with ours.",
     )
 
 
@@ -219,7 +220,7 @@ def pretraining_table(rows: Sequence[ImputerRow]) -> Table:
 
 
 def _by_schedule(rows: Sequence[VariantRow]) -> list[Spread | None]:
-    """Return validation and test AUC of each schedule and of their average, None where they are missing."""
+    """Return validation and test AUC of each schedule and of their average, None for those that were not run."""
     of_schedule: dict[str, VariantRow] = {row.schedule: row for row in rows}
     spreads: list[Spread | None] = []
     for schedule in SCHEDULES:
@@ -230,7 +231,7 @@ def _by_schedule(rows: Sequence[VariantRow]) -> list[Spread | None]:
 
 
 def _published(dataset: str, head: str, mode: Mode, reads: str) -> list[float | None]:
-    """Return the paper's validation and test AUC for each column; by schedule it has none for unfrozen heads."""
+    """Return the paper's validation and test AUC for each column; for unfrozen heads we know only the averages."""
     figures: list[float | None] = []
     for column in PROTOCOL_COLUMNS:
         paper = quoted(dataset, head, mode, reads, column)

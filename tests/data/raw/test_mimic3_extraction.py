@@ -224,7 +224,7 @@ def test_another_extraction_and_leftovers_of_a_killed_one(tmp_path: Path) -> Non
     with FileLock(scratch / "lock"), pytest.raises(UserError, match="another `imputune extract mimic3` writes to"):
         extract(raw, tmp_path / "data")
     assert (scratch / "events.duckdb").is_file()
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         extract(tmp_path / "no", tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
     assert len(extract(raw, tmp_path / "data").outcome_N) == 3

@@ -41,9 +41,9 @@ def test_everything_missing_is_named_at_once(tmp_path):
 
 def test_no_folder_and_no_tables(tmp_path):
     """A missing folder, a file, and an empty folder have different messages."""
-    assert message(tmp_path / "no", tmp_path / "data").startswith(f"{tmp_path / 'no'} is no folder: point --raw")
+    assert message(tmp_path / "no", tmp_path / "data").startswith(f"{tmp_path / 'no'} is not a folder: point --raw")
     (tmp_path / "file").write_text("x")
-    assert "is no folder" in message(tmp_path / "file", tmp_path / "data")
+    assert "is not a folder" in message(tmp_path / "file", tmp_path / "data")
     (tmp_path / "empty").mkdir()
     assert message(tmp_path / "empty", tmp_path / "data").count("table ") == 10
 
@@ -107,7 +107,7 @@ def test_truncated_gz(tmp_path, name, kept):
     content = path.read_bytes()
     path.write_bytes(content[: min(int(len(content) * kept), len(content) - 4)])
     refusal = message(raw, tmp_path / "data")
-    assert re.fullmatch(rf"{path} is truncated or damaged(, or no gzip file)?: fetch it again.*", refusal)
+    assert re.fullmatch(rf"{path} is truncated or damaged(, or not a gzip file)?: fetch it again.*", refusal)
 
 
 def test_cut_at_the_end_of_a_line(tmp_path):
@@ -128,7 +128,7 @@ def test_damaged_gz(tmp_path):
     path.write_bytes(bytes(content))
     assert message(raw, tmp_path / "data").startswith(f"{path} is truncated or damaged")
     path.write_bytes(b"no gzip at all")
-    assert message(raw, tmp_path / "data").startswith(f"{path} is truncated or damaged, or no gzip file")
+    assert message(raw, tmp_path / "data").startswith(f"{path} is truncated or damaged, or not a gzip file")
 
 
 def corrupted(name: str, column: str, value: object) -> dict[str, list[Row]]:
@@ -143,13 +143,13 @@ def corrupted(name: str, column: str, value: object) -> dict[str, list[Row]]:
 @pytest.mark.parametrize(
     ("name", "column", "value", "cause"),
     [
-        ("CHARTEVENTS", "VALUENUM", f"MARK{MARK}", "line 4: VALUENUM is no number"),
-        ("CHARTEVENTS", "CHARTTIME", f"{MARK}-13-45", "line 4: CHARTTIME is no date and time"),
-        ("CHARTEVENTS", "SUBJECT_ID", f"x{MARK}", "line 4: SUBJECT_ID is no whole number"),
-        ("ICUSTAYS", "INTIME", f"the {MARK}", "line 4: INTIME is no date and time"),
-        ("PATIENTS", "DOB", f"{MARK}", "line 4: DOB is no date and time"),
-        ("INPUTEVENTS_MV", "AMOUNT", f"{MARK} ml", "line 4: AMOUNT is no number"),
-        ("LABEVENTS", "ITEMID", f"{MARK}.5x", "line 4: ITEMID is no whole number"),
+        ("CHARTEVENTS", "VALUENUM", f"MARK{MARK}", "line 4: VALUENUM is not a number"),
+        ("CHARTEVENTS", "CHARTTIME", f"{MARK}-13-45", "line 4: CHARTTIME is not a date and time"),
+        ("CHARTEVENTS", "SUBJECT_ID", f"x{MARK}", "line 4: SUBJECT_ID is not a whole number"),
+        ("ICUSTAYS", "INTIME", f"the {MARK}", "line 4: INTIME is not a date and time"),
+        ("PATIENTS", "DOB", f"{MARK}", "line 4: DOB is not a date and time"),
+        ("INPUTEVENTS_MV", "AMOUNT", f"{MARK} ml", "line 4: AMOUNT is not a number"),
+        ("LABEVENTS", "ITEMID", f"{MARK}.5x", "line 4: ITEMID is not a whole number"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])

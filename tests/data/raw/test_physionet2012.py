@@ -157,10 +157,10 @@ def test_a_row_without_parameter_is_dropped_and_counted(raw: Path) -> None:
         ("03:00,HR", "2 fields"),
         ("03:00,HR,70,5", "4 fields"),
         ("", "1 fields"),
-        ("03:00,HR,abc", "value 'abc' is no number"),
-        ("03:00,HR,", "value '' is no number"),
-        ("03:00,HR,nan", "value 'nan' is no number"),
-        ("03:00,HR,inf", "value 'inf' is no number"),
+        ("03:00,HR,abc", "value 'abc' is not a number"),
+        ("03:00,HR,", "value '' is not a number"),
+        ("03:00,HR,nan", "value 'nan' is not a number"),
+        ("03:00,HR,inf", "value 'inf' is not a number"),
         ("03:00,Hr,70", "unknown parameter 'Hr' (did you mean 'HR'?)"),
         ("03:00,Lactat,2", "unknown parameter 'Lactat' (did you mean 'Lactate'?)"),
         ("25:99,HR,70", "time '25:99' is not HH:MM"),
@@ -261,7 +261,7 @@ def test_a_damaged_archive_is_named(raw: Path) -> None:
         gzip.compress(inner[:2000]),
     ):
         archive.write_bytes(damaged)
-        assert "set-a.tar.gz is truncated or no tar.gz archive" in message(raw)
+        assert "set-a.tar.gz is truncated or not a tar.gz archive" in message(raw)
         assert message(raw).endswith("; download it again")
 
 
@@ -290,8 +290,8 @@ def test_a_long_table_bins_like_records(raw: Path) -> None:
     [
         ("Time", "25:99", "row 2 of the table: time '25:99'"),
         ("Parameter", "Puls", "row 2 of the table: unknown parameter 'Puls'"),
-        ("Value", "high", "row 2 of the table: value 'high' is no number"),
-        ("RecordID", "x", "row 2 of the table: RecordID 'x' is no whole number"),
+        ("Value", "high", "row 2 of the table: value 'high' is not a number"),
+        ("RecordID", "x", "row 2 of the table: RecordID 'x' is not a whole number"),
     ],
 )
 def test_a_broken_long_table_names_the_row(column: str, value: str, cause: str) -> None:

@@ -75,11 +75,11 @@ HEAD = "RecordID,Time,Parameter,Value\n"
         (HEAD + "1,00:10,HRR,70\n", "row 1 of the table: unknown parameter 'HRR' (did you mean 'HR'?); rename it"),
         (HEAD + "1,24:61,HR,70\n", "row 1 of the table: time '24:61' is not HH:MM"),
         (HEAD + "1,-1:00,HR,70\n", "row 1 of the table: time '-1:00' is not HH:MM"),
-        (HEAD + "1,00:10,HR,fast\n", "row 1 of the table: value 'fast' is no number"),
-        (HEAD + "1,00:10,HR,inf\n", "row 1 of the table: value 'inf' is no number"),
-        (HEAD + "1,00:10,HR,1e300\n", "row 1 of the table: value '1e+300' is no number"),
-        (HEAD + "x,00:10,HR,70\n", "row 1 of the table: RecordID 'x' is no whole number"),
-        (HEAD + "1e300,00:10,HR,70\n", "row 1 of the table: RecordID '1e+300' is no whole number"),
+        (HEAD + "1,00:10,HR,fast\n", "row 1 of the table: value 'fast' is not a number"),
+        (HEAD + "1,00:10,HR,inf\n", "row 1 of the table: value 'inf' is not a number"),
+        (HEAD + "1,00:10,HR,1e300\n", "row 1 of the table: value '1e+300' is not a number"),
+        (HEAD + "x,00:10,HR,70\n", "row 1 of the table: RecordID 'x' is not a whole number"),
+        (HEAD + "1e300,00:10,HR,70\n", "row 1 of the table: RecordID '1e+300' is not a whole number"),
         (HEAD + "1,00:10,HR,70\n2,00:10,HR,70\n1,00:10,HR,70\n", "row 3 of the table repeats row 1 of the table"),
     ],
 )
@@ -141,11 +141,11 @@ def test_other_files_are_named(tmp_path):
     """A missing path, an unknown kind of file, a broken parquet, and a folder without records are errors."""
     with pytest.raises(UserError, match="does not exist; name a folder of records, or a file"):
         read_raw(tmp_path / "none", HR)
-    with pytest.raises(UserError, match="is of no known kind"):
+    with pytest.raises(UserError, match="is of an unknown kind"):
         read_raw(write(tmp_path, "x", "records.xlsx"), HR)
     with pytest.raises(UserError, match="cannot be read as a table"):
         read_raw(write(tmp_path, "x", "broken.parquet"), HR)
-    with pytest.raises(UserError, match=r"is truncated or no tar\.gz archive"):
+    with pytest.raises(UserError, match=r"is truncated or not a tar\.gz archive"):
         read_raw(write(tmp_path, "x", "broken.tar.gz"), HR)
     write(tmp_path, "RecordID,In-hospital_death\n", "Outcomes-a.txt")
     with pytest.raises(UserError, match=r"holds no \.txt record"):

@@ -58,23 +58,23 @@ def check_rows(table: pd.DataFrame, known: Sequence[str], locate: Callable[[int]
     parameter = _categories(table, "Parameter")
     index_of = {"": _NO_NAME} | {name: index for index, name in enumerate(known)}
     parameter_R = _by_code(parameter, lambda name: index_of.get(name, _UNKNOWN), missing=_NO_NAME)
-    if (row := _first(parameter_R == _UNKNOWN)) is not None:
+    if (row := _first_true(parameter_R == _UNKNOWN)) is not None:
         name = str(table["Parameter"].iloc[row])
         in_other_case = (word for word in known if word.casefold() == name.casefold())
         hint = near_miss(next(in_other_case, name), known, LIKENESS)
         raise UserError(f"{locate(row)}: unknown parameter {name!r}{hint}; rename it or remove its rows")
 
     hour_R = _by_code(_categories(table, "Time"), _hour, missing=_NO_TIME)
-    if (row := _first(hour_R == _NO_TIME)) is not None:
+    if (row := _first_true(hour_R == _NO_TIME)) is not None:
         time = str(table["Time"].iloc[row])
         raise UserError(f"{locate(row)}: time {time!r} is not HH:MM with minutes 00 to 59; correct or remove the line")
 
     if not (is_numeric_dtype(table["Value"]) or is_string_dtype(table["Value"]) or is_object_dtype(table["Value"])):
         raise UserError(f"the column Value holds {table['Value'].dtype}, not numbers; write it again")
     value_R = pd.to_numeric(table["Value"], errors="coerce").to_numpy(np.float64)
-    if (row := _first(~(np.abs(value_R) <= MOST_VALUE) & (parameter_R != _NO_NAME))) is not None:
+    if (row := _first_true(~(np.abs(value_R) <= MOST_VALUE) & (parameter_R != _NO_NAME))) is not None:
         value = str(table["Value"].iloc[row])
-        raise UserError(f"{locate(row)}: value {value!r} is no number; correct or remove the line")
+        raise UserError(f"{locate(row)}: value {value!r} is not a number; correct or remove the line")
     return Rows(hour_R, parameter_R, value_R)
 
 
@@ -126,13 +126,13 @@ def bin_table(table: pd.DataFrame, variables: Sequence[str], others: Sequence[st
         raise UserError(f"the table has no column {missing[0]}; it needs {', '.join(COLUMNS)}")
     if table.empty:
         raise UserError("the table has no rows; give at least one measurement")
-    rows = check_rows(table, [*variables, *others], _locate)
+    rows = check_rows(table, [*variables, *others], _row_of_table)
     record_id_R = pd.to_numeric(table["RecordID"], errors="coerce").to_numpy(np.float64)
-    if (row := _first(~(np.abs(record_id_R) < MOST_ID) | (record_id_R % 1 != 0))) is not None:
+    if (row := _first_true(~(np.abs(record_id_R) < MOST_ID) | (record_id_R % 1 != 0))) is not None:
         value = str(table["RecordID"].iloc[row])
-        raise UserError(f"{_locate(row)}: RecordID {value!r} is no whole number; correct it")
+        raise UserError(f"{_row_of_table(row)}: RecordID {value!r} is not a whole number; correct it")
     stay_ids_N, stay_R = np.unique(record_id_R.astype(np.int64), return_inverse=True)
-    check_repeats(table, rows, stay_R, stay_ids_N, len(variables), _locate)
+    check_repeats(table, rows, stay_R, stay_ids_N, len(variables), _row_of_table)
     values_NTD, dropped = bin_rows(rows, stay_R, len(stay_ids_N), len(variables))
     return BinnedStays(stay_ids_N, values_NTD, dropped)
 
@@ -153,7 +153,7 @@ def check_repeats(
     most = HOURS * 60 * variables
     counted_R = (rows.hour_R < HOURS) & (rows.parameter_R >= 0) & (rows.parameter_R < variables)
     count_N = np.bincount(stay_R[counted_R], minlength=len(stay_ids_N))
-    if (stay := _first(count_N > most)) is not None:
+    if (stay := _first_true(count_N > most)) is not None:
         raise UserError(
             f"stay {stay_ids_N[stay]} has {count_N[stay]:,} rows in {HOURS} hours, more than one a minute for each of "
             f"{variables} variables ({most:,}); check its records"
@@ -168,7 +168,7 @@ def check_repeats(
         raise UserError(f"{locate(row)} repeats {locate(first)}; remove one of the two")
 
 
-def _locate(row: int) -> str:
+def _row_of_table(row: int) -> str:
     return f"row {row + 1} of the table"
 
 
@@ -184,5 +184,5 @@ def _hour(text: str) -> int:
     return int(match[1]) if match else _NO_TIME
 
 
-def _first(mask_R: npt.NDArray[np.bool_]) -> int | None:
+def _first_true(mask_R: npt.NDArray[np.bool_]) -> int | None:
     return int(mask_R.argmax()) if mask_R.any() else None

@@ -32,7 +32,7 @@ def download_physionet2012(
     names = [name for letter in sets for name in (f"set-{letter}.tar.gz", f"Outcomes-{letter}.txt")]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        published = _published(_fetch(base_url + CHECKSUMS, folder / CHECKSUMS, progress), names)
+        published = _published_checksums(_fetch(base_url + CHECKSUMS, folder / CHECKSUMS, progress), names)
         wanted = [name for name in names if _sha256(folder / name) != published[name]]
         for name in wanted:
             _fetch(base_url + name, folder / name, progress, published[name])
@@ -64,7 +64,7 @@ def _fetch(url: str, path: Path, progress: FileProgress, sha256: str | None = No
     return path
 
 
-def _published(checksums: Path, names: Sequence[str]) -> dict[str, str]:
+def _published_checksums(checksums: Path, names: Sequence[str]) -> dict[str, str]:
     pairs = re.findall(r"^([0-9a-f]{64})\s+\*?(?:\./)?(\S+)\s*$", checksums.read_text("utf-8"), re.MULTILINE)
     published = {name: digest for digest, name in pairs}
     if missing := [name for name in names if name not in published]:

@@ -146,7 +146,7 @@ def read_records(record_sets: Sequence[RecordSet], dataset: str, command: str) -
     rows = check_rows(parsed.table, _KNOWN, parsed.locate)
     file_R = parsed.file_R
     stay_id_F = _stay_ids(parsed, rows, file_R, _KNOWN.index(_ID))
-    outcome_F = _outcomes(record_sets, stay_id_F)
+    outcome_F = _outcomes_of_stays(record_sets, stay_id_F)
 
     order_N = np.argsort(stay_id_F)
     stay_of_file_F = np.argsort(order_N)
@@ -202,7 +202,7 @@ def _stay_ids(
     return ids.astype(np.int64)
 
 
-def _outcomes(record_sets: Sequence[RecordSet], stay_id_F: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
+def _outcomes_of_stays(record_sets: Sequence[RecordSet], stay_id_F: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
     outcome_by_set, start = [], 0
     for record_set in record_sets:
         outcome = parse_outcomes(record_set)

@@ -177,7 +177,7 @@ def _unpack(archive: Path, content: bytes) -> tuple[tuple[str, bytes], ...]:
         with tarfile.open(fileobj=io.BytesIO(tape), mode="r:") as tar:
             return tuple(sorted(_members(tar)))
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{archive} is truncated or no tar.gz archive ({error}); download it again") from error
+        raise UserError(f"{archive} is truncated or not a tar.gz archive ({error}); download it again") from error
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:

@@ -70,7 +70,7 @@ def write_synthetic_records(folder: Path, stays: int, seed: int) -> None:
     for stay, (static, lines) in enumerate(zip(_static_lines(rng, age_N), lines_N, strict=True)):
         text = f"Time,Parameter,Value\n00:00,RecordID,{FIRST_STAY_ID + stay}\n{static}{lines}"
         (records / f"{FIRST_STAY_ID + stay}.txt").write_bytes(text.encode())
-    (folder / "Outcomes-s.txt").write_bytes(_outcomes(rng, severity_NT, age_N).encode())
+    (folder / "Outcomes-s.txt").write_bytes(_outcomes_file(rng, severity_NT, age_N).encode())
 
 
 def _course(rng: np.random.Generator, stays: int, level: float, step: float) -> Array:
@@ -142,7 +142,7 @@ def _static_lines(rng: np.random.Generator, age_N: Array) -> Iterator[str]:
         yield "".join(f"00:00,{name},{value:g}\n" for name, value in static.items())
 
 
-def _outcomes(rng: np.random.Generator, severity_NT: Array, age_N: Array) -> str:
+def _outcomes_file(rng: np.random.Generator, severity_NT: Array, age_N: Array) -> str:
     """Return the outcomes file: the risk of death rises with the severity of the last 24 hours and with age."""
     late_N = severity_NT[:, -24:].mean(axis=1)
     risk_N = 1 / (1 + np.exp(3.2 - 1.9 * late_N - 0.02 * (age_N - 64)))

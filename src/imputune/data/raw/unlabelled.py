@@ -29,7 +29,7 @@ def read_raw(path: Path, variables: Sequence[Variable]) -> BinnedStays:
     if path.is_dir() or path.name.endswith(RECORDS):
         return bin_record_files(read_record_files(path), variables)
     if not path.name.endswith(TABLES):
-        raise UserError(f"{path} is of no known kind; name a folder, or a file ({', '.join(RECORDS + TABLES)})")
+        raise UserError(f"{path} is of an unknown kind; name a folder, or a file ({', '.join(RECORDS + TABLES)})")
     try:
         return bin_long_table(_read_table(path), variables)
     except UserError as error:

@@ -91,7 +91,7 @@ def find_tables(raw: Path) -> dict[str, RawTable]:
     files, for MIMIC-IV's tables, and for a file whose header cannot be read.
     """
     if not raw.is_dir():
-        raise UserError(f"{raw} is no folder: point --raw at the folder with MIMIC-III's .csv or .csv.gz tables")
+        raise UserError(f"{raw} is not a folder: point --raw at the folder with MIMIC-III's .csv or .csv.gz tables")
     is_mimic4 = (raw / "hosp").is_dir() and (raw / "icu").is_dir()
     paths_of: dict[str, list[Path]] = {}
     for path in sorted(raw.iterdir()):
@@ -120,7 +120,7 @@ def _header(path: Path) -> tuple[str, ...]:
         with _opened(path) as rows:
             line = rows.readline(_CHUNK_BYTES).decode()
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise UserError(f"{path} is truncated or damaged, or no gzip file: fetch it again") from None
+        raise UserError(f"{path} is truncated or damaged, or not a gzip file: fetch it again") from None
     except (OSError, UnicodeDecodeError):
         line = ""
     columns = next(csv.reader([line]), [])
@@ -212,7 +212,7 @@ def explained(error: duckdb.Error, table: RawTable | None = None) -> str:
         place = f"{table.path}, line {line[1]}"
         if column := re.search(r'Error when converting column "(\w+)"', text):
             kind = KINDS.get(NEEDED[table.name].get(column[1].lower(), ""), "text")
-            return f"{place}: {column[1]} is no {kind}; correct the line or fetch the table again"
+            return f"{place}: {column[1]} is not a {kind}; correct the line or fetch the table again"
         if "quote" in text.split("Possible")[0]:
             return f"{place}: a quotation mark is not closed, or closed too early; fetch the table again"
         return f"{place}: not {len(table.columns)} fields as in the header; correct it or fetch the table again"

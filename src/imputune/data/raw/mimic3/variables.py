@@ -77,10 +77,12 @@ class ClinicalVariable:
         )
 
 
-def _read() -> Iterator[ClinicalVariable]:
+def _read_variables() -> Iterator[ClinicalVariable]:
     text = (files("imputune.data.raw.mimic3") / "variables.csv").read_text(encoding="utf-8")
     for row in csv.DictReader(text.splitlines()):
-        items = [item for column, ids in row.items() if column not in NO_ITEMS for item in _items(column, ids)]
+        items = [
+            item for column, ids in row.items() if column not in NO_ITEMS for item in _items_of_column(column, ids)
+        ]
         yield ClinicalVariable(
             name=row["name"],
             unit=row["unit"],
@@ -91,7 +93,7 @@ def _read() -> Iterator[ClinicalVariable]:
         )
 
 
-def _items(column: str, ids: str) -> Iterator[Item]:
+def _items_of_column(column: str, ids: str) -> Iterator[Item]:
     """Yield the items of one column, such as "chartevents_carevue", from words such as "678:fahrenheit"."""
     systems = {"inputevents_cv": "carevue", "inputevents_mv": "metavision"}
     table, system = (column, systems[column]) if column in systems else column.partition("_")[::2]
@@ -105,5 +107,5 @@ def _items(column: str, ids: str) -> Iterator[Item]:
         )
 
 
-VARIABLES = tuple(_read())
+VARIABLES = tuple(_read_variables())
 """In the order of a cohort's last axis. Sources: Harutyunyan et al. 2019; Purushotham et al. 2018."""
