@@ -85,4 +85,4 @@ def _new_other(name: ImputerName, shape: tuple[int, ...], params: Params, fold: 
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(params.seed, fold, Purpose.IMPUTER_WEIGHTS).initial_seed())
-        return PypotsImputer(name, sizes, params.pretrain.batch_size, choose_device(params.device))
+        return PypotsImputer(name, sizes, batch_size=params.pretrain.batch_size, device=choose_device(params.device))

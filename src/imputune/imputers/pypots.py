@@ -81,7 +81,7 @@ class PypotsImputer:
 
     module: nn.Module
 
-    def __init__(self, name: ImputerName, sizes: PypotsSizes, batch_size: int, device: torch.device) -> None:
+    def __init__(self, name: ImputerName, sizes: PypotsSizes, *, batch_size: int, device: torch.device) -> None:
         check_installed(name)
         self.name, self.network = name, NETWORKS[name]
         recurrent = {"rnn_hidden_size": sizes.hidden_size} if self.network.is_recurrent else {}

@@ -53,9 +53,9 @@ def choose_variants(
     if unmatched:
         said = ", ".join(f"{field} {' or '.join(words)}" for field, words in asked.items() if words)
         chosen = {*(asked["head"] or heads)}
-        existing = dict.fromkeys(existing(family) for _, family in families if {*family.head} & chosen)
+        found = dict.fromkeys(existing(family) for _, family in families if {*family.head} & chosen)
         what = f"no variant with {said} has {' or '.join(unmatched)}" if variants else f"no variant has {said}"
-        raise UserError(f"{what}: {'; '.join(existing)}")
+        raise UserError(f"{what}: {'; '.join(found)}")
     return variants
 
 

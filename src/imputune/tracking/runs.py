@@ -36,7 +36,7 @@ DATASET_TAG = "imputune.dataset"
 FOLD_TAG = "imputune.fold"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _FoldState:
     run_id: str
     next_step: int = 0
@@ -132,7 +132,7 @@ class TrackedRun:
             tags = self._fold_tags | {PARENT_TAG: self.run_id, FOLD_TAG: str(fold)}
             with store.failures(self.tracking_uri):
                 child = self._client.create_run(self._experiment_id, tags=tags, run_name=f"fold-{fold}")
-            self._started[fold] = _FoldState(child.info.run_id)
+            self._started[fold] = _FoldState(run_id=child.info.run_id)
         if self._started[fold].finished:
             raise ValueError(f"a finished fold must report nothing more, got a report of fold {fold}")
         return self._started[fold]
