@@ -5,11 +5,12 @@ EXTRAS ?= dev
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 BIN := $(ROOT).venv/bin
 COMMA := ,
+SLOW := pipeline registry/test_serving.py test_benchmarks.py
 READY := $(ROOT).venv/.ready-$(subst $(COMMA),-,$(EXTRAS))
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup demo report test lint load benchmark ui clean
+.PHONY: setup demo report test quick lint load benchmark ui clean
 
 setup: $(READY)
 
@@ -30,8 +31,11 @@ demo: $(READY) ## the main job on generated records
 report: $(READY) ## what the demo leaves out: other imputers beside CSAI, and results/<dataset>/report.html
 	cd $(ROOT) && dvc repro
 
-test: lint
+test: lint ## everything
 	cd $(ROOT) && python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+quick: $(READY) ## the tests that train nothing on the way; each room's pure functions
+	cd $(ROOT) && python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=tests/,$(SLOW))
 
 lint: $(READY)
 	cd $(ROOT) && ruff check . && ruff format --check . && mypy

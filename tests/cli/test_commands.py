@@ -235,7 +235,9 @@ def test_readme_shows_commands_and_make_targets_that_exist():
 
 def table_rows(text: str) -> list[list[str]]:
     """Return the cells of each table row of Markdown text that holds a result, bold marks left out."""
-    rows = [[cell.strip().strip("*") for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    rows = [
+        [cell.strip().strip("*") for cell in line.strip("|").split("|")] for line in text.splitlines() if "|" in line
+    ]
     return [[cell for cell in row if cell] for row in rows if any(re.search(r"\d\.\d\d", cell) for cell in row)]
 
 

@@ -290,7 +290,10 @@ def test_an_interrupt_leaves_marked_runs_and_the_earlier_output(project, tmp_pat
     before = [path.read_bytes() for path in outputs]
     processes = [(started(copy, "pretrain"), signal.SIGINT), (started(copy, "finetune"), signal.SIGTERM)]
     try:
-        while len({run.data.tags["mlflow.parentRunId"] for run in (training := running(copy))}) < len(processes):
+        parents: set[str] = set()
+        while len(parents) < len(processes):
+            training = running(copy)
+            parents = {run.data.tags["mlflow.parentRunId"] for run in training}
             assert all(process.poll() is None for process, _ in processes)
             time.sleep(0.2)
         line = refused(invoke(copy, ["grid", "--head", "xgboost"], monkeypatch))
@@ -309,7 +312,6 @@ def test_an_interrupt_leaves_marked_runs_and_the_earlier_output(project, tmp_pat
         for process, _ in processes:
             process.kill()
     assert not running(copy)
-    parents = {each.data.tags["mlflow.parentRunId"] for each in training}
     ended = [*parents, *(each.info.run_id for each in training)]
     assert {client_of(copy).get_run(each).info.status for each in ended} == {"KILLED"}
     assert [path.read_bytes() for path in outputs] == before
