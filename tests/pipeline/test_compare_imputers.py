@@ -12,11 +12,11 @@ from mlflow import MlflowClient
 
 from browser import needs_browser, opened
 from imputune.data.cohort import read_cohort
-from imputune.pipeline import recording as stages
+from imputune.pipeline import pretrain as pretraining
 from imputune.pipeline.assess import missing_groups
 from imputune.protocol import imputers as catalogue
 from imputune.tracking.history import finished_runs
-from projects import copy_of, edit, invoke, refused
+from projects import FOLDS, copy_of, edit, heads_folder, invoke, refused
 
 ASSESSED = "artifacts/synthetic/assess"
 
@@ -38,14 +38,14 @@ def test_stages_compare_imputers_and_heads(project):
     """dvc.yaml's commands leave a row for every imputer, one for every imputer and head, and the answer."""
     told = found(project)
     assert [each["imputer"] for each in told["imputers"]] == ["csai", "mean"]
-    assert {(row["pattern"], row["share"]) for row in told["imputers"][0]["rows"]} == {
-        (pattern, share) for pattern in ("uniform", "non_uniform", "hours", "onward", "blocks") for share in (0.1, 0.5)
+    assert {(row["pattern"], row["rate"]) for row in told["imputers"][0]["rows"]} == {
+        (pattern, 0.1) for pattern in ("uniform", "non_uniform", "hours", "onward", "blocks")
     }
     assert sorted((row["imputer"], row["head"], row["input"]) for row in told["matrix"]) == [
         *(("csai", "gru", "imputed"), ("csai", "mlp2", "hidden"), ("csai", "xgboost", "imputed")),
         *(("mean", "mlp2", "imputed"), ("mean", "xgboost", "imputed")),
     ]
-    assert all(len(row["folds"]) == 5 for row in told["matrix"])
+    assert all(len(row["folds"]) == FOLDS for row in told["matrix"])
     assert told["decomposition"]["heads"] == ["mlp2", "xgboost"]  # gru is there on CSAI alone
     assert told["notes"] == []
     assert "NaN" not in json.dumps(told)
@@ -89,9 +89,9 @@ def test_a_full_matrix_has_an_answer(copy, monkeypatch):
         assert done.exit_code == 0, done.output
     done = invoke(copy, ["compare", "--by", "head,imputer"], monkeypatch)
     assert done.exit_code == 0, done.output
-    assert re.search(r"On synthetic .*: of the variance of test AUC over 2 imputers, 3 class", done.stdout)
+    assert re.search(r"On synthetic .*\. Of the variance of test AUC over 2 imputers, 3 class", done.stdout)
     divided = found(copy)["decomposition"]
-    parts = [divided[part] for part in ("imputer", "head", "interaction", "folds", "rest")]
+    parts = [divided[part]["share"] for part in ("imputer", "head", "interaction", "folds")] + [divided["residual"]]
     assert sum(parts) == pytest.approx(1, abs=1e-5)
     assert found(copy)["decomposition_without_controls"]["imputers"] == ["csai", "mean"]
     again = invoke(copy, ["assess", "--imputer", "csai_untrained"], monkeypatch)
@@ -102,8 +102,8 @@ def test_only_csai_is_registered(copy, monkeypatch):
     """Other imputers' variants are measured and tracked, and cannot be promoted: the registry has none of them."""
     runs = finished_runs(copy, "imputune", "finetune", "synthetic")
     assert {run.tags["imputune.imputer"] for run in runs} == {"csai", "mean"}
-    versions = list((copy / "artifacts/synthetic/matrix/mean").glob("*/fold-*.safetensors"))
-    assert len(versions) == 5  # of mlp2; xgboost keeps none
+    weights = list(heads_folder(copy, "mean").glob("*/fold-*.safetensors"))
+    assert len(weights) == FOLDS  # of mlp2; xgboost keeps none
     mean = {run.run_id for run in runs if run.tags["imputune.imputer"] == "mean"}
     registered = MlflowClient(f"sqlite:///{copy}/mlflow.db").search_model_versions()
     assert registered
@@ -111,7 +111,7 @@ def test_only_csai_is_registered(copy, monkeypatch):
 
 
 def test_outputs_of_another_pretraining_are_left_out(copy, monkeypatch):
-    """After an imputer is pretrained anew, its variants and its assessment are not mixed with it, and the notes say so."""
+    """After an imputer is pretrained anew, its variants and its assessment are left out, and the notes say so."""
     assert invoke(copy, ["pretrain", "--imputer", "mean"], monkeypatch).exit_code == 0
     done = invoke(copy, ["compare", "--by", "imputer,head", "--json"], monkeypatch)
     told = json.loads(done.stdout)
@@ -121,28 +121,28 @@ def test_outputs_of_another_pretraining_are_left_out(copy, monkeypatch):
     assert any("the assessment of mean was left out, of other imputer_run_id" in note for note in told["notes"])
 
 
-@pytest.mark.parametrize("finished", [2, 5])
+@pytest.mark.parametrize("finished", [1, FOLDS])
 def test_interrupted_pretraining_goes_on(copy, monkeypatch, finished):
     """Folds that were finished are not trained again, be it all; the run of the command that was cut off has ended."""
     trained = []
-    whole = stages.run_folds
+    whole = pretraining.run_fold_jobs
 
-    def cut_off(work, jobs, recorder, workers, heard):
-        whole(work, jobs[:finished], recorder, workers, heard)
+    def cut_off(work, jobs, recorder, workers, done):
+        whole(work, jobs[:finished], recorder, workers, done)
         raise KeyboardInterrupt
 
     def counted(work, jobs, *rest):
         trained.extend(job.fold.number for job in jobs)
         return whole(work, jobs, *rest)
 
-    monkeypatch.setattr(stages, "run_folds", cut_off)
+    monkeypatch.setattr(pretraining, "run_fold_jobs", cut_off)
     assert invoke(copy, ["pretrain", "--imputer", "locf"], monkeypatch).exit_code != 0
-    monkeypatch.setattr(stages, "run_folds", counted)
+    monkeypatch.setattr(pretraining, "run_fold_jobs", counted)
     done = invoke(copy, ["pretrain", "--imputer", "locf"], monkeypatch)
     assert done.exit_code == 0, done.output
-    assert trained == [2, 3, 4][: 5 - finished]
+    assert trained == list(range(finished, FOLDS))
     result = json.loads((copy / "artifacts/synthetic/imputers/locf/result.json").read_text())
-    assert [fold["fold"] for fold in result["folds"]] == [0, 1, 2, 3, 4]
+    assert [fold["fold"] for fold in result["folds"]] == list(range(FOLDS))
     runs = finished_runs(copy, "imputune", "pretrain", "synthetic")
     assert [run.run_id for run in runs if run.tags.get("imputune.imputer") == "locf"] == [result["run_id"]]
     assert not (copy / "artifacts/synthetic/unfinished/pretrain-locf").exists()
@@ -193,18 +193,18 @@ def test_an_imputer_that_is_not_installed_names_the_command_that_installs_it(cop
     assert told == f"imputer saits is PyPOTS's SAITS, which is not installed: run `{install}` in the project's folder"
 
 
-def test_a_share_that_hides_nothing_is_refused(copy, monkeypatch):
-    """The line names the share and where to change it; the earlier assessment stays."""
+def test_a_rate_that_masks_nothing_is_refused(copy, monkeypatch):
+    """The line names the rate and where to change it; the earlier assessment stays."""
     before = (copy / ASSESSED / "mean/result.json").read_text()
-    edit(copy, r"shares: \[.*\]", "shares: [0.0000001]")
+    edit(copy, r"(?m)^  rates: .*$", "  rates: [0.0000001]")
     told = refused(invoke(copy, ["assess", "--imputer", "mean"], monkeypatch))
-    assert re.match(r"pattern \w+ at share 1e-07 masks no variant in the 12 test stays of fold \d: choose other", told)
+    assert re.match(r"pattern \w+ at rate 1e-07 masks no cell in the \d+ test stays of fold \d: choose other", told)
     assert (copy / ASSESSED / "mean/result.json").read_text() == before
 
 
 def test_nothing_to_compare_says_what_to_run(copy, monkeypatch):
     """Without variants and assessments the commands that make them are named."""
-    for name in ("finetune", "matrix", "assess"):
+    for name in ("heads", "assess"):
         shutil.rmtree(copy / "artifacts/synthetic" / name)
     told = refused(invoke(copy, ["compare", "--by", "imputer,head"], monkeypatch))
     assert "run `imputune grid synthetic --imputer all` and `imputune assess synthetic` first" in told

@@ -2,55 +2,39 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from dvc.repo import Repo
 from typer.testing import CliRunner
 
 from benchmarks.mimic3_tables import write_tables
 from imputune.cli import app
 from imputune.data.cohort import read_cohort
 from imputune.data.raw.mimic3.extraction import PAPER_STAYS
-from imputune.models.heads import HEADS
+from imputune.models.heads import HEAD_BUILDERS, HeadSizes
 from mimic3_raw import CHART, Row, tables, write
-from projects import COMMAND, ROOT, run
+from projects import COMMAND, ROOT, grid_of, new_project, run, run_all
 
 MARKED_TEXT = "PlantedDiagnosis"
 MARKED_VALUES = [123.4567 + n * (n + 1) for n in range(40)]  # one for each stay
 MARKED_ID = 987_650_000  # patients from here; admissions and stays a thousand and two thousand on
 STAYS = len(MARKED_VALUES)
-ONE_AFTER_THE_OTHER = """
-import json, sys
-from imputune.cli import app
-for words in json.loads(sys.argv[1]):
-    if code := app(words, standalone_mode=False):
-        sys.exit(code)
-"""  # in one process, whose output and workers' are read as a whole
-
-
-def new_project(folder: Path) -> Path:
-    """Make a project without data, of small sizes, two epochs and two variants; the source stands in it too."""
-    for name in ("dvc.yaml", "data.dvc", "MLproject", "conda.yaml"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    text = (ROOT / "params.yaml").read_text()
-    tiny = "{ pretrain_epochs: 1, frozen_epochs: 2, unfrozen_epochs: 1 }"
-    text = re.sub(r"(physionet2012|mimic3): \{.*\}", rf"\1: {tiny}", text)
-    text = re.sub(r"hidden: 108", "hidden: 8", text)
-    text = re.sub(r"minimum_auc: [\d.]+", "minimum_auc: 0.001", text)
-    text = text.replace("mode: [frozen, unfrozen]", "mode: [frozen]").replace("input: [imputed]", "input: [raw]")
-    text = text.replace("head: [xgboost]", "head: []")
-    text = re.sub(r"imputer: \[csai_untrained, mean, locf\]", "imputer: [mean]", text)
-    text = re.sub(r"head: \[mlp2, gru, xgboost\]", "head: [mlp2]", text)
-    text = re.sub(r"pattern: \[.*\]", "pattern: [uniform]", text)
-    (folder / "params.yaml").write_text(text)
-    done = run(folder, "dvc", "init", "--no-scm")
-    assert done.returncode == 0, done.stderr
-    return folder
+TOY = {"mlp": {"imputer": ["csai"], "mode": ["frozen"], "head": ["mlp2"], "input": ["hidden"], "schedule": ["plateau"]}}
+MARKED = {
+    **TOY,
+    "mlp_imputed": {
+        **{"imputer": ["mean"], "mode": ["frozen"], "head": ["mlp2"]},
+        **{"input": ["imputed"], "schedule": ["plateau"]},
+    },
+    "recurrent": {
+        **{"imputer": ["csai"], "mode": ["frozen"], "head": ["gru"]},
+        **{"input": ["raw"], "schedule": ["plateau"]},
+    },
+}
 
 
 def test_list_variables_as_json():
@@ -102,8 +86,9 @@ def test_variables_without_a_value_are_told(marked):
 
 def test_heads_grow_with_the_variables():
     """Recurrent heads read 89 variables where the cohort has them; perceptrons read the hidden representation alone."""
+    sizes = HeadSizes(input_size=108, variables=89, mlp_width=128)
     counts = {
-        head: sum(weights.numel() for weights in HEADS[head](108, 89, 0.0).parameters())
+        head: sum(weights.numel() for weights in HEAD_BUILDERS[head](sizes).parameters())
         for head in ("mlp2", "lstm", "gru")
     }
     # LSTM(89, 108) and GRU(89, 108) under Linear(108, 128)-Linear(128, 1)
@@ -113,9 +98,8 @@ def test_heads_grow_with_the_variables():
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory) -> Path:
     """A project whose one addition is the file that docs/adding-a-dataset.md shows."""
-    folder = new_project(tmp_path_factory.mktemp("toy"))
-    text = (folder / "params.yaml").read_text()
-    (folder / "params.yaml").write_text(text.replace("head: [gru]", "head: []"))
+    folder = new_project(tmp_path_factory.mktemp("toy"), imputers=["csai"], **grid_of(**TOY))
+    Repo.init(str(folder), no_scm=True).close()
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/adding-a-dataset.md").read_text(), re.DOTALL)
     (folder / "src/imputune/datasets/toy.py").write_text(code)
     return folder
@@ -188,31 +172,27 @@ def marked_tables() -> dict[str, list[Row]]:
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory) -> tuple[Path, list[str]]:
     """A project after the pipeline's commands and a promotion on marked tables, and all that its commands said."""
-    folder = new_project(tmp_path_factory.mktemp("marked"))
+    gates = {"promote.minimum_auc": 0.001}
+    folder = new_project(tmp_path_factory.mktemp("marked"), imputers=["csai", "mean"], **gates, **grid_of(**MARKED))
+    Repo.init(str(folder), no_scm=True).close()
     raw = write(tmp_path_factory.mktemp("marked_raw"), marked_tables())
-    said = []
     commands = [
-        ["extract", "mimic3", "--raw", str(raw)],
-        ["folds"],
-        ["pretrain", "--imputer", "all"],
-        ["grid"],
-        ["grid", "--imputer", "all"],
-        ["assess"],
-        ["compare"],
-        ["compare", "--by", "imputer,head"],
-        ["describe", "data/mimic3"],
-        ["promote"],
-    ]
-    for words in (
-        [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(commands)],
+        ["imputune", "extract", "mimic3", "--raw", str(raw)],
+        ["imputune", "folds"],
+        ["imputune", "pretrain", "--imputer", "all"],
+        ["imputune", "grid"],
+        ["imputune", "assess"],
+        ["imputune", "compare"],
+        ["imputune", "compare", "--by", "imputer,head"],
+        ["imputune", "describe", "data/mimic3"],
+        ["imputune", "promote"],
         ["dvc", "add", "data"],
         ["dvc", "commit", "--force"],
         ["dvc", "repro"],
-    ):
-        done = run(folder, *words)
-        assert done.returncode == 0, done.stdout + done.stderr
-        said += [done.stdout, done.stderr]
-    return folder, said
+    ]
+    done = run_all(folder, commands)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, [done.stdout, done.stderr]
 
 
 def copies(folder: Path) -> Iterator[Path]:
@@ -257,7 +237,9 @@ def test_results_stand_beside_the_papers(marked):
     assert mlp2["paper_test_auc"] == 0.756
     assert {row["head"] for row in rows} == {"mlp2", "gru"}
     assert f"40 ICU stays read, 40 kept; the paper's extract has {PAPER_STAYS:,}, by rules" in said[1]
-    predictions = (folder / "artifacts/mimic3/finetune/mlp2-frozen-hidden-plateau/predictions.csv").read_text()
+    predictions = (
+        folder / "artifacts/mimic3/heads/in_hospital_death/csai/mlp2-frozen-hidden-plateau/predictions.csv"
+    ).read_text()
     assert predictions.splitlines()[0] == "stay_id,split,risk,fold"
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from typer.testing import Result
 
-from imputune.artifacts.stage_output import weights_file
+from imputune.artifacts.stage_files import weights_file
 from imputune.errors import UserError
-from imputune.registry.bundle import read_bundle
+from imputune.registry.bundle_file import read_bundle
 from imputune.registry.versions import Registry
-from projects import STAYS, invoke, refused
+from projects import STAYS, heads_folder, invoke, refused
 
 NAME = "imputune-mortality-synthetic"
 
@@ -35,7 +35,7 @@ def test_predict_gives_what_training_gave(models, records, monkeypatch):
     version = registry.find("1")
     bundle = registry.load(version)
     values_NTD = np.load(models / "data/synthetic/values.npy")
-    told = pd.read_csv(models / "artifacts/synthetic/finetune" / version.variant / "predictions.csv")
+    told = pd.read_csv(heads_folder(models) / version.variant / "predictions.csv")
     test = told[told["split"] == "test"]
     stays = pd.read_csv(models / "data/synthetic/stays.csv")["stay_id"]
     for fold, part in test.groupby("fold"):
@@ -89,16 +89,16 @@ def test_predict_says_what_is_missing(models, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.stderr
     assert "of 35 variables only HR have values: predicted without the rest" in done.stderr
     assert "1 of 2 stays have no measurement" in done.stderr
-    assert "2 rows passed over: after hour 48" in done.stderr
-    assert "1 rows passed over: negative value" in done.stderr
+    assert "2 rows ignored: after hour 48" in done.stderr
+    assert "1 rows ignored: negative value" in done.stderr
     assert [line.split(",")[4] for line in done.stdout.splitlines()[1:]] == ["1", "0"]
 
 
 def test_predict_tells_of_values_beyond_the_training(models, tmp_path, monkeypatch):
-    """An absurd value is drawn in to the end of the training's range, as in training, and told."""
+    """An absurd value is clipped to the range of training, as in training, and told."""
     (tmp_path / "table.csv").write_text("RecordID,Time,Parameter,Value\n1,00:10,HR,1e30\n1,01:10,HR,80\n")
     done = predict(models, monkeypatch, "--records", tmp_path / "table.csv")
-    assert "1 hourly values lie beyond the range of training (HR 1): taken as its ends" in done.stderr
+    assert "1 hourly values lie beyond the range of training and were clipped to it (HR 1)" in done.stderr
 
 
 def test_predict_refuses_and_writes_nothing(models, records, tmp_path, monkeypatch):
@@ -130,7 +130,7 @@ def test_altered_weights_are_found(models, records, monkeypatch):
     content[-1] ^= 1
     path.write_bytes(content)
     line = refused(predict(models, monkeypatch, "--records", records))
-    assert line.startswith(f"{NAME} version 1: the weights of fold 2 are not those that were registered")
+    assert line.startswith(f"{NAME} version 1: the weights of fold 2 have changed since they were registered")
     path.unlink()
     assert "the bundle cannot be read" in refused(predict(models, monkeypatch, "--records", records))
 
@@ -141,10 +141,10 @@ def test_an_altered_description_is_found(models, records, monkeypatch):
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/1", tracking_uri=registry.uri))
     path = folder / "artifacts/bundle/bundle.json"
     told = json.loads(path.read_text())
-    path.write_text(json.dumps(told | {"threshold": 0.99}))
+    path.write_text(json.dumps(told | {"about": told["about"] | {"threshold": 0.99}}))
     line = refused(predict(models, monkeypatch, "--records", records))
-    assert line == f"{NAME} version 1: {path} is not what was registered: restore it, or fine-tune again"
-    for broken in ({**told, "sha256": {}}, {**told, "more": 1}, {**told, "sizes": []}, [], "{"):
+    assert line == f"{NAME} version 1: {path} has changed since it was registered: restore it, or fine-tune again"
+    for broken in ({**told, "sha256": {}}, {**told, "more": 1}, {**told, "about": []}, [], "{"):
         path.write_text(json.dumps(broken) if broken != "{" else broken)
         with pytest.raises(UserError, match="the bundle cannot be read"):
             read_bundle(path.parent)
@@ -170,16 +170,16 @@ def test_explain_gives_a_table_and_a_picture(models, records, monkeypatch):
     assert "mine.csv is the records' file, or named twice: name another file to write" in refused(over)
     assert "1,00:10,HR,80" in (models / "mine.csv").read_text()
     assert "--stay takes a whole number" in refused(invoke(models, [*words, "--stay", "x"], monkeypatch))
-    outputs = ["--out", "variants.csv", "--figure", "variants.png"]
+    outputs = ["--out", "cells.csv", "--figure", "cells.png"]
     done = invoke(models, [*words, "--stay", "900004", *outputs, "--json"], monkeypatch)
     assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout)
-    variants = pd.read_csv(models / "variants.csv")
+    cells = pd.read_csv(models / "cells.csv")
     values_TD = np.load(models / "data/synthetic/values.npy")[3]
-    assert len(variants) == (~np.isnan(values_TD)).sum()
-    assert variants["Attribution"].sum() == pytest.approx(told["risk"] - told["baseline_risk"], abs=1e-4)
-    assert sum(each["Attribution"] for each in told["by_variable"]) == pytest.approx(variants["Attribution"].sum())
-    assert (models / "variants.png").read_bytes().startswith(b"\x89PNG")
+    assert len(cells) == (~np.isnan(values_TD)).sum()
+    assert cells["Attribution"].sum() == pytest.approx(told["risk"] - told["baseline_risk"], abs=1e-4)
+    assert sum(each["Attribution"] for each in told["by_variable"]) == pytest.approx(cells["Attribution"].sum())
+    assert (models / "cells.png").read_bytes().startswith(b"\x89PNG")
     every = predict(models, monkeypatch, "--records", records).stdout.splitlines()
     [line] = [line for line in every if line.startswith("900004,")]
     assert float(line.split(",")[1]) == pytest.approx(told["risk"], abs=1e-6)

@@ -9,16 +9,16 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from typer.testing import Result
 
-from imputune.artifacts.stage_output import weights_file
+from imputune.artifacts.stage_files import weights_file
 from imputune.pipeline import promote as promotion
 from imputune.registry.versions import Registry
-from projects import edit, invoke, refused, run
+from projects import edit, heads_folder, invoke, refused, run
 
 NAME = "imputune-mortality-synthetic"
 
 
 def aliases(models: Path) -> dict[str, int]:
-    """Return what the models's aliases stand for."""
+    """Return what the model's aliases stand for."""
     return Registry(models, NAME).aliases()
 
 
@@ -35,12 +35,12 @@ def promote(models: Path, monkeypatch, *words: str) -> Result:
 def test_a_version_says_where_it_comes_from(models):
     """Every version names its run, imputer version, data, folds and variant, and has each fold's scores."""
     for version in Registry(models, NAME).versions():
-        result = json.loads((models / "artifacts/synthetic/finetune" / version.variant / "result.json").read_text())
+        result = json.loads((heads_folder(models) / version.variant / "result.json").read_text())
         assert version.tag("run_id") == version.run_id == result["run_id"]
-        assert version.tag("imputer_run") == result["imputer_run_id"]
+        assert version.tag("imputer_run") == result["made_from"]["imputer_run_id"]
         assert version.tag("imputer_version") == "1"
-        assert version.tag("cohort_hash") == result["cohort_hash"]
-        assert version.tag("folds_hash") == result["folds_hash"]
+        assert version.tag("cohort_hash") == result["made_from"]["cohort_hash"]
+        assert version.tag("folds_hash") == result["made_from"]["folds_hash"]
         for fold in result["folds"]:
             assert version.fold_scores[fold["fold"]]["test_auc"] == pytest.approx(fold["scores"]["test_auc"], abs=1e-6)
 
