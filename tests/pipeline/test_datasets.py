@@ -16,6 +16,7 @@ from imputune.cli import app
 from imputune.data.cohort import read_cohort
 from imputune.data.raw.mimic3.extraction import PAPER_STAYS
 from imputune.models.heads import HEAD_BUILDERS, HeadSizes
+from imputune.settings.file import use_dataset
 from mimic3_raw import CHART, Row, tables, write
 from projects import COMMAND, ROOT, grid_of, new_project, run, run_all
 
@@ -99,6 +100,7 @@ def test_heads_grow_with_the_variables():
 def toy(tmp_path_factory) -> Path:
     """A project whose one addition is the file that docs/adding-a-dataset.md shows."""
     folder = new_project(tmp_path_factory.mktemp("toy"), imputers=["csai"], **grid_of(**TOY))
+    use_dataset(folder / "params.yaml", "physionet2012")  # so that the file is laid out as commands write it
     Repo.init(str(folder), no_scm=True).close()
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/adding-a-dataset.md").read_text(), re.DOTALL)
     (folder / "src/imputune/datasets/toy.py").write_text(code)
@@ -121,7 +123,7 @@ def test_a_toy_dataset_is_one_file(toy):
     )
     assert done.returncode == 0, done.stderr
     assert "params.yaml now has a budget for toy, that of physionet2012: change it as you need" in done.stdout
-    assert "\n  toy: { pretrain_epochs: 1," in (toy / "params.yaml").read_text()
+    assert "\n  toy: {pretrain_epochs: 2," in (toy / "params.yaml").read_text()
     assert len(read_cohort(toy / "data/toy").outcome_N) == 70
     again = imputune(toy, "extract", "toy")
     assert again.stdout.count("\n") == 1  # nothing left to change in params.yaml
@@ -181,6 +183,7 @@ def marked(tmp_path_factory) -> tuple[Path, list[str]]:
         ["imputune", "folds"],
         ["imputune", "pretrain", "--imputer", "all"],
         ["imputune", "grid"],
+        ["imputune", "grid", "--imputer", "mean", "--head", "mlp2"],
         ["imputune", "assess"],
         ["imputune", "compare"],
         ["imputune", "compare", "--by", "imputer,head"],

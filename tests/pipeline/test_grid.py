@@ -292,7 +292,7 @@ def test_compare_names_what_differs_and_leaves_it_out(copy, monkeypatch):
     compared = json.loads(invoke(copy, ["compare", "--json"], monkeypatch).stdout)
     assert [row["input"] for row in compared["rows"]] == ["summary"]
     for input, (_, word) in changed.items():
-        left_out = f"xgboost-frozen-{input}-none in artifacts belongs to other {word}, and was left out"
+        left_out = f"xgboost-frozen-{input}-none in artifacts is of other {word}, and was left out"
         assert left_out in compared["notes"]
     partly = f"svm-frozen-hidden-none has 2 of {FOLDS} folds, and is left out: `imputune grid` goes on with it"
     assert partly in compared["notes"]
@@ -352,7 +352,7 @@ def test_dvc_reaches_every_variant(copy, monkeypatch):
     ],
 )
 def test_what_lacks_a_rate_is_refused_before_anything_runs(copy, monkeypatch, words, message):
-    """With scope first_fold, folds without fold 0 and an unfrozen variant without its frozen one are refused at once."""
+    """With scope first_fold, folds without fold 0, and an unfrozen variant without its frozen one, are refused."""
     set_params(copy, {"schedules.optuna.frozen_scope": "first_fold"})
     command = ["grid", "--head", "mlp2", "--schedule", "optuna,cyclic", *words]
     assert message in refused(invoke(copy, command, monkeypatch))

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from typer.testing import Result
 
 from imputune.artifacts.stage_files import weights_file
-from imputune.pipeline import promote as promotion
+from imputune.pipeline import candidate as judging
 from imputune.registry.versions import Registry
 from projects import edit, heads_folder, invoke, refused, run
 
@@ -150,7 +150,7 @@ def test_a_champion_that_changes_meanwhile_is_left_alone(models, monkeypatch):
     """When another machine promotes between the decision and the move, nothing moves and no decision is written."""
     registry = Registry(models, NAME)
     other = next(version.number for version in registry.versions() if version.number != best(models))
-    judged = promotion.paired_difference
+    judged = judging.paired_difference
     assert promote(models, monkeypatch, "--version", str(other)).exit_code == 0
 
     def interrupted(*arguments):
@@ -158,7 +158,7 @@ def test_a_champion_that_changes_meanwhile_is_left_alone(models, monkeypatch):
         return judged(*arguments)
 
     third = next(version.number for version in registry.versions() if version.number not in (other, best(models)))
-    monkeypatch.setattr(promotion, "paired_difference", interrupted)
+    monkeypatch.setattr(judging, "paired_difference", interrupted)
     line = refused(promote(models, monkeypatch, "--version", str(third)))
     assert line == f"the champion of {NAME} changed meanwhile: run the command again"
     assert aliases(models) == {"champion": best(models)}
@@ -171,7 +171,9 @@ def test_nothing_to_roll_back_to_and_nothing_registered(models, monkeypatch):
         refused(promote(models, monkeypatch, "--rollback"))
         == f"{NAME} has no previous champion: nothing to roll back to"
     )
-    assert "--rollback goes alone" in refused(promote(models, monkeypatch, "--rollback", "--dry-run"))
+    assert "--rollback cannot be combined with other options" in refused(
+        promote(models, monkeypatch, "--rollback", "--dry-run")
+    )
     MlflowClient(f"sqlite:///{models}/mlflow.db").delete_registered_model(NAME)
     line = refused(promote(models, monkeypatch))
     assert line.startswith(f"no model {NAME} is registered; the registry has imputune-csai-synthetic: fine-tune one")

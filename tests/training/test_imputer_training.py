@@ -28,9 +28,11 @@ def test_train_epoch_takes_a_step_on_every_batch(data, make_params):
 
 def test_each_epoch_masks_other_cells(data, make_params, monkeypatch):
     """With all stays in one batch, in one order, and weights that do not move, each epoch still has another loss."""
-    monkeypatch.setattr(
-        imputer_training, "shuffled", lambda stays, batch_size, order: batches_in_order(stays, batch_size)
-    )
+
+    def in_order(stays, batch_size, order):
+        return batches_in_order(stays, batch_size)
+
+    monkeypatch.setattr(imputer_training, "shuffled_batches", in_order)
     params = make_params(pretrain={"batch_size": 64, "learning_rate": 1e-30})
     training = CsaiTraining(new_csai(data, params), data, params)
     [first], [second] = (training.train_epoch() for _ in range(2))
