@@ -31,12 +31,9 @@ import json, sys
 from dvc.cli import main
 from imputune.cli import app
 for name, *words in json.loads(sys.argv[1]):
-    if name == "dvc":
-        code = main(words)
-    else:
-        code = app(words, standalone_mode=False)
+    code = main(words) if name == "dvc" else app(words, standalone_mode=False)
     if code:
-        sys.exit(f"{name} {words} ended with {code}")
+        sys.exit(code)
 """
 TINY: dict[str, Any] = {
     **{

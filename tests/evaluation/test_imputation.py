@@ -3,7 +3,8 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from imputune.evaluation.correlation import correlation_error
-from imputune.evaluation.imputation import AssessedFold, CellErrors, HeldOutCells, cell_errors, held_out_scores
+from imputune.evaluation.held_out import HeldOutCells, held_out_scores
+from imputune.evaluation.imputation import AssessedFold, CellErrors, cell_errors
 
 NAMES = ("HR", "pH")
 GROUPS = np.zeros(200, dtype=int)

@@ -1,7 +1,6 @@
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dvc.repo import Repo
+from networkx import dfs_postorder_nodes
 from typer.testing import CliRunner
 
 from benchmarks.mimic3_tables import write_tables
@@ -18,7 +18,7 @@ from imputune.data.raw.mimic3.extraction import PAPER_STAYS
 from imputune.models.heads import HEAD_BUILDERS, HeadSizes
 from imputune.settings.file import use_dataset
 from mimic3_raw import CHART, Row, tables, write
-from projects import COMMAND, ROOT, grid_of, new_project, run, run_all
+from projects import ROOT, grid_of, new_project, run, run_all
 
 MARKED_TEXT = "PlantedDiagnosis"
 MARKED_VALUES = [123.4567 + n * (n + 1) for n in range(40)]  # one for each stay
@@ -96,47 +96,44 @@ def test_heads_grow_with_the_variables():
     assert counts == {"mlp2": 14_081, "lstm": 100_049, "gru": 78_557}
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory) -> Path:
-    """A project whose one addition is the file that docs/adding-a-dataset.md shows."""
-    folder = new_project(tmp_path_factory.mktemp("toy"), imputers=["csai"], **grid_of(**TOY))
-    use_dataset(folder / "params.yaml", "physionet2012")  # so that the file is laid out as commands write it
-    Repo.init(str(folder), no_scm=True).close()
+def test_a_toy_dataset_is_one_file(tmp_path):
+    """With the file that docs/adding-a-dataset.md shows in place, its command, dvc and mlflow run take the dataset.
+
+    The commands of dvc.yaml's stages run in one process; dvc itself starts the first, and then finds all done.
+    """
+    toy = new_project(tmp_path / "toy", imputers=["csai"], **grid_of(**TOY))
+    use_dataset(toy / "params.yaml", "physionet2012")  # so that the file is laid out as commands write it
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/adding-a-dataset.md").read_text(), re.DOTALL)
-    (folder / "src/imputune/datasets/toy.py").write_text(code)
-    return folder
-
-
-def imputune(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with the source that stands in the project."""
-    return run(project, *COMMAND, *words, PYTHONPATH=str(project / "src"))
-
-
-def test_a_toy_dataset_is_one_file(toy):
-    """With that file in place its command, dvc and mlflow run take the dataset like any other."""
-    assert "Draw stays of two variables" in imputune(toy, "extract", "--help").stdout
-    refused = imputune(toy, "extract", "toy", "--stays", "7")
+    (toy / "src/imputune/datasets/toy.py").write_text(code)
+    source = {"PYTHONPATH": str(toy / "src")}
+    refused = run_all(
+        toy, [["imputune", "extract", "--help"], ["imputune", "extract", "toy", "--stays", "7"]], **source
+    )
+    assert "Draw stays of two variables" in refused.stdout
     assert (refused.returncode, refused.stderr) == (2, "error: --stays must be 30 or more, got 7: change it\n")
     before = (toy / "params.yaml").read_text()
-    done = run(
-        toy, "mlflow", "run", ".", "-e", "extract", "-P", "dataset=toy", "-P", "stays=70", "--env-manager", "local"
-    )
+    words = ["-P", "dataset=toy", "-P", "stays=70"]
+    done = run(toy, "mlflow", "run", ".", "-e", "extract", *words, "--env-manager", "local")
     assert done.returncode == 0, done.stderr
     assert "params.yaml now has a budget for toy, that of physionet2012: change it as you need" in done.stdout
-    assert "\n  toy: {pretrain_epochs: 2," in (toy / "params.yaml").read_text()
+    changed = (toy / "params.yaml").read_text()
+    assert "\n  toy: {pretrain_epochs: 2," in changed
     assert len(read_cohort(toy / "data/toy").outcome_N) == 70
-    again = imputune(toy, "extract", "toy")
-    assert again.stdout.count("\n") == 1  # nothing left to change in params.yaml
-    assert len((toy / "params.yaml").read_text().splitlines()) == len(before.splitlines()) + 1
-    done = run(toy, "dvc", "repro", PYTHONPATH=str(toy / "src"))
+    with Repo.init(str(toy), no_scm=True) as repo:
+        stages = [stage.cmd.split() for stage in dfs_postorder_nodes(repo.index.graph) if getattr(stage, "cmd", None)]
+    assert [words[:3] for words in stages[:2]] == [["imputune", "folds", "toy"], ["imputune", "pretrain", "toy"]]
+    first = ["dvc", "repro", "--single-item", "--force", "folds@toy"]
+    commands = [["imputune", "extract", "toy"], *stages, ["dvc", "commit", "--force"], first, ["dvc", "repro"]]
+    done = run_all(toy, commands, **source)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "toy: 60 stays" in done.stdout.splitlines()[0]
+    assert "params.yaml now" not in done.stdout
+    assert (toy / "params.yaml").read_text() == changed
+    assert len(changed.splitlines()) == len(before.splitlines()) + 1
+    assert re.findall("Running stage '(.*)'", done.stdout) == ["folds@toy"]
     rows = json.loads((toy / "results/toy/results.json").read_text())["rows"]
     assert {row["head"] for row in rows} == {"mlp2"}
     assert (toy / "results/toy/report.html").is_file()
-    again = run(toy, "dvc", "repro", PYTHONPATH=str(toy / "src"))
-    assert again.returncode == 0
-    assert "Running stage" in done.stdout
-    assert "Running stage" not in again.stdout
 
 
 def marked_tables() -> dict[str, list[Row]]:
@@ -212,7 +209,7 @@ def copies(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def test_patient_data_stays_in_data(marked):
+def test_patient_data_stays_in_data(marked, tmp_path):
     """Nothing marked is in runs, artifacts, models, results, dvc's cache or on the screen; in data/ it is found."""
     folder, said = marked
     assert list(copies(folder)) == []
@@ -225,11 +222,8 @@ def test_patient_data_stays_in_data(marked):
     cohort = read_cohort(folder / "data/mimic3")
     assert cohort.source_ids_N is not None
     assert cohort.source_ids_N.tolist() == [MARKED_ID + 2000 + n for n in range(STAYS)]
-    shutil.copytree(folder / "data/mimic3", folder / "leaked")
-    try:
-        assert {path.name for path in copies(folder)} == {"values.npy", "stays.csv"}
-    finally:
-        shutil.rmtree(folder / "leaked")
+    shutil.copytree(folder / "data/mimic3", tmp_path / "leaked")
+    assert {path.name for path in copies(tmp_path)} == {"values.npy", "stays.csv"}
 
 
 def test_results_stand_beside_the_papers(marked):

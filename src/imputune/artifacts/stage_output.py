@@ -17,6 +17,7 @@ from imputune.runtime.recorder import Trial
 from imputune.settings.names import ImputerName
 
 FORMAT: Literal[3] = 3  # of result.json; raised when a reader of older files would misread them
+EXAMPLE_HOURS = slice(18, 30)  # masked in the generated stay of an assessment
 Stage = Literal["pretrain", "finetune", "overfit", "assess"]
 Settings = dict[str, JsonValue]
 """Sections of params.yaml by name, as plain values."""

@@ -7,7 +7,7 @@ from statistics import fmean
 import numpy as np
 
 from imputune.artifacts.stage_files import read_assessment, write_assessment
-from imputune.artifacts.stage_output import AssessmentOutput, MadeFrom
+from imputune.artifacts.stage_output import EXAMPLE_HOURS, AssessmentOutput, MadeFrom
 from imputune.data.cohort import Cohort
 from imputune.data.raw.synthetic import example_stay
 from imputune.errors import UserError
@@ -19,7 +19,6 @@ from imputune.settings.names import ImputerName
 from imputune.training.held_out_scoring import AssessJob, assess_fold
 
 MISSING_GROUPS = 4  # of stays, by their share of missing cells
-EXAMPLE_HOURS = slice(18, 30)  # masked in the generated stay
 
 
 def run_assess(project: Project, imputers: Sequence[ImputerName], again: bool, say: Say) -> list[AssessmentOutput]:

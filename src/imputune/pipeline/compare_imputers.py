@@ -8,6 +8,7 @@ import numpy as np
 
 from imputune.artifacts.stage_files import RESULT, read_assessment, read_test_risks
 from imputune.artifacts.stage_output import (
+    EXAMPLE_HOURS,
     AssessmentOutput,
     FoldRecord,
     MadeFrom,
@@ -22,7 +23,6 @@ from imputune.evaluation.comparison import ImputerComparison
 from imputune.evaluation.significance import tested_per_trained
 from imputune.evaluation.variance import decompose
 from imputune.files import replace_bytes, replace_text
-from imputune.pipeline.assess import EXAMPLE_HOURS
 from imputune.pipeline.collected import Collected, collect, finetuned_runs
 from imputune.pipeline.inputs import PretrainedImputer, read_imputer, was_pretrained
 from imputune.pipeline.project import DividedCohort, Project, read_divided_cohort, track, variant_settings

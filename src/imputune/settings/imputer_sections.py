@@ -65,8 +65,12 @@ class Gpvae(ParamsSection):
     """Sizes of PyPOTS's GP-VAE, by its own names."""
 
     latent_size: Count = Field(description="Width of the latent series, 1 or more.")
-    encoder_sizes: tuple[Count, ...] = Field(strict=False, min_length=1, description="Widths of the encoder's layers, each 1 or more.")
-    decoder_sizes: tuple[Count, ...] = Field(strict=False, min_length=1, description="Widths of the decoder's layers, each 1 or more.")
+    encoder_sizes: tuple[Count, ...] = Field(
+        strict=False, min_length=1, description="Widths of encoder layers, 1 or more."
+    )
+    decoder_sizes: tuple[Count, ...] = Field(
+        strict=False, min_length=1, description="Widths of decoder layers, 1 or more."
+    )
     window_size: Count = Field(description="Window of the encoder's convolution in hours, 1 or more.")
 
 
