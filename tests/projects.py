@@ -30,6 +30,9 @@ ONE_AFTER_THE_OTHER = """
 import json, sys
 from dvc.cli import main
 from imputune.cli import app
+from imputune.runtime import workers
+workers.POLL_SECONDS = 0.02
+workers.PRELOADED.append("torch._dynamo")
 for name, *words in json.loads(sys.argv[1]):
     code = main(words) if name == "dvc" else app(words, standalone_mode=False)
     if code:

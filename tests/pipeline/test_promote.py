@@ -1,5 +1,4 @@
 import json
-import multiprocessing
 import re
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from typer.testing import Result
 from imputune.artifacts.stage_files import weights_file
 from imputune.pipeline import candidate as judging
 from imputune.registry.versions import Registry
-from projects import edit, heads_folder, invoke, refused, run
+from projects import edit, heads_folder, invoke, refused, run, started
 
 NAME = "imputune-mortality-synthetic"
 
@@ -179,25 +178,15 @@ def test_nothing_to_roll_back_to_and_nothing_registered(models, monkeypatch):
     assert line.startswith(f"no model {NAME} is registered; the registry has imputune-csai-synthetic: fine-tune one")
 
 
-def _promote_apart(folder: str, start, codes) -> None:
-    start.wait()
-    codes.put(run(Path(folder), "imputune", "promote").returncode)
-
-
 def test_of_two_promotions_at_once_one_wins(models, monkeypatch):
     """While one holds the lock the other is refused; two started together leave one champion."""
     with FileLock(models / "artifacts/synthetic/.promote.lock"):
         assert "another command is promoting a model of synthetic" in refused(promote(models, monkeypatch))
-    context = multiprocessing.get_context("spawn")
-    start, codes = context.Event(), context.Queue()
-    both = [context.Process(target=_promote_apart, args=(str(models), start, codes)) for _ in range(2)]
-    for each in both:
-        each.start()
-    start.set()
-    found = sorted(codes.get(timeout=120) for _ in both)
-    for each in both:
-        each.join()
-    assert found in ([0, 0], [0, 2])  # the second came late, and found its candidate champion; or was refused
+    both = [started(models, "promote") for _ in range(2)]
+    for process in both:
+        process.communicate()
+    codes = sorted(process.returncode for process in both)
+    assert codes in ([0, 0], [0, 2])  # the second came late, and found its candidate champion; or was refused
     assert aliases(models) == {"champion": best(models)}
 
 
