@@ -11,7 +11,7 @@ from typer.testing import Result
 from imputune.artifacts.stage_files import weights_file
 from imputune.pipeline import candidate as judging
 from imputune.registry.versions import Registry
-from projects import edit, heads_folder, invoke, refused, run, started
+from projects import clean_environment, edit, heads_folder, invoke, refused, started
 
 NAME = "imputune-mortality-synthetic"
 
@@ -190,11 +190,11 @@ def test_of_two_promotions_at_once_one_wins(models, monkeypatch):
     assert aliases(models) == {"champion": best(models)}
 
 
-def test_promotion_through_mlflow_run(models):
-    """`mlflow run -e promote` moves the alias, and its run holds the decision."""
-    words = ("mlflow", "run", ".", "-e", "promote", "--env-manager", "local")
-    done = run(models, *words, MLFLOW_TRACKING_URI=f"sqlite:///{models}/mlflow.db")
-    assert done.returncode == 0, done.stderr
+def test_promotion_through_mlflow_run(models, monkeypatch):
+    """MLproject's entry point promote moves the alias, and its run holds the decision."""
+    mlflow.set_tracking_uri(f"sqlite:///{models}/mlflow.db")
+    monkeypatch.setenv("PATH", clean_environment()["PATH"])
+    submitted = mlflow.projects.run(str(models), entry_point="promote", env_manager="local")
+    assert submitted.get_status() == "FINISHED"
     assert aliases(models) == {"champion": best(models)}
-    promoted = Registry(models, NAME).find("champion")
-    assert f"Run (ID '{promoted.tag('decision_run')}') succeeded" in done.stderr
+    assert Registry(models, NAME).find("champion").tag("decision_run") == submitted.run_id
