@@ -26,11 +26,12 @@ def test_a_saved_imputer_is_the_one_that_was_pretrained(cohort, folds, make_para
 def test_sizes_in_params_reach_the_networks_of_pypots(cohort, folds, make_params):
     """SAITS is built with the sizes of its section, BRITS with CSAI's hidden size."""
     pytest.importorskip("pypots", reason="PyPOTS is not installed: pip install -e '.[pypots]'")
-    saits = {"n_layers": 1, "d_model": 12, "n_heads": 3, "d_k": 4, "d_v": 4, "d_ffn": 10}
+    saits = {"n_layers": 1, "n_heads": 3, "d_k": 4, "d_v": 4, "d_ffn": 10}
     params = make_params(pypots={"saits": saits})
     data = fit_and_split(cohort, folds[0], 0.001)
     built = new_imputer("saits", data, params).model
     assert {name: getattr(built, name) for name in saits} == saits
+    assert built.d_model == 12
     assert new_imputer("brits", data, params).model.rnn_hidden_size == params.csai.hidden_size == 8
 
 

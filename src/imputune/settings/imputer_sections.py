@@ -40,10 +40,9 @@ class Csai(ParamsSection):
 
 
 class Saits(ParamsSection):
-    """Sizes of PyPOTS's SAITS, by its own names."""
+    """Sizes of PyPOTS's SAITS, by its own names. Its d_model is n_heads times d_k: PyPOTS accepts no other value."""
 
     n_layers: Count = Field(description="Layers of each block, 1 or more.")
-    d_model: Count = Field(description="Width of the model, 1 or more.")
     n_heads: Count = Field(description="Attention heads, 1 or more.")
     d_k: Count = Field(description="Width of a key, 1 or more.")
     d_v: Count = Field(description="Width of a value, 1 or more.")
