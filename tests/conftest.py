@@ -1,3 +1,8 @@
+# ruff: noqa: E402 (garbage collection costs a third of the time of imports, and finds nothing)
+import gc
+
+gc.disable()
+
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -34,6 +39,8 @@ VARIANTS = {
     "non_neural_more": {"imputer": ["csai"], "head": ["xgboost"], "input": ["hidden", "summary"]},
 }
 """The grid of the shared project: six variants on CSAI, two on the training mean."""
+SLOW_FIXTURES = {"_shared_project", "marked"}
+"""Fixtures that run the commands of a whole project."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +50,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="rewrite tests/golden/ from the code as it is, instead of comparing with it",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that take seconds each, as far as their fixtures tell: `make quick` leaves them out."""
+    for item in items:
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again from here on, without going through what the imports made."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Leave what is there to the end of the process, which is many times faster."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -29,13 +29,13 @@ from imputune.tracking.history import finished_runs
 from projects import (
     FOLDS,
     STAYS,
+    clean_environment,
     client_of,
     copy_of,
     heads_folder,
     imputer_folder,
     invoke,
     refused,
-    run,
     set_params,
     started,
 )
@@ -252,21 +252,22 @@ def test_compare_shows_the_run_that_artifacts_name(project, tmp_path, monkeypatc
     ]
 
 
-def test_mlflow_run_makes_one_run_with_the_results(project, tmp_path):
-    """README.md's `mlflow run` ends FINISHED; the run it names has the variant's parameters, folds, scores, output."""
+def test_mlflow_run_makes_one_run_with_the_results(project, tmp_path, monkeypatch):
+    """`mlflow run` of README.md ends FINISHED; its run has the variant's parameters, folds, scores and output."""
     copy = copy_of(project, tmp_path, without=("mlflow.db",))
-    done = run(copy, "mlflow", "run", ".", "-e", "finetune", "-P", "head=mlp2", "--env-manager", "local")
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    [run_id] = re.findall(r"Run \(ID '(\w+)'\) succeeded", said)
+    monkeypatch.setenv("PATH", clean_environment()["PATH"])
+    mlflow.set_tracking_uri(f"sqlite:///{copy}/mlflow.db")
+    words = {"head": "xgboost", "input": "summary"}
+    submitted = mlflow.projects.run(str(copy), entry_point="finetune", parameters=words, env_manager="local")
+    assert submitted.get_status() == "FINISHED"
     [found] = finished_runs(copy, "imputune", "finetune", "synthetic")
-    assert (found.run_id, found.status) == (run_id, "FINISHED")
-    assert found.params["head"] == "mlp2"
+    assert (found.run_id, found.status) == (submitted.run_id, "FINISHED")
+    assert (found.params["head"], found.params["input"]) == ("xgboost", "summary")
     assert found.params["csai.hidden_size"] == "8"
     assert found.tags["mlflow.project.entryPoint"] == "finetune"
     assert [fold.fold for fold in found.folds] == list(range(FOLDS))
-    result = content_of(heads_folder(copy) / "mlp2-frozen-hidden-plateau/result.json")
-    assert result["run_id"] == run_id
+    result = content_of(heads_folder(copy) / "xgboost-frozen-summary-none/result.json")
+    assert result["run_id"] == submitted.run_id
     for fold, scored in zip(found.folds, result["folds"], strict=True):
         assert fold.metrics["test_auc"] == pytest.approx(scored["scores"]["test_auc"], nan_ok=True)
 

@@ -1,5 +1,7 @@
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
@@ -9,9 +11,13 @@ from mlflow import MlflowClient
 from typer.testing import Result
 
 from imputune.artifacts.stage_files import weights_file
+from imputune.errors import UserError
 from imputune.pipeline import candidate as judging
+from imputune.pipeline.candidate import Choice
+from imputune.pipeline.project import Project
+from imputune.pipeline.promote import run_promote
 from imputune.registry.versions import Registry
-from projects import clean_environment, edit, heads_folder, invoke, refused, started
+from projects import clean_environment, edit, heads_folder, invoke, refused
 
 NAME = "imputune-mortality-synthetic"
 
@@ -182,11 +188,21 @@ def test_of_two_promotions_at_once_one_wins(models, monkeypatch):
     """While one holds the lock the other is refused; two started together leave one champion."""
     with FileLock(models / "artifacts/synthetic/.promote.lock"):
         assert "another command is promoting a model of synthetic" in refused(promote(models, monkeypatch))
-    both = [started(models, "promote") for _ in range(2)]
-    for process in both:
-        process.communicate()
-    codes = sorted(process.returncode for process in both)
-    assert codes in ([0, 0], [0, 2])  # the second came late, and found its candidate champion; or was refused
+    together = threading.Barrier(2)
+
+    def promoted() -> str:
+        project = Project.open(models)
+        together.wait()
+        try:
+            return run_promote(project, Choice()).outcome
+        except UserError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = sorted(each.result() for each in [pool.submit(promoted) for _ in range(2)])
+    late = "unchanged" if "unchanged" in outcomes else next(each for each in outcomes if each != "promoted")
+    assert outcomes == sorted([late, "promoted"])  # the second came late, and found its candidate champion; or
+    assert late == "unchanged" or late.startswith("another command is promoting a model of synthetic")  # was refused
     assert aliases(models) == {"champion": best(models)}
 
 
