@@ -11,7 +11,6 @@ from pathlib import Path
 
 import networkx
 import pytest
-import torch
 from dvc.repo import Repo
 from filelock import FileLock
 
@@ -72,8 +71,8 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _small_and_fast() -> None:
-    """Compute on one thread, as the product's workers do; have them ready early, and ask for their results often."""
-    torch.set_num_threads(1)
+    """Compute as the product's workers do; have them ready early, and ask for their results often."""
+    workers.use_one_thread()
     workers.POLL_SECONDS = 0.02
     workers.PRELOADED.append("torch._dynamo")  # torch imports it with a process's first optimizer, in over a second
 

@@ -7,36 +7,48 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 
 import benchmarks
-from benchmarks import csai_scaling, pypots_csai
+from benchmarks import csai_scaling, csai_speed, pypots_csai
 from imputune.settings.file import read_params
 
 ROOT = Path(__file__).parent.parent
 RATIOS = ("ratio_epoch_vs_pypots", "mae_ours", "mae_pypots")
 
 
-def run(module: str, *words: str, first_on_path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a benchmark from the project's folder as a user does; `first_on_path` comes before installed packages."""
-    path = [str(first_on_path or ""), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
+def run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a benchmark from the project's folder as a user does."""
+    path = filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, "-m", f"benchmarks.{module}", *words],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
         capture_output=True,
         text=True,
     )
 
 
-def fake_pypots(folder: Path, content: str) -> Path:
-    """Write a package named pypots with one line, and return the folder around it."""
-    (folder / "pypots").mkdir()
-    (folder / "pypots" / "__init__.py").write_text(content + "\n")
-    return folder
+def measured(module: str, *words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a benchmark in this process, which has loaded its modules."""
+    monkeypatch.setattr(sys, "argv", [module, *words])
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # Ctrl-C stays with the tests
+    benchmarks.run(import_module(f"benchmarks.{module}").main)
+
+
+def refused(module: str, *words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one line of a benchmark that ends with exit code 2 and measures nothing."""
+    with pytest.raises(SystemExit) as ended:
+        measured(module, *words, monkeypatch=monkeypatch)
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (2, "")
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    return printed.err.removeprefix("error: ").rstrip()
 
 
 @pytest.mark.parametrize(
@@ -46,11 +58,16 @@ def fake_pypots(folder: Path, content: str) -> Path:
         ("print('banner')\n__version__ = '1.4'", "PyPOTS is 1.4, this measures against 1.5"),
     ],
 )
-def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(tmp_path, content, cause):
+def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
+    tmp_path, content, cause, monkeypatch, capsys
+):
     """Exit code 2, nothing on standard output, and the command to type."""
-    done = run("csai_speed", "--json", first_on_path=fake_pypots(tmp_path, content))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {cause}: install it with pip install -e '.[pypots]'\n"
+    (tmp_path / "pypots.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    without = {name: module for name, module in sys.modules.items() if name.split(".")[0] != "pypots"}
+    with patch.dict(sys.modules, without, clear=True):
+        line = refused("csai_speed", "--json", monkeypatch=monkeypatch, capsys=capsys)
+    assert line == f"{cause}: install it with pip install -e '.[pypots]'"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +80,11 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(t
         ("csai_speed", ["--cohort", "no/such"], "no/such is no cohort: no such folder; run `imputune extract "),
         ("csai_speed", ["--cohort", "x", "--stays", "9"], "argument --stays: not allowed with argument --cohort; "),
         (
+            "csai_speed",
+            ["--device", "cuda"],  # the message names the option, because the benchmark ignores params.yaml's device
+            "--device cuda: PyTorch finds no GPU here; leave the option out, or give --device auto",
+        ),
+        (
             "csai_scaling",
             ["--stays", "99"],
             "--stays must be 100 or more, so that folds can be drawn; got 99",
@@ -70,23 +92,17 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(t
     ],
 )
 def test_bad_input_is_one_line(module, words, message, monkeypatch, capsys):
-    """A wrong option, number or folder ends a benchmark with exit code 2, before it measures anything."""
-    monkeypatch.setattr(sys, "argv", [module, *words])
-    monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # Ctrl-C stays with the tests
-    with pytest.raises(SystemExit) as ended:
-        benchmarks.run(import_module(f"benchmarks.{module}").main)
-    printed = capsys.readouterr()
-    assert (ended.value.code, printed.out) == (2, "")
-    [line] = printed.err.splitlines()
-    assert line.startswith(f"error: {message}")
+    """A wrong option, number, folder or device ends a benchmark with exit code 2, before it measures anything."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert refused(module, *words, monkeypatch=monkeypatch, capsys=capsys).startswith(message)
 
 
 @pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[pypots]'")
-def test_speed_prints_one_json_object_with_finite_numbers():
+def test_speed_prints_one_json_object_with_finite_numbers(monkeypatch, capsys):
     """A very small run gives every ratio and error; the two-fold ratio is null only with a single core."""
-    done = run("csai_speed", "--json", "--stays", "200", "--epochs", "2")
-    assert done.returncode == 0, done.stderr
-    speed = json.loads(done.stdout)
+    monkeypatch.setattr(csai_speed, "REPETITIONS", 1)
+    measured("csai_speed", "--json", "--stays", "200", "--epochs", "2", monkeypatch=monkeypatch)
+    speed = json.loads(capsys.readouterr().out)
     expected = (*RATIOS, "ratio_two_folds_vs_one") if len(os.sched_getaffinity(0)) > 1 else RATIOS
     assert all(math.isfinite(speed[name]) and speed[name] > 0 for name in expected)
     assert "ratio_two_folds_vs_one" in speed
@@ -110,16 +126,6 @@ def test_pypots_trains_at_its_own_learning_rate():
     assert rates == [pypots_csai.default_learning_rate()]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_asking_for_an_absent_gpu_is_one_line():
-    """The message names the option and not params.yaml, because the benchmark ignores its device."""
-    done = run("csai_speed", "--device", "cuda")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert (
-        done.stderr == "error: --device cuda: PyTorch finds no GPU here; leave the option out, or give --device auto\n"
-    )
-
-
 def test_a_frozen_head_is_timed_over_the_given_number_of_epochs():
     """Training does not stop early, and the time of the representations is reported separately."""
     head = csai_scaling.head_seconds(100, 30)
@@ -140,12 +146,11 @@ def test_growth_compares_the_ends_of_a_range():
 
 
 @pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[pypots]'")
-def test_too_few_stays_for_pypots_is_one_line():
+def test_too_few_stays_for_pypots_is_one_line(monkeypatch, capsys):
     """The error names a variable that no training stay observes twice; PyPOTS itself would compute NaN."""
-    done = run("csai_speed", "--stays", "45", "--epochs", "2")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1] == (
-        "error: no training stay observes TroponinI twice, which makes PyPOTS's loss NaN: "
+    line = refused("csai_speed", "--stays", "45", "--epochs", "2", monkeypatch=monkeypatch, capsys=capsys)
+    assert line == (
+        "no training stay observes TroponinI twice, which makes PyPOTS's loss NaN: "
         "take more stays, with --stays or another --cohort"
     )
 
