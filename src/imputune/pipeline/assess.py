@@ -11,7 +11,7 @@ from imputune.artifacts.stage_output import EXAMPLE_HOURS, AssessmentOutput, Mad
 from imputune.data.cohort import Cohort
 from imputune.data.raw.synthetic import example_stay
 from imputune.errors import UserError
-from imputune.pipeline.inputs import PretrainedImputer
+from imputune.pipeline.inputs import PretrainedImputer, assessment_made_from
 from imputune.pipeline.project import Project, read_divided_cohort, track_training
 from imputune.pipeline.variant_training import Say
 from imputune.runtime.workers import run_fold_jobs
@@ -31,7 +31,7 @@ def run_assess(project: Project, imputers: Sequence[ImputerName], again: bool, s
     pretrained = [PretrainedImputer.read(project, data, name) for name in imputers]
     outputs = []
     for imputer in pretrained:
-        made_from = imputer.assessment_made_from()
+        made_from = assessment_made_from(imputer.project, data.origin, imputer.name, imputer.run_id)
         output = None if again else finished_assessment(project, imputer.name, made_from)
         if output is None:
             output = _assess(imputer, made_from)

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 
 from imputune.artifacts.stage_files import PREDICTIONS, RESULT, read_training, read_weights, weights_file
-from imputune.artifacts.stage_output import MadeFrom, TrainingOutput
+from imputune.artifacts.stage_output import MadeFrom, Origin, TrainingOutput
 from imputune.errors import UserError
 from imputune.pipeline.project import DividedCohort, Project, variant_settings
 from imputune.protocol.imputers import DEFAULT_IMPUTER, check_installed
@@ -56,13 +56,12 @@ class PretrainedImputer:
             settings=variant_settings(self.project, variant),
         )
 
-    def assessment_made_from(self) -> MadeFrom:
-        """Return what the imputer's assessment would be made from now."""
-        settings = self.project.params.model_dump(include={"assess", "masking"}, mode="json")
-        del settings["assess"]["ranking"]  # chooses among the scores, and changes none
-        return MadeFrom.at(
-            self.data.origin, stage="assess", imputer=self.name, imputer_run_id=self.run_id, settings=settings
-        )
+
+def assessment_made_from(project: Project, origin: Origin, imputer: ImputerName, imputer_run_id: str) -> MadeFrom:
+    """Return what an imputer's assessment would be made from now; `imputer_run_id` is the run that pretrained it."""
+    settings = project.params.model_dump(include={"assess", "masking"}, mode="json")
+    del settings["assess"]["ranking"]  # chooses among the scores, and changes none
+    return MadeFrom.at(origin, stage="assess", imputer=imputer, imputer_run_id=imputer_run_id, settings=settings)
 
 
 def read_imputer(project: Project, name: ImputerName, remedy: str) -> TrainingOutput:
