@@ -6,7 +6,7 @@ from statistics import fmean
 from imputune.evaluation.comparison import ImputerComparison
 from imputune.evaluation.rows import VariantRow
 from imputune.evaluation.significance import CITATION, SIGNIFICANCE_LEVEL, corrected_t_test, holm
-from imputune.evaluation.variance import Decomposition, Part, decompose
+from imputune.evaluation.variance import Decomposition, Part
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS
 from imputune.reporting.tables import EMPTY, Table, difference_text, minutes_text, p_text, spread_text
 from imputune.settings.names import Head, ImputerName
@@ -47,13 +47,8 @@ def _dominant(found: Decomposition) -> str:
 
 
 def _among_learned(comparison: ImputerComparison, found: Decomposition) -> str:
-    """Return a sentence on the imputers that learn, from the same matrix; "" if all of them do, or too few."""
-    plain_aside = [
-        row
-        for row in comparison.matrix
-        if row.imputer in found.imputers and row.head in found.heads and IMPUTERS[row.imputer].family != "plain"
-    ]
-    learned = decompose(plain_aside)
+    """Return a sentence on the imputers that learn, with the same heads; "" if all of them do, or too few."""
+    learned = comparison.decomposition_of_learned
     if learned is None or learned.imputers == found.imputers:
         return ""
     return (
