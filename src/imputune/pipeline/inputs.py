@@ -82,8 +82,9 @@ def was_pretrained(project: Project, name: ImputerName) -> bool:
 
 def _earlier_output(project: Project, name: ImputerName) -> Path | None:
     """Return the folder in which earlier versions kept CSAI, if it is there and nothing has replaced it."""
-    earlier = project.artifacts_folder / "csai"
-    return earlier if name == "csai" and earlier.is_dir() and not project.imputer_folder(name).exists() else None
+    earlier = project.artifacts_folder / DEFAULT_IMPUTER
+    is_there = name == DEFAULT_IMPUTER and earlier.is_dir()
+    return earlier if is_there and not project.imputer_folder(name).exists() else None
 
 
 def pretrain_first(dataset: str, imputer: ImputerName) -> str:
