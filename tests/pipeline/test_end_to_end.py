@@ -432,9 +432,9 @@ def test_output_cut_in_half_is_one_line_and_exit_code_2(project, tmp_path, file,
 def test_the_project_knows_every_place(project):
     """Each command finds what another left: the folders of the layout, by name."""
     opened = Project.open(project)
-    assert opened.heads_folder() == heads_folder(project)
+    assert opened.heads_folder("csai") == heads_folder(project)
     assert opened.imputer_folder("mean") == imputer_folder(project, "mean")
-    variants = [path.name for path in opened.heads_folder().iterdir()]
+    variants = [path.name for path in opened.heads_folder("csai").iterdir()]
     assert sorted(variants) == sorted("-".join(words) for words in VARIANTS)
     assert set(variants) <= {variant.name for variant in PROTOCOL}
     assert [path.name for path in sorted((opened.artifacts_folder / "assess").iterdir())] == ["csai", "mean"]
