@@ -6,7 +6,7 @@ from typing import Self
 
 import torch
 
-from imputune.artifacts.stage_files import PREDICTIONS, RESULT, read_training, read_weights, weights_file
+from imputune.artifacts.stage_files import PREDICTIONS, RESULT, find_training, read_training, read_weights, weights_file
 from imputune.artifacts.stage_output import MadeFrom, Origin, TrainingOutput
 from imputune.errors import UserError
 from imputune.pipeline.project import DividedCohort, Project, variant_settings
@@ -96,9 +96,8 @@ def pretrain_first(dataset: str, imputer: ImputerName) -> str:
 
 def finished_output(folder: Path, made_from: MadeFrom) -> TrainingOutput | None:
     """Return a variant's output if it is complete and was made from what `made_from` says, else None."""
-    try:
-        output = read_training(folder, "")
-    except UserError:
+    output = find_training(folder)
+    if output is None:
         return None
     files = [folder / PREDICTIONS]
     if output.made_from.variant is not None and output.made_from.variant.is_neural:

@@ -97,6 +97,11 @@ class Project:
         """Where training without early stopping leaves a folder for each variant."""
         return self.artifacts_folder / "overfit" / OUTCOME / imputer
 
+    def variant_folder(self, variant: Variant, *, early_stopping: bool = True) -> Path:
+        """Where fine-tuning, or training without early stopping, leaves the output of a variant."""
+        heads = self.heads_folder(variant.imputer) if early_stopping else self.overfit_folder(variant.imputer)
+        return heads / variant.name
+
     def assess_folder(self, imputer: ImputerName) -> Path:
         """Where the assessment of an imputer leaves its output."""
         return self.artifacts_folder / "assess" / imputer

@@ -71,7 +71,7 @@ def _findings(data: DividedCohort, imputer: ComparedImputer) -> ImputerFindings:
 
 
 def _head_findings(data: DividedCohort, found: Collected, variant: Variant) -> HeadFindings:
-    folder = found.project.heads_folder(variant.imputer) / variant.name
+    folder = found.project.variant_folder(variant)
     stay_ids_N, risk_N = read_test_risks(folder, f"delete {folder}, or fine-tune that variant again")
     return HeadFindings(
         row=found.rows[variant],
