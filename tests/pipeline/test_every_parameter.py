@@ -323,7 +323,7 @@ def risks(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def interval_of_the_difference(params: Params, world: World) -> object:
     """Compare two models by bootstrap."""
     outcome_N, candidate_N = risks(1)
-    folds = [TestStays(outcome_N, candidate_N, risks(seed)[1]) for seed in (2, 3, 4)]
+    folds = [TestStays(outcome_N=outcome_N, candidate_N=candidate_N, champion_N=risks(seed)[1]) for seed in (2, 3, 4)]
     return paired_difference(folds, params.promote.resamples, params.seed).interval
 
 

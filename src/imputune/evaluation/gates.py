@@ -19,7 +19,7 @@ from imputune.settings.schema import Promote
 REPRODUCED_TO = 1e-4  # AUC
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TestStays:
     """A fold's test stays: outcome, and risk by the candidate and, if there is one, by the champion, all (N,)."""
 

@@ -43,7 +43,7 @@ class Decision(Stored):
     left_out: dict[str, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Choice:
     """What a user asks for: a version by number or alias, "" for the best; whether it may be of other data."""
 
@@ -134,9 +134,9 @@ def _test_folds(data: DividedCohort, candidate: Bundle, champion: Bundle | None)
         values_NTD = data.cohort.values_NTD[fold.test]
         folds.append(
             TestStays(
-                data.cohort.outcome_N[fold.test],
-                candidate.risk_of(fold.number, values_NTD),
-                champion.risk_of(fold.number, values_NTD) if champion else None,
+                outcome_N=data.cohort.outcome_N[fold.test],
+                candidate_N=candidate.risk_of(fold.number, values_NTD),
+                champion_N=champion.risk_of(fold.number, values_NTD) if champion else None,
             )
         )
     return folds

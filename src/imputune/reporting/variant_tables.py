@@ -30,7 +30,7 @@ def summary_table(dataset: str, rows: Sequence[VariantRow]) -> Table | None:
         for mode in ("frozen", "unfrozen"):
             of_mode = [row for row in ours if row.mode == mode]
             averages = [schedule_average(of_mode, score) for score in AUC_SCORES]
-            paper = quoted(dataset, head, mode, reads, AVERAGE)
+            paper = quoted(dataset, head, mode=mode, input=reads, schedule=AVERAGE)
             scores += [spread_text(*average) if average else EMPTY for average in averages]
             scores.append(auc_text(paper.test_auc if paper else None))
         has_average = any(scores[column] for column in (0, 1, 3, 4))
@@ -234,7 +234,7 @@ def _published(dataset: str, head: str, mode: Mode, reads: str) -> list[float | 
     """Return the paper's validation and test AUC for each column; for unfrozen heads we know only the averages."""
     figures: list[float | None] = []
     for column in PROTOCOL_COLUMNS:
-        paper = quoted(dataset, head, mode, reads, column)
+        paper = quoted(dataset, head, mode=mode, input=reads, schedule=column)
         if paper is None or (mode == "unfrozen" and column != AVERAGE):
             figures += [None, None]
         else:
