@@ -12,7 +12,7 @@ import numpy as np
 
 from imputune.evaluation.intervals import Resample, bootstrap_intervals
 from imputune.evaluation.metrics import curve_scores, risk_scores
-from imputune.evaluation.significance import corrected_t_test, tested_per_trained
+from imputune.evaluation.significance import corrected_t_test, test_to_train
 from imputune.evaluation.stored import Stored
 from imputune.settings.schema import Promote
 
@@ -77,7 +77,7 @@ def paired_difference(folds: Sequence[TestStays], resamples: int, seed: int) -> 
         by_fold=tuple(by_fold),
         mean=fmean(by_fold),
         interval=interval,
-        p_value=corrected_t_test(by_fold, tested_per_trained(len(folds))),
+        p_value=corrected_t_test(by_fold, test_to_train(len(folds))),
     )
 
 

@@ -9,7 +9,7 @@ from imputune.errors import UserError
 from imputune.evaluation.assessed_imputers import summarise_imputer
 from imputune.evaluation.comparison import ImputerComparison
 from imputune.evaluation.rows import VariantRow
-from imputune.evaluation.significance import tested_per_trained
+from imputune.evaluation.significance import test_to_train
 from imputune.evaluation.variance import decompose
 from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.collected import collect, finetuned_runs
@@ -135,7 +135,7 @@ def _compare(project: Project, data: DividedCohort, imputers: ComparedImputers, 
         stays=data.origin.stays,
         deaths=data.origin.deaths,
         cohort_hash=data.origin.cohort_hash,
-        test_to_train=tested_per_trained(len(data.folds)),
+        test_to_train=test_to_train(len(data.folds)),
         imputers=tuple(
             summarise_imputer(
                 imputer=name,

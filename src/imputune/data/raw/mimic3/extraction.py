@@ -24,9 +24,9 @@ from imputune.settings.schema import Mimic3
 
 PAPER_STAYS = 14_365
 """Number of stays in the paper's extract; its rules are not published."""
-SPACE_SHARE = 0.05
+SPACE_FRACTION = 0.05
 """Disk space that must be free, as a fraction of the unpacked tables; docs/speed.md has measurements."""
-UNPACKED_SHARE = 8
+UNPACKED_RATIO = 8
 """Approximate ratio of a table's size to the size of its .gz file."""
 
 
@@ -149,8 +149,8 @@ def _scratch(home: Path) -> Iterator[Path]:
 
 
 def _check_space(scratch: Path, tables: dict[str, RawTable]) -> None:
-    unpacked = [table.path.stat().st_size * (UNPACKED_SHARE if table.packed else 1) for table in tables.values()]
-    needed = SPACE_SHARE * sum(unpacked)
+    unpacked = [table.path.stat().st_size * (UNPACKED_RATIO if table.packed else 1) for table in tables.values()]
+    needed = SPACE_FRACTION * sum(unpacked)
     free = shutil.disk_usage(scratch).free
     if free < needed:
         raise UserError(
