@@ -15,7 +15,7 @@ from imputune.pipeline.project import Project, read_divided_cohort, track_traini
 from imputune.pipeline.variant_training import Say
 from imputune.runtime.workers import run_fold_jobs
 from imputune.settings.names import ImputerName
-from imputune.training.held_out_scoring import AssessJob, assess_fold
+from imputune.training.assess import AssessJob, assess_fold
 
 MISSING_GROUPS = 4  # of stays, by their share of missing cells
 
