@@ -22,7 +22,8 @@ from imputune.data.directions import Directions
 from imputune.data.scaling import Scaler
 from imputune.data.splits import split_cohort
 from imputune.errors import UserError
-from imputune.evaluation.imputation import AssessedFold, CellErrors, HeldOutScores, ImputationErrors, VariableErrors
+from imputune.evaluation.assessment import AssessedFold, HeldOutScores, VariableErrors
+from imputune.evaluation.imputation import CellErrors, ImputationErrors
 from imputune.models.weights import load_module
 from imputune.protocol.variants import make_variant
 from imputune.training.finetune import build_classifier, finetune_fold
