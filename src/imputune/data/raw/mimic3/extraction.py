@@ -53,9 +53,8 @@ def extract_mimic3(raw: Path, rules: Mimic3, home: Path, threads: int, progress:
 
     Sources: Johnson et al. 2016 (MIMIC-III); Harutyunyan et al. 2019 and Purushotham et al. 2018 (cohort, variables).
     """
-    with _scratch(
-        home
-    ) as scratch:  # first, so that leftovers of a killed extraction are removed even if this one fails
+    # First, so that leftovers of a killed extraction are removed even if this one fails.
+    with _scratch(home) as scratch:
         tables = find_tables(raw)
         _check_space(scratch, tables)
         with _database(scratch, rules, threads) as database:
