@@ -172,7 +172,7 @@ def test_pretraining_shows_test_errors_alone() -> None:
     table = pretraining_table(rows)
     assert table.title == "Imputation of masked cells, in training standard deviations"
     assert [by_column(table)] == [
-        {"imputer": "csai", "masking pattern": "uniform", "test MAE": "0.300 ± 0.141", "test MRE": "0.500 ± 0.000"}
+        {"imputer": "CSAI", "masking pattern": "at random", "test MAE": "0.300 ± 0.141", "test MRE": "0.500 ± 0.000"}
     ]
     assert len(table.lines) == 1
 

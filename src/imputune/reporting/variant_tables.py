@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from imputune.data.masking_patterns import LABELS
 from imputune.evaluation.rows import ImputerRow, Score, Spread, VariantRow, schedule_average
 from imputune.evaluation.significance import CITATION
 from imputune.evaluation.verdicts import Verdict
+from imputune.protocol.imputers import IMPUTERS
 from imputune.protocol.published import AVERAGE, REFERENCES, SCHEDULES, quoted
 from imputune.reporting.tables import (
     EMPTY,
@@ -208,7 +210,12 @@ def references_table(references: Mapping[str, float] = REFERENCES) -> Table:
 def pretraining_table(rows: Sequence[ImputerRow]) -> Table:
     """Return the imputers' errors on masked cells of test stays."""
     lines = [
-        (row.imputer, row.pattern, spread_text(row.mae_mean, row.mae_std), spread_text(row.mre_mean, row.mre_std))
+        (
+            IMPUTERS[row.imputer].label,
+            LABELS[row.pattern],
+            spread_text(row.mae_mean, row.mae_std),
+            spread_text(row.mre_mean, row.mre_std),
+        )
         for row in rows
         if row.split == "test"
     ]
