@@ -6,8 +6,9 @@ from itertools import product
 import numpy as np
 
 from imputune.evaluation.assessed_imputers import AssessedImputer, summarise_imputer
+from imputune.evaluation.assessment import AssessedFold, HeldOutScores, VariableErrors
 from imputune.evaluation.comparison import ImputerComparison
-from imputune.evaluation.imputation import AssessedFold, CellErrors, HeldOutScores, VariableErrors
+from imputune.evaluation.imputation import CellErrors
 from imputune.evaluation.metrics import ReliabilityPoint
 from imputune.evaluation.rows import FoldScores, VariantResults, VariantRow, make_variant_row
 from imputune.protocol.variants import Variant

@@ -22,7 +22,8 @@ from imputune.data.directions import Directions
 from imputune.data.scaling import Scaler
 from imputune.data.splits import split_cohort
 from imputune.errors import UserError
-from imputune.evaluation.imputation import AssessedFold, CellErrors, HeldOutScores, ImputationErrors, VariableErrors
+from imputune.evaluation.assessment import AssessedFold, HeldOutScores, VariableErrors
+from imputune.evaluation.imputation import CellErrors, ImputationErrors
 from imputune.models.weights import load_module
 from imputune.protocol.variants import make_variant
 from imputune.training.finetune import build_classifier, finetune_fold
@@ -129,7 +130,7 @@ def test_a_result_reads_back(write, made_from, make_fold):
 def test_undefined_metrics_read_back_as_nan(write, make_fold):
     """NaN in a curve or a score stays NaN: an AUC over a single class is undefined."""
     folder = write(make_fold(scores={"test_auc": math.nan}, history=[{"train_auc": math.nan, "train_loss": 0.5}]))
-    read = read_fold(folder, 4, REMEDY)
+    read = read_fold(folder, read_training(folder, REMEDY), 4)
     assert math.isnan(read.scores["test_auc"])
     assert math.isnan(read.history[0]["train_auc"])
     assert read.history[0]["train_loss"] == 0.5
@@ -185,14 +186,14 @@ def test_a_fold_reads_back_as_it_was(make_finetune_job, recorder, write, variant
     job = make_finetune_job(make_variant("mlp2", "frozen", None, "optuna"))
     result = finetune_fold(job, recorder)
     folder = write(replace(result, fold=0), result, description=variant_made_from)
-    read = read_fold(folder, 1, REMEDY)
+    read = read_fold(folder, read_training(folder, REMEDY), 1)
     for name, array in result.weights.items():
         np.testing.assert_array_equal(read.weights[name], array, err_msg=name)
     assert read.record == result.record
     assert len(read.trials) == job.params.schedules.optuna.trials
     tables = (each.predictions.reset_index(drop=True) for each in (read, result))
     pd.testing.assert_frame_equal(*tables, check_dtype=False)
-    assert read_fold(folder, 1, REMEDY, with_weights=False).weights == {}
+    assert read_fold(folder, read_training(folder, REMEDY), 1, with_weights=False).weights == {}
 
 
 def test_a_non_neural_fold_has_no_weights(write, variant_made_from, make_fold):
@@ -200,7 +201,7 @@ def test_a_non_neural_fold_has_no_weights(write, variant_made_from, make_fold):
     description = variant_made_from.model_copy(update={"variant": make_variant("svm")})
     folder = write(make_fold(weights={}), description=description)
     assert [path.name for path in folder.iterdir()] == ["result.json"]
-    assert read_fold(folder, 4, REMEDY).weights == {}
+    assert read_fold(folder, read_training(folder, REMEDY), 4).weights == {}
 
 
 def test_test_risks_are_those_of_the_test_stays(write, make_fold, predictions):

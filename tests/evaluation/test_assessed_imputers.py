@@ -9,7 +9,7 @@ from imputune.evaluation.assessed_imputers import (
     AssessedImputer,
     pattern_scores,
 )
-from imputune.evaluation.imputation import HeldOutScores
+from imputune.evaluation.assessment import HeldOutScores
 
 
 def fold_of(mae: float, correlation_error: float | None, variables: dict[str, float]) -> HeldOutScores:

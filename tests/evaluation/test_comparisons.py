@@ -115,6 +115,17 @@ def test_decompositions_leave_out_controls_and_plain_rules() -> None:
     assert found.decomposition_of_learned.imputers == ("csai", "saits")
 
 
+def test_imputers_that_learn_are_analysed_with_the_heads_of_all() -> None:
+    """A head that plain rules lack does not count, so that both analyses are over the same heads."""
+    rows = [*matrix_rows(lambda i, c, f: 0.7 + 0.1 * c + 0.01 * i * f)]
+    rows += [matrix_row("linear", head, [0.5, 0.6, 0.7, 0.8]) for head in ("mlp2", "xgboost")]
+    rows += [matrix_row(imputer, "svm", [0.5, 0.6, 0.7, 0.8]) for imputer in ("csai", "saits")]
+    found = imputer_comparison(rows)
+    assert decompose(learned(rows)).heads == ("mlp2", "xgboost", "svm")
+    assert found.decomposition_of_learned == decompose(learned(rows[:-2]))
+    assert found.decomposition_of_learned.heads == found.decomposition_without_controls.heads == ("mlp2", "xgboost")
+
+
 def test_json_of_imputers_is_rounded() -> None:
     """Six decimal places everywhere; a row of the matrix has the fields named in MATRIX_FIELDS."""
     found = imputer_comparison(
@@ -132,6 +143,7 @@ def test_json_of_imputers_is_rounded() -> None:
         "matrix",
         "decomposition",
         "decomposition_without_controls",
+        "decomposition_of_learned",
         "notes",
     ]
     assert (content["answers"], content["notes"], content["missing_share_edges"]) == (
@@ -144,12 +156,16 @@ def test_json_of_imputers_is_rounded() -> None:
     assert set(content["matrix"][0]) == MATRIX_FIELDS
     assert content["matrix"][3]["folds"][1]["test_auc"] == 0.800143
     assert content["decomposition"]["head"]["share"] == round(found.decomposition.head.share, 6)
+    assert content["decomposition_of_learned"]["imputers"] == ["csai", "saits"]
+    share = round(found.decomposition_of_learned.imputer.share, 6)
+    assert content["decomposition_of_learned"]["imputer"]["share"] == share
 
 
 def test_json_without_a_complete_matrix_has_no_decomposition() -> None:
     """It is null, not missing."""
     content = imputer_comparison().as_json([])
-    assert (content["decomposition"], content["decomposition_without_controls"]) == (None, None)
+    names = ("decomposition", "decomposition_without_controls", "decomposition_of_learned")
+    assert [content[name] for name in names] == [None, None, None]
 
 
 def test_rounding_reaches_every_number_and_nothing_else() -> None:

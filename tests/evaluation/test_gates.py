@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -26,7 +28,11 @@ def folds(better: float, seed: int = 0, count: int = 5, stays: int = 300) -> lis
         candidate, champion = (
             1 / (1 + np.exp(-each - outcome_N * by)) for each, by in zip(noise, (1 + better, 1), strict=True)
         )
-        made.append(TestStays(outcome_N, candidate.astype(np.float32), champion.astype(np.float32)))
+        made.append(
+            TestStays(
+                outcome_N=outcome_N, candidate_N=candidate.astype(np.float32), champion_N=champion.astype(np.float32)
+            )
+        )
     return made
 
 
@@ -43,14 +49,14 @@ def test_a_clear_difference_is_found() -> None:
 
 def test_equal_models_do_not_differ() -> None:
     """The same risks give 0 and p = 1, because both models are scored on the same resamples."""
-    same = [TestStays(fold.outcome_N, fold.candidate_N, fold.candidate_N) for fold in folds(0.0)]
+    same = [replace(fold, champion_N=fold.candidate_N) for fold in folds(0.0)]
     found = paired_difference(same, 50, 0)
     assert (found.mean, found.interval, found.p_value) == (0, (0, 0), 1)
 
 
 def test_without_a_champion_there_is_no_difference() -> None:
     """A fold without the champion's risks cannot be compared."""
-    alone = [TestStays(fold.outcome_N, fold.candidate_N, None) for fold in folds(0.0)]
+    alone = [replace(fold, champion_N=None) for fold in folds(0.0)]
     with pytest.raises(ValueError, match="needs the champion's risks"):
         paired_difference(alone, 10, 0)
 

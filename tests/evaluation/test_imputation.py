@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
+from imputune.evaluation.assessment import AssessedFold
 from imputune.evaluation.correlation import correlation_error
 from imputune.evaluation.held_out import HeldOutCells, held_out_scores
-from imputune.evaluation.imputation import AssessedFold, CellErrors, cell_errors
+from imputune.evaluation.imputation import CellErrors, cell_errors
 
 NAMES = ("HR", "pH")
 GROUPS = np.zeros(200, dtype=int)

@@ -31,8 +31,8 @@ def test_differences_without_spread() -> None:
 
 def test_of_five_folds_one_tests_and_three_train() -> None:
     """Five folds give 1/3, three give 1."""
-    assert significance.tested_per_trained(5) == 1 / 3
-    assert significance.tested_per_trained(3) == 1
+    assert significance.test_to_train(5) == 1 / 3
+    assert significance.test_to_train(3) == 1
 
 
 def test_holm_by_hand() -> None:

@@ -15,7 +15,7 @@ def classifier_of(head: str, reads: str) -> Classifier:
     torch.manual_seed(0)
     csai = Csai(SIZES)
     sizes = HeadSizes(input_size=16, variables=5, mlp_width=128)
-    built = Classifier(csai, HEAD_BUILDERS[head](sizes), freeze_imputer=True, reads=reads).eval()
+    built = Classifier(csai, HEAD_BUILDERS[head](sizes), freeze_imputer=True, input=reads).eval()
     with torch.no_grad():
         for weight in built.head.parameters():
             weight *= 3

@@ -100,7 +100,7 @@ def test_stay_alone_has_the_same_logit_as_in_a_batch(make_record: Callable[..., 
 def test_recurrent_heads_read_the_chosen_series(make_record: Callable[..., Record], name: str, reads: str) -> None:
     """Beside the hidden state, the head reads the imputed series, or the observed values with 0 where missing."""
     torch.manual_seed(0)
-    classifier = Classifier(Csai(SIZES), HEAD_BUILDERS[name](HEAD_SIZES), freeze_imputer=True, reads=reads)
+    classifier = Classifier(Csai(SIZES), HEAD_BUILDERS[name](HEAD_SIZES), freeze_imputer=True, input=reads)
     values, observed = make_record(4)
     directions = Directions.of(values, observed)
     last_BH, series_BTD = classifier.represent(directions)
@@ -116,7 +116,7 @@ def test_unfrozen_recurrent_head_moves_the_imputer(make_record: Callable[..., Re
     """The loss of a recurrent head trains the imputer, also if it is connected through the hidden state alone."""
     torch.manual_seed(0)
     head = HEAD_BUILDERS["gru"](HEAD_SIZES)
-    classifier = Classifier(Csai(SIZES), head, freeze_imputer=False, reads=reads)
+    classifier = Classifier(Csai(SIZES), head, freeze_imputer=False, input=reads)
     before = state(classifier)
     buffers = {name for name, _ in classifier.named_buffers()}
     train(classifier, make_record(4), weight_decay=0.0)

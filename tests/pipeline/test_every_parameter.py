@@ -40,7 +40,7 @@ from imputune.protocol.variants import make_variant
 from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import SilentRecorder
 from imputune.settings.schema import Params
-from imputune.training import held_out_scoring
+from imputune.training import assess
 from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.non_neural import fit_non_neural_fold
 from imputune.training.pretrain import PretrainJob, pretrain_fold
@@ -273,12 +273,12 @@ def network(name: str) -> Observe:
     return observe
 
 
-def assessment(params: Params, world: World) -> held_out_scoring.AssessedFold:
+def assessment(params: Params, world: World) -> assess.AssessedFold:
     """Assess the training mean on one fold."""
     mean = pretrain_fold(
         PretrainJob(cohort=world.cohort, fold=world.folds[0], params=params, imputer="mean"), SilentRecorder()
     )
-    job = held_out_scoring.AssessJob(
+    job = assess.AssessJob(
         cohort=world.cohort,
         fold=world.folds[0],
         params=params,
@@ -287,7 +287,7 @@ def assessment(params: Params, world: World) -> held_out_scoring.AssessedFold:
         group_N=np.zeros(90, dtype=int),
         example_NTD=world.cohort.values_NTD[:1].copy(),
     )
-    return held_out_scoring.assess_fold(job, SilentRecorder())
+    return assess.assess_fold(job, SilentRecorder())
 
 
 def held_out(params: Params, world: World) -> object:
@@ -323,7 +323,7 @@ def risks(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def interval_of_the_difference(params: Params, world: World) -> object:
     """Compare two models by bootstrap."""
     outcome_N, candidate_N = risks(1)
-    folds = [TestStays(outcome_N, candidate_N, risks(seed)[1]) for seed in (2, 3, 4)]
+    folds = [TestStays(outcome_N=outcome_N, candidate_N=candidate_N, champion_N=risks(seed)[1]) for seed in (2, 3, 4)]
     return paired_difference(folds, params.promote.resamples, params.seed).interval
 
 

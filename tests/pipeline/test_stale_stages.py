@@ -41,7 +41,7 @@ ENTRIES: dict[str, Module] = {
     "pretrain": ("training", "pretrain"),
     "finetune_neural": ("training", "finetune"),
     "finetune_non_neural": ("training", "non_neural"),
-    "assess": ("training", "held_out_scoring"),
+    "assess": ("training", "assess"),
     "compare": ("pipeline", "compare"),
     "report": ("pipeline", "compare_imputers"),
 }

@@ -120,3 +120,8 @@ def test_impossible_variants_are_refused_with_those_that_exist(words: tuple[str,
     with pytest.raises(UserError) as caught:
         make_variant(*words)
     assert str(caught.value).startswith(message)
+
+
+def test_only_csai_is_registered() -> None:
+    """Neither its controls nor other imputers become registered models."""
+    assert [name for name, kind in IMPUTERS.items() if kind.is_registered] == ["csai"]

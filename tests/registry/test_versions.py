@@ -52,7 +52,7 @@ def files_of(registry, number):
 
 def test_models_are_named_after_their_dataset():
     """Imputers and classifiers of a dataset are two registered models."""
-    assert imputer_name("set-a") == "imputune-csai-set-a"
+    assert imputer_name("csai", "set-a") == "imputune-csai-set-a"
     assert classifier_name("synthetic") == NAME
 
 
@@ -137,7 +137,7 @@ def test_more_versions_than_a_page_are_read(root, register, monkeypatch):
 def test_a_model_that_nobody_registered_is_named(root, register):
     """The error names the models that exist and what to run."""
     name = "imputune-csai-nobody"
-    register(imputer_name("synthetic"))
+    register(imputer_name("csai", "synthetic"))
     assert Registry(root, name).aliases() == {}
     with pytest.raises(UserError, match=rf"^no model {name} is registered; the registry has .*imputune-csai-synthetic"):
         Registry(root, name).versions()

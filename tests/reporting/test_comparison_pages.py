@@ -97,7 +97,7 @@ def test_markdown_by_value() -> None:
         "## Imputation of masked cells, in training standard deviations\n\n"
         "| imputer | masking pattern | test MAE | test MRE |\n"
         "| --- | --- | --- | --- |\n"
-        "| csai | uniform | 0.300 ± 0.141 | 0.500 ± 0.000 |\n\n"
+        "| CSAI | at random | 0.300 ± 0.141 | 0.500 ± 0.000 |\n\n"
         "Note: one variant is unfinished.\n\n"
         "Note: another is missing.\n"
     )
@@ -124,7 +124,7 @@ def test_latex_by_value() -> None:
         r"\caption{Table II: frozen imputer, AUC by schedule.}",
     ]
     assert r"mlp2, hidden & ours &  &  &  &  & 0.860 $\pm$ 0.014 & 0.850 $\pm$ 0.014 &  &  \\" in text
-    assert r"csai & uniform & 0.300 $\pm$ 0.141 & 0.500 $\pm$ 0.000 \\" in text
+    assert r"CSAI & at random & 0.300 $\pm$ 0.141 & 0.500 $\pm$ 0.000 \\" in text
     assert text.count(r"\begin{table}") == text.count(r"\toprule") == text.count(r"\end{table}") == 4
 
 

@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 from example_results import assessed_imputer, held_out_scores_of, matrix_rows, ranked_imputer
 from imputune.data.cohort import Variable
 from imputune.evaluation.imputation import CellErrors
+from imputune.evaluation.risk_curves import POINTS
 from imputune.reporting.imputer_figures import (
-    POINTS,
     errors_figure,
     example_figure,
     matrix_figure,

@@ -1,7 +1,8 @@
 import pytest
 
 from example_results import assessed_imputer, held_out_scores_of, ranked_imputer
-from imputune.evaluation.imputation import CellErrors, VariableErrors
+from imputune.evaluation.assessment import VariableErrors
+from imputune.evaluation.imputation import CellErrors
 from imputune.reporting.imputer_tables import (
     by_variable_table,
     closest_sentence,

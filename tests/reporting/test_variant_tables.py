@@ -172,7 +172,7 @@ def test_pretraining_shows_test_errors_alone() -> None:
     table = pretraining_table(rows)
     assert table.title == "Imputation of masked cells, in training standard deviations"
     assert [by_column(table)] == [
-        {"imputer": "csai", "masking pattern": "uniform", "test MAE": "0.300 ± 0.141", "test MRE": "0.500 ± 0.000"}
+        {"imputer": "CSAI", "masking pattern": "at random", "test MAE": "0.300 ± 0.141", "test MRE": "0.500 ± 0.000"}
     ]
     assert len(table.lines) == 1
 
@@ -181,7 +181,7 @@ def test_pretraining_shows_test_errors_alone() -> None:
 @pytest.mark.parametrize("head", ["mlp2", "mlp5", "lstm", "gru"])
 def test_the_papers_averages_are_those_of_its_schedules(dataset, head) -> None:
     """What was copied from Table II agrees with itself to the last digit printed."""
-    figures = [quoted(dataset, head, "frozen", "x", schedule) for schedule in (*SCHEDULES, AVERAGE)]
+    figures = [quoted(dataset, head, mode="frozen", input="x", schedule=schedule) for schedule in (*SCHEDULES, AVERAGE)]
     for split in ("val_auc", "test_auc"):
         *by_schedule, average = (getattr(figure, split) for figure in figures)
         assert sum(by_schedule) / 3 == pytest.approx(average, abs=0.0011), split

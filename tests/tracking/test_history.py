@@ -1,5 +1,3 @@
-from datetime import UTC, datetime, timedelta
-
 import pytest
 from mlflow import MlflowClient
 
@@ -23,22 +21,17 @@ def record(root, experiment, seed, dataset="synthetic", command="finetune"):
 def test_finished_runs_come_newest_first_with_their_folds(root, monkeypatch):
     """Every finished run of the command and dataset is read, over several pages, with ascending folds."""
     monkeypatch.setattr(history, "PAGE_RUNS", 2)
-    ids = [record(root, "pages", seed) for seed in range(2)]
-    before = datetime.now(UTC)
-    ids.append(record(root, "pages", 2))
-    after = datetime.now(UTC)
+    ids = [record(root, "pages", seed) for seed in range(3)]
     record(root, "pages", 3, dataset="physionet2012")
     record(root, "pages", 4, command="pretrain")
     record(root, "other", 5)
     found = finished_runs(root, "pages", "finetune", "synthetic")
     assert [run.run_id for run in found] == ids[::-1]
     newest = found[0]
-    assert newest.status == "FINISHED"
     assert newest.params == {"seed": "2"}
     assert newest.metrics == {"seconds": 2.0}
     assert newest.tags["imputune.dataset"] == "synthetic"
     assert newest.folds == (FoldRun(0, {"test_auc": 0.25}), FoldRun(1, {"test_auc": 0.375}))
-    assert before - timedelta(milliseconds=1) <= newest.start_time <= after  # the store keeps whole milliseconds
 
 
 def test_failed_and_deleted_runs_are_skipped(root):

@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from imputune.artifacts.stage_files import read_fold, read_training, write_training
+from imputune.artifacts.stage_files import find_training, read_fold, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
 from imputune.errors import UserError
 from imputune.files import remove_leftovers, replace_text
@@ -39,10 +39,9 @@ class Checkpoints:
         for path in sorted(self.folder.glob("fold-*")):
             if not path.is_dir():
                 continue
-            try:
-                [record] = read_training(path, "").folds
-                folds[record.fold] = read_fold(path, record.fold, "")
-            except (UserError, ValueError):
+            if fold := _finished_fold(path):
+                folds[fold.fold] = fold
+            else:
                 shutil.rmtree(path)
         return folds
 
@@ -67,6 +66,18 @@ class Checkpoints:
             shutil.rmtree(gone, ignore_errors=True)
             self.folder.rename(gone)
             shutil.rmtree(gone)
+
+
+def _finished_fold(folder: Path) -> TrainedFold | None:
+    """Return the only fold of an output, None if its files are broken."""
+    output = find_training(folder)
+    if output is None:
+        return None
+    try:
+        [record] = output.folds
+        return read_fold(folder, output, record.fold)
+    except (UserError, ValueError):
+        return None
 
 
 def write_run_id(path: Path, run_id: str) -> None:

@@ -47,14 +47,25 @@ def read_training(folder: Path, remedy: str) -> TrainingOutput:
     return _read_result(folder, remedy, TrainingOutput)
 
 
+def find_training(folder: Path) -> TrainingOutput | None:
+    """Return the result.json of a training stage as `read_training` does, None where that raises UserError."""
+    found = _result(folder, TrainingOutput)
+    return None if isinstance(found, str) else found
+
+
 def read_assessment(folder: Path, remedy: str) -> AssessmentOutput:
     """Read the result.json of an assessment; see `read_training` for the errors."""
     return _read_result(folder, remedy, AssessmentOutput)
 
 
-def read_fold(folder: Path, fold: int, remedy: str, with_weights: bool = True) -> TrainedFold:
-    """Read one fold of a training stage; raises UserError as `read_training` and `read_weights` do."""
-    output = read_training(folder, remedy)
+def find_assessment(folder: Path) -> AssessmentOutput | None:
+    """Return the result.json of an assessment as `read_assessment` does, None where that raises UserError."""
+    found = _result(folder, AssessmentOutput)
+    return None if isinstance(found, str) else found
+
+
+def read_fold(folder: Path, output: TrainingOutput, fold: int, *, with_weights: bool = True) -> TrainedFold:
+    """Read one fold of a training stage, of which `output` was read; raises UserError as `read_weights` does."""
     [record] = [each for each in output.folds if each.fold == fold]
     has_weights = output.made_from.variant is None or output.made_from.variant.is_neural
     weights = read_weights(folder, fold) if with_weights and has_weights else {}
@@ -114,17 +125,25 @@ def _write_result(folder: Path, output: BaseModel) -> None:
 
 
 def _read_result(folder: Path, remedy: str, kind: Callable[..., Output]) -> Output:
+    found = _result(folder, kind)
+    if isinstance(found, str):
+        raise UserError(f"{found}: {remedy}")
+    return found
+
+
+def _result(folder: Path, kind: Callable[..., Output]) -> Output | str:
+    """Return the result.json of a stage, or what is wrong with it in words."""
     path = folder / RESULT
     if not path.is_file():
-        raise UserError(f"{folder} has no result of a finished run: {remedy}")
+        return f"{folder} has no result of a finished run"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content.get("format")
     except (ValueError, AttributeError):
-        raise UserError(f"{path} is broken: {remedy}") from None
+        return f"{path} is broken"
     if version != FORMAT:
-        raise UserError(f"{path} is of another version of imputune: {remedy}")
+        return f"{path} is of another version of imputune"
     try:
         return kind(**content)
     except (ValidationError, TypeError):
-        raise UserError(f"{path} is broken: {remedy}") from None
+        return f"{path} is broken"

@@ -10,7 +10,8 @@ import pandas as pd
 from pydantic import JsonValue
 
 from imputune.errors import UserError
-from imputune.evaluation.imputation import AssessedFold, ImputationErrors
+from imputune.evaluation.assessment import AssessedFold
+from imputune.evaluation.imputation import ImputationErrors
 from imputune.evaluation.stored import Stored
 from imputune.protocol.variants import Variant
 from imputune.runtime.recorder import Trial

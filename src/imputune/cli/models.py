@@ -51,7 +51,7 @@ def promote_command(
         champion, replaced = run_rollback(project)
         typer.echo(f"champion is version {champion} again; previous is version {replaced}")
         return
-    decision = run_promote(project, Choice(version, other_data, dry_run))
+    decision = run_promote(project, Choice(version=version, other_data=other_data, dry_run=dry_run))
     if as_json:
         typer.echo(decision.model_dump_json(indent=1))
     else:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Literal, get_args
 
-from imputune.evaluation.imputation import AssessedFold, CellErrors, HeldOutScores
+from imputune.evaluation.assessment import AssessedFold, HeldOutScores
+from imputune.evaluation.imputation import CellErrors
 from imputune.evaluation.rows import Spread
 from imputune.evaluation.stored import Stored
 from imputune.protocol.imputers import IMPUTERS

@@ -128,8 +128,12 @@ class ImputerComparison(Stored):
 
     @cached_property
     def decomposition_of_learned(self) -> Decomposition | None:
-        """The same over the imputers that learn: neither controls nor plain rules."""
-        return decompose(learned(self.matrix))
+        """The same over the imputers that learn, with the heads that are analysed without controls."""
+        found = self.decomposition_without_controls
+        if found is None:
+            return None
+        analysed = [row for row in self.matrix if row.imputer in found.imputers and row.head in found.heads]
+        return decompose(learned(analysed))
 
     def as_json(self, answers: Sequence[str]) -> dict[str, JsonValue]:
         """Return everything as plain values, rounded to six places: the content of imputers.json.
@@ -147,6 +151,7 @@ class ImputerComparison(Stored):
             "matrix": [row.model_dump(mode="json", include=MATRIX_FIELDS) for row in self.matrix],
             "decomposition": _plain(self.decomposition),
             "decomposition_without_controls": _plain(self.decomposition_without_controls),
+            "decomposition_of_learned": _plain(self.decomposition_of_learned),
             "notes": list(self.notes),
         }
         return {name: rounded(value, PLACES) for name, value in content.items()}

@@ -12,14 +12,14 @@ import numpy as np
 
 from imputune.evaluation.intervals import Resample, bootstrap_intervals
 from imputune.evaluation.metrics import curve_scores, risk_scores
-from imputune.evaluation.significance import corrected_t_test, tested_per_trained
+from imputune.evaluation.significance import corrected_t_test, test_to_train
 from imputune.evaluation.stored import Stored
 from imputune.settings.schema import Promote
 
 REPRODUCED_TO = 1e-4  # AUC
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TestStays:
     """A fold's test stays: outcome, and risk by the candidate and, if there is one, by the champion, all (N,)."""
 
@@ -77,7 +77,7 @@ def paired_difference(folds: Sequence[TestStays], resamples: int, seed: int) -> 
         by_fold=tuple(by_fold),
         mean=fmean(by_fold),
         interval=interval,
-        p_value=corrected_t_test(by_fold, tested_per_trained(len(folds))),
+        p_value=corrected_t_test(by_fold, test_to_train(len(folds))),
     )
 
 

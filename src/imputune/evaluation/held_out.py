@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import wasserstein_distance
 
+from imputune.evaluation.assessment import HeldOutScores, VariableErrors
 from imputune.evaluation.correlation import correlation_error
-from imputune.evaluation.imputation import CellErrors, HeldOutScores, VariableErrors, cell_errors
+from imputune.evaluation.imputation import CellErrors, cell_errors
 from imputune.settings.names import MaskingPattern
 
 

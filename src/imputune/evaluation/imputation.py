@@ -1,4 +1,4 @@
-"""How close imputed values come on held-out cells: overall, by variable, and by group of stays.
+"""How close imputed values come on held-out cells: overall and by variable.
 
 Letters: N stays, T hours, D variables, M held-out cells. Values are standardised, so errors are in training standard
 deviations.
@@ -11,7 +11,7 @@ from typing import Literal, Self
 import numpy as np
 
 from imputune.evaluation.stored import Stored
-from imputune.settings.names import ImputerName, MaskingPattern, RandomPattern
+from imputune.settings.names import ImputerName, RandomPattern
 
 
 class CellErrors(Stored):
@@ -27,12 +27,6 @@ class CellErrors(Stored):
     mre: float
 
 
-class VariableErrors(CellErrors):
-    """Errors of a variable; wasserstein: distance between the distributions of its estimates and true values."""
-
-    wasserstein: float
-
-
 class ImputationErrors(Stored):
     """An imputer's errors on the held-out cells of a split, overall and for each variable that has such cells."""
 
@@ -41,42 +35,6 @@ class ImputationErrors(Stored):
     split: Literal["validation", "test"]
     overall: CellErrors
     by_variable: dict[str, CellErrors]
-
-
-class HeldOutScores(VariableErrors):
-    """An imputer's scores under one masking pattern at one rate.
-
-    wasserstein: mean over variables, weighted by their cells. correlation_error: see `correlation.correlation_error`.
-    by_missing_share: by the number of a group of stays, group 0 having the fewest missing cells. A variable or group
-    without held-out cells is left out.
-    """
-
-    pattern: MaskingPattern
-    rate: float
-    correlation_error: float | None
-    by_variable: dict[str, VariableErrors]
-    by_missing_share: dict[str, CellErrors]
-
-
-class AssessedFold(Stored):
-    """The assessment of one fold's imputer.
-
-    seconds: to impute 1,000 stays on one core. batch_difference: the largest difference between a stay imputed alone
-    and the same stay in a batch, in training standard deviations, hidden state included. scores: one for each masking
-    pattern and rate. example: the generated example stay imputed, in the variables' units, T lists of D numbers.
-    """
-
-    fold: int
-    seconds: float
-    batch_difference: float
-    scores: tuple[HeldOutScores, ...]
-    example: list[list[float]]
-
-    @property
-    def final_metrics(self) -> dict[str, float]:
-        """What a recorder receives at the end of the fold."""
-        errors = {f"mae_{each.pattern}_{100 * each.rate:g}": each.mae for each in self.scores}
-        return errors | {"seconds_per_1000_stays": self.seconds, "batch_difference": self.batch_difference}
 
 
 @dataclass(frozen=True, kw_only=True)

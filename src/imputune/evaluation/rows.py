@@ -107,7 +107,7 @@ def make_variant_row(dataset: str, variant: Variant, results: VariantResults) ->
     spread = {score: Spread.of([float(getattr(fold, score)) for fold in results.folds]) for score in SCORES}
     paper = None
     if variant.imputer == DEFAULT_IMPUTER:
-        paper = quoted(dataset, variant.head, variant.mode, variant.input, variant.schedule)
+        paper = quoted(dataset, variant.head, mode=variant.mode, input=variant.input, schedule=variant.schedule)
     paper_test_auc = paper.test_auc if paper else None
     return VariantRow(
         imputer=variant.imputer,

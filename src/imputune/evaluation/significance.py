@@ -31,7 +31,7 @@ def corrected_t_test(differences: Sequence[float], test_to_train: float) -> floa
     return float(2 * stats.t.sf(abs(statistic), count - 1))
 
 
-def tested_per_trained(folds: int) -> float:
+def test_to_train(folds: int) -> float:
     """Return test stays over training stays: of `folds` folds one tests, one validates and the others train."""
     return 1 / (folds - 2)
 

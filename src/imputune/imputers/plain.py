@@ -4,17 +4,17 @@ import torch
 from torch import nn
 
 from imputune.imputers.interface import Representation, checked_representation
-from imputune.models.interpolation import BASELINES
+from imputune.models.plain_rules import PLAIN_RULES
 from imputune.settings.names import ImputerName
 
 
 class PlainImputer:
-    """One of `models.interpolation.BASELINES`; it has no hidden state. The training mean is 0."""
+    """One of `models.plain_rules.PLAIN_RULES`; it has no hidden state. The training mean is 0."""
 
     module: nn.Module | None = None
 
     def __init__(self, name: ImputerName) -> None:
-        self.name, self.fill = name, BASELINES[name]
+        self.name, self.fill = name, PLAIN_RULES[name]
 
     def represent(self, values_BTD: torch.Tensor, observed_BTD: torch.Tensor) -> Representation:
         """Fill the missing cells by the rule; see `Imputer.represent`."""

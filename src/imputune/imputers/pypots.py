@@ -42,7 +42,7 @@ class _Network:
     class_name: its class in pypots.imputation. is_recurrent: whether it takes a hidden size. hidden_module: the
     submodule whose output contains the hidden state (B, H), "" if it has none. hidden_of: takes it from that output.
     validates: whether scoring validation stays after every epoch is affordable; CSDI needs 50 passes for each stay.
-    more_sizes: sizes that follow from those in params.yaml.
+    derived_sizes: sizes that follow from those in params.yaml.
     """
 
     class_name: str
@@ -50,7 +50,7 @@ class _Network:
     hidden_module: str = ""
     hidden_of: Callable[[tuple[torch.Tensor, ...]], torch.Tensor] = lambda output: output[1]
     validates: bool = True
-    more_sizes: Callable[[Mapping[str, Any]], dict[str, int]] = lambda sizes: {}
+    derived_sizes: Callable[[Mapping[str, Any]], dict[str, int]] = lambda sizes: {}
 
 
 def _mean_of_directions(output: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -62,7 +62,7 @@ NETWORKS: Mapping[ImputerName, _Network] = {
     "brits": _Network(class_name="BRITS", is_recurrent=True, hidden_module="model", hidden_of=_mean_of_directions),
     "grud": _Network(class_name="GRUD", is_recurrent=True, hidden_module="backbone"),
     "mrnn": _Network(class_name="MRNN", is_recurrent=True),
-    "saits": _Network(class_name="SAITS", more_sizes=lambda sizes: {"d_model": sizes["n_heads"] * sizes["d_k"]}),
+    "saits": _Network(class_name="SAITS", derived_sizes=lambda sizes: {"d_model": sizes["n_heads"] * sizes["d_k"]}),
     "csdi": _Network(class_name="CSDI", validates=False),
     "usgan": _Network(
         class_name="USGAN", is_recurrent=True, hidden_module="backbone.generator", hidden_of=_mean_of_directions
@@ -97,7 +97,7 @@ class PypotsImputer:
                 n_features=sizes.variables,
                 **recurrent,
                 **sizes.network,
-                **self.network.more_sizes(sizes.network),
+                **self.network.derived_sizes(sizes.network),
                 batch_size=batch_size,
                 epochs=1,
                 device=str(device),

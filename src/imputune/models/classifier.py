@@ -6,27 +6,27 @@ from torch import nn
 from imputune.data.directions import Directions
 from imputune.models.csai import Csai
 
-READS = ("hidden", "imputed", "raw")
+INPUTS = ("hidden", "imputed", "raw")
 
 
 class Classifier(nn.Module):
     """An imputer and a head that turns the imputer's output into a logit of the outcome.
 
-    With `freeze_imputer` only the head's weights are trainable, and the imputer stays bit-equal. `reads` says what the
+    With `freeze_imputer` only the head's weights are trainable, and the imputer stays bit-equal. `input` says what the
     head gets: `hidden`, the representation `last` alone; `imputed` or `raw`, the representation and a series, either
     imputed or observed with 0 where missing. Shapes: Directions of (K, B, T, D) tensors in, logits (B,) out. Raises
-    ValueError for another `reads`.
+    ValueError for another `input`.
 
     Source: paper, section V.A (frozen and unfrozen, inputs).
     """
 
-    def __init__(self, imputer: Csai, head: nn.Module, *, freeze_imputer: bool, reads: str = "hidden") -> None:
+    def __init__(self, imputer: Csai, head: nn.Module, *, freeze_imputer: bool, input: str = "hidden") -> None:
         super().__init__()
-        if reads not in READS:
-            raise ValueError(f"reads must be one of {READS}, got {reads!r}")
+        if input not in INPUTS:
+            raise ValueError(f"input must be one of {INPUTS}, got {input!r}")
         self.imputer = imputer.requires_grad_(not freeze_imputer)
         self.head = head
-        self.reads = reads
+        self.input = input
 
     def forward(self, directions: Directions) -> torch.Tensor:
         """Return one logit per stay, (B,)."""
@@ -41,6 +41,6 @@ class Classifier(nn.Module):
         self, last_BH: torch.Tensor, imputed_BTD: torch.Tensor, raw_BTD: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         """Return those of these tensors that the head reads."""
-        if self.reads == "hidden":
+        if self.input == "hidden":
             return (last_BH,)
-        return last_BH, imputed_BTD if self.reads == "imputed" else raw_BTD
+        return last_BH, imputed_BTD if self.input == "imputed" else raw_BTD

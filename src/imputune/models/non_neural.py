@@ -3,6 +3,7 @@
 Letters: N stays, F features.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -94,4 +95,4 @@ class Svm:
         return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), machine)
 
 
-ESTIMATORS: dict[str, type[Xgboost] | type[Svm]] = {"xgboost": Xgboost, "svm": Svm}
+ESTIMATORS: Mapping[str, Callable[..., NonNeuralModel]] = {"xgboost": Xgboost, "svm": Svm}

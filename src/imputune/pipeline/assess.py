@@ -6,17 +6,16 @@ from statistics import fmean
 
 import numpy as np
 
-from imputune.artifacts.stage_files import read_assessment, write_assessment
+from imputune.artifacts.stage_files import find_assessment, write_assessment
 from imputune.artifacts.stage_output import EXAMPLE_HOURS, AssessmentOutput, MadeFrom
 from imputune.data.cohort import Cohort
 from imputune.data.raw.synthetic import example_stay
-from imputune.errors import UserError
-from imputune.pipeline.inputs import PretrainedImputer
+from imputune.pipeline.inputs import PretrainedImputer, assessment_made_from
 from imputune.pipeline.project import Project, read_divided_cohort, track_training
 from imputune.pipeline.variant_training import Say
 from imputune.runtime.workers import run_fold_jobs
 from imputune.settings.names import ImputerName
-from imputune.training.held_out_scoring import AssessJob, assess_fold
+from imputune.training.assess import AssessJob, assess_fold
 
 MISSING_GROUPS = 4  # of stays, by their share of missing cells
 
@@ -31,7 +30,7 @@ def run_assess(project: Project, imputers: Sequence[ImputerName], again: bool, s
     pretrained = [PretrainedImputer.read(project, data, name) for name in imputers]
     outputs = []
     for imputer in pretrained:
-        made_from = imputer.assessment_made_from()
+        made_from = assessment_made_from(imputer.project, data.origin, imputer.name, imputer.run_id)
         output = None if again else finished_assessment(project, imputer.name, made_from)
         if output is None:
             output = _assess(imputer, made_from)
@@ -46,11 +45,8 @@ def run_assess(project: Project, imputers: Sequence[ImputerName], again: bool, s
 
 def finished_assessment(project: Project, imputer: ImputerName, made_from: MadeFrom) -> AssessmentOutput | None:
     """Return an imputer's assessment if it was made from what `made_from` says, else None."""
-    try:
-        output = read_assessment(project.assess_folder(imputer), "")
-    except UserError:
-        return None
-    return None if output.made_from.differences(made_from) else output
+    output = find_assessment(project.assess_folder(imputer))
+    return None if output is None or output.made_from.differences(made_from) else output
 
 
 def missing_groups(cohort: Cohort) -> tuple[np.ndarray, tuple[float, ...]]:

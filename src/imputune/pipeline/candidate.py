@@ -43,7 +43,7 @@ class Decision(Stored):
     left_out: dict[str, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Choice:
     """What a user asks for: a version by number or alias, "" for the best; whether it may be of other data."""
 
@@ -53,7 +53,7 @@ class Choice:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Comparison:
+class ChampionCheck:
     """A candidate, and the champion it is compared with."""
 
     project: Project
@@ -91,13 +91,13 @@ class Comparison:
         differing = []
         if bundle.about.variables != self.data.cohort.variables:
             differing.append("other variables than data/")
-        if not is_of(self.candidate, self.data):
+        if not was_trained_on(self.candidate, self.data):
             differing.append("other data or folds than data/")
         gates = [self._allowed("same variables and data", differing)]
         rival, obstacle = self._rival(bundle)
         if self.champion is not None:
             gates.append(self._allowed("comparable with the champion", [obstacle] if obstacle else []))
-        if not is_of(self.candidate, self.data):
+        if not was_trained_on(self.candidate, self.data):
             return (*gates, *score_gates(_recorded_scores(self.candidate), None, settings)), None
         folds = _test_folds(self.data, bundle, rival)
         recorded = [self.candidate.fold_scores[fold.number]["test_auc"] for fold in self.data.folds]
@@ -110,7 +110,7 @@ class Comparison:
         champion = self.champion
         if champion is None:
             return None, ""
-        if not is_of(champion, self.data):
+        if not was_trained_on(champion, self.data):
             return None, "the champion is of other data or folds than data/"
         try:
             rival = self.registry.load(champion)
@@ -134,15 +134,15 @@ def _test_folds(data: DividedCohort, candidate: Bundle, champion: Bundle | None)
         values_NTD = data.cohort.values_NTD[fold.test]
         folds.append(
             TestStays(
-                data.cohort.outcome_N[fold.test],
-                candidate.risk_of(fold.number, values_NTD),
-                champion.risk_of(fold.number, values_NTD) if champion else None,
+                outcome_N=data.cohort.outcome_N[fold.test],
+                candidate_N=candidate.risk_of(fold.number, values_NTD),
+                champion_N=champion.risk_of(fold.number, values_NTD) if champion else None,
             )
         )
     return folds
 
 
-def is_of(version: Version, data: DividedCohort) -> bool:
+def was_trained_on(version: Version, data: DividedCohort) -> bool:
     """Say whether a version was trained on the present data and folds."""
     there = (version.tag("cohort_hash"), version.tag("folds_hash"))
     return there == (data.origin.cohort_hash, data.origin.folds_hash)

@@ -47,7 +47,7 @@ def collect(project: Project, cohort: Cohort, imputer: TrainingOutput, runs: Map
     _read_outputs(found)
     for variant, output in found.outputs.items():
         run = runs.get(output.run_id)
-        folder = project.heads_folder(variant.imputer) / variant.name
+        folder = project.variant_folder(variant)
         stay_ids, risks = read_test_risks(folder, f"delete {folder}, or fine-tune that variant again")
         calibration = reliability(cohort.outcome_of(stay_ids), risks)
         if run is not None:

@@ -13,7 +13,7 @@ from imputune.data.folds import folds_hash
 from imputune.errors import UserError
 from imputune.evaluation.comparison import VariantComparison
 from imputune.evaluation.rows import imputer_rows
-from imputune.evaluation.significance import tested_per_trained
+from imputune.evaluation.significance import test_to_train
 from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.collected import Collected, add_other_runs, collect, finetuned_runs
 from imputune.pipeline.comparison_notes import protocol_notes, settings_notes, unfinished_notes
@@ -74,7 +74,7 @@ def _compare(found: Collected) -> VariantComparison:
         stays=made_from.stays,
         deaths=made_from.deaths,
         cohort_hash=made_from.cohort_hash,
-        test_to_train=tested_per_trained(len(found.imputer.folds)),
+        test_to_train=test_to_train(len(found.imputer.folds)),
         rows=tuple(found.rows[variant] for variant in in_order(found.rows)),
         imputers=tuple(imputer_rows([fold.imputation for fold in found.imputer.folds])),
         notes=notes,

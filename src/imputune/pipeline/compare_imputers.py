@@ -2,49 +2,29 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
-import numpy as np
-
-from imputune.artifacts.stage_files import RESULT, read_assessment, read_test_risks
-from imputune.artifacts.stage_output import (
-    EXAMPLE_HOURS,
-    AssessmentOutput,
-    FoldRecord,
-    MadeFrom,
-    Settings,
-    TrainingOutput,
-    differing_names,
-)
-from imputune.data.cohort import HOURS
+from imputune.artifacts.stage_files import RESULT, read_assessment
+from imputune.artifacts.stage_output import MadeFrom, Settings, TrainingOutput, differing_names
 from imputune.errors import UserError
 from imputune.evaluation.assessed_imputers import summarise_imputer
 from imputune.evaluation.comparison import ImputerComparison
-from imputune.evaluation.significance import tested_per_trained
+from imputune.evaluation.rows import VariantRow
+from imputune.evaluation.significance import test_to_train
 from imputune.evaluation.variance import decompose
 from imputune.files import replace_bytes, replace_text
-from imputune.pipeline.collected import Collected, collect, finetuned_runs
-from imputune.pipeline.inputs import PretrainedImputer, read_imputer, was_pretrained
+from imputune.pipeline.collected import collect, finetuned_runs
+from imputune.pipeline.inputs import assessment_made_from, read_imputer, was_pretrained
 from imputune.pipeline.project import DividedCohort, Project, read_divided_cohort, track, variant_settings
+from imputune.pipeline.report_material import ComparedImputer, report_inputs
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS
-from imputune.protocol.variants import HEADS, Variant, make_variant
+from imputune.protocol.variants import HEADS, make_variant
 from imputune.reporting.comparison import imputer_answers
-from imputune.reporting.page import Report
-from imputune.reporting.report_inputs import HeadFindings, ImputerFindings, ReportInputs
 from imputune.reporting.report_sections import build_report
 from imputune.settings.names import ImputerName
 from imputune.tracking.history import RunRecord
 
 AGAIN = "pretrain it again"
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Imputer:
-    """One imputer: what was collected of its variants, the variants that count, its assessment if it belongs here."""
-
-    found: Collected
-    variants: list[Variant]
-    assessment: AssessmentOutput | None
+ComparedImputers = Mapping[ImputerName, ComparedImputer]
 
 
 def run_compare_imputers(project: Project) -> ImputerComparison:
@@ -54,8 +34,7 @@ def run_compare_imputers(project: Project) -> ImputerComparison:
     imputer was pretrained, or nothing is fine-tuned or assessed.
     """
     data = read_divided_cohort(project)
-    notes: list[str] = []
-    imputers = dict(_collect(project, data, notes))
+    imputers, notes = _collect(project, data)
     if not any(each.variants or each.assessment for each in imputers.values()):
         why = f" ({'; '.join(notes)})" if notes else ""
         raise UserError(
@@ -65,25 +44,27 @@ def run_compare_imputers(project: Project) -> ImputerComparison:
     comparison = _compare(project, data, imputers, notes)
     settings = {"by": "imputer,head"}
     with track(project, "compare", cohort_hash=data.origin.cohort_hash, settings=settings) as run:
-        report = build_report(_report_inputs(data, comparison, imputers, run.source))
+        report = build_report(report_inputs(data, comparison, imputers, run.source))
         content = comparison.as_json(imputer_answers(comparison))
-        html, markdown = report.to_html(), report.to_markdown("report")
-        _write(project, content, report)
-        run.log_text(html, "report.html")
-        run.log_text(markdown, "report.md")
+        pages = {"report.html": report.to_html(), "report.md": report.to_markdown("report")}
+        _write(project, {"imputers.json": json.dumps(content, indent=1) + "\n", **pages}, report.files())
+        for name, page in pages.items():
+            run.log_text(page, name)
         run.log_dict(content, "imputers.json")
         for each in report.figures():
             run.log_figure(each.figure, f"report/{each.name}.png")
     return comparison
 
 
-def _collect(project: Project, data: DividedCohort, notes: list[str]) -> Iterator[tuple[ImputerName, _Imputer]]:
-    """Yield every imputer that was pretrained on the present data and folds, with the masking and scaling of the first.
+def _collect(project: Project, data: DividedCohort) -> tuple[dict[ImputerName, ComparedImputer], list[str]]:
+    """Return every imputer that was pretrained on the present data and folds, and notes on them and on the others.
 
-    Imputers pretrained with different masking or scaling were scored on different values and are left out; other
-    differences in the settings of those that learn are noted.
+    Masking and scaling are those of the first. Imputers pretrained with different masking or scaling were scored on
+    different values and are left out; other differences in the settings of those that learn are noted.
     """
     runs = finetuned_runs(project)
+    imputers: dict[ImputerName, ComparedImputer] = {}
+    notes: list[str] = []
     first: MadeFrom | None = None
     first_learning: MadeFrom | None = None
     for name in IMPUTERS:
@@ -104,7 +85,9 @@ def _collect(project: Project, data: DividedCohort, notes: list[str]) -> Iterato
             first_learning = first_learning or made_from
             if differing := differing_names(made_from.settings, _shared(first_learning, made_from)):
                 notes.append(f"{name} was pretrained with other {', '.join(differing)} than those before it")
-        yield name, _collect_imputer(project, data, output, runs, notes)
+        imputers[name], more = _collect_imputer(project, data, output, runs)
+        notes += more
+    return imputers, notes
 
 
 def _other_values(made_from: MadeFrom, first: MadeFrom) -> list[str]:
@@ -118,22 +101,17 @@ def _shared(first: MadeFrom, other: MadeFrom) -> Settings:
 
 
 def _collect_imputer(
-    project: Project, data: DividedCohort, output: TrainingOutput, runs: Mapping[str, RunRecord], notes: list[str]
-) -> _Imputer:
+    project: Project, data: DividedCohort, output: TrainingOutput, runs: Mapping[str, RunRecord]
+) -> tuple[ComparedImputer, list[str]]:
+    """Return an imputer with its variants and its assessment, and notes on what was left out or differs."""
     name = output.made_from.imputer
     found = collect(project, data.cohort, output, runs)
-    notes += found.notes
-    imputer = PretrainedImputer(
-        name=name,
-        project=project.with_imputer(output.made_from.settings),
-        data=data,
-        run_id=output.run_id,
-        weights={},
-    )
+    notes = [*found.notes]
+    pretrained = project.with_imputer(output.made_from.settings)
     defaults = [make_variant(head, imputer=name) for head in HEADS]
     variants = [variant for variant in defaults if variant in found.outputs]
     for variant in variants:
-        now = variant_settings(imputer.project, variant)
+        now = variant_settings(pretrained, variant)
         if differing := differing_names(found.outputs[variant].made_from.settings, now):
             notes.append(
                 f"{variant.label} was made with other settings than params.yaml now has: {', '.join(differing)}"
@@ -141,26 +119,15 @@ def _collect_imputer(
     assessment = None
     if (project.assess_folder(name) / RESULT).is_file():
         assessment = read_assessment(project.assess_folder(name), f"run `imputune assess --imputer {name} --again`")
-        if differing := assessment.made_from.differences(imputer.assessment_made_from()):
+        made_now = assessment_made_from(pretrained, data.origin, name, output.run_id)
+        if differing := assessment.made_from.differences(made_now):
             notes.append(f"the assessment of {name} was left out, of other {', '.join(differing)}: assess it again")
             assessment = None
-    return _Imputer(found=found, variants=variants, assessment=assessment)
+    return ComparedImputer(found=found, variants=variants, assessment=assessment), notes
 
 
-def _compare(
-    project: Project, data: DividedCohort, imputers: Mapping[ImputerName, _Imputer], notes: list[str]
-) -> ImputerComparison:
+def _compare(project: Project, data: DividedCohort, imputers: ComparedImputers, notes: list[str]) -> ImputerComparison:
     matrix = tuple(each.found.rows[variant] for each in imputers.values() for variant in each.variants)
-    complete = decompose(matrix)
-    for name, each in imputers.items():
-        heads = {variant.head for variant in each.variants}
-        missing = [head for head in complete.heads if head not in heads] if complete else []
-        if heads and missing:
-            notes.append(f"{name} lacks {', '.join(missing)}, and is left out of the analysis of variance")
-        elif not heads:
-            notes.append(f"{name} has no classifier yet: `imputune grid --imputer {name}`")
-        if not each.assessment:
-            notes.append(f"{name} is not assessed: `imputune assess --imputer {name}`")
     assessments = [each.assessment for each in imputers.values() if each.assessment]
     default = imputers.get(DEFAULT_IMPUTER)
     return ImputerComparison(
@@ -168,13 +135,13 @@ def _compare(
         stays=data.origin.stays,
         deaths=data.origin.deaths,
         cohort_hash=data.origin.cohort_hash,
-        test_to_train=tested_per_trained(len(data.folds)),
+        test_to_train=test_to_train(len(data.folds)),
         imputers=tuple(
             summarise_imputer(
                 imputer=name,
                 ranking=project.params.assess.ranking,
                 folds=each.assessment.folds,
-                pretraining=[(fold.seconds, len(fold.history)) for fold in _learned(each.found.imputer)],
+                pretraining=[(fold.seconds, len(fold.history)) for fold in each.learned],
                 run_id=each.assessment.run_id,
             )
             for name, each in imputers.items()
@@ -183,77 +150,30 @@ def _compare(
         edges=assessments[0].missing_share_edges if assessments else (),
         matrix=matrix,
         protocol=tuple(default.found.rows.values()) if default else (),
-        notes=tuple(notes),
+        notes=(*notes, *_missing_notes(imputers, matrix)),
     )
 
 
-def _learned(output: TrainingOutput) -> list[FoldRecord]:
-    return [fold for fold in output.folds if fold.history]
+def _missing_notes(imputers: ComparedImputers, matrix: tuple[VariantRow, ...]) -> Iterator[str]:
+    """Say which heads and assessments are missing."""
+    complete = decompose(matrix)
+    for name, each in imputers.items():
+        heads = {variant.head for variant in each.variants}
+        missing = [head for head in complete.heads if head not in heads] if complete else []
+        if heads and missing:
+            yield f"{name} lacks {', '.join(missing)}, and is left out of the analysis of variance"
+        elif not heads:
+            yield f"{name} has no classifier yet: `imputune grid --imputer {name}`"
+        if not each.assessment:
+            yield f"{name} is not assessed: `imputune assess --imputer {name}`"
 
 
-def _report_inputs(
-    data: DividedCohort,
-    comparison: ImputerComparison,
-    imputers: Mapping[ImputerName, _Imputer],
-    source: Mapping[str, str],
-) -> ReportInputs:
-    assessments = [each.assessment for each in imputers.values() if each.assessment]
-    masked_T = np.zeros(HOURS, dtype=bool)
-    masked_T[EXAMPLE_HOURS] = True
-    return ReportInputs(
-        comparison=comparison,
-        variables=data.cohort.variables,
-        folds=len(data.folds),
-        seed=data.origin.seed,
-        cohort_hash=data.origin.cohort_hash,
-        folds_hash=data.origin.folds_hash,
-        extract_command=str(data.cohort.source.get("command", f"imputune extract {comparison.dataset}")),
-        source=source,
-        findings={name: _findings(data, each) for name, each in imputers.items()},
-        example_TD=np.array(assessments[0].example, dtype=float) if assessments else None,
-        masked_T=masked_T,
-    )
-
-
-def _findings(data: DividedCohort, imputer: _Imputer) -> ImputerFindings:
-    output = imputer.found.imputer
-    learned = _learned(output)
-    example = None
-    if imputer.assessment:
-        example = np.array([fold.example for fold in imputer.assessment.folds])
-    return ImputerFindings(
-        curves=_curves(output, "validation_mae"),
-        epochs_kept=[fold.best_epoch + 1 for fold in learned],
-        epochs=len(learned[0].history) if learned else 0,
-        heads={variant.head: _head_findings(data, imputer.found, variant) for variant in imputer.variants},
-        example_FTD=example,
-    )
-
-
-def _head_findings(data: DividedCohort, found: Collected, variant: Variant) -> HeadFindings:
-    folder = found.project.heads_folder(variant.imputer) / variant.name
-    stay_ids_N, risk_N = read_test_risks(folder, f"delete {folder}, or fine-tune that variant again")
-    return HeadFindings(
-        row=found.rows[variant],
-        curves=_curves(found.outputs[variant], "validation_auc"),
-        outcome_N=data.cohort.outcome_of(stay_ids_N),
-        risk_N=risk_N,
-    )
-
-
-def _curves(output: TrainingOutput, metric: str) -> list[list[float]]:
-    curves = [[epoch[metric] for epoch in fold.history if metric in epoch] for fold in output.folds]
-    return [curve for curve in curves if curve]
-
-
-def _write(project: Project, content: object, report: Report) -> None:
+def _write(project: Project, texts: Mapping[str, str], figures: Mapping[str, bytes]) -> None:
     folder = project.results_folder
-    replace_text(folder / "imputers.json", json.dumps(content, indent=1) + "\n")
-    replace_text(folder / "report.html", report.to_html())
-    replace_text(folder / "report.md", report.to_markdown("report"))
-    files = report.files()
-    for name, figure in files.items():
+    for name, text in texts.items():
+        replace_text(folder / name, text)
+    for name, figure in figures.items():
         replace_bytes(folder / "report" / name, figure)
     for path in (folder / "report").glob("*.png"):
-        if path.name not in files:
+        if path.name not in figures:
             path.unlink()  # of an earlier report

@@ -55,24 +55,24 @@ def explain_stay(bundle: Bundle, stays: BinnedStays, stay_id: int | None, steps:
     """
     place = _place(stays, stay_id)
     values_1TD = stays.values_NTD[place : place + 1]
-    shares, risks, baselines = [], [], []
+    attributions, risks, baselines = [], [], []
     for model, classifier in zip(bundle.models, bundle.classifiers, strict=True):
         standardised, observed = standardised_tensors(values_1TD.copy(), model.scaler)
-        share_BTD, risk_B, baseline_B = attribute_risk(classifier, standardised, observed.float(), steps)
-        shares.append(share_BTD[0].numpy().astype(np.float64))
+        attribution_BTD, risk_B, baseline_B = attribute_risk(classifier, standardised, observed.float(), steps)
+        attributions.append(attribution_BTD[0].numpy().astype(np.float64))
         risks.append(float(risk_B))
         baselines.append(float(baseline_B))
-    share_TD, risk, baseline = np.mean(shares, axis=0), float(np.mean(risks)), float(np.mean(baselines))
+    attribution_TD, risk, baseline = np.mean(attributions, axis=0), float(np.mean(risks)), float(np.mean(baselines))
     hour_M, variable_M = np.nonzero(~np.isnan(values_1TD[0]))
     table = pd.DataFrame(
         {
             "Hour": hour_M,
             "Parameter": np.array(bundle.about.variable_names, dtype=object)[variable_M],
             "Value": values_1TD[0][hour_M, variable_M].astype(np.float64),
-            "Attribution": share_TD[hour_M, variable_M],
+            "Attribution": attribution_TD[hour_M, variable_M],
         }
     )
-    gap = abs(float(share_TD.sum()) - (risk - baseline))
+    gap = abs(float(attribution_TD.sum()) - (risk - baseline))
     return Explanation(stay_id=int(stays.stay_ids_N[place]), risk=risk, baseline_risk=baseline, table=table, gap=gap)
 
 

@@ -6,8 +6,8 @@ from typing import Self
 
 import torch
 
-from imputune.artifacts.stage_files import PREDICTIONS, RESULT, read_training, read_weights, weights_file
-from imputune.artifacts.stage_output import MadeFrom, TrainingOutput
+from imputune.artifacts.stage_files import PREDICTIONS, RESULT, find_training, read_training, read_weights, weights_file
+from imputune.artifacts.stage_output import MadeFrom, Origin, TrainingOutput
 from imputune.errors import UserError
 from imputune.pipeline.project import DividedCohort, Project, variant_settings
 from imputune.protocol.imputers import DEFAULT_IMPUTER, check_installed
@@ -56,13 +56,12 @@ class PretrainedImputer:
             settings=variant_settings(self.project, variant),
         )
 
-    def assessment_made_from(self) -> MadeFrom:
-        """Return what the imputer's assessment would be made from now."""
-        settings = self.project.params.model_dump(include={"assess", "masking"}, mode="json")
-        del settings["assess"]["ranking"]  # chooses among the scores, and changes none
-        return MadeFrom.at(
-            self.data.origin, stage="assess", imputer=self.name, imputer_run_id=self.run_id, settings=settings
-        )
+
+def assessment_made_from(project: Project, origin: Origin, imputer: ImputerName, imputer_run_id: str) -> MadeFrom:
+    """Return what an imputer's assessment would be made from now; `imputer_run_id` is the run that pretrained it."""
+    settings = project.params.model_dump(include={"assess", "masking"}, mode="json")
+    del settings["assess"]["ranking"]  # chooses among the scores, and changes none
+    return MadeFrom.at(origin, stage="assess", imputer=imputer, imputer_run_id=imputer_run_id, settings=settings)
 
 
 def read_imputer(project: Project, name: ImputerName, remedy: str) -> TrainingOutput:
@@ -83,8 +82,9 @@ def was_pretrained(project: Project, name: ImputerName) -> bool:
 
 def _earlier_output(project: Project, name: ImputerName) -> Path | None:
     """Return the folder in which earlier versions kept CSAI, if it is there and nothing has replaced it."""
-    earlier = project.artifacts_folder / "csai"
-    return earlier if name == "csai" and earlier.is_dir() and not project.imputer_folder(name).exists() else None
+    earlier = project.artifacts_folder / DEFAULT_IMPUTER
+    is_there = name == DEFAULT_IMPUTER and earlier.is_dir()
+    return earlier if is_there and not project.imputer_folder(name).exists() else None
 
 
 def pretrain_first(dataset: str, imputer: ImputerName) -> str:
@@ -96,9 +96,8 @@ def pretrain_first(dataset: str, imputer: ImputerName) -> str:
 
 def finished_output(folder: Path, made_from: MadeFrom) -> TrainingOutput | None:
     """Return a variant's output if it is complete and was made from what `made_from` says, else None."""
-    try:
-        output = read_training(folder, "")
-    except UserError:
+    output = find_training(folder)
+    if output is None:
         return None
     files = [folder / PREDICTIONS]
     if output.made_from.variant is not None and output.made_from.variant.is_neural:

@@ -16,7 +16,7 @@ from imputune.pipeline.project import (
     track_training,
 )
 from imputune.pipeline.recording import log_curves, log_summary, register_imputer, replay
-from imputune.protocol.imputers import DEFAULT_IMPUTER, check_installed
+from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, check_installed
 from imputune.runtime.workers import run_fold_jobs
 from imputune.settings.names import ImputerName
 from imputune.tracking.interrupted import end_interrupted
@@ -58,8 +58,8 @@ def run_pretrain(project: Project, progress: EpochProgress, imputer: ImputerName
             _log(run, made_from, folds)
             output = TrainingOutput(made_from=made_from, run_id=run.run_id, folds=tuple(fold.record for fold in folds))
             write_training(project.imputer_folder(imputer), output, folds)
-            if imputer == "csai":
-                register_imputer(run, project, data, folds)
+            if IMPUTERS[imputer].is_registered:
+                register_imputer(run, project, data, folds, imputer)
         checkpoints.remove()
     return output
 

@@ -12,7 +12,7 @@ from imputune.artifacts.stage_output import MadeFrom, Origin, Settings
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.folds import Fold, folds_hash, read_folds
 from imputune.errors import UserError
-from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS
+from imputune.protocol.imputers import IMPUTERS
 from imputune.protocol.variants import Variant
 from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import Recorder
@@ -85,17 +85,22 @@ class Project:
         """Where the folds are written."""
         return self.artifacts_folder / "folds.json"
 
-    def imputer_folder(self, imputer: ImputerName = DEFAULT_IMPUTER) -> Path:
+    def imputer_folder(self, imputer: ImputerName) -> Path:
         """Where the pretraining of an imputer leaves its output."""
         return self.artifacts_folder / "imputers" / imputer
 
-    def heads_folder(self, imputer: ImputerName = DEFAULT_IMPUTER) -> Path:
+    def heads_folder(self, imputer: ImputerName) -> Path:
         """Where fine-tuning on an imputer leaves a folder for each variant."""
         return self.artifacts_folder / "heads" / OUTCOME / imputer
 
-    def overfit_folder(self, imputer: ImputerName = DEFAULT_IMPUTER) -> Path:
+    def overfit_folder(self, imputer: ImputerName) -> Path:
         """Where training without early stopping leaves a folder for each variant."""
         return self.artifacts_folder / "overfit" / OUTCOME / imputer
+
+    def variant_folder(self, variant: Variant, *, early_stopping: bool = True) -> Path:
+        """Where fine-tuning, or training without early stopping, leaves the output of a variant."""
+        heads = self.heads_folder(variant.imputer) if early_stopping else self.overfit_folder(variant.imputer)
+        return heads / variant.name
 
     def assess_folder(self, imputer: ImputerName) -> Path:
         """Where the assessment of an imputer leaves its output."""

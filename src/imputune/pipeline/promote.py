@@ -3,7 +3,7 @@
 import json
 
 from imputune.errors import UserError
-from imputune.pipeline.candidate import NEEDED_SCORES, Choice, Comparison, Decision, is_of
+from imputune.pipeline.candidate import NEEDED_SCORES, ChampionCheck, Choice, Decision, was_trained_on
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort, track
 from imputune.registry.register import classifier_name
 from imputune.registry.versions import Registry, Version
@@ -25,10 +25,10 @@ def run_promote(project: Project, choice: Choice) -> Decision:
         versions, aliases = registry.versions(), registry.aliases()
         candidate, left_out = _candidate(registry, versions, data, choice)
         champion = next((each for each in versions if each.number == aliases.get(CHAMPION)), None)
-        comparison = Comparison(
+        check = ChampionCheck(
             project=project, data=data, registry=registry, candidate=candidate, champion=champion, choice=choice
         )
-        decision = comparison.decide(left_out)
+        decision = check.decide(left_out)
         if choice.dry_run:
             return decision
         tags = {"model": registry.name, "candidate": str(candidate.number)}
@@ -74,7 +74,7 @@ def _candidate(
             raise UserError(f"version {wanted.number} was registered without fold scores: fine-tune its variant again")
         return wanted, {}
     scored = [version for version in versions if _has_scores(version)]
-    ours = [version for version in scored if is_of(version, data)]
+    ours = [version for version in scored if was_trained_on(version, data)]
     left_out = {
         "registered without fold scores": len(versions) - len(scored),
         "of other data or folds": len(scored) - len(ours),

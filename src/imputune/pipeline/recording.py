@@ -15,6 +15,7 @@ from imputune.protocol.variants import Variant
 from imputune.registry.bundle import BundleAbout
 from imputune.registry.register import classifier_name, imputer_name, register_bundle, version_of_run
 from imputune.reporting.figures import curves_figure
+from imputune.settings.names import ImputerName
 from imputune.tracking.runs import TrackedRun
 
 
@@ -41,10 +42,12 @@ def log_curves(run: TrackedRun, folds: Sequence[TrainedFold], metric: str) -> No
     run.log_figure(curves_figure(histories, metric, f"{metric} by epoch"), f"figures/{metric}.png")
 
 
-def register_imputer(run: TrackedRun, project: Project, data: DividedCohort, folds: Sequence[TrainedFold]) -> None:
-    """Register the fold models of CSAI as one version."""
+def register_imputer(
+    run: TrackedRun, project: Project, data: DividedCohort, folds: Sequence[TrainedFold], imputer: ImputerName
+) -> None:
+    """Register the fold models of an imputer as one version."""
     about = _about(project, data, folds)
-    register_bundle(run, imputer_name(project.dataset), about, list(folds), _lineage(data))
+    register_bundle(run, imputer_name(imputer, project.dataset), about, list(folds), _lineage(data))
 
 
 def register_classifier(
@@ -57,7 +60,8 @@ def register_classifier(
 ) -> None:
     """Register the fold models of a variant as one version, with the imputer's version in its lineage."""
     about = _about(project, data, folds, variant)
-    imputer_version = version_of_run(run.tracking_uri, imputer_name(project.dataset), imputer_run_id)
+    name = imputer_name(variant.imputer, project.dataset)
+    imputer_version = version_of_run(run.tracking_uri, name, imputer_run_id)
     lineage = {"imputer_run": imputer_run_id, "imputer_version": imputer_version} | variant.tags()
     register_bundle(run, classifier_name(project.dataset), about, list(folds), _lineage(data) | lineage)
 

@@ -68,7 +68,7 @@ class _VariantQueue:
 
     def run(self, stack: ExitStack, parent_run: str | None) -> None:
         """Train all that is missing."""
-        unfinished = [work for work in self.works if work.checkpoints is not None]
+        unfinished = [work for work in self.works if not work.was_finished]
         finished = len(self.works) - len(unfinished)
         if finished:
             self.say(f"{finished} of {len(self.works)} variants are done already")
@@ -134,7 +134,6 @@ class _VariantQueue:
     def _task(self, work: VariantWork, number: int) -> Task[TrainedFold]:
         searching = self._searching_fold(work.variant)
         rate = None if searching in (None, number) else work.folds[searching].learning_rate
-        assert work.checkpoints is not None
         job = FinetuneJob(
             cohort=self.data.cohort,
             fold=next(fold for fold in self.data.folds if fold.number == number),
@@ -157,11 +156,11 @@ class _VariantQueue:
         frozen = work.variant.frozen
         if self.request.early_stopping:
             for other in self.works:
-                if other.variant == frozen and other.checkpoints and number in other.folds:
+                if other.variant == frozen and not other.was_finished and number in other.folds:
                     return other.folds[number]
-        folder = self.project.heads_folder(frozen.imputer) / frozen.name
+        folder = self.project.variant_folder(frozen)
         finished = finished_output(folder, work.imputer.variant_made_from(frozen))
-        return read_fold(folder, number, "") if finished else None
+        return read_fold(folder, finished, number) if finished else None
 
     def _fold_done(self, work: VariantWork, fold: TrainedFold) -> None:
         work.save(fold)

@@ -11,6 +11,7 @@ from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutpu
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
 from imputune.pipeline.project import track_training
 from imputune.pipeline.recording import log_curves, log_summary, register_classifier, replay
+from imputune.protocol.imputers import IMPUTERS
 from imputune.protocol.variants import Variant
 from imputune.tracking.interrupted import end_interrupted
 from imputune.tracking.runs import TrackedRun
@@ -42,7 +43,8 @@ class VariantResult:
 class VariantWork:
     """A variant: finished already, or to be trained, checkpointed, tracked and written fold by fold.
 
-    folds: the finished ones by number. checkpoints: None for a variant that was finished before.
+    folds: the finished ones by number. was_finished: whether the variant was finished before; its folds then have no
+    weights.
     """
 
     def __init__(self, variant: Variant, imputer: PretrainedImputer, request: FinetuneRequest) -> None:
@@ -50,19 +52,20 @@ class VariantWork:
         self.variant, self.imputer, self.request = variant, imputer, request
         project, data = imputer.project, imputer.data
         stage = "finetune" if request.early_stopping else "overfit"
-        parent = (project.heads_folder if request.early_stopping else project.overfit_folder)(variant.imputer)
         self.made_from: MadeFrom = imputer.variant_made_from(variant, stage)
-        self.folder: Path = parent / variant.name
+        self.folder: Path = project.variant_folder(variant, early_stopping=request.early_stopping)
         # An overfitting run of some folds is complete with these; fine-tuning needs every fold.
         partial = request.folds if not request.early_stopping else None
         self.complete = set(partial or data.numbers)
         self.wanted = sorted(request.folds or self.complete)
         self.folds: dict[int, TrainedFold] = {}
         self.run_id = ""
-        self.checkpoints: Checkpoints | None = None
+        unfinished = project.unfinished_folder / f"{stage}-{variant.imputer}-{variant.name}"
+        self.checkpoints = Checkpoints(unfinished, self.made_from)
+        self.was_finished = False
         self._run: TrackedRun | None = None
         self._stack = ExitStack()
-        self._look_up(project.unfinished_folder / f"{stage}-{variant.imputer}-{variant.name}")
+        self._look_up()
 
     @property
     def missing(self) -> list[int]:
@@ -81,9 +84,9 @@ class VariantWork:
 
     def start(self, stack: ExitStack, parent_run: str | None) -> None:
         """Open the variant's run, once it is sure to become complete, and record the folds finished before."""
-        if self._run is not None or not self.complete <= set(self.wanted) | set(self.folds):
+        can_become_complete = not self.was_finished and self.complete <= set(self.wanted) | set(self.folds)
+        if self._run is not None or not can_become_complete:
             return
-        assert self.checkpoints is not None
         stack.enter_context(self._stack)
         numbers = self.imputer.data.numbers
         run = self._stack.enter_context(track_training(self.imputer.project, self.made_from, numbers, parent_run))
@@ -94,7 +97,6 @@ class VariantWork:
 
     def save(self, fold: TrainedFold) -> None:
         """Keep a fold that was just finished."""
-        assert self.checkpoints is not None
         self.checkpoints.save(fold)
         self.folds[fold.fold] = fold
 
@@ -102,7 +104,6 @@ class VariantWork:
         """Write, register and end the variant when all its folds are finished."""
         if self._run is None or not self.complete <= set(self.folds):
             return
-        assert self.checkpoints is not None
         run, folds = self._run, [self.folds[number] for number in sorted(self.complete)]
         head_parameters, trainable = self._count_parameters()
         if head_parameters is not None and trainable is not None:
@@ -119,25 +120,30 @@ class VariantWork:
             folds=tuple(fold.record for fold in folds),
         )
         write_training(self.folder, output, folds)
-        if self.variant.is_neural and self.request.early_stopping and self.variant.imputer == "csai":
+        is_registered = IMPUTERS[self.variant.imputer].is_registered
+        if is_registered and self.variant.is_neural and self.request.early_stopping:
             project, data = self.imputer.project, self.imputer.data
             register_classifier(run, project, data, folds, self.variant, self.imputer.run_id)
         self._stack.close()
         self.checkpoints.remove()
 
-    def _look_up(self, unfinished: Path) -> None:
-        checkpoints = Checkpoints(unfinished, self.made_from)
-        interrupted = checkpoints.run_id
-        ended = interrupted is not None and end_interrupted(self.imputer.project.root, interrupted)
-        output = None if self.request.again and not ended else finished_output(self.folder, self.made_from)
-        if output and (ended or output.run_id != interrupted):
-            if ended:
-                checkpoints.remove()  # the command was killed between the end of the variant's run and this
-            self.run_id = output.run_id
-            self.folds = {fold.fold: read_fold(self.folder, fold.fold, "", False) for fold in output.folds}
+    def _look_up(self) -> None:
+        """Take the folds of the variant's output if it is finished, else those of its checkpoints.
+
+        A command that was killed left the id of the variant's run among the checkpoints. If this run has ended, the
+        variant is finished and its checkpoints are left over. If not, an output that the run wrote does not count.
+        """
+        interrupted = self.checkpoints.run_id
+        has_ended = interrupted is not None and end_interrupted(self.imputer.project.root, interrupted)
+        output = finished_output(self.folder, self.made_from) if has_ended or not self.request.again else None
+        self.was_finished = output is not None and (has_ended or output.run_id != interrupted)
+        if output is None or not self.was_finished:
+            self.folds = self.checkpoints.begin()
             return
-        self.checkpoints = checkpoints
-        self.folds = checkpoints.begin()
+        if has_ended:
+            self.checkpoints.remove()
+        self.run_id = output.run_id
+        self.folds = {fold.fold: read_fold(self.folder, output, fold.fold, with_weights=False) for fold in output.folds}
 
     def _count_parameters(self) -> tuple[int | None, int | None]:
         """Return the head's number of parameters and that of all that is trained; None for a non-neural head."""

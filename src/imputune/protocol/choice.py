@@ -84,7 +84,8 @@ def _block_variants(name: str, block: NeuralBlock | NonNeuralBlock) -> list[Vari
     combinations = product(block.imputer, block.head, modes, block.input, schedules)
     try:
         return [
-            make_variant(head, mode, input, schedule, imputer) for imputer, head, mode, input, schedule in combinations
+            make_variant(head, mode=mode, input=input, schedule=schedule, imputer=imputer)
+            for imputer, head, mode, input, schedule in combinations
         ]
     except UserError as error:
         raise UserError(f"params.yaml, grid.{name}: {error}") from None

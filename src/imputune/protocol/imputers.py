@@ -18,17 +18,18 @@ class ImputerKind:
 
     label: its name in tables. family: CSAI and its controls, plain rules, or PyPOTS's networks. has_hidden_state:
     whether it gives a hidden state of a stay; otherwise its representation is the imputed series. source: the paper, or
-    what it does.
+    what it does. is_registered: whether its fold models, and the classifiers on them, are registered as models.
     """
 
     label: str
     family: Literal["csai", "plain", "pypots"]
     has_hidden_state: bool = False
     source: str
+    is_registered: bool = False
 
 
-def _csai(label: str, source: str) -> ImputerKind:
-    return ImputerKind(label=label, family="csai", has_hidden_state=True, source=source)
+def _csai(label: str, source: str, is_registered: bool = False) -> ImputerKind:
+    return ImputerKind(label=label, family="csai", has_hidden_state=True, source=source, is_registered=is_registered)
 
 
 def _plain(label: str, source: str) -> ImputerKind:
@@ -40,7 +41,7 @@ def _pypots(label: str, source: str, has_hidden_state: bool = False) -> ImputerK
 
 
 IMPUTERS: Mapping[ImputerName, ImputerKind] = {
-    "csai": _csai("CSAI", "arXiv 2312.16713"),
+    "csai": _csai("CSAI", "arXiv 2312.16713", is_registered=True),
     "csai_untrained": _csai("untrained CSAI", "control: CSAI with its initial weights"),
     "csai_shuffled": _csai(
         "CSAI on shuffled stays", "control: CSAI pretrained on stays whose variables come from different patients"

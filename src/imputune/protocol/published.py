@@ -12,7 +12,7 @@ calls lstm's 0.813 the lowest validation, under which mlp2's 0.811 lies, and mlp
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Quoted:
     """Validation and test AUC as the paper has them, None where it has none, and where they stand."""
 
@@ -60,7 +60,7 @@ REFERENCES = {
 REFERENCE_DATASET = "physionet2012"
 
 
-def quoted(dataset: str, head: str, mode: str, input: str, schedule: str) -> Quoted | None:
+def quoted(dataset: str, head: str, *, mode: str, input: str, schedule: str) -> Quoted | None:
     """Return what the paper has for a variant, or for the average of its schedules (schedule "average").
 
     None where it has nothing: an unknown dataset, or statistics as input, which it did not try.
@@ -68,11 +68,16 @@ def quoted(dataset: str, head: str, mode: str, input: str, schedule: str) -> Quo
     key = dataset, head
     if schedule == "none":
         figure = NON_NEURAL_FIGURES.get(key) if input != "summary" else None
-        return None if figure is None else Quoted(None, figure, "section V.E, input not said")
+        if figure is None:
+            return None
+        return Quoted(val_auc=None, test_auc=figure, source="section V.E, input not said")
     if mode == "frozen":
         if key not in FROZEN:
             return None
-        return Quoted(*FROZEN[key][(*SCHEDULES, AVERAGE).index(schedule)], "Table II")
+        val_auc, test_auc = FROZEN[key][(*SCHEDULES, AVERAGE).index(schedule)]
+        return Quoted(val_auc=val_auc, test_auc=test_auc, source="Table II")
     if key not in UNFROZEN:
         return None
-    return Quoted(*UNFROZEN[key], "section VI.C, average of schedules")
+    unfrozen_val_auc, unfrozen_test_auc = UNFROZEN[key]
+    source = "section VI.C, average of schedules"
+    return Quoted(val_auc=unfrozen_val_auc, test_auc=unfrozen_test_auc, source=source)

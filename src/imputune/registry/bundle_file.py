@@ -153,7 +153,7 @@ def _read_classifier(about: BundleAbout, imputer: Csai, weights: dict[str, torch
     sizes = HeadSizes(input_size=about.sizes.hidden_size, variables=about.sizes.variables, mlp_width=about.mlp_width)
     head = HEAD_BUILDERS[about.head](sizes)
     load_module("head", head, weights)
-    return Classifier(imputer, head, freeze_imputer=True, reads=about.input).eval()
+    return Classifier(imputer, head, freeze_imputer=True, input=about.input).eval()
 
 
 def _checksum(path: Path) -> str:

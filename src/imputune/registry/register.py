@@ -20,6 +20,7 @@ from imputune.artifacts.stage_output import TrainedFold
 from imputune.registry import serving
 from imputune.registry.bundle import BundleAbout
 from imputune.registry.bundle_file import write_bundle
+from imputune.settings.names import ImputerName
 from imputune.tracking import store
 from imputune.tracking.runs import TrackedRun
 
@@ -63,9 +64,9 @@ CHECKSUM_TAG = "imputune.bundle_sha256"
 REQUIRED = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
 
 
-def imputer_name(dataset: str) -> str:
-    """Return the name under which a dataset's imputers are registered."""
-    return f"imputune-csai-{dataset}"
+def imputer_name(imputer: ImputerName, dataset: str) -> str:
+    """Return the name under which the fold models of an imputer on a dataset are registered."""
+    return f"imputune-{imputer}-{dataset}"
 
 
 def classifier_name(dataset: str) -> str:

@@ -10,12 +10,11 @@ from statistics import fmean
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 from imputune.data.cohort import Variable
 from imputune.data.masking_patterns import LABELS
 from imputune.evaluation.assessed_imputers import AssessedImputer
-from imputune.evaluation.metrics import reliability
+from imputune.evaluation.risk_curves import POINTS, risk_curves
 from imputune.evaluation.rows import VariantRow
 from imputune.reporting.imputer_tables import ranked_imputers
 from imputune.settings.names import MaskingPattern
@@ -24,7 +23,6 @@ WIDTH = 4.4  # inches; text of size 9 then stays readable at a phone's width
 PANEL = 1.7  # inches, the height of one panel
 SHOWN = 6  # variables of the generated stay
 FEWEST = 5  # observations that a variable needs to be shown
-POINTS = np.linspace(0, 1, 101)  # curves are drawn at these points, so that none shows a single stay
 
 
 def example_figure(
@@ -136,21 +134,16 @@ def risk_figure(risks: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     figure = Figure(figsize=(WIDTH, 3 * 2.4 * PANEL), layout="constrained")
     roc, precision_recall, calibration = figure.subplots(3, 1)
     highest = 0.0
-    for name, (outcome_N, risk_N) in risks.items():
-        false_positive, true_positive, _ = roc_curve(outcome_N, risk_N)
-        label = f"{name}, AUC {roc_auc_score(outcome_N, risk_N):.3f}"
-        roc.plot(POINTS, np.interp(POINTS, false_positive, true_positive), linewidth=1.2, label=label)
-        precision, recall, _ = precision_recall_curve(outcome_N, risk_N)
-        precision_recall.plot(
-            POINTS[1:], np.interp(POINTS[1:], recall[::-1], precision[::-1]), linewidth=1.2, label=name
-        )
-        points = reliability(outcome_N, risk_N)
+    curves = {name: risk_curves(outcome_N, risk_N) for name, (outcome_N, risk_N) in risks.items()}
+    for name, each in curves.items():
+        roc.plot(POINTS, each.sensitivity_P, linewidth=1.2, label=f"{name}, AUC {each.auc:.3f}")
+        precision_recall.plot(POINTS[1:], each.precision_P, linewidth=1.2, label=name)
+        points = each.calibration
         calibration.plot(
-            [each.risk for each in points], [each.outcome_rate for each in points], ".-", linewidth=1.2, label=name
+            [point.risk for point in points], [point.outcome_rate for point in points], ".-", linewidth=1.2, label=name
         )
-        highest = max(highest, *(max(each.risk, each.outcome_rate) for each in points))
-    outcome_N, _ = next(iter(risks.values()))
-    precision_recall.axhline(float(outcome_N.mean()), linestyle=":", color="grey")
+        highest = max(highest, *(max(point.risk, point.outcome_rate) for point in points))
+    precision_recall.axhline(next(iter(curves.values())).outcome_rate, linestyle=":", color="grey")
     for axes in (roc, calibration):
         axes.plot([0, 1], [0, 1], ":", color="grey")
     roc.set(title="ROC", xlabel="1 − specificity", ylabel="sensitivity")

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from statistics import fmean
 
 from imputune.data.masking_patterns import LABELS
 from imputune.evaluation.assessed_imputers import MEASURES, AssessedImputer, Measure, PatternScores
-from imputune.evaluation.significance import SIGNIFICANCE_LEVEL, corrected_t_test
-from imputune.protocol.imputers import DEFAULT_IMPUTER
+from imputune.evaluation.contrasts import error_contrast
+from imputune.evaluation.significance import SIGNIFICANCE_LEVEL
+from imputune.protocol.imputers import IMPUTERS
 from imputune.reporting.tables import EMPTY, Table, minutes_text, spread_text
 from imputune.settings.imputer_sections import Ranking
 
@@ -91,27 +91,23 @@ def closest_sentence(imputers: Sequence[AssessedImputer], test_to_train: float) 
     CSAI is compared with the best of the others on the test folds; the p-value does not account for this choice. Return
     "" without CSAI or without another imputer.
     """
-    errors = {each.imputer: each.mae_by_fold for each in imputers if each.mae_by_fold}
-    labels = {each.imputer: each.label for each in imputers}
-    if DEFAULT_IMPUTER not in errors or len(errors) < 2:
+    found = error_contrast(imputers, test_to_train)
+    if found is None:
         return ""
-    ours = errors.pop(DEFAULT_IMPUTER)
-    other = min(errors, key=lambda name: fmean(errors[name]))
-    theirs = errors[other]
-    p_value = corrected_t_test([one - another for one, another in zip(theirs, ours, strict=True)], test_to_train)
-    our_mean, their_mean = fmean(ours), fmean(theirs)
-    distance = f"{abs(our_mean - their_mean) / max(our_mean, their_mean):.0%}"
-    if our_mean <= their_mean:
+    ours, theirs, other = found.our_mae, found.their_mae, IMPUTERS[found.imputer].label
+    distance = f"{abs(ours - theirs) / max(ours, theirs):.0%}"
+    if ours <= theirs:
         lowest = (
-            f"CSAI has the lowest error (MAE {our_mean:.3f} training standard deviations), {distance} below the next, "
-            f"{labels[other]} ({their_mean:.3f})"
+            f"CSAI has the lowest error (MAE {ours:.3f} training standard deviations), {distance} below the next, "
+            f"{other} ({theirs:.3f})"
         )
     else:
         lowest = (
-            f"{labels[other]} has the lowest error (MAE {their_mean:.3f} training standard deviations), {distance} "
-            f"below CSAI ({our_mean:.3f})"
+            f"{other} has the lowest error (MAE {theirs:.3f} training standard deviations), {distance} below CSAI "
+            f"({ours:.3f})"
         )
-    doubt = "" if p_value < SIGNIFICANCE_LEVEL else f"; this difference is not significant (p = {p_value:.2f})"
+    significant = found.p_value < SIGNIFICANCE_LEVEL
+    doubt = "" if significant else f"; this difference is not significant (p = {found.p_value:.2f})"
     return f"With {masking_text(imputers[0].ranking)}, {lowest}{doubt}."
 
 

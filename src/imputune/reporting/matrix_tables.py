@@ -1,15 +1,14 @@
 """Imputers crossed with heads, in words: the answer, the matrix of test AUC, its variance, CSAI against the others."""
 
 from collections.abc import Sequence
-from statistics import fmean
 
 from imputune.evaluation.comparison import ImputerComparison
+from imputune.evaluation.contrasts import AucContrast, auc_contrasts
 from imputune.evaluation.rows import VariantRow
-from imputune.evaluation.significance import CITATION, SIGNIFICANCE_LEVEL, corrected_t_test, holm
-from imputune.evaluation.variance import Decomposition, Part, decompose
-from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS
+from imputune.evaluation.significance import CITATION, SIGNIFICANCE_LEVEL
+from imputune.evaluation.variance import Decomposition, Part
+from imputune.protocol.imputers import IMPUTERS
 from imputune.reporting.tables import EMPTY, Table, difference_text, minutes_text, p_text, spread_text
-from imputune.settings.names import Head, ImputerName
 
 DOMINATES = 1.5  # times the next effect size: from there on one factor is said to dominate
 
@@ -47,13 +46,8 @@ def _dominant(found: Decomposition) -> str:
 
 
 def _among_learned(comparison: ImputerComparison, found: Decomposition) -> str:
-    """Return a sentence on the imputers that learn, from the same matrix; "" if all of them do, or too few."""
-    plain_aside = [
-        row
-        for row in comparison.matrix
-        if row.imputer in found.imputers and row.head in found.heads and IMPUTERS[row.imputer].family != "plain"
-    ]
-    learned = decompose(plain_aside)
+    """Return a sentence on the imputers that learn, with the same heads; "" if all of them do, or too few."""
+    learned = comparison.decomposition_of_learned
     if learned is None or learned.imputers == found.imputers:
         return ""
     return (
@@ -136,28 +130,18 @@ def _part_text(part: Part) -> str:
 
 def against_table(rows: Sequence[VariantRow], test_to_train: float) -> Table | None:
     """Return CSAI against each other imputer, over the heads that both have; None without another imputer."""
-    by_imputer: dict[ImputerName, dict[Head, VariantRow]] = {}
-    for row in rows:
-        by_imputer.setdefault(row.imputer, {})[row.head] = row
-    ours = by_imputer.pop(DEFAULT_IMPUTER, {})
-    compared = {
-        imputer: (len(heads), _differences(ours, theirs, heads))
-        for imputer, theirs in by_imputer.items()
-        if (heads := [head for head in ours if head in theirs])
-    }
-    if not compared:
-        return None
-    p_values = holm([corrected_t_test(differences, test_to_train) for _, differences in compared.values()])
     lines = [
         (
-            IMPUTERS[imputer].label,
-            str(heads),
-            difference_text(fmean(differences), 4),
-            p_text(p_value),
-            _ahead_or_behind(fmean(differences), p_value),
+            IMPUTERS[each.imputer].label,
+            str(each.heads),
+            difference_text(each.difference, 4),
+            p_text(each.p_value),
+            _ahead_or_behind(each),
         )
-        for (imputer, (heads, differences)), p_value in zip(compared.items(), p_values, strict=True)
+        for each in auc_contrasts(rows, test_to_train)
     ]
+    if not lines:
+        return None
     return Table(
         title="CSAI against each other imputer",
         header=("CSAI against", "heads", "difference in test AUC", "p", f"verdict at {SIGNIFICANCE_LEVEL}"),
@@ -169,13 +153,7 @@ def against_table(rows: Sequence[VariantRow], test_to_train: float) -> Table | N
     )
 
 
-def _differences(ours: dict[Head, VariantRow], theirs: dict[Head, VariantRow], heads: list[Head]) -> list[float]:
-    """Return by fold the mean difference in test AUC over some heads."""
-    pairs = [(ours[head].by_fold("test_auc"), theirs[head].by_fold("test_auc")) for head in heads]
-    return [fmean(mine[fold] - other[fold] for mine, other in pairs) for fold in pairs[0][0]]
-
-
-def _ahead_or_behind(difference: float, p_value: float) -> str:
-    if p_value >= SIGNIFICANCE_LEVEL:
+def _ahead_or_behind(contrast: AucContrast) -> str:
+    if contrast.p_value >= SIGNIFICANCE_LEVEL:
         return "undecided"
-    return "CSAI is ahead" if difference > 0 else "CSAI is behind"
+    return "CSAI is ahead" if contrast.difference > 0 else "CSAI is behind"

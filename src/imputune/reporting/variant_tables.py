@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from imputune.data.masking_patterns import LABELS
 from imputune.evaluation.rows import ImputerRow, Score, Spread, VariantRow, schedule_average
 from imputune.evaluation.significance import CITATION
 from imputune.evaluation.verdicts import Verdict
+from imputune.protocol.imputers import IMPUTERS
 from imputune.protocol.published import AVERAGE, REFERENCES, SCHEDULES, quoted
 from imputune.reporting.tables import (
     EMPTY,
@@ -24,18 +26,18 @@ PROTOCOL_COLUMNS = (*SCHEDULES, AVERAGE)
 def summary_table(dataset: str, rows: Sequence[VariantRow]) -> Table | None:
     """Return AUC averaged over the three schedules, frozen and unfrozen side by side; None without an average."""
     lines = []
-    for head, reads in dict.fromkeys(row.head_and_input for row in rows if row.num_parameters):
-        ours = [row for row in rows if row.head_and_input == (head, reads)]
+    for head, input in dict.fromkeys(row.head_and_input for row in rows if row.num_parameters):
+        ours = [row for row in rows if row.head_and_input == (head, input)]
         scores: list[str] = []
         for mode in ("frozen", "unfrozen"):
             of_mode = [row for row in ours if row.mode == mode]
             averages = [schedule_average(of_mode, score) for score in AUC_SCORES]
-            paper = quoted(dataset, head, mode, reads, AVERAGE)
+            paper = quoted(dataset, head, mode=mode, input=input, schedule=AVERAGE)
             scores += [spread_text(*average) if average else EMPTY for average in averages]
             scores.append(auc_text(paper.test_auc if paper else None))
         has_average = any(scores[column] for column in (0, 1, 3, 4))
         if has_average:
-            lines.append((head, reads, f"{ours[0].num_parameters:,}", *scores))
+            lines.append((head, input, f"{ours[0].num_parameters:,}", *scores))
     if not lines:
         return None
     return Table(
@@ -66,10 +68,10 @@ def protocol_table(dataset: str, mode: Mode, rows: Sequence[VariantRow]) -> Tabl
     if not chosen:
         return None
     lines: list[tuple[str, ...]] = []
-    for head, reads in dict.fromkeys(row.head_and_input for row in chosen):
-        ours = _by_schedule([row for row in chosen if row.head_and_input == (head, reads)])
-        paper = _published(dataset, head, mode, reads)
-        lines.append((f"{head}, {reads}", "ours", *(spread_text(*mine) if mine else EMPTY for mine in ours)))
+    for head, input in dict.fromkeys(row.head_and_input for row in chosen):
+        ours = _by_schedule([row for row in chosen if row.head_and_input == (head, input)])
+        paper = _published(dataset, head, mode, input)
+        lines.append((f"{head}, {input}", "ours", *(spread_text(*mine) if mine else EMPTY for mine in ours)))
         if any(auc is not None for auc in paper):
             lines.append(("", "paper", *(auc_text(auc) for auc in paper)))
             differences = (difference_from(mine, auc) for mine, auc in zip(ours, paper, strict=True))
@@ -208,7 +210,12 @@ def references_table(references: Mapping[str, float] = REFERENCES) -> Table:
 def pretraining_table(rows: Sequence[ImputerRow]) -> Table:
     """Return the imputers' errors on masked cells of test stays."""
     lines = [
-        (row.imputer, row.pattern, spread_text(row.mae_mean, row.mae_std), spread_text(row.mre_mean, row.mre_std))
+        (
+            IMPUTERS[row.imputer].label,
+            LABELS[row.pattern],
+            spread_text(row.mae_mean, row.mae_std),
+            spread_text(row.mre_mean, row.mre_std),
+        )
         for row in rows
         if row.split == "test"
     ]
@@ -230,11 +237,11 @@ def _by_schedule(rows: Sequence[VariantRow]) -> list[Spread | None]:
     return [*spreads, *(schedule_average(rows, score) for score in AUC_SCORES)]
 
 
-def _published(dataset: str, head: str, mode: Mode, reads: str) -> list[float | None]:
+def _published(dataset: str, head: str, mode: Mode, input: str) -> list[float | None]:
     """Return the paper's validation and test AUC for each column; for unfrozen heads we know only the averages."""
     figures: list[float | None] = []
     for column in PROTOCOL_COLUMNS:
-        paper = quoted(dataset, head, mode, reads, column)
+        paper = quoted(dataset, head, mode=mode, input=input, schedule=column)
         if paper is None or (mode == "unfrozen" and column != AVERAGE):
             figures += [None, None]
         else:

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -32,11 +31,9 @@ class FoldRun:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """One finished command as the store holds it, with its folds in ascending order; `start_time` is UTC."""
+    """One finished command as the store holds it, with its folds in ascending order."""
 
     run_id: str
-    status: str
-    start_time: datetime
     params: dict[str, str]
     tags: dict[str, str]
     metrics: dict[str, float]
@@ -92,8 +89,6 @@ def _all_runs(uri: str, condition: str) -> Iterator[Run]:
 def _record(run: Run, folds: Mapping[int, FoldRun]) -> RunRecord:
     return RunRecord(
         run_id=run.info.run_id,
-        status=run.info.status,
-        start_time=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
         params=dict(run.data.params),
         tags=dict(run.data.tags),
         metrics=dict(run.data.metrics),

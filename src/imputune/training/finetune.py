@@ -84,7 +84,7 @@ def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
 def build_classifier(shape: tuple[int, ...], params: Params, variant: Variant, fold: int = 0) -> Classifier:
     """Return a classifier on CSAI for a cohort of shape (N, T, D), its head with the initial weights of a fold."""
     imputer, head = _draw_networks(shape, params, variant, fold)
-    return Classifier(imputer, head, freeze_imputer=variant.mode == "frozen", reads=variant.input)
+    return Classifier(imputer, head, freeze_imputer=variant.mode == "frozen", input=variant.input)
 
 
 def new_head(shape: tuple[int, ...], params: Params, variant: Variant, fold: int = 0) -> nn.Module:

@@ -50,9 +50,8 @@ def training_of(name: ImputerName, imputer: Imputer, data: FoldData, params: Par
         return None
     if name == "csai_shuffled":
         shuffling = generator_for(params.seed, data.number, Purpose.SHUFFLING_ACROSS_STAYS)
-        train = shuffled_across_stays(
-            data.train, shuffling
-        )  # before the validation stays: both draw from one generator
+        # The training stays come first: both draw from one generator.
+        train = shuffled_across_stays(data.train, shuffling)
         data = replace(data, train=train, validation=shuffled_across_stays(data.validation, shuffling))
     if isinstance(imputer, PypotsImputer):
         return PypotsTraining(imputer, data, params)

@@ -48,7 +48,7 @@ def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
     data = fit_and_split(job.cohort, job.fold, job.params.scaling.clip_quantile)
     imputer, best_epoch, history = fit(job.imputer, data, job.params, recorder)
     scored: dict[ImputerName, Imputer] = {job.imputer: imputer}
-    if job.imputer == "csai":
+    if job.imputer == DEFAULT_IMPUTER:
         scored |= {name: PlainImputer(name) for name in get_args(PlainName)}
     imputation = [
         errors

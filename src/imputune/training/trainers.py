@@ -52,7 +52,9 @@ class UnfrozenTrainer:
 
     def __init__(self, classifier: Classifier, data: FoldData, params: Params) -> None:
         self.module = classifier
-        self.weights = FlatWeights(classifier)  # before the step: its graphs read the weights where they are then
+        self.weights = FlatWeights(
+            classifier
+        )  # before the step: its CUDA graphs keep the memory addresses of the weights
         self.device = classifier.imputer.device
         self.settings = params.finetune
         self.masking_rate = torch.tensor(params.finetune.masking_rate)

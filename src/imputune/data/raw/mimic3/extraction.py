@@ -24,9 +24,9 @@ from imputune.settings.schema import Mimic3
 
 PAPER_STAYS = 14_365
 """Number of stays in the paper's extract; its rules are not published."""
-SPACE_SHARE = 0.05
+SPACE_FRACTION = 0.05
 """Disk space that must be free, as a fraction of the unpacked tables; docs/speed.md has measurements."""
-UNPACKED_SHARE = 8
+UNPACKED_RATIO = 8
 """Approximate ratio of a table's size to the size of its .gz file."""
 
 
@@ -53,9 +53,8 @@ def extract_mimic3(raw: Path, rules: Mimic3, home: Path, threads: int, progress:
 
     Sources: Johnson et al. 2016 (MIMIC-III); Harutyunyan et al. 2019 and Purushotham et al. 2018 (cohort, variables).
     """
-    with _scratch(
-        home
-    ) as scratch:  # first, so that leftovers of a killed extraction are removed even if this one fails
+    # First, so that leftovers of a killed extraction are removed even if this one fails.
+    with _scratch(home) as scratch:
         tables = find_tables(raw)
         _check_space(scratch, tables)
         with _database(scratch, rules, threads) as database:
@@ -149,8 +148,8 @@ def _scratch(home: Path) -> Iterator[Path]:
 
 
 def _check_space(scratch: Path, tables: dict[str, RawTable]) -> None:
-    unpacked = [table.path.stat().st_size * (UNPACKED_SHARE if table.packed else 1) for table in tables.values()]
-    needed = SPACE_SHARE * sum(unpacked)
+    unpacked = [table.path.stat().st_size * (UNPACKED_RATIO if table.packed else 1) for table in tables.values()]
+    needed = SPACE_FRACTION * sum(unpacked)
     free = shutil.disk_usage(scratch).free
     if free < needed:
         raise UserError(

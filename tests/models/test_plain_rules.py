@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from imputune.models.interpolation import (
-    BASELINES,
+from imputune.models.plain_rules import (
+    PLAIN_RULES,
     last_observation_carried_forward,
     linear_interpolation,
     mean_fill,
@@ -39,7 +39,7 @@ def test_baselines_keep_stays_and_variables_apart(name: str) -> None:
     values_NTD = random.normal(size=(3, 7, 2)).astype(np.float32)
     values_NTD[random.random(values_NTD.shape) < 0.5] = NAN
     values_NTD[1, :, 0] = NAN
-    filled_NTD = BASELINES[name](values_NTD.copy())
+    filled_NTD = PLAIN_RULES[name](values_NTD.copy())
     assert filled_NTD.dtype == np.float32
     assert not np.isnan(filled_NTD).any()
     assert filled_NTD[1, :, 0].tolist() == [0] * 7
@@ -47,11 +47,11 @@ def test_baselines_keep_stays_and_variables_apart(name: str) -> None:
     np.testing.assert_array_equal(filled_NTD[observed], values_NTD[observed])
     for n in range(3):
         for d in range(2):
-            alone = BASELINES[name](values_NTD[n : n + 1, :, d : d + 1])
+            alone = PLAIN_RULES[name](values_NTD[n : n + 1, :, d : d + 1])
             np.testing.assert_array_equal(filled_NTD[n, :, d], alone[0, :, 0])
 
 
 @pytest.mark.parametrize("name", ["mean", "locf", "linear"])
 def test_one_hour(name: str) -> None:
     """A record of one hour keeps its observation; a missing cell gets 0."""
-    assert BASELINES[name](np.array([[[3.0, NAN]]], dtype=np.float32)).tolist() == [[[3, 0]]]
+    assert PLAIN_RULES[name](np.array([[[3.0, NAN]]], dtype=np.float32)).tolist() == [[[3, 0]]]

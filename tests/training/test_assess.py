@@ -6,7 +6,7 @@ from imputune.data.splits import fit_and_split
 from imputune.errors import UserError
 from imputune.imputers.build import saved_imputer
 from imputune.runtime.recorder import SilentRecorder
-from imputune.training.held_out_scoring import AssessJob, assess_fold, held_out
+from imputune.training.assess import AssessJob, assess_fold, held_out
 from imputune.training.pretrain import PretrainJob, pretrain_fold
 
 PATTERNS = ("uniform", "non_uniform", "hours", "onward", "blocks")
@@ -107,7 +107,7 @@ def test_an_imputer_that_mixes_stays_is_detected(make_job, recorder, monkeypatch
             shift = 0.25 * (len(values) > 1)
             return type(plain)(torch.where(observed > 0, values, plain.imputed_BTD + shift))
 
-    monkeypatch.setattr("imputune.training.held_out_scoring.saved_imputer", lambda *_: Mixing())
+    monkeypatch.setattr("imputune.training.assess.saved_imputer", lambda *_: Mixing())
     assert assess_fold(make_job()[0], recorder).batch_difference == pytest.approx(0.25)
 
 

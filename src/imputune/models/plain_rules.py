@@ -26,7 +26,7 @@ def linear_interpolation(values_NTD: np.ndarray) -> np.ndarray:
     return _from_columns(filled, values_NTD.shape)
 
 
-BASELINES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+PLAIN_RULES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "mean": mean_fill,
     "locf": last_observation_carried_forward,
     "linear": linear_interpolation,

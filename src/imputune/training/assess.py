@@ -13,8 +13,8 @@ from imputune.data.masking_patterns import held_out_cells
 from imputune.data.scaling import Scaler, standardised_tensors
 from imputune.data.splits import FoldData, Split, split_cohort
 from imputune.errors import UserError
+from imputune.evaluation.assessment import AssessedFold, HeldOutScores
 from imputune.evaluation.held_out import HeldOutCells, held_out_scores
-from imputune.evaluation.imputation import AssessedFold, HeldOutScores
 from imputune.imputers.build import represent, saved_imputer
 from imputune.imputers.interface import Imputer, Representation
 from imputune.runtime.recorder import Recorder

@@ -1,0 +1,86 @@
+"""What the report on imputers and heads is written from, out of their outputs and the cohort."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from imputune.artifacts.stage_files import read_test_risks
+from imputune.artifacts.stage_output import EXAMPLE_HOURS, AssessmentOutput, FoldRecord, TrainingOutput
+from imputune.data.cohort import HOURS
+from imputune.evaluation.comparison import ImputerComparison
+from imputune.pipeline.collected import Collected
+from imputune.pipeline.project import DividedCohort
+from imputune.protocol.variants import Variant
+from imputune.reporting.report_inputs import HeadFindings, ImputerFindings, ReportInputs
+from imputune.settings.names import ImputerName
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ComparedImputer:
+    """One imputer: what was collected of its variants, the variants that count, its assessment if it belongs here."""
+
+    found: Collected
+    variants: list[Variant]
+    assessment: AssessmentOutput | None
+
+    @property
+    def learned(self) -> list[FoldRecord]:
+        """The folds of its pretraining in which it learned; none of an imputer that learns nothing."""
+        return [fold for fold in self.found.imputer.folds if fold.history]
+
+
+def report_inputs(
+    data: DividedCohort,
+    comparison: ImputerComparison,
+    imputers: Mapping[ImputerName, ComparedImputer],
+    source: Mapping[str, str],
+) -> ReportInputs:
+    """Return what the report on compared imputers is written from; `source` are the tags of the run's source."""
+    assessments = [each.assessment for each in imputers.values() if each.assessment]
+    masked_T = np.zeros(HOURS, dtype=bool)
+    masked_T[EXAMPLE_HOURS] = True
+    return ReportInputs(
+        comparison=comparison,
+        variables=data.cohort.variables,
+        folds=len(data.folds),
+        seed=data.origin.seed,
+        cohort_hash=data.origin.cohort_hash,
+        folds_hash=data.origin.folds_hash,
+        extract_command=str(data.cohort.source.get("command", f"imputune extract {comparison.dataset}")),
+        source=source,
+        findings={name: _findings(data, each) for name, each in imputers.items()},
+        example_TD=np.array(assessments[0].example, dtype=float) if assessments else None,
+        masked_T=masked_T,
+    )
+
+
+def _findings(data: DividedCohort, imputer: ComparedImputer) -> ImputerFindings:
+    output = imputer.found.imputer
+    learned = imputer.learned
+    example = None
+    if imputer.assessment:
+        example = np.array([fold.example for fold in imputer.assessment.folds])
+    return ImputerFindings(
+        curves=_curves(output, "validation_mae"),
+        epochs_kept=[fold.best_epoch + 1 for fold in learned],
+        epochs=len(learned[0].history) if learned else 0,
+        heads={variant.head: _head_findings(data, imputer.found, variant) for variant in imputer.variants},
+        example_FTD=example,
+    )
+
+
+def _head_findings(data: DividedCohort, found: Collected, variant: Variant) -> HeadFindings:
+    folder = found.project.variant_folder(variant)
+    stay_ids_N, risk_N = read_test_risks(folder, f"delete {folder}, or fine-tune that variant again")
+    return HeadFindings(
+        row=found.rows[variant],
+        curves=_curves(found.outputs[variant], "validation_auc"),
+        outcome_N=data.cohort.outcome_of(stay_ids_N),
+        risk_N=risk_N,
+    )
+
+
+def _curves(output: TrainingOutput, metric: str) -> list[list[float]]:
+    curves = [[epoch[metric] for epoch in fold.history if metric in epoch] for fold in output.folds]
+    return [curve for curve in curves if curve]
