@@ -50,7 +50,7 @@ class _Imputer:
 def run_compare_imputers(project: Project) -> ImputerComparison:
     """Compare imputers and heads, write imputers.json and the report, track it; return the comparison.
 
-    What belongs to other data, folds or another pretraining is left out, and the notes say so. Raises UserError when no
+    Results from other data, folds or another pretraining are skipped, and the notes say so. Raises UserError when no
     imputer was pretrained, or nothing is fine-tuned or assessed.
     """
     data = read_divided_cohort(project)
@@ -78,10 +78,10 @@ def run_compare_imputers(project: Project) -> ImputerComparison:
 
 
 def _collect(project: Project, data: DividedCohort, notes: list[str]) -> Iterator[tuple[ImputerName, _Imputer]]:
-    """Yield every imputer that was pretrained on the present data and folds, with the masking and scaling of the first.
+    """Yield every imputer pretrained on the present data and folds, with the same masking and scaling as the first.
 
-    Imputers pretrained with different masking or scaling were scored on different values and are left out; other
-    differences in the settings of those that learn are noted.
+    Imputers pretrained with different masking or scaling were scored on different values and are skipped; other
+    differences in the settings of imputers that learn are noted.
     """
     runs = finetuned_runs(project)
     first: MadeFrom | None = None
@@ -95,15 +95,17 @@ def _collect(project: Project, data: DividedCohort, notes: list[str]) -> Iterato
             made_from = output.made_from
             data.origin.check(made_from, folder, AGAIN)
             if differing := _other_values(made_from, first or made_from):
-                raise UserError(f"it was pretrained with other {', '.join(differing)}: {AGAIN}")
+                raise UserError(f"it was pretrained with other settings ({', '.join(differing)}): {AGAIN}")
         except UserError as error:
-            notes.append(f"{name} was left out: {error}")
+            notes.append(f"{name} is skipped: {error}")
             continue
         first = first or made_from
         if IMPUTERS[name].family != "plain":
             first_learning = first_learning or made_from
             if differing := differing_names(made_from.settings, _shared(first_learning, made_from)):
-                notes.append(f"{name} was pretrained with other {', '.join(differing)} than those before it")
+                notes.append(
+                    f"{name} was pretrained with other settings than {first_learning.imputer}: {', '.join(differing)}"
+                )
         yield name, _collect_imputer(project, data, output, runs, notes)
 
 
@@ -135,14 +137,15 @@ def _collect_imputer(
     for variant in variants:
         now = variant_settings(imputer.project, variant)
         if differing := differing_names(found.outputs[variant].made_from.settings, now):
-            notes.append(
-                f"{variant.label} was made with other settings than params.yaml now has: {', '.join(differing)}"
-            )
+            notes.append(f"{variant.label}: these settings now differ in params.yaml: {', '.join(differing)}")
     assessment = None
     if (project.assess_folder(name) / RESULT).is_file():
         assessment = read_assessment(project.assess_folder(name), f"run `imputune assess --imputer {name} --again`")
         if differing := assessment.made_from.differences(imputer.assessment_made_from()):
-            notes.append(f"the assessment of {name} was left out, of other {', '.join(differing)}: assess it again")
+            notes.append(
+                f"the assessment of {name} is skipped, because these differ: {', '.join(differing)}. "
+                f"Run `imputune assess --imputer {name}`"
+            )
             assessment = None
     return _Imputer(found=found, variants=variants, assessment=assessment)
 
@@ -156,11 +159,11 @@ def _compare(
         heads = {variant.head for variant in each.variants}
         missing = [head for head in complete.heads if head not in heads] if complete else []
         if heads and missing:
-            notes.append(f"{name} lacks {', '.join(missing)}, and is left out of the analysis of variance")
+            notes.append(f"{name} is not in the analysis of variance: it has no {' or '.join(missing)}")
         elif not heads:
-            notes.append(f"{name} has no classifier yet: `imputune grid --imputer {name}`")
+            notes.append(f"{name} has no classifier yet: run `imputune grid --imputer {name}`")
         if not each.assessment:
-            notes.append(f"{name} is not assessed: `imputune assess --imputer {name}`")
+            notes.append(f"{name} is not assessed yet: run `imputune assess --imputer {name}`")
     assessments = [each.assessment for each in imputers.values() if each.assessment]
     default = imputers.get(DEFAULT_IMPUTER)
     return ImputerComparison(
