@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 Imputers = Annotated[
     str,
-    typer.Option(help=f"One or more, separated by commas: {', '.join(IMPUTERS)}. all: the imputers in params.yaml."),
+    typer.Option(
+        help=f"One or more, separated by commas: {', '.join(IMPUTERS)}. all: those under imputers in params.yaml."
+    ),
 ]
 ONE_OR_MORE = {field: f"One or more, separated by commas: {', '.join(words)}." for field, words in WORDS.items()}
 
@@ -136,7 +138,8 @@ class GridOptions:
 def grid_command(options: GridOptions) -> None:
     """Fine-tune many variants in parallel and skip finished ones.
 
-    Without options: CSAI's variants under grid in params.yaml. If the command is killed, run it again: it continues.
+    Without options: CSAI's variants under grid in params.yaml. The defaults below apply when --head, --mode, --input,
+    --schedule or --imputer is given. If the command is killed, run it again: it continues.
     """
     variants = options.variants(read_params(find_root(Path.cwd()) / "params.yaml"))
     if options.show:
