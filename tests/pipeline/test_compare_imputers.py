@@ -117,8 +117,13 @@ def test_outputs_of_another_pretraining_are_left_out(copy, monkeypatch):
     told = json.loads(done.stdout)
     assert {row["imputer"] for row in told["matrix"]} == {"csai"}
     assert [each["imputer"] for each in told["imputers"]] == ["csai"]
-    assert any("mlp2-frozen-imputed-plateau in artifacts is of other imputer" in note for note in told["notes"])
-    assert any("the assessment of mean was left out, of other imputer_run_id" in note for note in told["notes"])
+    assert any(
+        "mean/mlp2-frozen-imputed-plateau is skipped: it was made from another pretraining of the imputer" in note
+        for note in told["notes"]
+    )
+    assert any(
+        "the assessment of mean is skipped, because these differ: imputer_run_id" in note for note in told["notes"]
+    )
 
 
 @pytest.mark.parametrize("finished", [1, FOLDS])

@@ -60,7 +60,7 @@ def test_list_variables_as_json():
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [([], "error: --raw is missing: name the folder"), (["--json"], "error: --json has an effect with --list-var")],
+    [([], "error: --raw is missing: name the folder"), (["--json"], "error: --json works only with --list-var")],
 )
 def test_options_that_do_not_go_together(words, told):
     """Neither a folder nor the list, and JSON of nothing, are refused in one line."""
@@ -110,7 +110,7 @@ def test_a_toy_dataset_is_one_file(tmp_path):
     words = ["-P", "dataset=toy", "-P", "stays=70"]
     done = run(toy, "mlflow", "run", ".", "-e", "extract", *words, "--env-manager", "local")
     assert done.returncode == 0, done.stderr
-    assert "params.yaml now has a budget for toy, that of physionet2012: change it as you need" in done.stdout
+    assert "params.yaml now has a budget for toy, copied from physionet2012: change it as you need" in done.stdout
     changed = (toy / "params.yaml").read_text()
     assert "\n  toy: {pretrain_epochs: 2," in changed
     assert len(read_cohort(toy / "data/toy").outcome_N) == 70

@@ -196,8 +196,9 @@ def test_compare_reads_stage_outputs_where_runs_are_gone(project, tmp_path, monk
     assert {row["source"] for row in ours["rows"]} == {"stage outputs"}
     assert [row["test_auc_mean"] for row in ours["rows"]] == [row["test_auc_mean"] for row in theirs["rows"]]
     notes = [note for note in ours["notes"] if not note.startswith(("frozen training", "unfrozen training"))]
-    assert {note.split(": its run ")[0] for note in notes} == {"-".join(variant) for variant in VARIANTS}
-    assert all(note.endswith(" is gone or unfinished, read from artifacts") for note in notes)
+    why = ": scores are read from artifacts, because run "
+    assert {note.split(why)[0] for note in notes} == {f"csai/{'-'.join(variant)}" for variant in VARIANTS}
+    assert all(note.endswith(" is gone or unfinished") for note in notes)
 
 
 def fake_run(copy: Path, like: str, changed: dict[str, str], auc: float) -> str:
@@ -247,8 +248,8 @@ def test_compare_shows_the_run_that_artifacts_name(project, tmp_path, monkeypatc
     row, notes = frozen()
     assert (row["run_id"], row["test_auc_mean"]) == (newer, pytest.approx(0.99))
     assert notes == [
-        f"mlp2-frozen-hidden-plateau: not in artifacts, read from its newest run {newer}",
-        "1 finished runs of other data, folds, imputers or versions were left out",
+        f"csai/mlp2-frozen-hidden-plateau: scores are read from its newest run {newer}, because it is not in artifacts",
+        "1 finished runs of other data, folds, imputers or versions are skipped",
     ]
 
 

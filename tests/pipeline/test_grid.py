@@ -257,7 +257,7 @@ def test_search_is_tracked_trial_by_trial(copy, monkeypatch, scope, searching):
     assert states == {"complete", "pruned"}
     compared = json.loads(invoke(copy, ["compare", "--json"], monkeypatch).stdout)["notes"]
     assert any(
-        re.search(rf"{searching} searches, \d+ of {trials * searching} trials pruned", note) for note in compared
+        re.search(rf"{searching} searches, \d+ of {trials * searching} trials were pruned", note) for note in compared
     )
     shared = [note for note in compared if "fold 0 searched the learning rate for all folds" in note]
     assert bool(shared) == (scope == "first_fold")
@@ -292,11 +292,13 @@ def test_compare_names_what_differs_and_leaves_it_out(copy, monkeypatch):
     compared = json.loads(invoke(copy, ["compare", "--json"], monkeypatch).stdout)
     assert [row["input"] for row in compared["rows"]] == ["summary"]
     for input, (_, word) in changed.items():
-        left_out = f"xgboost-frozen-{input}-none in artifacts is of other {word}, and was left out"
+        left_out = f"csai/xgboost-frozen-{input}-none is skipped: it was made from other {word}"
         assert left_out in compared["notes"]
-    partly = f"svm-frozen-hidden-none has 2 of {FOLDS} folds, and is left out: `imputune grid` goes on with it"
-    assert partly in compared["notes"]
-    kept = "xgboost-frozen-summary-none was made with other settings than params.yaml now has"
+    partly = (
+        f"csai/svm-frozen-hidden-none is skipped: 2 of {FOLDS} folds are finished. `imputune grid` with this variant"
+    )
+    assert f"{partly} trains the others" in compared["notes"]
+    kept = "csai/xgboost-frozen-summary-none: these settings now differ in params.yaml"
     assert f"{kept}: non_neural.xgboost.max_depth" in compared["notes"]
 
 
@@ -347,8 +349,8 @@ def test_dvc_reaches_every_variant(copy, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--mode", "frozen", "--fold", "1"], "mlp2-frozen-hidden-optuna takes the learning rate of fold 0: add that"),
-        (["--mode", "unfrozen"], "mlp2-unfrozen-hidden-optuna starts from mlp2-frozen-hidden-optuna, whose learning"),
+        (["--mode", "frozen", "--fold", "1"], "csai/mlp2-frozen-hidden-optuna takes the learning rate of fold 0: add"),
+        (["--mode", "unfrozen"], "starts from csai/mlp2-frozen-hidden-optuna, and fold 0 searches the learning rate"),
     ],
 )
 def test_what_lacks_a_rate_is_refused_before_anything_runs(copy, monkeypatch, words, message):

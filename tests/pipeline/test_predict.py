@@ -87,7 +87,7 @@ def test_predict_says_what_is_missing(models, tmp_path, monkeypatch):
     (tmp_path / "table.csv").write_text(table)
     done = predict(models, monkeypatch, "--records", tmp_path / "table.csv")
     assert done.exit_code == 0, done.stderr
-    assert "of 35 variables only HR have values: predicted without the rest" in done.stderr
+    assert "predictions use only HR: no stay has a value of the other 34 variables" in done.stderr
     assert "1 of 2 stays have no measurement" in done.stderr
     assert "2 rows ignored: after hour 48" in done.stderr
     assert "1 rows ignored: negative value" in done.stderr

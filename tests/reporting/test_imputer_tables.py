@@ -5,8 +5,8 @@ from imputune.evaluation.assessment import VariableErrors
 from imputune.evaluation.imputation import CellErrors
 from imputune.reporting.imputer_tables import (
     by_variable_table,
-    closest_sentence,
     errors_table,
+    lowest_error_sentence,
     masking_text,
     missing_table,
     ranked_imputers,
@@ -22,7 +22,7 @@ OTHER_RATE = assessed_imputer("mean", [[held_out_scores_of(0.5, rate=0.3)]] * 2)
 
 def test_csai_has_the_lowest_error() -> None:
     """By hand: 0.25 is a third below 0.375; the differences 0.12, 0.125 and 0.13 are significant."""
-    assert closest_sentence([CSAI, LINEAR], 1 / 3) == (
+    assert lowest_error_sentence([CSAI, LINEAR], 1 / 3) == (
         "With 10% of the observed cells masked (non-uniform), CSAI has the lowest error (MAE 0.250 training standard "
         "deviations), 33% below the next, linear interpolation (0.375)."
     )
@@ -31,7 +31,7 @@ def test_csai_has_the_lowest_error() -> None:
 def test_another_imputer_has_the_lowest_error() -> None:
     """By hand: 0.21 is 16% below 0.25; the best of the others is compared, wherever it stands."""
     saits = ranked_imputer("saits", 0.2, 0.21, 0.22)
-    assert closest_sentence([CSAI, LINEAR, saits], 1 / 3) == (
+    assert lowest_error_sentence([CSAI, LINEAR, saits], 1 / 3) == (
         "With 10% of the observed cells masked (non-uniform), SAITS has the lowest error (MAE 0.210 training standard "
         "deviations), 16% below CSAI (0.250)."
     )
@@ -54,16 +54,16 @@ def test_another_imputer_has_the_lowest_error() -> None:
 )
 def test_a_difference_that_changes_sign_between_folds_is_not_significant(brits, text) -> None:
     """The sentence gives the p-value, whichever imputer has the lower error."""
-    sentence = closest_sentence([CSAI, ranked_imputer("brits", *brits)], 1 / 3)
+    sentence = lowest_error_sentence([CSAI, ranked_imputer("brits", *brits)], 1 / 3)
     assert sentence == f"With 10% of the observed cells masked (non-uniform), {text}"
 
 
 def test_without_csai_or_another_imputer_there_is_no_sentence() -> None:
     """One imputer, an imputer that was not scored under the ranking's masking, and no CSAI."""
-    assert closest_sentence([CSAI], 1 / 3) == ""
-    assert closest_sentence([CSAI, OTHER_RATE], 1 / 3) == ""
-    assert closest_sentence([LINEAR, ranked_imputer("mean", 0.7, 0.7, 0.7)], 1 / 3) == ""
-    assert closest_sentence([], 1 / 3) == ""
+    assert lowest_error_sentence([CSAI], 1 / 3) == ""
+    assert lowest_error_sentence([CSAI, OTHER_RATE], 1 / 3) == ""
+    assert lowest_error_sentence([LINEAR, ranked_imputer("mean", 0.7, 0.7, 0.7)], 1 / 3) == ""
+    assert lowest_error_sentence([], 1 / 3) == ""
 
 
 def test_ranking_has_every_measure_and_the_lowest_error_first() -> None:

@@ -62,7 +62,7 @@ def inputs() -> ReportInputs:
     masked_T = np.zeros(HOURS, dtype=bool)
     masked_T[10:20] = True
     return ReportInputs(
-        comparison=imputer_comparison(MATRIX, IMPUTERS, PROTOCOL, ["brits was left out: pretrain it again"]),
+        comparison=imputer_comparison(MATRIX, IMPUTERS, PROTOCOL, ["brits is skipped: pretrain it again"]),
         variables=(Variable("HR", "/min"), Variable("pH", "1")),
         folds=5,
         seed=2012,
@@ -230,7 +230,7 @@ def test_how_to_reproduce_it_by_value(inputs, monkeypatch) -> None:
     assert found.paragraphs == (
         "Code: imputune at commit 0123abcd; python 3.11.2, torch 2.13.0, numpy 2.4.6, pypots 1.5. "
         "Data: cccccccccccccccc, folds: ffffffffffffffff (the first characters of their sha256). Seed: 2012.",
-        "Note: brits was left out: pretrain it again.",
+        "Note: brits is skipped: pretrain it again.",
     )
     assert found.commands == (
         "pip install -e '.[pypots]'",

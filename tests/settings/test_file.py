@@ -162,7 +162,7 @@ def test_a_key_given_twice_is_refused_with_its_line(copied: Path, after: str, ad
     place = next(number for number, text in enumerate(lines) if text.startswith(after))
     lines.insert(place + 1, added)
     copied.write_text("\n".join(lines) + "\n")
-    assert refusal(copied) == f"params.yaml, line {place + 2}: key {key!r} stands there twice: remove one of the two"
+    assert refusal(copied) == f"params.yaml, line {place + 2}: key {key!r} is there twice: remove one of the two"
 
 
 def test_use_dataset_changes_one_line_and_keeps_the_rest(copied: Path) -> None:

@@ -213,9 +213,9 @@ def test_value_out_of_range_names_the_range(edited: Edited, change: Change, mess
     ("change", "message"),
     [
         (lambda p: p["csai"].update(channels=10), "channels must be a multiple of attention_heads, 8"),
-        (lambda p: p.update(imputers=["csai", "mean", "csai"]), "each may stand here once"),
-        (lambda p: p["assess"].update(patterns=["hours", "hours"]), "each may stand here once"),
-        (lambda p: p["assess"].update(rates=[0.1, 0.1]), "each may stand here once"),
+        (lambda p: p.update(imputers=["csai", "mean", "csai"]), "an entry is listed twice"),
+        (lambda p: p["assess"].update(patterns=["hours", "hours"]), "an entry is listed twice"),
+        (lambda p: p["assess"].update(rates=[0.1, 0.1]), "an entry is listed twice"),
         (
             lambda p: p["grid"]["recurrent"].update(imputer=["csai", "linear"]),
             "grid.recurrent has imputer linear, which is not under imputers: add it there",

@@ -48,7 +48,9 @@ class Origin(Stored):
             ("folds", found.folds_hash, self.folds_hash),
         ):
             if theirs != ours:
-                raise UserError(f"{folder} was trained on other {what} than {self.dataset} now has: {remedy}")
+                raise UserError(
+                    f"the imputer in {folder} was trained on other {what} than {self.dataset} now has: {remedy}"
+                )
 
 
 class MadeFrom(Origin):
@@ -179,7 +181,7 @@ class TrainedFold:
 
 
 def differing_names(found: Mapping[str, JsonValue], wanted: Mapping[str, JsonValue]) -> list[str]:
-    """Return the dotted names under which two descriptions differ, as far as `wanted` goes."""
+    """Return the dotted names whose values differ; only keys of `wanted` are compared."""
     names = []
     for key, value in wanted.items():
         theirs = found.get(key)

@@ -22,7 +22,7 @@ class Commands(TyperGroup):
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            typer.echo("interrupted: no partial output was left; run the same command again to go on", err=True)
+            typer.echo("interrupted: no partial output was left; run the same command again to continue", err=True)
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -33,16 +33,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Dataset = Annotated[
-    str | None, typer.Argument(help="The cohort in data/<dataset>; without it, the one params.yaml names.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Dataset = Annotated[str | None, typer.Argument(help="The cohort in data/<dataset> (default: dataset in params.yaml).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
 def options(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     """Pretrain a clinical time-series imputer, fine-tune small heads on it, compare every run."""
     if version:

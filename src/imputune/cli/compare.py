@@ -24,11 +24,15 @@ BY = "imputer,head"
 def compare_command(
     dataset: Dataset = None,
     by: Annotated[
-        str, typer.Option(help=f"{BY}: imputers crossed with heads, and the report; else the paper's tables.")
+        str,
+        typer.Option(help=f"{BY} compares imputers with heads and writes a report (default: the paper's tables)."),
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Build the paper's tables and figures from tracked runs, print them, and write them to results/<dataset>."""
+    """Compare fine-tuned variants, or imputers with heads.
+
+    Prints the tables, and writes tables and figures to results/<dataset>.
+    """
     from imputune.pipeline.project import Project
 
     if by and sorted(split_words(by)) != sorted(split_words(BY)):

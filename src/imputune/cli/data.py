@@ -51,7 +51,7 @@ for name, function in datasets():
 def describe_command(
     folder: Annotated[Path, typer.Argument(help="A cohort's folder.")], as_json: AsJson = False
 ) -> None:
-    """Show what a cohort holds: stays, observed cells, deaths, missing share by variable."""
+    """Describe a cohort: stays, deaths, observed cells, and the fraction of missing cells by variable."""
     facts = run_describe(folder)
     if as_json:
         typer.echo(facts.model_dump_json(indent=2))
@@ -75,7 +75,8 @@ def _store(cohort: Cohort, destination: Destination) -> None:
         typer.echo(f"params.yaml now says dataset: {cohort.dataset}, so `dvc repro` reads it")
     if extracted.budget_of:
         typer.echo(
-            f"params.yaml now has a budget for {cohort.dataset}, that of {extracted.budget_of}: change it as you need"
+            f"params.yaml now has a budget for {cohort.dataset}, copied from {extracted.budget_of}: "
+            "change it as you need"
         )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 REFUSED = 3  # exit code of a promotion whose candidate failed a gate
 SHOWN_VARIABLES = 12
+OTHER_DATA = "Allow a candidate, or a champion, that was trained on other data or variables."
 
 ModelOption = Annotated[str, typer.Option(help="Alias or version number.")]
 Records = Annotated[
@@ -29,16 +30,16 @@ Records = Annotated[
 def promote_command(
     dataset: Dataset = None,
     version: Annotated[
-        str, typer.Option(help="A version to test; without it, the one with the best validation AUC.")
+        str, typer.Option(help="Number of the version to test (default: the one with the best validation AUC).")
     ] = "",
-    other_data: Annotated[bool, typer.Option("--other-data", help="Allow other data or variables.")] = False,
+    other_data: Annotated[bool, typer.Option("--other-data", help=OTHER_DATA)] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the decision and write nothing.")] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Make the previous champion champion again.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the registered version with the best validation AUC champion, if it passes params.yaml's gates.
+    """Make the registered version with the best validation AUC champion, if it passes the gates in params.yaml.
 
-    Its test folds are compared with the champion's, never used to choose it. Exit code 3 says that it was refused.
+    Test scores never choose the candidate; they only confirm or refuse it. If it is refused, the exit code is 3.
     """
     from imputune.pipeline.candidate import Choice
     from imputune.pipeline.project import Project
@@ -65,10 +66,10 @@ def predict_command(
     records: Records,
     dataset: Dataset = None,
     model: ModelOption = "champion",
-    out: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the risks; else they are printed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the risks (default: print them).")] = None,
     series: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the imputed hourly series.")] = None,
 ) -> None:
-    """Predict in-hospital death from raw records: risk, its deviation over folds, and whether it is high."""
+    """Predict in-hospital death from raw records: risk, its deviation over the fold models, and whether it is high."""
     from imputune.pipeline.predict import (
         check_ending,
         load_model,
@@ -104,7 +105,7 @@ class ExplainOptions:
     records: Records
     dataset: Dataset = None
     model: ModelOption = "champion"
-    stay: Annotated[str, typer.Option(help="RecordID; not needed if the records hold one stay.")] = ""
+    stay: Annotated[str, typer.Option(help="RecordID; not needed if there is only one stay.")] = ""
     out: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the attribution of every cell.")] = None
     figure: Annotated[Path | None, typer.Option(help="A .png or .svg of hours by variables.")] = None
     steps: Annotated[
@@ -132,7 +133,7 @@ def explain_command(options: ExplainOptions) -> None:
     if options.out is not None:
         check_ending(options.out)
     if options.figure is not None and options.figure.suffix not in drawings:
-        raise UserError(f"{options.figure} must end in .png or .svg: name it so")
+        raise UserError(f"{options.figure} must end in .png or .svg: choose another file name")
     _check_apart(options.records, options.out, options.figure)
     if options.stay and not options.stay.isdecimal():
         raise UserError(f"--stay takes a whole number, a RecordID: got {options.stay!r}")
@@ -162,7 +163,7 @@ def explain_command(options: ExplainOptions) -> None:
 
 @app.command("evaluate")
 def evaluate_command(
-    data: Annotated[Path, typer.Option(help="A cohort's folder, as extract writes it with --out.")],
+    data: Annotated[Path, typer.Option(help="Folder of a cohort, as `imputune extract` writes it.")],
     dataset: Dataset = None,
     model: ModelOption = "champion",
     as_json: AsJson = False,

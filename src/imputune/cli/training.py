@@ -23,11 +23,13 @@ from imputune.settings.schema import Params
 if TYPE_CHECKING:
     from imputune.pipeline.variant_work import VariantResult
 
-Words = Annotated[str, typer.Option(help="Words separated by commas; any if left out.")]
 Imputers = Annotated[
     str,
-    typer.Option(help=f"Separated by commas: {', '.join(IMPUTERS)}; or all: those under imputers in params.yaml."),
+    typer.Option(
+        help=f"One or more, separated by commas: {', '.join(IMPUTERS)}. all: those under imputers in params.yaml."
+    ),
 ]
+ONE_OR_MORE = {field: f"One or more, separated by commas: {', '.join(words)}." for field, words in WORDS.items()}
 
 
 @app.command("folds")
@@ -46,7 +48,7 @@ def folds_command(dataset: Dataset = None) -> None:
 def pretrain_command(dataset: Dataset = None, imputer: Imputers = DEFAULT_IMPUTER) -> None:
     """Pretrain imputers on every fold and score them on held-out cells.
 
-    Starts from the beginning; an interrupted command goes on.
+    Trains every fold again. After an interruption, finished folds are kept.
     """
     names = imputer_names(imputer or DEFAULT_IMPUTER, read_params(find_root(Path.cwd()) / "params.yaml"))
     for name in names:
@@ -68,19 +70,19 @@ def pretrain_command(dataset: Dataset = None, imputer: Imputers = DEFAULT_IMPUTE
 def finetune_command(
     dataset: Dataset = None,
     head: Annotated[str, typer.Option(help=f"One of: {', '.join(WORDS['head'])}.")] = "mlp2",
-    mode: Annotated[str, typer.Option(help="frozen, or unfrozen: the imputer is trained too (neural heads).")] = "",
+    mode: Annotated[str, typer.Option(help="frozen (default), or unfrozen: the imputer is trained too.")] = "",
     input: Annotated[
-        str, typer.Option(help=f"What the head reads: {', '.join(WORDS['input'])}; without it, the head's default.")
+        str, typer.Option(help=f"What the head reads: {', '.join(WORDS['input'])} (default: the head's first input).")
     ] = "",
     schedule: Annotated[
         str,
-        typer.Option(help=f"One of: {', '.join(WORDS['schedule'])}; without it, plateau, or none."),
+        typer.Option(help=f"One of: {', '.join(WORDS['schedule'])} (default: plateau; none for xgboost and svm)."),
     ] = "",
     imputer: Annotated[str, typer.Option(help=f"One of: {', '.join(IMPUTERS)}.")] = DEFAULT_IMPUTER,
 ) -> None:
     """Fine-tune a head on a pretrained imputer, on every fold.
 
-    Starts from the beginning; an interrupted command goes on.
+    Trains every fold again. After an interruption, finished folds are kept.
     """
     variant = make_variant(head, mode, input, schedule, imputer)
     start_preloading()
@@ -96,17 +98,24 @@ class GridOptions:
     """The options of grid."""
 
     dataset: Annotated[
-        str, typer.Argument(help="Cohorts in data/, separated by commas; without it, the one params.yaml names.")
+        str, typer.Argument(help="Cohorts in data/, separated by commas (default: dataset in params.yaml).")
     ] = ""
-    head: Words = ""
-    mode: Words = ""
-    input: Words = ""
-    schedule: Words = ""
+    head: Annotated[
+        str,
+        typer.Option(help=f"{ONE_OR_MORE['head']} Default: all; with --imputer, the heads under grid in params.yaml."),
+    ] = ""
+    mode: Annotated[str, typer.Option(help=f"{ONE_OR_MORE['mode']} Default: all; with --imputer, frozen.")] = ""
+    input: Annotated[
+        str, typer.Option(help=f"{ONE_OR_MORE['input']} Default: all; with --imputer, the head's default.")
+    ] = ""
+    schedule: Annotated[
+        str, typer.Option(help=f"{ONE_OR_MORE['schedule']} Default: all; with --imputer, plateau or none.")
+    ] = ""
     imputer: Imputers = ""
     fold: Annotated[str, typer.Option(help="Numbers of folds, separated by commas; all if left out.")] = ""
     all_variants: Annotated[bool, typer.Option("--all", help="Every variant of the paper's protocol.")] = False
-    again: Annotated[bool, typer.Option("--again", help="Train finished variants too.")] = False
-    show: Annotated[bool, typer.Option("--list", help="Name the variants and end.")] = False
+    again: Annotated[bool, typer.Option("--again", help="Train finished variants again.")] = False
+    show: Annotated[bool, typer.Option("--list", help="List the variants and train nothing.")] = False
 
     def variants(self, params: Params) -> list[Variant]:
         """Return the variants that are meant; UserError for unknown words, or options that exclude each other."""
@@ -127,15 +136,15 @@ class GridOptions:
 @app.command("grid")
 @takes(GridOptions)
 def grid_command(options: GridOptions) -> None:
-    """Fine-tune many variants over the cores and skip finished ones: CSAI's under grid, those chosen here, or all.
+    """Fine-tune many variants in parallel and skip finished ones.
 
-    With --imputer and no other words, each imputer and head gets the head's default mode, input and schedule; without
-    --head, the heads under grid. After a kill at any moment the same command goes on.
+    Without options: CSAI's variants under grid in params.yaml. The defaults below apply when --head, --mode, --input,
+    --schedule or --imputer is given. If the command is killed, run it again: it continues.
     """
     variants = options.variants(read_params(find_root(Path.cwd()) / "params.yaml"))
     if options.show:
         if options.fold:
-            raise UserError("--list names variants, each with all its folds: leave out --fold, or --list")
+            raise UserError("--list shows variants, not their folds: leave out --fold, or --list")
         typer.echo("\n".join(variant.label for variant in variants))
         return
     start_preloading()
@@ -153,7 +162,7 @@ def grid_command(options: GridOptions) -> None:
 def assess_command(
     dataset: Dataset = None,
     imputer: Imputers = "all",
-    again: Annotated[bool, typer.Option("--again", help="Assess again what is assessed already.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Assess assessed imputers again.")] = False,
 ) -> None:
     """Score imputers alone on the same held-out cells of every fold's test stays: error, distribution, time."""
     params = read_params(find_root(Path.cwd()) / "params.yaml")
@@ -183,13 +192,16 @@ def assess_command(
 def overfit_command(
     dataset: Dataset = None,
     head: Annotated[str, typer.Option(help="mlp2, mlp5, lstm or gru.")] = "mlp2",
-    mode: Annotated[str, typer.Option(help="frozen or unfrozen.")] = "",
-    input: Annotated[str, typer.Option(help="What the head reads; without it, the head's default.")] = "",
-    schedule: Annotated[str, typer.Option(help="optuna, cyclic or plateau; else plateau.")] = "",
+    mode: Annotated[str, typer.Option(help="frozen (default) or unfrozen.")] = "",
+    input: Annotated[str, typer.Option(help="What the head reads (default: the head's first input).")] = "",
+    schedule: Annotated[str, typer.Option(help="optuna, cyclic or plateau (default).")] = "",
     fold: Annotated[str, typer.Option(help="Numbers of folds, separated by commas; all if left out.")] = "",
     epochs: Annotated[int, typer.Option(help="Number of epochs; all are trained.", min=1)] = 200,
 ) -> None:
-    """Train a variant without early stopping, to show when it overfits (the paper's Fig. 4); compare draws it."""
+    """Train a variant without early stopping, to show when it overfits (the paper's Fig. 4).
+
+    `imputune compare` draws the curves.
+    """
     variant = make_variant(head, mode, input, schedule)
     start_preloading()
     from imputune.pipeline.overfit import run_overfit

@@ -47,8 +47,8 @@ class _FoldsFile(BaseModel, frozen=True, extra="forbid"):
 def draw_folds(cohort: Cohort, count: int, seed: int) -> list[Fold]:
     """Divide a cohort's stays into `count` subsets; fold k tests on subset k, validates on k + 1, trains on the others.
 
-    The subsets are stratified by outcome, and all stays of a patient are in one subset (if the records do not name
-    patients, each stay counts as another patient).
+    The subsets are stratified by outcome. Each stay counts as another patient: a cohort should have one stay of each
+    patient.
 
     Raises UserError if there are too few stays, deaths or survivors for every subset to have one.
 

@@ -18,7 +18,7 @@ LABELS: Mapping[MaskingPattern, str] = {
     "uniform": "at random",
     "non_uniform": "non-uniform",
     "hours": "whole hours",
-    "onward": "a variable from some hour on",
+    "onward": "a variable from some observation on",
     "blocks": "blocks",
 }
 

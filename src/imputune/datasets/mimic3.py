@@ -30,7 +30,7 @@ def extract(
         _show_variables(as_json)
         return None
     if as_json:
-        raise UserError("--json has an effect with --list-variables only: add that, or leave --json out")
+        raise UserError("--json works only with --list-variables: add --list-variables, or leave out --json")
     if raw is None:
         raise UserError("--raw is missing: name the folder with MIMIC-III's tables (or --list-variables)")
     params = destination.params()

@@ -11,8 +11,12 @@ from imputune.datasets import Destination
 
 def extract(
     destination: Destination,
-    stays: Annotated[int | None, typer.Option(help="Number of stays; without it, that of params.yaml.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the generator; without it, that of params.yaml.")] = None,
+    stays: Annotated[
+        int | None, typer.Option(help="Number of stays (default: synthetic.stays in params.yaml).")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the generator (default: synthetic.seed in params.yaml).")
+    ] = None,
 ) -> Cohort:
     """Generate records in the challenge's format and extract them: the same bytes on every run."""
     settings = destination.params().synthetic

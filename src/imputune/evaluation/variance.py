@@ -34,8 +34,8 @@ class Part(Stored):
 class Decomposition(Stored):
     """The variance of test AUC divided among imputer, head, their interaction and the folds.
 
-    imputers, heads: the complete matrix that was analysed. folds, residual: shares of the total; the residual is what
-    a fold does to a single combination. All five shares add up to 1.
+    imputers, heads: the complete matrix that was analysed. folds, residual: shares of the total; the residual is
+    the variance that none of these explains. All five shares add up to 1.
     """
 
     imputers: tuple[ImputerName, ...]

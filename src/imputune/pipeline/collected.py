@@ -1,4 +1,4 @@
-"""Results that commands left: outputs in artifacts, read as rows from the runs that made them, and other runs."""
+"""Results of earlier commands: outputs in artifacts, read as rows from the runs that made them, and other runs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from imputune.tracking.history import RunRecord, finished_runs
 
 @dataclass(kw_only=True)
 class Collected:
-    """The variants of one imputer: their outputs and rows, and notes on what was left out or read elsewhere."""
+    """The variants of one imputer: their outputs and rows, and notes on what is skipped or read from elsewhere."""
 
     project: Project
     cohort: Cohort
@@ -41,7 +41,7 @@ def collect(project: Project, cohort: Cohort, imputer: TrainingOutput, runs: Map
     """Collect the variants of a pretrained imputer from artifacts.
 
     A row is read from the run that made the output, or from the output if that run is gone. Outputs of other data,
-    folds or another pretraining are left out, with a note. Raises UserError for a broken output.
+    folds or another pretraining are skipped, with a note. Raises UserError for a broken output.
     """
     found = Collected(project=project, cohort=cohort, imputer=imputer)
     _read_outputs(found)
@@ -54,13 +54,15 @@ def collect(project: Project, cohort: Cohort, imputer: TrainingOutput, runs: Map
             found.rows[variant] = _row_of_run(project.dataset, run, variant, calibration)
         else:
             found.rows[variant] = _row_of_output(project.dataset, output, calibration)
-            found.notes.append(f"{variant.name}: its run {output.run_id} is gone or unfinished, read from artifacts")
+            found.notes.append(
+                f"{variant.label}: scores are read from artifacts, because run {output.run_id} is gone or unfinished"
+            )
     return found
 
 
 def add_other_runs(found: Collected, runs: Iterable[RunRecord]) -> None:
-    """Add the newest run of each variant that artifacts do not hold; `runs` are newest first."""
-    left_out = 0
+    """Add the newest run of each variant that is not in artifacts; `runs` are newest first."""
+    skipped = 0
     made_from = found.imputer.made_from
     ours = (made_from.cohort_hash, found.imputer.run_id, len(found.imputer.folds))
     for run in runs:
@@ -69,12 +71,14 @@ def add_other_runs(found: Collected, runs: Iterable[RunRecord]) -> None:
             continue
         theirs = (run.tags["imputune.cohort_hash"], run.tags["imputune.imputer_run"], len(run.folds))
         if theirs != ours or not all(set(SCORES) <= set(fold.metrics) for fold in run.folds):
-            left_out += 1
+            skipped += 1
             continue
         found.rows[variant] = _row_of_run(found.project.dataset, run, variant, [])
-        found.notes.append(f"{variant.name}: not in artifacts, read from its newest run {run.run_id}")
-    if left_out:
-        found.notes.append(f"{left_out} finished runs of other data, folds, imputers or versions were left out")
+        found.notes.append(
+            f"{variant.label}: scores are read from its newest run {run.run_id}, because it is not in artifacts"
+        )
+    if skipped:
+        found.notes.append(f"{skipped} finished runs of other data, folds, imputers or versions are skipped")
 
 
 def variant_of_run(run: RunRecord) -> Variant:
@@ -88,20 +92,21 @@ def _read_outputs(found: Collected) -> None:
         folder = path.parent
         output = read_training(folder, f"delete {folder}, or fine-tune that variant again")
         if differing := _other_origin(output.made_from, found.imputer):
-            found.notes.append(f"{folder.name} in artifacts is of other {' and '.join(differing)}, and was left out")
+            made_from = " and ".join(differing)
+            found.notes.append(f"{found.name}/{folder.name} is skipped: it was made from {made_from}")
         else:
             found.outputs[output.variant] = output
 
 
 def _other_origin(made_from: MadeFrom, imputer: TrainingOutput) -> list[str]:
-    """Return in words in what an output and the imputer in artifacts do not belong together."""
+    """Return in words what an output was made from, if the imputer in artifacts was made from something else."""
     ours = imputer.made_from
     compared = {
-        "data": (made_from.cohort_hash, ours.cohort_hash),
-        "folds": (made_from.folds_hash, ours.folds_hash),
-        "variables": (made_from.variables, ours.variables),
-        "seed": (made_from.seed, ours.seed),
-        "imputer": (made_from.imputer_run_id, imputer.run_id),
+        "other data": (made_from.cohort_hash, ours.cohort_hash),
+        "other folds": (made_from.folds_hash, ours.folds_hash),
+        "other variables": (made_from.variables, ours.variables),
+        "another seed": (made_from.seed, ours.seed),
+        "another pretraining of the imputer": (made_from.imputer_run_id, imputer.run_id),
     }
     return [word for word, (theirs, mine) in compared.items() if theirs != mine]
 

@@ -29,7 +29,7 @@ def run_compare(project: Project) -> VariantComparison:
     """Compare every fine-tuned variant of the default imputer, write and track the tables; return the comparison.
 
     A variant in artifacts is read from the run that made it, or from the artifacts if that run is gone; any other
-    variant from its newest finished run. What belongs to other data, folds or another pretraining is left out, and the
+    variant from its newest finished run. Results from other data, folds or another pretraining are skipped, and the
     notes say why. Raises UserError when nothing was pretrained or fine-tuned yet.
     """
     imputer, digest = _read_default_imputer(project)

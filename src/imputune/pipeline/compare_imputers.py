@@ -30,7 +30,7 @@ ComparedImputers = Mapping[ImputerName, ComparedImputer]
 def run_compare_imputers(project: Project) -> ImputerComparison:
     """Compare imputers and heads, write imputers.json and the report, track it; return the comparison.
 
-    What belongs to other data, folds or another pretraining is left out, and the notes say so. Raises UserError when no
+    Results from other data, folds or another pretraining are skipped, and the notes say so. Raises UserError when no
     imputer was pretrained, or nothing is fine-tuned or assessed.
     """
     data = read_divided_cohort(project)
@@ -60,7 +60,7 @@ def _collect(project: Project, data: DividedCohort) -> tuple[dict[ImputerName, C
     """Return every imputer that was pretrained on the present data and folds, and notes on them and on the others.
 
     Masking and scaling are those of the first. Imputers pretrained with different masking or scaling were scored on
-    different values and are left out; other differences in the settings of those that learn are noted.
+    different values and are skipped; other differences in the settings of imputers that learn are noted.
     """
     runs = finetuned_runs(project)
     imputers: dict[ImputerName, ComparedImputer] = {}
@@ -76,15 +76,17 @@ def _collect(project: Project, data: DividedCohort) -> tuple[dict[ImputerName, C
             made_from = output.made_from
             data.origin.check(made_from, folder, AGAIN)
             if differing := _other_values(made_from, first or made_from):
-                raise UserError(f"it was pretrained with other {', '.join(differing)}: {AGAIN}")
+                raise UserError(f"it was pretrained with other settings ({', '.join(differing)}): {AGAIN}")
         except UserError as error:
-            notes.append(f"{name} was left out: {error}")
+            notes.append(f"{name} is skipped: {error}")
             continue
         first = first or made_from
         if IMPUTERS[name].family != "plain":
             first_learning = first_learning or made_from
             if differing := differing_names(made_from.settings, _shared(first_learning, made_from)):
-                notes.append(f"{name} was pretrained with other {', '.join(differing)} than those before it")
+                notes.append(
+                    f"{name} was pretrained with other settings than {first_learning.imputer}: {', '.join(differing)}"
+                )
         imputers[name], more = _collect_imputer(project, data, output, runs)
         notes += more
     return imputers, notes
@@ -113,15 +115,16 @@ def _collect_imputer(
     for variant in variants:
         now = variant_settings(pretrained, variant)
         if differing := differing_names(found.outputs[variant].made_from.settings, now):
-            notes.append(
-                f"{variant.label} was made with other settings than params.yaml now has: {', '.join(differing)}"
-            )
+            notes.append(f"{variant.label}: these settings now differ in params.yaml: {', '.join(differing)}")
     assessment = None
     if (project.assess_folder(name) / RESULT).is_file():
         assessment = read_assessment(project.assess_folder(name), f"run `imputune assess --imputer {name} --again`")
         made_now = assessment_made_from(pretrained, data.origin, name, output.run_id)
         if differing := assessment.made_from.differences(made_now):
-            notes.append(f"the assessment of {name} was left out, of other {', '.join(differing)}: assess it again")
+            notes.append(
+                f"the assessment of {name} is skipped, because these differ: {', '.join(differing)}. "
+                f"Run `imputune assess --imputer {name}`"
+            )
             assessment = None
     return ComparedImputer(found=found, variants=variants, assessment=assessment), notes
 
@@ -161,11 +164,11 @@ def _missing_notes(imputers: ComparedImputers, matrix: tuple[VariantRow, ...]) -
         heads = {variant.head for variant in each.variants}
         missing = [head for head in complete.heads if head not in heads] if complete else []
         if heads and missing:
-            yield f"{name} lacks {', '.join(missing)}, and is left out of the analysis of variance"
+            yield f"{name} is not in the analysis of variance: it has no {' or '.join(missing)}"
         elif not heads:
-            yield f"{name} has no classifier yet: `imputune grid --imputer {name}`"
+            yield f"{name} has no classifier yet: run `imputune grid --imputer {name}`"
         if not each.assessment:
-            yield f"{name} is not assessed: `imputune assess --imputer {name}`"
+            yield f"{name} is not assessed yet: run `imputune assess --imputer {name}`"
 
 
 def _write(project: Project, texts: Mapping[str, str], figures: Mapping[str, bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Notes of a comparison: what is unfinished, made with other settings, or limited by its budget."""
+"""Notes of a comparison: unfinished variants, changed settings, budgets too small for early stopping, searches."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,13 +11,16 @@ from imputune.training.search import brackets
 
 
 def unfinished_notes(found: Collected) -> Iterator[str]:
-    """Name the variants of which only some folds are fine-tuned."""
+    """Name the variants with some folds missing."""
     folds = len(found.imputer.folds)
     for variant in (variant for variant in PROTOCOL if variant not in found.rows and variant.imputer == found.name):
         folder = found.project.unfinished_folder / f"finetune-{variant.imputer}-{variant.name}"
         done = len(list(folder.glob("fold-*")))
         if done:
-            yield f"{variant.name} has {done} of {folds} folds, and is left out: `imputune grid` goes on with it"
+            yield (
+                f"{variant.label} is skipped: {done} of {folds} folds are finished. `imputune grid` with this variant "
+                "trains the others"
+            )
 
 
 def settings_notes(found: Collected) -> Iterator[str]:
@@ -26,7 +29,7 @@ def settings_notes(found: Collected) -> Iterator[str]:
     for variant, output in found.outputs.items():
         made_now = output.made_from.model_copy(update={"settings": variant_settings(now, variant)})
         if names := output.made_from.differences(made_now):
-            yield f"{variant.name} was made with other settings than params.yaml now has: {', '.join(names)}"
+            yield f"{variant.label}: these settings now differ in params.yaml: {', '.join(names)}"
 
 
 def protocol_notes(outputs: Iterable[TrainingOutput]) -> Iterator[str]:
@@ -40,8 +43,9 @@ def protocol_notes(outputs: Iterable[TrainingOutput]) -> Iterator[str]:
         patience = ours[0].made_from.number("finetune.patience")
         if epochs <= patience:
             yield (
-                f"{mode} training had at most {epochs} epochs, fewer than the patience of early stopping ({patience}): "
-                "it never stopped early, and schedule plateau may have been a constant rate; the best epoch was kept"
+                f"{mode} training had at most {epochs} epochs, and early stopping has a patience of {patience}. "
+                "So it never stopped early, and schedule plateau may have kept its first learning rate. The best epoch "
+                "was kept"
             )
         searched = [output for output in ours if output.variant.schedule == "optuna"]
         if searched:
@@ -58,13 +62,13 @@ def _search_notes(mode: Mode, outputs: list[TrainingOutput]) -> Iterator[str]:
     count = brackets(made_from.number("schedules.optuna.reduction_factor"), epochs)
     guided = max(0, trials - count * startup)
     yield (
-        f"optuna, {mode}: {trials} trials a search of at most {epochs} epochs each, which favours high rates. Each of "
-        f"the {count} Hyperband brackets has its own sampler, which draws its first {startup} trials at random, so "
-        f"about {guided} of {trials} trials used earlier ones. {len(searches)} searches, {pruned} of "
-        f"{sum(map(len, searches))} trials pruned"
+        f"optuna, {mode}: each search had {trials} trials of at most {epochs} epochs. Such short trials favour high "
+        f"learning rates. In each of the {count} Hyperband brackets the first {startup} trials are random, so about "
+        f"{guided} of {trials} trials used earlier results. In {len(searches)} searches, {pruned} of "
+        f"{sum(map(len, searches))} trials were pruned"
     )
     if made_from.setting(f"schedules.optuna.{mode}_scope") == "first_fold":
         yield (
             f"optuna, {mode}: fold 0 searched the learning rate for all folds. Its trials used stays that the other "
-            "folds test on, so this one number has seen test stays (scope each_fold avoids it)"
+            f"folds test on, so this learning rate depends on test stays ({mode}_scope: each_fold avoids this)"
         )

@@ -17,7 +17,7 @@ from imputune.pipeline.project import Project, track
 class Evaluation(Stored):
     """The scores of a model on a cohort: `groups` has all stays first.
 
-    checked_against_training: whether the cohort that the model was trained on was there to see that no stay is in both.
+    checked_against_training: whether the model's training cohort was in data/, so that shared stays could be found.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""What fine-tuning and assessment start from: a pretrained imputer; and what is finished already."""
+"""Pretrained imputers and finished outputs that fine-tuning and assessment read."""
 
 from dataclasses import dataclass
 from pathlib import Path

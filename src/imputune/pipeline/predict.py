@@ -47,10 +47,14 @@ def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
     notes = []
     if absent := model.bundle.absent(stays):
         present = [name for name in model.bundle.about.variable_names if name not in absent]
-        note = f"no stay has a value of {', '.join(absent)}"
         if present and len(present) < len(absent):
-            note = f"of {len(present) + len(absent)} variables only {', '.join(present)} have values"
-        notes.append(f"{note}: predicted without the rest")
+            note = (
+                f"predictions use only {', '.join(present)}: no stay has a value of the other {len(absent)} variables"
+            )
+        else:
+            them = "it" if len(absent) == 1 else "them"
+            note = f"no stay has a value of {', '.join(absent)}: predictions do not use {them}"
+        notes.append(note)
     if beyond := model.bundle.beyond_range(stays):
         named = ", ".join(f"{name} {count:,}" for name, count in list(beyond.items())[:SHOWN])
         more = ", ..." if len(beyond) > SHOWN else ""
@@ -72,7 +76,7 @@ def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
 def check_ending(path: Path) -> None:
     """Raise UserError for a file that `write_table` could not write."""
     if path.suffix not in (".csv", ".parquet"):
-        raise UserError(f"{path} must end in .csv or .parquet: name it so")
+        raise UserError(f"{path} must end in .csv or .parquet: choose another file name")
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A project folder: where everything has its place, what is read of it, and how a command on it is tracked."""
+"""A project folder: its paths, the settings of a stage, and the tracking of a command."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -32,7 +32,7 @@ EpochProgress = Callable[[Recorder, int], AbstractContextManager[Recorder]]
 
 @dataclass(frozen=True)
 class Project:
-    """A project folder, with its parameters for one dataset; everything that has a place in it, by name."""
+    """A project folder and its parameters for one dataset; gives the path of every output."""
 
     root: Path
     params: Params

@@ -1,4 +1,4 @@
-"""Fine-tuning of any number of variants: which fold comes next, side by side over the cores, resumed if interrupted."""
+"""Fine-tuning of several variants: order of the folds, parallel training, resuming."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -30,7 +30,7 @@ def train_variants(project: Project, request: FinetuneRequest, say: Say, one_run
 
     A variant is finished when its output was made from the data, folds, imputer and settings that the project has now.
     With `one_run`, a run tracks the command and the variants' runs are nested in it. `say` gets a line for every fold.
-    Interrupted work, even by kill -9, goes on with the folds that are missing.
+    Interrupted work, even by kill -9, continues with the missing folds.
 
     Raises UserError when no imputer was pretrained, it was trained on other variables, data or folds, a fold does not
     exist, or another command is fine-tuning the dataset.
@@ -91,16 +91,16 @@ class _VariantQueue:
         searching = self._searching_fold(work.variant)
         if searching is not None and work.missing and searching not in {*work.wanted, *work.folds}:
             raise UserError(
-                f"{work.variant.name} takes the learning rate of fold {searching}: add that fold, or set the scope "
-                "under schedules.optuna to each_fold in params.yaml"
+                f"{work.variant.label} takes the learning rate of fold {searching}: add this fold, or set "
+                f"schedules.optuna.{work.variant.mode}_scope to each_fold in params.yaml"
             )
         frozen = work.variant.frozen
         if work.variant.mode == "frozen" or not work.missing or self._searching_fold(frozen) is None:
             return
         if frozen not in [each.variant for each in self.works] and not self._frozen_result(work, work.missing[0]):
             raise UserError(
-                f"{work.variant.name} starts from {frozen.name}, whose learning rate fold {searching} searches for all "
-                "folds: fine-tune that variant first, or both in one `imputune grid`"
+                f"{work.variant.label} starts from {frozen.label}, and fold {self._searching_fold(frozen)} searches "
+                "the learning rate of all its folds: fine-tune the frozen variant first, or both in one `imputune grid`"
             )
 
     def _tasks(

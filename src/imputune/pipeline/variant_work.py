@@ -1,4 +1,4 @@
-"""One variant on its way: what it is made from, which folds are finished, the run that tracks it, its output."""
+"""The state of one variant during fine-tuning: inputs, finished folds, run, output."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -79,7 +79,7 @@ class VariantWork:
 
     @property
     def run(self) -> TrackedRun | None:
-        """The run that tracks the variant, None before `start` and for a variant of which folds stay missing."""
+        """The run that tracks the variant; None before `start`, and if request and finished folds do not cover all."""
         return self._run
 
     def start(self, stack: ExitStack, parent_run: str | None) -> None:
@@ -146,7 +146,7 @@ class VariantWork:
         self.folds = {fold.fold: read_fold(self.folder, output, fold.fold, with_weights=False) for fold in output.folds}
 
     def _count_parameters(self) -> tuple[int | None, int | None]:
-        """Return the head's number of parameters and that of all that is trained; None for a non-neural head."""
+        """Return the number of parameters of the head, and of everything trained; None for a non-neural head."""
         params, shape = self.imputer.project.params, self.imputer.data.cohort.values_NTD.shape
         if not self.variant.is_neural:
             return None, None

@@ -1,12 +1,11 @@
-"""The paper's own figures, and others' that it quotes, to stand beside ours.
+"""The AUCs that the paper reports or quotes, to compare with ours.
 
-The paper gives no deviation over folds, does not say whether its recurrent heads read the imputed or the raw series,
-nor which input its xgboost and svm had, and how its epochs were kept is not described in full. Of Table III no figure
-by schedule is at hand: what stands here for unfrozen heads are the averages over the schedules that its text quotes.
-Section VI.D adds that mlp5 reached 0.786 and 0.81 under the two schedulers, without saying which is which. Where the
-text contradicts itself, section VI.C counts: mlp5 validation 0.821 or 0.824, mlp2 test 0.798 or 0.797; section V.E
-calls lstm's 0.813 the lowest validation, under which mlp2's 0.811 lies, and mlp2's test the highest, over which mlp5's
-0.805 lies.
+The paper gives no deviation over folds. It does not name the input of its recurrent heads (imputed or raw) and of its
+non-neural heads. It does not fully describe which epoch it keeps. For Table III we know only the averages over the
+schedules that the text quotes. Section VI.D also gives 0.786 and 0.81 for mlp5, without naming the schedules. Sections
+V.E and VI.C disagree on two averages (mlp5 validation 0.821 or 0.824; mlp2 test 0.798 or 0.797): we use VI.C. Section
+V.E also calls lstm's validation AUC (0.813) the lowest, although mlp2's is 0.811, and mlp2's test AUC the highest,
+although mlp5's is 0.805.
 """
 
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Quoted:
-    """Validation and test AUC as the paper has them, None where it has none, and where they stand."""
+    """Validation and test AUC in the paper, None if it gives none, and the table or section that gives them."""
 
     val_auc: float | None
     test_auc: float | None

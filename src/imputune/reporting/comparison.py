@@ -1,7 +1,7 @@
 """The pages of both comparisons: fine-tuned variants, and imputers crossed with heads."""
 
 from imputune.evaluation.comparison import ImputerComparison, VariantComparison
-from imputune.reporting.imputer_tables import closest_sentence, errors_table, missing_table, ranking_table
+from imputune.reporting.imputer_tables import errors_table, lowest_error_sentence, missing_table, ranking_table
 from imputune.reporting.matrix_tables import against_table, answer_sentence, matrix_table, variance_table
 from imputune.reporting.tables import Table
 from imputune.reporting.variant_tables import (
@@ -59,7 +59,7 @@ def imputer_title(comparison: ImputerComparison) -> str:
 
 def imputer_answers(comparison: ImputerComparison) -> tuple[str, ...]:
     """Return whether imputer or classifier matters more, and which imputer has the lowest error."""
-    sentences = (answer_sentence(comparison), closest_sentence(comparison.imputers, comparison.test_to_train))
+    sentences = (answer_sentence(comparison), lowest_error_sentence(comparison.imputers, comparison.test_to_train))
     return tuple(sentence for sentence in sentences if sentence)
 
 

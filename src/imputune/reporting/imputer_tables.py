@@ -85,7 +85,7 @@ def _ranking_line(imputer: AssessedImputer, scores: PatternScores) -> tuple[str,
     )
 
 
-def closest_sentence(imputers: Sequence[AssessedImputer], test_to_train: float) -> str:
+def lowest_error_sentence(imputers: Sequence[AssessedImputer], test_to_train: float) -> str:
     """Say which imputer has the lowest error under the ranking's masking, and how far CSAI is from it.
 
     CSAI is compared with the best of the others on the test folds; the p-value does not account for this choice. Return

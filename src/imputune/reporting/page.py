@@ -23,7 +23,7 @@ class ReportFigure:
 
     @cached_property
     def source(self) -> str:
-        """The figure itself, as an address that a page can hold."""
+        """The figure as a data URL."""
         return f"data:image/svg+xml;base64,{base64.b64encode(to_svg(self.figure)).decode()}"
 
 

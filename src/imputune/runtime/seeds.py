@@ -1,4 +1,4 @@
-"""Seeds: a generator of its own for each fold and purpose, so that no draw depends on another's number."""
+"""Seeds: each fold and purpose has its own generator, so more draws for one purpose change no other."""
 
 from enum import IntEnum
 

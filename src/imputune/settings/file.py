@@ -38,15 +38,15 @@ RENAMED = {
 def read_params(path: Path) -> Params:
     """Read params.yaml.
 
-    Raises UserError, one line, when the file is missing or no YAML, or when a key stands twice, is unknown (with its
-    new name or the near miss), missing, or of the wrong type or range.
+    Raises UserError, one line, when the file is missing or not YAML, or when a key is listed twice, unknown (the line
+    has its new name or the near miss), missing, or of the wrong type or range.
     """
     try:
         return Params.model_validate(YAML(typ="safe", pure=True).load(_read(path)))
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         key = str(error.problem).partition('"')[2].partition('"')[0]
-        raise UserError(f"{path.name}, line {line}: key {key!r} stands there twice: remove one of the two") from None
+        raise UserError(f"{path.name}, line {line}: key {key!r} is there twice: remove one of the two") from None
     except YAMLError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
@@ -125,7 +125,7 @@ def _first_problem(name: str, error: ValidationError) -> str:
     problem = problems[0]
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
-        return f"{name}: key {place!r} is missing: add it; params.yaml in git has it with its meaning"
+        return f"{name}: key {place!r} is missing: add it (the committed params.yaml explains it)"
     where = f"{place} = " if place else "the file holds "
     return f"{name}: {where}{problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 

@@ -87,7 +87,7 @@ class Cyclic(ParamsSection):
     lowest_rate: PositiveNumber = Field(description="Learning rate at the bottom of a cycle, above 0.")
     highest_rate: PositiveNumber = Field(description="Learning rate at the top of the first cycle, above lowest_rate.")
     half_cycle_epochs: Count = Field(description="Epochs from the bottom to the top, 1 or more.")
-    gamma: FractionOrOne = Field(description="Decay of the top per batch, above 0 to 1.")
+    gamma: FractionOrOne = Field(description="Each batch multiplies the height of the cycle by this, above 0 to 1.")
 
     @model_validator(mode="after")
     def _rates_ascend(self) -> Self:
@@ -104,7 +104,9 @@ class Optuna(ParamsSection):
     )
     lowest_rate: PositiveNumber = Field(description="Lowest learning rate tried, above 0.")
     highest_rate: PositiveNumber = Field(description="Highest learning rate tried, above lowest_rate.")
-    reduction_factor: Annotated[int, Field(ge=2)] = Field(description="Of the HyperbandPruner, 2 or more.")
+    reduction_factor: Annotated[int, Field(ge=2)] = Field(
+        description="Reduction factor of the HyperbandPruner, 2 or more."
+    )
     trial_epochs: Count = Field(description="Epochs of a trial at most, 1 or more.")
     frozen_scope: SearchScope = Field(description="Folds that search for frozen variants: each_fold or first_fold.")
     unfrozen_scope: SearchScope = Field(description="Folds that search for unfrozen variants: each_fold or first_fold.")
@@ -174,7 +176,7 @@ class NonNeuralBlock(ParamsSection):
 
 
 class Grid(ParamsSection):
-    """The variants that `dvc repro` and `imputune grid` fine-tune, a block a stage of dvc.yaml."""
+    """The variants that `dvc repro` and `imputune grid` fine-tune; each block is one set of stages of dvc.yaml."""
 
     mlp: NeuralBlock = Field(description="MLPs on frozen imputers that have a hidden state.")
     mlp_imputed: NeuralBlock = Field(description="MLPs on imputers without a hidden state.")

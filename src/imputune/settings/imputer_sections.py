@@ -12,7 +12,7 @@ class Scaling(ParamsSection):
     """Standardisation; see `imputune.data.scaling.Scaler`."""
 
     clip_quantile: Annotated[float, Field(ge=0, lt=0.5)] = Field(
-        description="Values are clipped to this quantile and its mirror image, 0 (no clipping) to below 0.5."
+        description="Values below this quantile, or above 1 minus it, are clipped; 0 (no clipping) to below 0.5."
     )
 
 
@@ -74,7 +74,7 @@ class Gpvae(ParamsSection):
 
 
 class Pypots(ParamsSection):
-    """Sizes of PyPOTS's networks; BRITS, GRU-D, M-RNN and US-GAN have csai.hidden_size and nothing else to set."""
+    """Sizes of PyPOTS's networks; BRITS, GRU-D, M-RNN and US-GAN have no other size than csai.hidden_size."""
 
     saits: Saits = Field(description="Sizes of SAITS.")
     csdi: Csdi = Field(description="Sizes of CSDI.")
@@ -82,7 +82,7 @@ class Pypots(ParamsSection):
 
 
 class Pretrain(ParamsSection):
-    """Training of the imputer."""
+    """Pretraining of CSAI; PyPOTS's networks use only batch_size, and train at their own rate of 0.001."""
 
     batch_size: Count = Field(description="Stays in a batch, 1 or more.")
     learning_rate: PositiveNumber = Field(
@@ -95,7 +95,7 @@ class Pretrain(ParamsSection):
 
 
 class Ranking(ParamsSection):
-    """The masking by which imputers are ranked: one of those that `assess` scores."""
+    """The masking by which imputers are ranked; `assess` must score it."""
 
     pattern: MaskingPattern = Field(description="Masking pattern, one of assess.patterns.")
     rate: Fraction = Field(description="Masking rate, one of assess.rates.")
@@ -111,7 +111,7 @@ class Assess(ParamsSection):
         strict=False, min_length=1, description="Expected fractions of observed cells masked, between 0 and 1."
     )
     ranking: Ranking = Field(description="The pattern and rate by which imputers are ranked.")
-    block_hours: Count = Field(description="Hours of a block, side by side, 1 or more.")
+    block_hours: Count = Field(description="Successive hours of a block, 1 or more.")
     block_variables: Count = Field(description="Variables of a block, drawn anew for each stay, 1 or more.")
 
     @field_validator("patterns", "rates")

@@ -35,7 +35,7 @@ class Mimic3(ParamsSection):
         description="Stays whose first and last care unit or ward differ: keep or leave_out."
     )
     memory_gib: Annotated[float, Field(ge=0.25)] = Field(
-        description="Memory of DuckDB in GiB, 0.25 or more; the cohort's values come on top."
+        description="Most memory of DuckDB in GiB, 0.25 or more; the cohort's values need more."
     )
 
 
@@ -49,9 +49,11 @@ class Promote(ParamsSection):
     """What a candidate must reach to become champion; see `imputune.evaluation.gates`."""
 
     minimum_auc: Fraction = Field(description="Lowest mean test AUC, between 0 and 1.")
-    auc_margin: Weight = Field(description="How far the mean test AUC may lie below the champion's, 0 or more.")
+    auc_margin: Weight = Field(
+        description="The candidate's mean test AUC may be at most this much below the champion's, 0 or more."
+    )
     calibration_margin: Weight = Field(
-        description="How far the mean calibration error may lie above the champion's, 0 or more."
+        description="Its mean calibration error may be at most this much above the champion's, 0 or more."
     )
     resamples: Count = Field(description="Bootstrap resamples of the test stays, 1 or more.")
 
@@ -66,9 +68,9 @@ class Params(ParamsSection):
     """All of params.yaml."""
 
     dataset: str = Field(description="The cohort in data/<dataset> that commands read.")
-    seed: Seed = Field(description="Seed of everything drawn, 0 to 2**32 - 1.")
+    seed: Seed = Field(description="Seed of all random draws, 0 to 2**32 - 1.")
     workers: Count = Field(description="Folds trained side by side, 1 or more.")
-    device: DeviceName = Field(description="auto, cpu or cuda.")
+    device: DeviceName = Field(description="Device that PyTorch uses: cpu, cuda, or auto (cuda if there is a GPU).")
     budget: dict[str, Budget] = Field(description="Epochs by dataset.")
     synthetic: Synthetic = Field(description="The generated cohort.")
     mimic3: Mimic3 = Field(description="The extraction of MIMIC-III.")
@@ -77,7 +79,7 @@ class Params(ParamsSection):
     masking: Masking = Field(description="Masking in pretraining.")
     csai: Csai = Field(description="Sizes of CSAI.")
     pypots: Pypots = Field(description="Sizes of PyPOTS's networks.")
-    pretrain: Pretrain = Field(description="Training of the imputer.")
+    pretrain: Pretrain = Field(description="Pretraining of CSAI; batch_size also of PyPOTS's networks.")
     heads: Heads = Field(description="Sizes of the neural heads.")
     finetune: Finetune = Field(description="Training of a neural head.")
     schedules: Schedules = Field(description="Learning-rate schedules.")

@@ -21,6 +21,6 @@ class ParamsSection(BaseModel):
 
 
 def check_once(words: Sequence[object]) -> None:
-    """Raise ValueError for a word that stands in a list twice."""
+    """Raise ValueError if an entry of a list is listed twice."""
     if len(set(words)) < len(words):
-        raise ValueError("each may stand here once")
+        raise ValueError("an entry is listed twice")

@@ -55,7 +55,7 @@ def test_stays_by_rule(cohort: Cohort) -> None:
     assert cohort.outcome_N.tolist() == [0, 1, 0]
     assert source_of(cohort).exclusions == {
         "without a patient or admission": 1,
-        "without times of entry and leave": 2,
+        "without times of entry and exit": 2,
         "younger than 18": 1,
         "not the patient's first ICU stay": 1,
         "shorter than 48 hours": 1,
@@ -175,7 +175,9 @@ def test_repeated_key(tmp_path: Path) -> None:
     """A table with the same stay twice would count it twice, and is refused."""
     doubled = tables()
     doubled["ICUSTAYS"].append(doubled["ICUSTAYS"][0])
-    with pytest.raises(UserError, match=r"ICUSTAYS.csv.gz repeats a ICUSTAY_ID, or has a row without: fetch it again"):
+    with pytest.raises(
+        UserError, match=r"ICUSTAYS.csv.gz repeats a ICUSTAY_ID, or has a row without one: fetch it again"
+    ):
         extract(write(tmp_path / "raw", doubled), tmp_path)
 
 

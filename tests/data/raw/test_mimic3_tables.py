@@ -206,7 +206,7 @@ def test_another_databases_dictionary(tmp_path):
     content["D_LABITEMS"] = content["D_LABITEMS"][:-1]
     assert message(write(tmp_path / "raw", content), tmp_path / "data") == (
         "D_ITEMS and D_LABITEMS lack 4 of the 232 items that are read (the first: 51, 211, 51214): "
-        "fetch MIMIC-III v1.4's own"
+        "fetch both tables of MIMIC-III v1.4 again"
     )
 
 

@@ -92,7 +92,7 @@ def bin_rows(
 
     `stay_R` is each row's index on the stay axis; parameters with an index below `variables` are the variables. Means
     are computed in float64. Returns `values_NTD`, NaN where nothing was observed, and the counts: no parameter name,
-    not a variable, after hour 48, negative value. A row is counted once, for the first of these that applies.
+    not one of the variables, after hour 48, negative value. A row is counted once, for the first of these that applies.
     """
     named_R = rows.parameter_R != _NO_NAME
     variable_R = named_R & (rows.parameter_R < variables)

@@ -76,7 +76,7 @@ def check_items(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable]
         first = ", ".join(str(item) for (item,) in missing[:3])
         raise UserError(
             f"D_ITEMS and D_LABITEMS lack {len(missing)} of the {len(rows)} items that are read (the first: {first}): "
-            "fetch MIMIC-III v1.4's own"
+            "fetch both tables of MIMIC-III v1.4 again"
         )
 
 

@@ -30,7 +30,7 @@ def choose_stays(
         run_over(database, tables[name], f"CREATE TEMP TABLE {name} AS {tables[name].select()}", no_progress)
         rows, keys = database.execute(f"SELECT count(*), count(DISTINCT {key}) FROM {name}").fetchall()[0]
         if rows != keys:
-            raise UserError(f"{tables[name].path} repeats a {key.upper()}, or has a row without: fetch it again")
+            raise UserError(f"{tables[name].path} repeats a {key.upper()}, or has a row without one: fetch it again")
     conditions = _conditions(rules)
     first_broken = " ".join(f"WHEN {broken} THEN {rule}" for rule, broken in enumerate(conditions.values()))
     database.execute(f"""
@@ -61,7 +61,7 @@ def _conditions(rules: Mimic3) -> dict[str, str]:
     """Return for each rule the SQL condition of stays that break it, in the order of counting."""
     conditions = {
         "without a patient or admission": "NOT has_records OR died IS NULL OR died NOT IN (0, 1) OR dob IS NULL",
-        "without times of entry and leave": "intime IS NULL OR outtime IS NULL OR outtime <= intime",
+        "without times of entry and exit": "intime IS NULL OR outtime IS NULL OR outtime <= intime",
         f"younger than {rules.minimum_age}": f"age_years < {rules.minimum_age}",
         "not the patient's first ICU stay": "nth_stay > 1",
         f"shorter than {rules.minimum_hours} hours": f"outtime < intime + INTERVAL {rules.minimum_hours} HOUR",
