@@ -5,7 +5,6 @@ import shutil
 import signal
 
 import pytest
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Param
 
@@ -215,10 +214,11 @@ def test_reports_of_unknown_and_finished_folds_are_refused(root):
 def test_artifacts_are_stored_under_their_names(root):
     """Figures, texts and dictionaries are written to the run's folder beside the store."""
     with start(root) as run:
-        run.log_figure(Figure(), "figures/loss.png")
+        run.log_picture(b"\x89PNG", "figures/loss.png")
+        run.log_picture(b"\x89PNG", "whole.png")
         run.log_text("two\nlines", "note.txt")
         run.log_dict({"auc": 0.5}, "scores.json")
     [folder] = root.glob(f"mlruns/*/{run.run_id}/artifacts")
-    assert (folder / "figures" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert [(folder / name).read_bytes() for name in ("figures/loss.png", "whole.png")] == [b"\x89PNG"] * 2
     assert (folder / "note.txt").read_text() == "two\nlines"
     assert '"auc": 0.5' in (folder / "scores.json").read_text()

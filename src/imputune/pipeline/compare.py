@@ -38,11 +38,16 @@ def run_compare(project: Project) -> VariantComparison:
         found = collect(project, read_cohort(project.cohort_folder), imputer, runs)
         add_other_runs(found, runs.values())
         comparison = _compare(found)
-        figures = dict(_figures(comparison, found))
-        _write(comparison, figures, project.results_folder)
+        pictures = {
+            f"{name}.{form}": draw(figure)
+            for name, figure in _figures(comparison, found)
+            for form, draw in (("png", to_png), ("svg", to_svg))
+        }
+        _write(comparison, pictures, project.results_folder)
         run.log_text(variant_markdown(comparison), "comparison.md")
-        for name, figure in figures.items():
-            run.log_figure(figure, f"figures/{name}.png")
+        for name, picture in pictures.items():
+            if name.endswith(".png"):
+                run.log_picture(picture, f"figures/{name}")
     return comparison
 
 
@@ -104,7 +109,7 @@ def _overfitting(found: Collected) -> dict[str, dict[int, list[dict[str, float]]
     return curves
 
 
-def _write(comparison: VariantComparison, figures: Mapping[str, Figure], folder: Path) -> None:
+def _write(comparison: VariantComparison, pictures: Mapping[str, bytes], folder: Path) -> None:
     texts = {
         "comparison.md": variant_markdown(comparison),
         "comparison.tex": variant_latex(comparison),
@@ -113,9 +118,8 @@ def _write(comparison: VariantComparison, figures: Mapping[str, Figure], folder:
     }
     for name, text in texts.items():
         replace_text(folder / name, text)
-    for name, figure in figures.items():
-        replace_bytes(folder / "figures" / f"{name}.png", to_png(figure))
-        replace_bytes(folder / "figures" / f"{name}.svg", to_svg(figure))
+    for name, picture in pictures.items():
+        replace_bytes(folder / "figures" / name, picture)
     for path in (folder / "figures").glob("*.*"):
-        if path.stem not in figures:
+        if path.name not in pictures:
             path.unlink()  # of an earlier comparison

@@ -52,7 +52,7 @@ def run_compare_imputers(project: Project) -> ImputerComparison:
             run.log_text(page, name)
         run.log_dict(content, "imputers.json")
         for each in report.figures():
-            run.log_figure(each.figure, f"report/{each.name}.png")
+            run.log_picture(each.png, f"report/{each.name}.png")
     return comparison
 
 

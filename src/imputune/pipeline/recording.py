@@ -14,7 +14,7 @@ from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.variants import Variant
 from imputune.registry.bundle import BundleAbout
 from imputune.registry.register import classifier_name, imputer_name, register_bundle, version_of_run
-from imputune.reporting.figures import curves_figure
+from imputune.reporting.figures import curves_figure, to_png
 from imputune.settings.names import ImputerName
 from imputune.tracking.runs import TrackedRun
 
@@ -39,7 +39,7 @@ def log_summary(run: TrackedRun, made_from: MadeFrom, folds: Sequence[TrainedFol
 def log_curves(run: TrackedRun, folds: Sequence[TrainedFold], metric: str) -> None:
     """Log a figure of every fold's training and validation curves."""
     histories = {fold.fold: fold.history for fold in folds}
-    run.log_figure(curves_figure(histories, metric, f"{metric} by epoch"), f"figures/{metric}.png")
+    run.log_picture(to_png(curves_figure(histories, metric, f"{metric} by epoch")), f"figures/{metric}.png")
 
 
 def register_imputer(

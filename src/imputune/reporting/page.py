@@ -22,6 +22,11 @@ class ReportFigure:
     figure: Figure
 
     @cached_property
+    def png(self) -> bytes:
+        """The figure as PNG."""
+        return to_png(self.figure)
+
+    @cached_property
     def source(self) -> str:
         """The figure as a data URL."""
         return f"data:image/svg+xml;base64,{base64.b64encode(to_svg(self.figure)).decode()}"
@@ -63,7 +68,7 @@ class Report:
 
     def files(self) -> dict[str, bytes]:
         """Return the figures that the Markdown names, as PNG by file name."""
-        return {f"{each.name}.png": to_png(each.figure) for each in self.figures()}
+        return {f"{each.name}.png": each.png for each in self.figures()}
 
     def to_html(self) -> str:
         """Return the page; it holds its style and figures, loads nothing and runs no script."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -20,9 +20,6 @@ from imputune.tracking import store
 from imputune.tracking.provenance import flattened, source_tags
 from imputune.tracking.signals import signals_held
 from imputune.tracking.trials import log_trial
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -110,10 +107,13 @@ class TrackedRun:
                 self._client.log_batch(self.run_id, params=batch, synchronous=True)
         self.params |= dict(missing)
 
-    def log_figure(self, figure: "Figure", name: str) -> None:
-        """Store a figure as the artifact `name`, such as "figures/loss.png"."""
-        with store.failures(self.tracking_uri):
-            self._client.log_figure(self.run_id, figure, name)
+    def log_picture(self, content: bytes, name: str) -> None:
+        """Store a drawn figure as the artifact `name`, such as "figures/loss.png"."""
+        folder, file = os.path.split(name)
+        with store.failures(self.tracking_uri), TemporaryDirectory() as temporary:
+            path = Path(temporary, file)
+            path.write_bytes(content)
+            self._client.log_artifact(self.run_id, str(path), folder or None)
 
     def log_text(self, text: str, name: str) -> None:
         """Store a text as the artifact `name`."""
