@@ -5,7 +5,6 @@ EXTRAS ?= dev
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 BIN := $(ROOT).venv/bin
 COMMA := ,
-SLOW := pipeline registry/test_serving.py test_benchmarks.py
 READY := $(ROOT).venv/.ready-$(subst $(COMMA),-,$(EXTRAS))
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -34,8 +33,8 @@ report: $(READY) ## what the demo leaves out: other imputers beside CSAI, and re
 test: lint ## everything
 	cd $(ROOT) && python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-quick: $(READY) ## the tests that train nothing on the way; each room's pure functions
-	cd $(ROOT) && python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=tests/,$(SLOW))
+quick: $(READY) ## all but the tests that run commands in processes of their own or need a whole project
+	cd $(ROOT) && python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: $(READY)
 	cd $(ROOT) && ruff check . && ruff format --check . && mypy

@@ -17,6 +17,8 @@ import benchmarks
 from benchmarks import csai_scaling, csai_speed, pypots_csai
 from imputune.settings.file import read_params
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 RATIOS = ("ratio_epoch_vs_pypots", "mae_ours", "mae_pypots")
 

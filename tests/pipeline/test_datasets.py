@@ -96,6 +96,7 @@ def test_heads_grow_with_the_variables():
     assert counts == {"mlp2": 14_081, "lstm": 100_049, "gru": 78_557}
 
 
+@pytest.mark.slow
 def test_a_toy_dataset_is_one_file(tmp_path):
     """With the file that docs/adding-a-dataset.md shows in place, its command, dvc and mlflow run take the dataset.
 

@@ -46,6 +46,8 @@ from imputune.training.non_neural import fit_non_neural_fold
 from imputune.training.pretrain import PretrainJob, pretrain_fold
 from mimic3_raw import tables, write
 
+pytestmark = pytest.mark.slow
+
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 needs_pypots = pytest.mark.skipif(
     find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[pypots]'"

@@ -169,6 +169,7 @@ def test_the_version_of_a_run_is_its_newest(root, register):
     assert version_of_run(uri, name, "0" * 32) == ""
 
 
+@pytest.mark.slow
 def test_versions_of_a_killed_command_are_deleted(root, register, make_about, train):
     """A command that was killed after registering leaves no version, and its runs end as KILLED."""
     name = "imputune-mortality-killed"

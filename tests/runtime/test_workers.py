@@ -202,6 +202,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_command_that_is_killed(tmp_path):
     """After kill -9 of the command no worker goes on with its work: nobody would take its result."""
     (tmp_path / "parent.py").write_text(PARENT)
@@ -229,6 +230,7 @@ for _ in range(10):
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_workers_modules_load_leaves_no_traceback():
     """Ctrl-C goes to all processes of a terminal; the process that loads the workers' modules ignores it."""
     words = [sys.executable, "-c", INTERRUPTED_AT_ONCE]

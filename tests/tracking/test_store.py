@@ -88,6 +88,7 @@ def test_deleted_experiment_is_named_with_its_remedy(root):
         store.experiment(uri, "gone")
 
 
+@pytest.mark.slow
 def test_four_processes_on_a_fresh_store_lose_nothing(tmp_path):
     """Four commands that start at once on a missing store all succeed, with every point of every fold."""
     commands = [
@@ -106,6 +107,7 @@ def test_four_processes_on_a_fresh_store_lose_nothing(tmp_path):
             assert run.data.metrics["test_auc"] == 0.75
 
 
+@pytest.mark.slow
 def test_repeated_ctrl_c_leaves_a_marked_run(tmp_path):
     """Several Ctrl-C in a row end the run and its fold as KILLED, the buffered point included."""
     command = subprocess.Popen(

@@ -284,6 +284,7 @@ def earlier(tmp_path: Path) -> tuple[Path, str]:
 COMMAND = [sys.executable, "-m", "imputune.cli", "extract", "mimic3", "--raw"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_it_and_leaves_nothing(generated: Path, earlier: tuple[Path, str]) -> None:
     """Interrupted while it reads, the command exits with 130 and one line; an earlier cohort stays as it was."""
     project, digest = earlier
@@ -304,6 +305,7 @@ def test_ctrl_c_stops_it_and_leaves_nothing(generated: Path, earlier: tuple[Path
     assert [path.name for path in (project / "data").iterdir()] == ["mimic3"]
 
 
+@pytest.mark.slow
 def test_bad_tables_leave_an_earlier_cohort(earlier: tuple[Path, str]) -> None:
     """After a truncated table, and after rules that every stay breaks, the earlier cohort is unchanged."""
     project, digest = earlier
