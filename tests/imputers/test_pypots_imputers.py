@@ -10,6 +10,8 @@ from imputune.imputers.pypots import NETWORKS, PypotsImputer, PypotsSizes
 from imputune.protocol.imputers import IMPUTERS
 from imputune.settings.file import read_params
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("pypots", reason="PyPOTS is not installed: pip install -e '.[pypots]'")
 
 HOURS, VARIABLES, HIDDEN = 24, 4, 8

@@ -132,6 +132,7 @@ def test_divergence_is_a_user_error_that_names_the_fold(make_params, make_finetu
 EVERY_HEAD = [("mlp5", "hidden"), ("lstm", "imputed"), ("lstm", "raw"), ("gru", "imputed"), ("gru", "raw")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["frozen", "unfrozen"])
 @pytest.mark.parametrize(("head", "reads"), EVERY_HEAD)
 def test_every_head_learns_in_both_modes(make_finetune_job, make_params, recorder, head, reads, mode):

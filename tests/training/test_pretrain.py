@@ -74,6 +74,7 @@ def test_imputers_are_scored_on_the_same_cells(make_pretrain_job, recorder):
         assert result.scores[f"{split}_mre_{pattern}"] == errors["csai"].overall.mre
 
 
+@pytest.mark.slow
 def test_number_of_workers_changes_nothing(make_pretrain_job, recorder):
     """Two folds trained one after the other and side by side agree in every weight, curve and score."""
     jobs = [make_pretrain_job(fold=fold) for fold in range(2)]

@@ -198,6 +198,8 @@ from pathlib import Path
 from imputune.settings.schema import Mimic3
 from imputune.data.raw.mimic3.extraction import Mimic3Source, extract_mimic3
 from imputune.errors import UserError
+
+pytestmark = pytest.mark.slow
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 rules = Mimic3(minimum_age=18, minimum_hours=48, transfers="keep", memory_gib=0.5)
@@ -284,7 +286,6 @@ def earlier(tmp_path: Path) -> tuple[Path, str]:
 COMMAND = [sys.executable, "-m", "imputune.cli", "extract", "mimic3", "--raw"]
 
 
-@pytest.mark.slow
 def test_ctrl_c_stops_it_and_leaves_nothing(generated: Path, earlier: tuple[Path, str]) -> None:
     """Interrupted while it reads, the command exits with 130 and one line; an earlier cohort stays as it was."""
     project, digest = earlier
@@ -305,7 +306,6 @@ def test_ctrl_c_stops_it_and_leaves_nothing(generated: Path, earlier: tuple[Path
     assert [path.name for path in (project / "data").iterdir()] == ["mimic3"]
 
 
-@pytest.mark.slow
 def test_bad_tables_leave_an_earlier_cohort(earlier: tuple[Path, str]) -> None:
     """After a truncated table, and after rules that every stay breaks, the earlier cohort is unchanged."""
     project, digest = earlier

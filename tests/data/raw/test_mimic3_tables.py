@@ -9,6 +9,8 @@ from imputune.data.raw.mimic3.tables import find_tables
 from imputune.errors import UserError
 from mimic3_raw import RULES, Row, tables, write
 
+pytestmark = pytest.mark.slow
+
 MARK = 987654
 
 
