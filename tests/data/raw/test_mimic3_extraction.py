@@ -19,6 +19,8 @@ from imputune.data.raw.mimic3.variables import VARIABLES
 from imputune.errors import UserError
 from mimic3_raw import RULES, tables, write
 
+pytestmark = pytest.mark.slow
+
 
 def extract(raw: Path, home: Path, **rules: object) -> Cohort:
     """Extract with the usual rules, or with some of them changed."""
@@ -198,8 +200,6 @@ from pathlib import Path
 from imputune.settings.schema import Mimic3
 from imputune.data.raw.mimic3.extraction import Mimic3Source, extract_mimic3
 from imputune.errors import UserError
-
-pytestmark = pytest.mark.slow
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 rules = Mimic3(minimum_age=18, minimum_hours=48, transfers="keep", memory_gib=0.5)
