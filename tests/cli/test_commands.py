@@ -1,7 +1,10 @@
+import io
 import json
 import re
 import shlex
+import signal
 import subprocess
+import sys
 import tomllib
 from hashlib import md5
 from pathlib import Path
@@ -16,6 +19,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import imputune
+from imputune import cli
 from imputune.cli import app
 from imputune.data.cohort import write_cohort
 from imputune.data.raw.synthetic import extract_synthetic
@@ -255,3 +259,14 @@ def test_results_in_the_texts_are_those_of_compare(page):
     shown = table_rows((ROOT / page).read_text())
     assert len(shown) >= 7
     assert [row for row in shown if not any(in_turn(row, each) for each in made)] == []
+
+
+def test_characters_that_the_output_lacks_are_replaced(monkeypatch):
+    """A command whose output is Latin-1 or ASCII ends as usual."""
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii", errors="strict"))
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # SIGTERM stays with the tests
+    monkeypatch.setattr(cli, "app", lambda: sys.stdout.write("0.83 ± 0.02"))
+    cli.main()
+    sys.stdout.flush()
+    assert printed.getvalue() == b"0.83 ? 0.02"

@@ -194,6 +194,12 @@ def test_evaluate_measures_on_another_cohort(models, monkeypatch):
     assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout)
     assert json.loads((models / "results/synthetic/external-set-s.json").read_text()) == told
+    extract[4:] = ["--seed", "6", "--out", "third"]
+    assert invoke(models, [*extract[:2], "--stays", "80", *extract[4:]], monkeypatch).exit_code == 0
+    third = json.loads(invoke(models, [*words, "third", "--json"], monkeypatch).stdout)
+    assert json.loads((models / "results/synthetic/external-set-s.json").read_text()) == told
+    path = models / f"results/synthetic/external-set-s-{third['cohort_hash'][:8]}.json"  # both are named set-s
+    assert json.loads(path.read_text()) == third
     every = told["groups"][0]
     assert every["stays"] == 90
     assert every["scores"]["auc"]["low"] <= every["scores"]["auc"]["value"] <= every["scores"]["auc"]["high"]

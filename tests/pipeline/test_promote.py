@@ -181,7 +181,9 @@ def test_nothing_to_roll_back_to_and_nothing_registered(models, monkeypatch):
     )
     MlflowClient(f"sqlite:///{models}/mlflow.db").delete_registered_model(NAME)
     line = refused(promote(models, monkeypatch))
-    assert line.startswith(f"no model {NAME} is registered; the registry has imputune-csai-synthetic: fine-tune one")
+    assert line.startswith(
+        f"no model {NAME} is registered in {models}/mlflow.db; the registry has imputune-csai-synthetic: fine-tune one"
+    )
 
 
 def test_of_two_promotions_at_once_one_wins(models, monkeypatch):

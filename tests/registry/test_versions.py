@@ -140,7 +140,7 @@ def test_a_model_that_nobody_registered_is_named(root, register):
     name = "imputune-csai-nobody"
     register(imputer_name("csai", "synthetic"))
     assert Registry(root, name).aliases() == {}
-    with pytest.raises(UserError, match=rf"^no model {name} is registered; the registry has .*imputune-csai-synthetic"):
+    with pytest.raises(UserError, match=rf"^no model {name} is registered in {root}/mlflow.db; the registry has "):
         Registry(root, name).versions()
 
 

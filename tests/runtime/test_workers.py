@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from imputune.data.cohort import (
 )
 from imputune.errors import UserError
 from imputune.runtime.recorder import Recorder, Trial
-from imputune.runtime.workers import Task, run_fold_jobs, run_tasks
+from imputune.runtime.workers import Task, run_fold_jobs, run_tasks, start_preloading
 
 
 @dataclass(frozen=True)
@@ -236,3 +237,10 @@ def test_ctrl_c_while_workers_modules_load_leaves_no_traceback():
     words = [sys.executable, "-c", INTERRUPTED_AT_ONCE]
     done = subprocess.run(words, capture_output=True, text=True, start_new_session=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_long_path_of_temporary_files_is_named(monkeypatch):
+    """Its sockets could not be made; the error says what to set."""
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + 80 * "x")
+    with pytest.raises(UserError, match=r"^the folder of temporary files, /tmp/x+, .*: set TMPDIR to a shorter one$"):
+        start_preloading()

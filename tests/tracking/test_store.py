@@ -207,3 +207,22 @@ def test_interrupted_creation_does_not_break_the_store(tmp_path):
     uri = store.open_store(tmp_path)
     assert MlflowClient(uri).get_experiment("0").name == "Default"
     assert not (tmp_path / "mlflow.db.new").exists()
+
+
+def test_a_missing_database_driver_is_named(root, monkeypatch):
+    """The error says what is not installed, without the password."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://me:secret@127.0.0.1:9/runs")
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(UserError) as caught:
+        store.open_store(root)
+    assert "secret" not in str(caught.value)
+    assert "needs a database driver that is not installed (" in str(caught.value)
+
+
+def test_a_store_that_the_environment_chose_is_told(root, monkeypatch):
+    """A message that names the store says who chose it."""
+    assert store.shown_store(f"sqlite:///{root}/mlflow.db") == f"{root}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@tracker:5000")
+    told = store.shown_store("http://me:secret@tracker:5000")
+    assert "secret" not in told
+    assert told.endswith(", which MLFLOW_TRACKING_URI names")

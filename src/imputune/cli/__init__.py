@@ -1,6 +1,8 @@
 """The command line: parses, calls pipeline/, prints."""
 
+import io
 import signal
+import sys
 from types import FrameType
 
 from imputune.cli import compare, data, models, training
@@ -14,6 +16,12 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Run the command line; SIGTERM ends a command as Ctrl-C does."""
+    """Run the command line; SIGTERM ends a command as Ctrl-C does.
+
+    A character that the terminal's or file's encoding does not have is printed as a question mark.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     signal.signal(signal.SIGTERM, _terminate)
     app()

@@ -33,6 +33,8 @@ class Evaluation(Stored):
 def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluation, Path]:
     """Measure a model on a cohort folder, track it, write results/<dataset>/external-<cohort>.json.
 
+    A cohort's name is its sets, or its folder; two cohorts of the same name get two files.
+
     Raises UserError for an unknown model, a cohort of other variables, or one with stays the model was trained on.
     """
     model = load_model(project, wanted)
@@ -62,7 +64,7 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
         checked_against_training=checked,
         groups=groups,
     )
-    path = project.results_folder / f"external-{name}.json"
+    path = _free_path(project.results_folder, name, digest)
     tags = {"model": version.name, "model_version": str(version.number), "evaluated_on": name}
     content = evaluation.model_dump(mode="json")
     run_settings = {"resamples": settings.resamples}
@@ -71,6 +73,19 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
         run.log_dict(content, "evaluation.json")
         replace_text(path, json.dumps(content, indent=1) + "\n")
     return evaluation, path
+
+
+def _free_path(folder: Path, name: str, digest: str) -> Path:
+    """Return the file for a cohort's scores; a second cohort of the same name has its hash in the file's name."""
+    path = folder / f"external-{name}.json"
+    if path.is_file():
+        try:
+            earlier = json.loads(path.read_text())["cohort_hash"]
+        except (ValueError, KeyError, TypeError):
+            earlier = ""
+        if earlier != digest:
+            return folder / f"external-{name}-{digest[:8]}.json"
+    return path
 
 
 def _check(project: Project, model: Model, cohort: Cohort, digest: str, folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """A project folder: its paths, the settings of a stage, and the tracking of a command."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -140,16 +141,19 @@ class DividedCohort:
 def exclusive(path: Path, doing: str) -> Iterator[None]:
     """Hold a lock file for the block; the system releases it when the process ends, however it ends.
 
-    Raises UserError, saying what is being done, when another process holds it.
+    Raises UserError, saying what is being done, when another process holds it, or when the system refuses to write it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
             f"another command is {doing}: wait until it ends, or stop it; then run this command again"
         ) from None
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UserError(f"cannot write in {path.parent}: {reason}; free the disk or ask for permission") from error
     try:
         yield
     finally:

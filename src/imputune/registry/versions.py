@@ -75,7 +75,10 @@ class Registry:
             known = [] if registered else [model.name for model in self.client.search_registered_models()]
         if not registered:
             others = f"; the registry has {', '.join(known)}" if known else ""
-            raise UserError(f"no model {self.name} is registered{others}: fine-tune one first (`imputune finetune`)")
+            raise UserError(
+                f"no model {self.name} is registered in {store.shown_store(self.uri)}{others}: "
+                "fine-tune one first (`imputune finetune`)"
+            )
         return sorted(map(_version, registered), key=lambda version: -version.number)
 
     def aliases(self) -> dict[str, int]:

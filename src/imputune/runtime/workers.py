@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,6 +20,7 @@ from imputune.errors import UserError
 from imputune.runtime.recorder import Recorder, Trial
 
 POLL_SECONDS = 0.2
+LONGEST_FOLDER = 75  # bytes: the path of a socket has at most 107, and Python adds 32
 PRELOADED = ["imputune.training.non_neural", "imputune.training.pretrain"]
 
 
@@ -119,8 +121,14 @@ def _work_in_worker(task: int, work: Callable[[Any, Recorder], Result], pickled_
 def start_preloading() -> None:
     """Start the process that workers are forked from; it imports their modules while this process imports its own.
 
-    Workers of later commands in this process come from it too.
+    Workers of later commands in this process come from it too. Raises UserError for a folder of temporary files whose
+    path is too long for the socket between the processes.
     """
+    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER:
+        raise UserError(
+            f"the folder of temporary files, {tempfile.gettempdir()}, has a path of over {LONGEST_FOLDER} bytes: set "
+            "TMPDIR to a shorter one"
+        )
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
     resource_tracker.ensure_running()  # it unblocks Ctrl-C, so it starts before Ctrl-C is blocked
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the new process inherits the blocked Ctrl-C

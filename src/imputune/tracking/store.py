@@ -88,6 +88,12 @@ def experiment(uri: str, name: str) -> str:
     return str(existing.experiment_id)
 
 
+def shown_store(uri: str) -> str:
+    """Return the store for a message, and that MLFLOW_TRACKING_URI chose it if it did."""
+    place = _sqlite_path(uri) or _without_password(uri)
+    return f"{place}, which MLFLOW_TRACKING_URI names" if os.environ.get("MLFLOW_TRACKING_URI") else str(place)
+
+
 def active_run(uri: str, run_id: str) -> Run | None:
     """Return a run by its id, or None when it was deleted or is unknown; UserError when the store fails."""
     with failures(uri):
@@ -114,6 +120,11 @@ def failures(uri: str) -> Iterator[None]:
     """Turn a failure of the store inside the block into a one-line UserError with cause and remedy."""
     try:
         yield
+    except ImportError as failure:
+        raise UserError(
+            f"the tracking store {_without_password(uri)} needs a database driver that is not installed ({failure}): "
+            "install it, or name the address of a tracking server (http://...) in MLFLOW_TRACKING_URI"
+        ) from failure
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as failure:
         path = _sqlite_path(uri)
         if path is None:
