@@ -22,7 +22,8 @@ from imputune.data.raw.binning import (
     check_repeats,
     check_rows,
 )
-from imputune.data.raw.records import RecordSet, RecordTable, parse_outcomes, parse_records, read_record_set
+from imputune.data.raw.outcomes import parse_outcomes
+from imputune.data.raw.records import RecordSet, RecordTable, parse_records, read_record_set
 from imputune.errors import UserError
 
 SETS = ("a", "b", "c")

@@ -1,4 +1,4 @@
-"""Sets of text records: finding a set on disk, reading its files or archive, parsing its lines and outcomes.
+"""Sets of text records: finding a set on disk, reading its files or archive, parsing its lines.
 
 Letters: F record files, R rows of the records.
 """
@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from imputune.data.raw.text import is_utf16, without_mark
 from imputune.errors import UserError
 
 _HEADER = b"Time,Parameter,Value"
+_QUOTED_HEADER = b'"Time","Parameter","Value"'
 _END_BYTES = 1024
-_ID, _OUTCOME = "RecordID", "In-hospital_death"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,30 +145,6 @@ def parse_records(records: tuple[tuple[str, bytes], ...]) -> RecordTable:
     return RecordTable(table, names, first_row_F)
 
 
-def parse_outcomes(record_set: RecordSet) -> pd.Series:
-    """Return in-hospital death, 0 or 1, by record id; raises UserError that names the faulty line."""
-    name = record_set.outcomes_name
-    lines = record_set.outcomes.decode("utf-8", errors="replace").splitlines()
-    header = [field.strip() for field in lines[0].split(",")] if lines else []
-    if missing := [column for column in (_ID, _OUTCOME) if column not in header]:
-        raise UserError(f"{name} line 1: no column {missing[0]}; the challenge's outcomes file is needed")
-    outcome_of: dict[int, int] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        fields = line.split(",")
-        if len(fields) != len(header):
-            raise UserError(f"{name} line {number}: {len(fields)} fields, not {len(header)}; correct or remove it")
-        record_id, outcome = fields[header.index(_ID)].strip(), fields[header.index(_OUTCOME)].strip()
-        if not record_id.isdecimal() or outcome not in ("0", "1"):
-            raise UserError(
-                f"{name} line {number}: {_ID} {record_id!r} and {_OUTCOME} {outcome!r} must be a whole "
-                "number and 0 or 1; correct or remove the line"
-            )
-        if int(record_id) in outcome_of:
-            raise UserError(f"{name} line {number}: duplicate id {record_id}; keep one of its lines")
-        outcome_of[int(record_id)] = int(outcome)
-    return pd.Series(outcome_of, dtype=np.int8)
-
-
 def _unpack(archive: Path, content: bytes) -> tuple[tuple[str, bytes], ...]:
     try:
         tape = gzip.decompress(content)
@@ -196,12 +173,22 @@ def _digest_of_files(records: tuple[tuple[str, bytes], ...]) -> str:
 
 
 def _body(name: str, content: bytes) -> bytes:
-    lines = content.replace(b"\r\n", b"\n").strip()
+    lines = without_mark(content).replace(b"\r\n", b"\n").strip()
+    if lines.partition(b"\n")[0] == _QUOTED_HEADER:
+        lines = lines.replace(b'"', b"")  # no parameter, time or number needs quotation marks
     header, _, body = lines.partition(b"\n")
     if header != _HEADER:
-        cause = f"the header {_HEADER.decode()} is missing" if lines else "the file is empty"
-        raise UserError(f"{name} line 1: {cause}; restore or remove the file")
+        raise UserError(f"{name} line 1: {_fault_of_header(content, header)}; restore or remove the file")
     return body + b"\n" if body else b""
+
+
+def _fault_of_header(content: bytes, header: bytes) -> str:
+    if is_utf16(content):
+        return "the file is UTF-16 text, not UTF-8"
+    for mark, word in ((b";", "semicolons"), (b"\t", "tabs")):
+        if header.replace(b'"', b"").replace(mark, b",") == _HEADER:
+            return f"{word} separate the fields, not commas"
+    return f"the header {_HEADER.decode()} is missing" if header else "the file is empty"
 
 
 def _read_csv(blob: bytes, value: str) -> pd.DataFrame:

@@ -1,0 +1,112 @@
+"""Sets of the challenge whose text files another program has saved again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imputune.data.raw.physionet2012 import extract_physionet2012
+from imputune.errors import UserError
+
+HEADER = "RecordID,SAPS-I,SOFA,Length_of_stay,Survival,In-hospital_death"
+OUTCOMES = f"{HEADER}\n11,6,1,5,-1,0\n12,16,8,8,7,1\n"
+RECORD = "Time,Parameter,Value\n00:00,RecordID,{id}\n00:00,Age,54\n00:07,HR,{value}\n"
+MARK = "\ufeff"
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """A folder with set a: two stays with one heart rate each; the second patient died."""
+    (tmp_path / "set-a").mkdir()
+    (tmp_path / "set-a/11.txt").write_text(RECORD.format(id=11, value=73))
+    (tmp_path / "set-a/12.txt").write_text(RECORD.format(id=12, value=90))
+    (tmp_path / "Outcomes-a.txt").write_text(OUTCOMES)
+    return tmp_path
+
+
+def check(raw: Path) -> None:
+    """Check that the set gives the stays, outcomes and cells of the fixture."""
+    cohort = extract_physionet2012(raw, ("a",))
+    assert cohort.stay_ids_N.tolist() == [11, 12]
+    assert cohort.outcome_N.tolist() == [0, 1]
+    assert cohort.values_NTD[cohort.observed_NTD].tolist() == [73, 90]
+    assert cohort.static["age_years"].tolist() == [54, 54]
+    np.testing.assert_array_equal(cohort.observed_NTD[:, 0, cohort.variable_names.index("HR")], [True, True])
+
+
+def message(raw: Path) -> str:
+    """Return the one-line error for the set."""
+    with pytest.raises(UserError) as caught:
+        extract_physionet2012(raw, ("a",))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def quoted(text: str) -> str:
+    """Return comma-separated lines with each field in quotation marks, as R's write.csv writes text."""
+    return "".join(",".join(f'"{field}"' for field in line.split(",")) + "\n" for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "outcomes",
+    [
+        MARK + OUTCOMES,
+        MARK + quoted(OUTCOMES),
+        quoted(OUTCOMES),
+        quoted(OUTCOMES).replace("\n", "\r\n"),
+        OUTCOMES.replace(",", ", "),
+        quoted(OUTCOMES).replace(",", ", "),
+        OUTCOMES + "\n",
+        OUTCOMES.replace("\n", "\r\n") + "\r\n \r\n\r\n",
+        OUTCOMES + ",,,,,\n",
+        OUTCOMES.replace(",", ";"),
+        MARK + quoted(OUTCOMES).replace(",", ";"),
+        OUTCOMES.replace(",", "\t") + "\t\t\t\t\t\n",
+        f'"",{quoted(OUTCOMES)}'.replace('\n"1', '\n"1","1').removesuffix("\n"),
+    ],
+)
+def test_outcomes_saved_by_other_programs_are_read(raw, outcomes):
+    """Marks, quotation marks, blank lines at the end, semicolons and tabs do not change the outcomes."""
+    (raw / "Outcomes-a.txt").write_bytes(outcomes.encode())
+    check(raw)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "cause"),
+    [
+        (OUTCOMES.encode("utf-16"), "line 1: the file is UTF-16 text; save it as UTF-8"),
+        (OUTCOMES.replace(",", "|").encode(), "line 1: no commas, semicolons or tabs between the columns; separate"),
+        (OUTCOMES.replace("\n12", "\n\n12").encode(), "line 3: 0 fields, not 6; correct or remove it"),
+        (OUTCOMES.replace("8,8", '"8,8').encode(), "line 3: a quotation mark is not closed, or closed too early;"),
+        (OUTCOMES.replace("8,8", '"8"8,8').encode(), "line 3: a quotation mark is not closed, or closed too early;"),
+        (OUTCOMES.replace("11,6", '11,"6\n6"').encode() + b"13,1\n", "line 5: 2 fields, not 6; correct or remove it"),
+        (MARK.encode() + b"\n\n", "line 1: no column RecordID; the challenge's outcomes file is needed"),
+    ],
+)
+def test_the_true_cause_in_outcomes_is_named(raw, outcomes, cause):
+    """What cannot be read is named by its line in the file and its cause."""
+    (raw / "Outcomes-a.txt").write_bytes(outcomes)
+    assert message(raw).startswith(f"Outcomes-a.txt {cause}")
+
+
+@pytest.mark.parametrize("change", [str, quoted], ids=["plain", "quoted"])
+def test_records_saved_by_other_programs_are_read(raw, change):
+    """A mark, quotation marks and blank lines at the end do not change a record."""
+    path = raw / "set-a/11.txt"
+    path.write_bytes((MARK + change(path.read_text()).replace("\n", "\r\n") + "\r\n\r\n").encode())
+    check(raw)
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (RECORD.encode("utf-16"), "the file is UTF-16 text, not UTF-8"),
+        (RECORD.replace(",", ";").encode(), "semicolons separate the fields, not commas"),
+        (quoted(RECORD).replace(",", "\t").encode(), "tabs separate the fields, not commas"),
+        (MARK.encode(), "the file is empty"),
+    ],
+)
+def test_the_true_cause_in_a_record_is_named(raw, content, cause):
+    """A record in another encoding, or with other separators, is not said to lack its header."""
+    (raw / "set-a/11.txt").write_bytes(content)
+    assert message(raw) == f"set-a/11.txt line 1: {cause}; restore or remove the file"
