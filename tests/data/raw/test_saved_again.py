@@ -1,10 +1,14 @@
 """Sets of the challenge whose text files another program has saved again."""
 
+import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from imputune.cli import app
 from imputune.data.raw.physionet2012 import extract_physionet2012
 from imputune.errors import UserError
 
@@ -110,3 +114,44 @@ def test_the_true_cause_in_a_record_is_named(raw, content, cause):
     """A record in another encoding, or with other separators, is not said to lack its header."""
     (raw / "set-a/11.txt").write_bytes(content)
     assert message(raw) == f"set-a/11.txt line 1: {cause}; restore or remove the file"
+
+
+def test_outcomes_without_a_record_are_counted_and_said(raw):
+    """Ids in the outcomes without a record are told and counted; nothing is told of a complete set."""
+    notes = list[str]()
+    complete = extract_physionet2012(raw, ("a",), notes.append)
+    assert notes == []
+    assert complete.source["exclusions"] == {"no measurements": 0}
+    (raw / "Outcomes-a.txt").write_text(OUTCOMES + "13,1,1,1,1,0\n14,1,1,1,1,1\n")
+    cohort = extract_physionet2012(raw, ("a",), notes.append)
+    assert notes == ["2 of the 4 ids in Outcomes-a.txt have no record in set-a"]
+    assert cohort.source["exclusions"] == {"no measurements": 0, "no record in set-a": 2}
+    check(raw)
+
+
+def test_the_command_says_which_outcomes_have_no_record(raw, tmp_path):
+    """The command's output has the count, as a note and among the stays left out."""
+    (raw / "Outcomes-a.txt").write_text(OUTCOMES + "13,1,1,1,1,0\n")
+    result = CliRunner().invoke(app, ["extract", "physionet2012", "--raw", str(raw), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0
+    assert "note: 1 of the 3 ids in Outcomes-a.txt have no record in set-a" in result.output
+    assert "2 stays, 1 deaths, 2 observed cells (1 stays left out: 1 no record in set-a)" in result.output
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "archive"])
+def test_names_in_another_letter_case_are_read(raw, packed):
+    """Upper and lower case do not matter in the names of records, sets and outcomes."""
+    (raw / "set-a/11.txt").rename(raw / "set-a/11.TXT")
+    (raw / "Outcomes-a.txt").rename(raw / "OUTCOMES-A.TXT")
+    (raw / "set-a").rename(raw / "SET-A")
+    if packed:
+        with tarfile.open(raw / "SET-A.TAR.GZ", "w:gz") as archive:
+            archive.add(raw / "SET-A", "SET-A")
+        shutil.rmtree(raw / "SET-A")
+    check(raw)
+
+
+def test_one_record_in_two_letter_cases_is_named(raw):
+    """Two files of one record are an error, not one of them."""
+    shutil.copy(raw / "set-a/11.txt", raw / "set-a/11.TXT")
+    assert message(raw).startswith("set-a/11.txt line 2: duplicate id 11, already at set-a/11.TXT line 2")

@@ -29,17 +29,19 @@ def long_table(records: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[["RecordID", "Time", "Parameter", "Value"]]
 
 
-@pytest.mark.parametrize("form", ["folder", "archive", "csv", "csv.gz", "parquet"])
+@pytest.mark.parametrize(
+    "form", ["folder", "archive", "csv", "csv.gz", "parquet", "CSV", "Csv.GZ", "PARQUET", "TAR.GZ"]
+)
 def test_every_form_gives_the_bins_of_the_extraction(records, tmp_path, form):
     """A folder, its archive, and one table in three formats all give the values of the extraction."""
     path = tmp_path / f"records.{form}"
     if form == "folder":
         path = records
-    elif form == "archive":
-        path = tmp_path / "records.tar.gz"
+    elif form in ("archive", "TAR.GZ"):
+        path = tmp_path / ("records.tar.gz" if form == "archive" else "records.TAR.GZ")
         with tarfile.open(path, "w:gz") as archive:
             archive.add(records, "set-s")
-    elif form == "parquet":
+    elif form.lower() == "parquet":
         long_table(records).to_parquet(path)
     else:
         long_table(records).to_csv(path, index=False)
@@ -53,6 +55,15 @@ def test_one_record_alone_is_enough(records):
     """A single .txt file gives its stay."""
     stays = read_raw(records / "900003.txt", extract_synthetic(STAYS, 3).variables)
     assert stays.stay_ids_N.tolist() == [900003]
+
+
+def test_records_in_capital_letters_are_read(records, tmp_path):
+    """A .TXT alone and in a folder gives its stay, and OUTCOMES-A.TXT is no record."""
+    (tmp_path / "900003.TXT").write_bytes((records / "900003.txt").read_bytes())
+    write(tmp_path, "RecordID,In-hospital_death\n", "OUTCOMES-A.TXT")
+    variables = extract_synthetic(STAYS, 3).variables
+    for path in (tmp_path, tmp_path / "900003.TXT"):
+        assert read_raw(path, variables).stay_ids_N.tolist() == [900003]
 
 
 def write(folder: Path, text: str, name: str = "table.csv") -> Path:

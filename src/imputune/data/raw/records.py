@@ -13,7 +13,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -70,8 +70,8 @@ def read_record_set(raw: Path, letter: str) -> RecordSet:
     if one_set and one_set[1] != letter:
         raise UserError(f"{raw} is set {one_set[1]}, not the wanted set {letter}; add --sets {one_set[1]}")
     home = raw.parent if one_set else raw
-    outcomes_path = home / f"Outcomes-{letter}.txt"
-    archive, folder = home / f"{name}.tar.gz", home / name
+    outcomes_path = _in_any_case(home / f"Outcomes-{letter}.txt")
+    archive, folder = _in_any_case(home / f"{name}.tar.gz"), _in_any_case(home / name)
     if not archive.is_file() and not folder.is_dir():
         raise UserError(f"{home} holds neither {name}.tar.gz nor {name}/; put one there or add --download")
     if not outcomes_path.is_file():
@@ -83,8 +83,7 @@ def read_record_set(raw: Path, letter: str) -> RecordSet:
             records, source = _unpack(archive, content), archive.name
             digest = hashlib.sha256(content).hexdigest()
         else:
-            paths = sorted(path for path in folder.glob("*.txt") if not path.name.startswith("."))
-            records = tuple((f"{name}/{path.name}", path.read_bytes()) for path in paths)
+            records = tuple((f"{name}/{path.name}", path.read_bytes()) for path in _record_paths(folder))
             source, digest = f"{name}/", _digest_of_files(records)
     except OSError as error:
         cause = os.strerror(error.errno) if error.errno else str(error)
@@ -102,16 +101,15 @@ def read_record_files(path: Path) -> tuple[tuple[str, bytes], ...]:
     """
     try:
         if path.is_dir():
-            paths = sorted(each for each in path.glob("*.txt") if not each.name.startswith("."))
-            records = tuple((each.name, each.read_bytes()) for each in paths)
-        elif path.name.endswith(".txt"):
+            records = tuple((each.name, each.read_bytes()) for each in _record_paths(path))
+        elif _is_record(path):
             return ((path.name, path.read_bytes()),)
         else:
             records = _unpack(path, path.read_bytes())
     except OSError as error:
         cause = os.strerror(error.errno) if error.errno else str(error)
         raise UserError(f"cannot read {error.filename or path}: {cause}; check the file") from error
-    records = tuple(each for each in records if not PurePosixPath(each[0]).name.startswith("Outcomes-"))
+    records = tuple(each for each in records if not PurePosixPath(each[0]).name.lower().startswith("outcomes-"))
     if not records:
         raise UserError(f"{path} holds no .txt record; name the folder or the archive that holds them")
     return records
@@ -145,6 +143,22 @@ def parse_records(records: tuple[tuple[str, bytes], ...]) -> RecordTable:
     return RecordTable(table, names, first_row_F)
 
 
+def _is_record(path: PurePath) -> bool:
+    return path.suffix.lower() == ".txt"
+
+
+def _record_paths(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if _is_record(path) and not path.name.startswith("."))
+
+
+def _in_any_case(path: Path) -> Path:
+    """Return the path, or the only one beside it whose name differs in upper and lower case alone."""
+    if path.exists() or not path.parent.is_dir():
+        return path
+    others = [other for other in path.parent.iterdir() if other.name.lower() == path.name.lower()]
+    return others[0] if len(others) == 1 else path
+
+
 def _unpack(archive: Path, content: bytes) -> tuple[tuple[str, bytes], ...]:
     try:
         tape = gzip.decompress(content)
@@ -162,7 +176,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
         path = PurePosixPath(member.name)
         # Archives made on a Mac have a second file, with ._ before its name, beside each file.
         file = tar.extractfile(member)
-        if file is not None and path.suffix == ".txt" and not path.name.startswith("."):
+        if file is not None and _is_record(path) and not path.name.startswith("."):
             yield member.name, file.read()
 
 

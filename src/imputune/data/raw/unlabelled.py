@@ -26,9 +26,9 @@ def read_raw(path: Path, variables: Sequence[Variable]) -> BinnedStays:
     """
     if not path.exists():
         raise UserError(f"{path} does not exist; name a folder of records, or a file ({', '.join(RECORDS + TABLES)})")
-    if path.is_dir() or path.name.endswith(RECORDS):
+    if path.is_dir() or path.name.lower().endswith(RECORDS):
         return bin_record_files(read_record_files(path), variables)
-    if not path.name.endswith(TABLES):
+    if not path.name.lower().endswith(TABLES):
         raise UserError(f"{path} is of an unknown kind; name a folder, or a file ({', '.join(RECORDS + TABLES)})")
     try:
         return bin_long_table(_read_table(path), variables)
@@ -38,7 +38,7 @@ def read_raw(path: Path, variables: Sequence[Variable]) -> BinnedStays:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path)
         table = pd.read_csv(path, dtype={"Time": "category", "Parameter": "category"}, keep_default_na=False)
     except pd.errors.EmptyDataError:
