@@ -108,6 +108,59 @@ def test_two_values_at_one_time_are_averaged(tmp_path):
     assert stays.values_NTD[0, 0, 0] == 75
 
 
+@pytest.mark.parametrize("index", [["RecordID"], ["RecordID", "Time"], ["ward", "RecordID"]])
+def test_columns_in_the_index_of_a_parquet_are_read(tmp_path, index):
+    """A table whose index holds RecordID, alone or with other levels, gives the stays of the plain table."""
+    table = pd.DataFrame(
+        {
+            "ward": 5,
+            "RecordID": [1, 1, 2],
+            "Time": ["00:10", "13:40", "00:20"],
+            "Parameter": "HR",
+            "Value": [70, 80, 90],
+        }
+    )
+    table.set_index(index).to_parquet(tmp_path / "indexed.parquet")
+    stays = read_raw(tmp_path / "indexed.parquet", HR)
+    assert stays.stay_ids_N.tolist() == [1, 2]
+    assert stays.values_NTD[[0, 0, 1], [0, 13, 0], 0].tolist() == [70, 80, 90]
+    assert (~np.isnan(stays.values_NTD)).sum() == 3
+
+
+def test_a_table_with_the_index_and_the_column_keeps_the_column(tmp_path):
+    """If RecordID is both a column and the index, the column counts."""
+    table = pd.DataFrame({"RecordID": [3], "Time": ["00:10"], "Parameter": ["HR"], "Value": [70.0]})
+    table.set_index(pd.Index([9], name="RecordID")).to_parquet(tmp_path / "both.parquet")
+    assert read_raw(tmp_path / "both.parquet", HR).stay_ids_N.tolist() == [3]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_a_table_saved_by_another_program_is_read(tmp_path, suffix):
+    """A byte-order mark, quoted fields, CRLF, blank lines at the end and zeros after a .gz change nothing."""
+    lines = (
+        '"","RecordID","Time","Parameter","Value"',
+        '"1","7","00:10","HR","70"',
+        '"2","8","01:10","HR","80"',
+        "",
+        "",
+    )
+    text = "\ufeff" + "\r\n".join(lines)
+    content = gzip.compress(text.encode()) + bytes(512) if suffix == ".csv.gz" else text.encode()
+    (tmp_path / f"table{suffix}").write_bytes(content)
+    stays = read_raw(tmp_path / f"table{suffix}", HR)
+    assert stays.stay_ids_N.tolist() == [7, 8]
+    assert stays.values_NTD[[0, 1], [0, 1], 0].tolist() == [70, 80]
+
+
+@pytest.mark.parametrize(("separator", "word"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")])
+def test_other_separators_of_a_table_are_named(tmp_path, separator, word):
+    """A table without commas is not said to lack its columns; a decimal comma does not hide the cause."""
+    for head, row in ((HEAD, "1,00:10,HR,70"), ("\ufeff," + HEAD, "1,1,00:10,HR,70")):
+        path = write(tmp_path, (head + row).replace(",", separator) + ",5\n")
+        with pytest.raises(UserError, match=f"{word} separate its columns, not commas; write it again with commas"):
+            read_raw(path, HR)
+
+
 def test_a_million_rows_for_one_stay_are_refused(tmp_path):
     """More rows than one a minute for each variable can only be an error in producing the table."""
     table = pd.DataFrame({"RecordID": 7, "Time": "00:00", "Parameter": "HR", "Value": np.arange(1_000_000.0)})
