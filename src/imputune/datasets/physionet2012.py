@@ -9,7 +9,7 @@ from imputune.data.cohort import Cohort
 from imputune.data.raw.download import download_physionet2012
 from imputune.data.raw.physionet2012 import extract_physionet2012
 from imputune.datasets import Destination
-from imputune.runtime.console import show_files
+from imputune.runtime.console import say, show_files
 
 
 def extract(
@@ -23,4 +23,4 @@ def extract(
     if download:
         with show_files() as progress:
             download_physionet2012(letters, raw, progress=progress)
-    return extract_physionet2012(raw, letters)
+    return extract_physionet2012(raw, letters, lambda text: say(f"note: {text}"))

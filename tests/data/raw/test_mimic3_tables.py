@@ -2,6 +2,7 @@ import gzip
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from imputune.data.raw.mimic3.extraction import extract_mimic3
@@ -90,6 +91,7 @@ def test_two_files_of_one_table(tmp_path):
         (b"", "has no header line of column names"),
         (b"\x00\x01\x02,\xff\n1,2\n", "has no header line of column names"),
         (b"10006,2164-10-23,5\n", "has no header line of column names"),
+        (b"x" * 200_000, "has no header line of column names"),
         (b"SUBJECT_ID,subject_id\n1,2\n", "names a column twice in its header"),
     ],
 )
@@ -98,6 +100,64 @@ def test_header(tmp_path, content, cause):
     raw = write(tmp_path / "raw", tables(), suffix=".csv")
     (raw / "CHARTEVENTS.csv").write_bytes(content)
     assert message(raw, tmp_path / "data") == f"{raw / 'CHARTEVENTS.csv'} {cause}: fetch it again"
+
+
+@pytest.mark.parametrize(
+    ("separator", "encoding", "cause"),
+    [
+        (";", "utf-8", "separates its columns by semicolons, not commas: write it again with commas"),
+        ("\t", "utf-8-sig", "separates its columns by tabs, not commas: write it again with commas"),
+        ("|", "utf-8", "separates its columns by vertical bars, not commas: write it again with commas"),
+        (",", "utf-16", "is UTF-16 text: save it as UTF-8"),
+    ],
+)
+def test_a_header_that_is_there_is_not_said_to_be_missing(tmp_path, separator, encoding, cause):
+    """Other separators and UTF-16 are named as the cause."""
+    raw = write(tmp_path / "raw", tables(), suffix=".csv")
+    path = raw / "PATIENTS.csv"
+    path.write_bytes(path.read_text().replace(",", separator).encode(encoding))
+    assert message(raw, tmp_path / "data") == f"{path} {cause}"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "row number"])
+def test_tables_saved_by_other_programs_give_the_same_cohort(tmp_path, name, suffix):
+    """A byte-order mark, a first column without a proper name, CRLF and blank lines at the end change nothing."""
+    raw = write(tmp_path / "raw", tables(), suffix)
+    expected = extract_mimic3(raw, RULES, tmp_path / "data", 2)
+    for path in raw.iterdir():
+        content = path.read_bytes()
+        header, *lines = (gzip.decompress(content) if suffix == ".csv.gz" else content).decode().splitlines()
+        numbered = [f'"{name}",{header}', *(f"{number},{line}" for number, line in enumerate(lines))]
+        changed = "\r\n".join([*numbered, "", ""]).encode("utf-8-sig")
+        path.write_bytes(gzip.compress(changed) if suffix == ".csv.gz" else changed)
+    cohort = extract_mimic3(raw, RULES, tmp_path / "data", 2)
+    assert cohort.stay_ids_N.tolist() == expected.stay_ids_N.tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(cohort.values_NTD, expected.values_NTD)
+    np.testing.assert_array_equal(cohort.outcome_N, expected.outcome_N)
+
+
+def test_a_needed_column_with_an_odd_name_is_missing(tmp_path):
+    """Only columns that are not needed may have any name."""
+    raw = write(tmp_path / "raw", tables(), suffix=".csv")
+    path = raw / "PATIENTS.csv"
+    path.write_text(path.read_text().replace("DOB", "date of birth", 1))
+    assert "lacks column DOB in PATIENTS.csv: put" in message(raw, tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", ["CHARTEVENTS", "PATIENTS"])
+@pytest.mark.parametrize("zeros", [1, 512])
+def test_zeros_after_the_end_of_a_gz(tmp_path, name, zeros):
+    """Zero bytes after the end of a .gz, as tapes add them, are named; other bytes are damage."""
+    raw = write(tmp_path / "raw", tables())
+    path = raw / f"{name}.csv.gz"
+    content = path.read_bytes()
+    path.write_bytes(content + bytes(zeros))
+    assert message(raw, tmp_path / "data") == (
+        f"{path} has zero bytes after the end of the archive: remove them or fetch it again"
+    )
+    path.write_bytes(content + b"x" * zeros)
+    assert message(raw, tmp_path / "data").startswith(f"{path} is truncated or damaged")
 
 
 @pytest.mark.parametrize("kept", [0.999, 0.9, 0.5, 0.01])

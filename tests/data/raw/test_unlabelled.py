@@ -29,17 +29,19 @@ def long_table(records: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[["RecordID", "Time", "Parameter", "Value"]]
 
 
-@pytest.mark.parametrize("form", ["folder", "archive", "csv", "csv.gz", "parquet"])
+@pytest.mark.parametrize(
+    "form", ["folder", "archive", "csv", "csv.gz", "parquet", "CSV", "Csv.GZ", "PARQUET", "TAR.GZ"]
+)
 def test_every_form_gives_the_bins_of_the_extraction(records, tmp_path, form):
     """A folder, its archive, and one table in three formats all give the values of the extraction."""
     path = tmp_path / f"records.{form}"
     if form == "folder":
         path = records
-    elif form == "archive":
-        path = tmp_path / "records.tar.gz"
+    elif form in ("archive", "TAR.GZ"):
+        path = tmp_path / ("records.tar.gz" if form == "archive" else "records.TAR.GZ")
         with tarfile.open(path, "w:gz") as archive:
             archive.add(records, "set-s")
-    elif form == "parquet":
+    elif form.lower() == "parquet":
         long_table(records).to_parquet(path)
     else:
         long_table(records).to_csv(path, index=False)
@@ -53,6 +55,15 @@ def test_one_record_alone_is_enough(records):
     """A single .txt file gives its stay."""
     stays = read_raw(records / "900003.txt", extract_synthetic(STAYS, 3).variables)
     assert stays.stay_ids_N.tolist() == [900003]
+
+
+def test_records_in_capital_letters_are_read(records, tmp_path):
+    """A .TXT alone and in a folder gives its stay, and OUTCOMES-A.TXT is no record."""
+    (tmp_path / "900003.TXT").write_bytes((records / "900003.txt").read_bytes())
+    write(tmp_path, "RecordID,In-hospital_death\n", "OUTCOMES-A.TXT")
+    variables = extract_synthetic(STAYS, 3).variables
+    for path in (tmp_path, tmp_path / "900003.TXT"):
+        assert read_raw(path, variables).stay_ids_N.tolist() == [900003]
 
 
 def write(folder: Path, text: str, name: str = "table.csv") -> Path:
@@ -95,6 +106,59 @@ def test_two_values_at_one_time_are_averaged(tmp_path):
     """Only an identical row is a fault; another value at the same time is a measurement."""
     stays = read_raw(write(tmp_path, HEAD + "1,00:10,HR,70\n1,00:10,HR,80\n"), HR)
     assert stays.values_NTD[0, 0, 0] == 75
+
+
+@pytest.mark.parametrize("index", [["RecordID"], ["RecordID", "Time"], ["ward", "RecordID"]])
+def test_columns_in_the_index_of_a_parquet_are_read(tmp_path, index):
+    """A table whose index holds RecordID, alone or with other levels, gives the stays of the plain table."""
+    table = pd.DataFrame(
+        {
+            "ward": 5,
+            "RecordID": [1, 1, 2],
+            "Time": ["00:10", "13:40", "00:20"],
+            "Parameter": "HR",
+            "Value": [70, 80, 90],
+        }
+    )
+    table.set_index(index).to_parquet(tmp_path / "indexed.parquet")
+    stays = read_raw(tmp_path / "indexed.parquet", HR)
+    assert stays.stay_ids_N.tolist() == [1, 2]
+    assert stays.values_NTD[[0, 0, 1], [0, 13, 0], 0].tolist() == [70, 80, 90]
+    assert (~np.isnan(stays.values_NTD)).sum() == 3
+
+
+def test_a_table_with_the_index_and_the_column_keeps_the_column(tmp_path):
+    """If RecordID is both a column and the index, the column counts."""
+    table = pd.DataFrame({"RecordID": [3], "Time": ["00:10"], "Parameter": ["HR"], "Value": [70.0]})
+    table.set_index(pd.Index([9], name="RecordID")).to_parquet(tmp_path / "both.parquet")
+    assert read_raw(tmp_path / "both.parquet", HR).stay_ids_N.tolist() == [3]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_a_table_saved_by_another_program_is_read(tmp_path, suffix):
+    """A byte-order mark, quoted fields, CRLF, blank lines at the end and zeros after a .gz change nothing."""
+    lines = (
+        '"","RecordID","Time","Parameter","Value"',
+        '"1","7","00:10","HR","70"',
+        '"2","8","01:10","HR","80"',
+        "",
+        "",
+    )
+    text = "\ufeff" + "\r\n".join(lines)
+    content = gzip.compress(text.encode()) + bytes(512) if suffix == ".csv.gz" else text.encode()
+    (tmp_path / f"table{suffix}").write_bytes(content)
+    stays = read_raw(tmp_path / f"table{suffix}", HR)
+    assert stays.stay_ids_N.tolist() == [7, 8]
+    assert stays.values_NTD[[0, 1], [0, 1], 0].tolist() == [70, 80]
+
+
+@pytest.mark.parametrize(("separator", "word"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")])
+def test_other_separators_of_a_table_are_named(tmp_path, separator, word):
+    """A table without commas is not said to lack its columns; a decimal comma does not hide the cause."""
+    for head, row in ((HEAD, "1,00:10,HR,70"), ("\ufeff," + HEAD, "1,1,00:10,HR,70")):
+        path = write(tmp_path, (head + row).replace(",", separator) + ",5\n")
+        with pytest.raises(UserError, match=f"{word} separate its columns, not commas; write it again with commas"):
+            read_raw(path, HR)
 
 
 def test_a_million_rows_for_one_stay_are_refused(tmp_path):

@@ -3,7 +3,7 @@
 Letters: N stays, T hours, D variables, F record files, R rows of the records.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ from imputune.data.raw.binning import (
     check_repeats,
     check_rows,
 )
-from imputune.data.raw.records import RecordSet, RecordTable, parse_outcomes, parse_records, read_record_set
+from imputune.data.raw.outcomes import parse_outcomes
+from imputune.data.raw.records import RecordSet, RecordTable, parse_records, read_record_set
 from imputune.errors import UserError
 
 SETS = ("a", "b", "c")
@@ -94,12 +95,16 @@ class ChallengeSource(BaseModel, frozen=True, extra="forbid"):
     exclusions: dict[str, int]
 
 
-def extract_physionet2012(raw: Path, sets: Sequence[str]) -> Cohort:
+def _no_note(text: str) -> None:
+    """Say nothing."""
+
+
+def extract_physionet2012(raw: Path, sets: Sequence[str], note: Callable[[str], None] = _no_note) -> Cohort:
     """Read challenge sets, for instance ("a", "b"), from `raw` into one cohort of 35 variables.
 
     `raw` is the folder with set-a/ or set-a.tar.gz and Outcomes-a.txt, or one of these sets itself. Stays without a
-    measurement in the 48 hours are left out and counted. Raises UserError, with file and line, for anything missing or
-    unreadable. Source: Silva et al. 2012, https://physionet.org/content/challenge-2012/.
+    measurement in the 48 hours are left out and counted. Outcomes without a record are counted too, and `note` is told.
+    Raises UserError, with file and line, for anything missing or unreadable. Source: Silva et al. 2012, https://physionet.org/content/challenge-2012/.
     """
     if unknown := [letter for letter in sets if letter not in SETS]:
         raise UserError(f"unknown set {unknown[0]!r}; the sets are {', '.join(SETS)}")
@@ -107,7 +112,7 @@ def extract_physionet2012(raw: Path, sets: Sequence[str]) -> Cohort:
         raise UserError("a set must be named once; for instance --sets a,b")
     letters = sorted(sets)
     command = f"imputune extract physionet2012 --sets {','.join(letters)}"
-    return read_records([read_record_set(raw, letter) for letter in letters], "physionet2012", command)
+    return read_records([read_record_set(raw, letter) for letter in letters], "physionet2012", command, note=note)
 
 
 def bin_long_table(table: pd.DataFrame, variables: Sequence[Variable]) -> BinnedStays:
@@ -136,17 +141,20 @@ def bin_record_files(records: tuple[tuple[str, bytes], ...], variables: Sequence
     return BinnedStays(stay_id_F[order_N], values_NTD, dropped)
 
 
-def read_records(record_sets: Sequence[RecordSet], dataset: str, command: str) -> Cohort:
+def read_records(
+    record_sets: Sequence[RecordSet], dataset: str, command: str, *, note: Callable[[str], None] = _no_note
+) -> Cohort:
     """Turn record files and outcomes, given as bytes, into a cohort.
 
-    `command` is stored in the source as it is. Raises UserError, with file and line, for a broken line, an unknown
-    parameter, a time that is not HH:MM, a duplicate id, an id without outcome, or if no stay is left.
+    `command` is stored in the source as it is; `note` is told of ids in the outcomes that have no record. Raises
+    UserError, with file and line, for a broken line, an unknown parameter, a time that is not HH:MM, a duplicate id, an
+    id without outcome, or if no stay is left.
     """
     parsed = parse_records(tuple(record for record_set in record_sets for record in record_set.records))
     rows = check_rows(parsed.table, _KNOWN, parsed.locate)
     file_R = parsed.file_R
     stay_id_F = _stay_ids(parsed, rows, file_R, _KNOWN.index(_ID))
-    outcome_F = _outcomes_of_stays(record_sets, stay_id_F)
+    outcome_F, unrecorded = _outcomes_of_stays(record_sets, stay_id_F, note)
 
     order_N = np.argsort(stay_id_F)
     stay_of_file_F = np.argsort(order_N)
@@ -163,7 +171,7 @@ def read_records(record_sets: Sequence[RecordSet], dataset: str, command: str) -
         records_read=len(stay_id_F),
         rows_read=len(parsed.table),
         rows_dropped=dropped,
-        exclusions={"no measurements": int((~measured_N).sum())},
+        exclusions={"no measurements": int((~measured_N).sum())} | unrecorded,
     )
     return Cohort(
         dataset=dataset,
@@ -202,8 +210,11 @@ def _stay_ids(
     return ids.astype(np.int64)
 
 
-def _outcomes_of_stays(record_sets: Sequence[RecordSet], stay_id_F: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
-    outcome_by_set, start = [], 0
+def _outcomes_of_stays(
+    record_sets: Sequence[RecordSet], stay_id_F: npt.NDArray[np.int64], note: Callable[[str], None]
+) -> tuple[npt.NDArray[np.int8], dict[str, int]]:
+    """Return the outcome of each record, and how many outcomes have no record, by set (complete sets are not named)."""
+    outcome_by_set, unrecorded, start = [], dict[str, int](), 0
     for record_set in record_sets:
         outcome = parse_outcomes(record_set)
         ids = stay_id_F[start : start + len(record_set.records)]
@@ -214,8 +225,14 @@ def _outcomes_of_stays(record_sets: Sequence[RecordSet], stay_id_F: npt.NDArray[
                 f"{record_set.outcomes_name} has no line for {len(without)} of the {len(ids)} stays of "
                 f"{record_set.name} (the first: {without[0]}); add them or remove their records"
             )
+        if absent := len(outcome) - len(ids):
+            unrecorded[f"no record in {record_set.name}"] = absent
+            note(
+                f"{absent:,} of the {len(outcome):,} ids in {record_set.outcomes_name} have no record in "
+                f"{record_set.name}"
+            )
         outcome_by_set.append(outcome.reindex(ids).to_numpy(np.int8))
-    return np.concatenate(outcome_by_set)
+    return np.concatenate(outcome_by_set), unrecorded
 
 
 def _static_data(

@@ -1,4 +1,4 @@
-"""Sets of text records: finding a set on disk, reading its files or archive, parsing its lines and outcomes.
+"""Sets of text records: finding a set on disk, reading its files or archive, parsing its lines.
 
 Letters: F record files, R rows of the records.
 """
@@ -13,17 +13,18 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from imputune.data.raw.text import is_utf16, without_mark
 from imputune.errors import UserError
 
 _HEADER = b"Time,Parameter,Value"
+_QUOTED_HEADER = b'"Time","Parameter","Value"'
 _END_BYTES = 1024
-_ID, _OUTCOME = "RecordID", "In-hospital_death"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +70,8 @@ def read_record_set(raw: Path, letter: str) -> RecordSet:
     if one_set and one_set[1] != letter:
         raise UserError(f"{raw} is set {one_set[1]}, not the wanted set {letter}; add --sets {one_set[1]}")
     home = raw.parent if one_set else raw
-    outcomes_path = home / f"Outcomes-{letter}.txt"
-    archive, folder = home / f"{name}.tar.gz", home / name
+    outcomes_path = _in_any_case(home / f"Outcomes-{letter}.txt")
+    archive, folder = _in_any_case(home / f"{name}.tar.gz"), _in_any_case(home / name)
     if not archive.is_file() and not folder.is_dir():
         raise UserError(f"{home} holds neither {name}.tar.gz nor {name}/; put one there or add --download")
     if not outcomes_path.is_file():
@@ -82,8 +83,7 @@ def read_record_set(raw: Path, letter: str) -> RecordSet:
             records, source = _unpack(archive, content), archive.name
             digest = hashlib.sha256(content).hexdigest()
         else:
-            paths = sorted(path for path in folder.glob("*.txt") if not path.name.startswith("."))
-            records = tuple((f"{name}/{path.name}", path.read_bytes()) for path in paths)
+            records = tuple((f"{name}/{path.name}", path.read_bytes()) for path in _record_paths(folder))
             source, digest = f"{name}/", _digest_of_files(records)
     except OSError as error:
         cause = os.strerror(error.errno) if error.errno else str(error)
@@ -101,16 +101,15 @@ def read_record_files(path: Path) -> tuple[tuple[str, bytes], ...]:
     """
     try:
         if path.is_dir():
-            paths = sorted(each for each in path.glob("*.txt") if not each.name.startswith("."))
-            records = tuple((each.name, each.read_bytes()) for each in paths)
-        elif path.name.endswith(".txt"):
+            records = tuple((each.name, each.read_bytes()) for each in _record_paths(path))
+        elif _is_record(path):
             return ((path.name, path.read_bytes()),)
         else:
             records = _unpack(path, path.read_bytes())
     except OSError as error:
         cause = os.strerror(error.errno) if error.errno else str(error)
         raise UserError(f"cannot read {error.filename or path}: {cause}; check the file") from error
-    records = tuple(each for each in records if not PurePosixPath(each[0]).name.startswith("Outcomes-"))
+    records = tuple(each for each in records if not PurePosixPath(each[0]).name.lower().startswith("outcomes-"))
     if not records:
         raise UserError(f"{path} holds no .txt record; name the folder or the archive that holds them")
     return records
@@ -144,28 +143,20 @@ def parse_records(records: tuple[tuple[str, bytes], ...]) -> RecordTable:
     return RecordTable(table, names, first_row_F)
 
 
-def parse_outcomes(record_set: RecordSet) -> pd.Series:
-    """Return in-hospital death, 0 or 1, by record id; raises UserError that names the faulty line."""
-    name = record_set.outcomes_name
-    lines = record_set.outcomes.decode("utf-8", errors="replace").splitlines()
-    header = [field.strip() for field in lines[0].split(",")] if lines else []
-    if missing := [column for column in (_ID, _OUTCOME) if column not in header]:
-        raise UserError(f"{name} line 1: no column {missing[0]}; the challenge's outcomes file is needed")
-    outcome_of: dict[int, int] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        fields = line.split(",")
-        if len(fields) != len(header):
-            raise UserError(f"{name} line {number}: {len(fields)} fields, not {len(header)}; correct or remove it")
-        record_id, outcome = fields[header.index(_ID)].strip(), fields[header.index(_OUTCOME)].strip()
-        if not record_id.isdecimal() or outcome not in ("0", "1"):
-            raise UserError(
-                f"{name} line {number}: {_ID} {record_id!r} and {_OUTCOME} {outcome!r} must be a whole "
-                "number and 0 or 1; correct or remove the line"
-            )
-        if int(record_id) in outcome_of:
-            raise UserError(f"{name} line {number}: duplicate id {record_id}; keep one of its lines")
-        outcome_of[int(record_id)] = int(outcome)
-    return pd.Series(outcome_of, dtype=np.int8)
+def _is_record(path: PurePath) -> bool:
+    return path.suffix.lower() == ".txt"
+
+
+def _record_paths(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if _is_record(path) and not path.name.startswith("."))
+
+
+def _in_any_case(path: Path) -> Path:
+    """Return the path, or the only one beside it whose name differs in upper and lower case alone."""
+    if path.exists() or not path.parent.is_dir():
+        return path
+    others = [other for other in path.parent.iterdir() if other.name.lower() == path.name.lower()]
+    return others[0] if len(others) == 1 else path
 
 
 def _unpack(archive: Path, content: bytes) -> tuple[tuple[str, bytes], ...]:
@@ -185,7 +176,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
         path = PurePosixPath(member.name)
         # Archives made on a Mac have a second file, with ._ before its name, beside each file.
         file = tar.extractfile(member)
-        if file is not None and path.suffix == ".txt" and not path.name.startswith("."):
+        if file is not None and _is_record(path) and not path.name.startswith("."):
             yield member.name, file.read()
 
 
@@ -196,12 +187,22 @@ def _digest_of_files(records: tuple[tuple[str, bytes], ...]) -> str:
 
 
 def _body(name: str, content: bytes) -> bytes:
-    lines = content.replace(b"\r\n", b"\n").strip()
+    lines = without_mark(content).replace(b"\r\n", b"\n").strip()
+    if lines.partition(b"\n")[0] == _QUOTED_HEADER:
+        lines = lines.replace(b'"', b"")  # no parameter, time or number needs quotation marks
     header, _, body = lines.partition(b"\n")
     if header != _HEADER:
-        cause = f"the header {_HEADER.decode()} is missing" if lines else "the file is empty"
-        raise UserError(f"{name} line 1: {cause}; restore or remove the file")
+        raise UserError(f"{name} line 1: {_fault_of_header(content, header)}; restore or remove the file")
     return body + b"\n" if body else b""
+
+
+def _fault_of_header(content: bytes, header: bytes) -> str:
+    if is_utf16(content):
+        return "the file is UTF-16 text, not UTF-8"
+    for mark, word in ((b";", "semicolons"), (b"\t", "tabs")):
+        if header.replace(b'"', b"").replace(mark, b",") == _HEADER:
+            return f"{word} separate the fields, not commas"
+    return f"the header {_HEADER.decode()} is missing" if header else "the file is empty"
 
 
 def _read_csv(blob: bytes, value: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from imputune.data.cohort import Variable
-from imputune.data.raw.binning import BinnedStays
+from imputune.data.raw.binning import COLUMNS, BinnedStays
 from imputune.data.raw.physionet2012 import bin_long_table, bin_record_files
 from imputune.data.raw.records import read_record_files
 from imputune.errors import UserError
@@ -26,9 +26,9 @@ def read_raw(path: Path, variables: Sequence[Variable]) -> BinnedStays:
     """
     if not path.exists():
         raise UserError(f"{path} does not exist; name a folder of records, or a file ({', '.join(RECORDS + TABLES)})")
-    if path.is_dir() or path.name.endswith(RECORDS):
+    if path.is_dir() or path.name.lower().endswith(RECORDS):
         return bin_record_files(read_record_files(path), variables)
-    if not path.name.endswith(TABLES):
+    if not path.name.lower().endswith(TABLES):
         raise UserError(f"{path} is of an unknown kind; name a folder, or a file ({', '.join(RECORDS + TABLES)})")
     try:
         return bin_long_table(_read_table(path), variables)
@@ -38,14 +38,23 @@ def read_raw(path: Path, variables: Sequence[Variable]) -> BinnedStays:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
+        if path.suffix.lower() == ".parquet":
+            return _with_index_as_columns(pd.read_parquet(path))
         table = pd.read_csv(path, dtype={"Time": "category", "Parameter": "category"}, keep_default_na=False)
     except pd.errors.EmptyDataError:
         raise UserError("the file is empty; give at least one measurement") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, pd.errors.ParserError, ArrowException) as error:
         cause = " ".join(str(error).split())
         raise UserError(f"cannot be read as a table ({cause}); write it again") from error
+    for mark, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
+        if set(COLUMNS) <= set(table.columns[0].split(mark)):
+            raise UserError(f"{word} separate its columns, not commas; write it again with commas")
     if not isinstance(table.index, pd.RangeIndex):  # pandas makes the first column the index
         raise UserError("its rows have more fields than its header; write it again")
     return table
+
+
+def _with_index_as_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with those of its needed columns that pandas keeps as the index."""
+    indexed = [name for name in table.index.names if name in COLUMNS and name not in table.columns]
+    return table.reset_index(level=indexed) if indexed else table

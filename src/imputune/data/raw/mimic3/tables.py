@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 
+from imputune.data.raw.text import is_utf16, without_mark
 from imputune.errors import UserError
 from imputune.files import FileProgress
 
@@ -56,7 +57,10 @@ _REPORT_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class RawTable:
-    """The file of a table, and the columns of its header in the file's order and case."""
+    """The file of a table, and the columns of its header in the file's order and case.
+
+    A column whose name is no word, such as pandas's "Unnamed: 0", is called unnamed_ and its number.
+    """
 
     name: str
     path: Path
@@ -101,7 +105,7 @@ def find_tables(raw: Path) -> dict[str, RawTable]:
         if len(same_table := paths_of.get(name, [])) > 1:
             raise UserError(f"{raw} holds {' and '.join(path.name for path in same_table)}: keep one of them")
     tables = {
-        name: RawTable(name, paths_of[name][0], _header(paths_of[name][0])) for name in NEEDED if name in paths_of
+        name: RawTable(name, paths_of[name][0], _header(name, paths_of[name][0])) for name in NEEDED if name in paths_of
     }
     columns = {name: {column.lower() for column in table.columns} for name, table in tables.items()}
     if is_mimic4 or "stay_id" in columns.get("icustays", ()) or "anchor_age" in columns.get("patients", ()):
@@ -115,20 +119,44 @@ def find_tables(raw: Path) -> dict[str, RawTable]:
     return tables
 
 
-def _header(path: Path) -> tuple[str, ...]:
+def _header(name: str, path: Path) -> tuple[str, ...]:
     try:
         with _opened(path) as rows:
-            line = rows.readline(_CHUNK_BYTES).decode()
+            first = rows.readline(_CHUNK_BYTES)
+        line = without_mark(first).decode()
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise UserError(f"{path} is truncated or damaged, or not a gzip file: fetch it again") from None
-    except (OSError, UnicodeDecodeError):
+    except UnicodeDecodeError:
+        if is_utf16(first):
+            raise UserError(f"{path} is UTF-16 text: save it as UTF-8") from None
         line = ""
-    columns = next(csv.reader([line]), [])
-    if not columns or not all(re.fullmatch(r"\w+", column) for column in columns):
+    except OSError:
+        line = ""
+    columns = _fields(line, ",")
+    if not columns or not (all(map(_is_word, columns)) or _has_needed(name, columns)):
+        for mark, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
+            if _has_needed(name, _fields(line, mark)):
+                raise UserError(f"{path} separates its columns by {word}, not commas: write it again with commas")
         raise UserError(f"{path} has no header line of column names: fetch it again")
+    columns = [column if _is_word(column) else f"unnamed_{number}" for number, column in enumerate(columns, start=1)]
     if len({column.lower() for column in columns}) < len(columns):
         raise UserError(f"{path} names a column twice in its header: fetch it again")
     return tuple(columns)
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:  # no header is as long as csv's limit
+        return []
+
+
+def _is_word(column: str) -> bool:
+    return re.fullmatch(r"\w+", column) is not None
+
+
+def _has_needed(name: str, columns: list[str]) -> bool:
+    return any(column.lower() in NEEDED[name] for column in columns)
 
 
 def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
@@ -182,8 +210,11 @@ def run_over(database: duckdb.DuckDBPyConnection, table: RawTable, sql: str, pro
         database.execute(sql, {"path": str(table.path)})
         check.finish()
     except (duckdb.Error, RuntimeError) as error:
-        if "CSV Error" in str(error):
+        padded = table.packed and "not a GZIP stream" in str(error)
+        if padded or "CSV Error" in str(error):
             check.finish()  # a truncated file's last line is broken too
+        if padded and not check.failure:  # Python's gzip passes over zeros, DuckDB does not
+            check.failure = f"{table.path} has zero bytes after the end of the archive: remove them or fetch it again"
         if not check.failure and isinstance(error, duckdb.Error):
             raise UserError(explained(error, table)) from None
         if not check.failure:
