@@ -6,6 +6,8 @@ from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HEAD_BUILDERS, HeadSizes
 
+pytestmark = pytest.mark.slow
+
 SIZES = CsaiSizes(variables=5, hours=12, hidden_size=16, channels=8, attention_heads=2, feedforward=8)
 READERS = [("mlp2", "hidden"), ("mlp5", "hidden"), ("lstm", "raw"), ("gru", "imputed")]
 

@@ -21,6 +21,8 @@ from imputune.registry.versions import BUNDLE_FOLDER, Registry, Version
 from imputune.tracking.interrupted import end_interrupted
 from imputune.tracking.runs import tracked_run
 
+pytestmark = pytest.mark.slow
+
 NAME = "imputune-mortality-synthetic"
 LINEAGE = {"head": "mlp2", "mode": "frozen", "input": "hidden", "schedule": "plateau", "cohort_hash": "ab" * 32}
 
@@ -170,7 +172,6 @@ def test_the_version_of_a_run_is_its_newest(root, register):
     assert version_of_run(uri, name, "0" * 32) == ""
 
 
-@pytest.mark.slow
 def test_versions_of_a_killed_command_are_deleted(root, register, make_about, train):
     """A command that was killed after registering leaves no version, and its runs end as KILLED."""
     name = "imputune-mortality-killed"

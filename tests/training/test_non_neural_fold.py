@@ -5,6 +5,8 @@ import pytest
 from imputune.protocol.variants import make_variant
 from imputune.training.non_neural import fit_non_neural_fold
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("head", ["xgboost", "svm"])
 @pytest.mark.parametrize("reads", ["hidden", "imputed", "summary"])

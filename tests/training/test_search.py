@@ -5,6 +5,8 @@ import pytest
 
 from imputune.training.search import Search, brackets, search_rate
 
+pytestmark = pytest.mark.slow
+
 
 class Killed(BaseException):
     """Ends the process in the middle of a trial."""
