@@ -38,8 +38,8 @@ def open_store(root: Path) -> str:
     the current folder. mlflow uses the URI for the rest of this process. Any number of processes may open a missing
     store at once: one creates it, the others wait.
 
-    Raises UserError when the server does not answer within seconds, or when the database file cannot be written, is no
-    database, or has the schema of another mlflow version.
+    Raises UserError when the server does not answer within seconds, when a database driver is not installed, or when
+    the database file cannot be written, is no database, or has the schema of another mlflow version.
     """
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -53,8 +53,14 @@ def open_store(root: Path) -> str:
         uri = _sqlite_uri(path)
         _open_sqlite(path, uri)
     else:
-        with failures(uri), impatient():
-            MlflowClient(uri).search_experiments(max_results=1)
+        try:
+            with failures(uri), impatient():
+                MlflowClient(uri).search_experiments(max_results=1)
+        except ImportError as missing:
+            raise UserError(
+                f"the tracking store {_without_password(uri)} needs a database driver that is not installed "
+                f"({missing}): install it, or name the address of a tracking server (http://...) in MLFLOW_TRACKING_URI"
+            ) from missing
     mlflow.set_tracking_uri(uri)
     if not chosen:
         # set_tracking_uri also exports the URI, and the next open_store of another root would obey it.
@@ -120,11 +126,6 @@ def failures(uri: str) -> Iterator[None]:
     """Turn a failure of the store inside the block into a one-line UserError with cause and remedy."""
     try:
         yield
-    except ImportError as failure:
-        raise UserError(
-            f"the tracking store {_without_password(uri)} needs a database driver that is not installed ({failure}): "
-            "install it, or name the address of a tracking server (http://...) in MLFLOW_TRACKING_URI"
-        ) from failure
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as failure:
         path = _sqlite_path(uri)
         if path is None:
