@@ -3,11 +3,8 @@ import gc
 
 gc.disable()
 
-import shutil
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import networkx
@@ -137,11 +134,7 @@ def _make_project(folder: Path) -> None:
 @pytest.fixture
 def models(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the project, with a store and a registry of its own, whose gates let anything pass."""
-    copy = copy_of(project, tmp_path)
-    shutil.copytree(project / "mlruns", copy / "mlruns")
-    with closing(sqlite3.connect(copy / "mlflow.db")) as store, store:
-        for table, column in (("logged_models", "artifact_location"), ("model_versions", "storage_location")):
-            store.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(project), str(copy)))
+    copy = copy_of(project, tmp_path, with_mlruns=True)
     margins = {"promote.minimum_auc": 0.001, "promote.auc_margin": 9.0, "promote.calibration_margin": 9.0}
     set_params(copy, margins)
     monkeypatch.chdir(copy)

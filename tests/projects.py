@@ -5,11 +5,9 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from imputune.cli import app
+from imputune.tracking.moved import follow_move
 
 ROOT = Path(__file__).parent.parent
 STAYS, FOLDS = 60, 3
@@ -32,6 +31,7 @@ gc.disable()
 import json, sys
 from dvc.cli import main
 from imputune.cli import app
+from imputune.tracking.moved import follow_move
 from imputune.runtime import workers
 workers.POLL_SECONDS = 0.02
 workers.PRELOADED.append("torch._dynamo")
@@ -138,15 +138,16 @@ def fingerprint(project: Path) -> dict[str, tuple[int, int]]:
     return files
 
 
-def copy_of(project: Path, folder: Path, without: tuple[str, ...] = ()) -> Path:
-    """Copy the project with a store of its own: new runs of `imputune` go there, the old ones stay readable."""
+def copy_of(project: Path, folder: Path, without: tuple[str, ...] = (), *, with_mlruns: bool = False) -> Path:
+    """Copy the project; new runs of `imputune` go into the copy.
+
+    What was logged before stays readable, in the project's mlruns/ if it is not copied.
+    """
     copy = folder / "copy"
-    shutil.copytree(project, copy, ignore=shutil.ignore_patterns(SHARED, ".dvc", "mlruns", *without))
+    left_out = without if with_mlruns else (*without, "mlruns")
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns(SHARED, ".dvc", *left_out))
     if (copy / "mlflow.db").exists():
-        with closing(sqlite3.connect(copy / "mlflow.db")) as store, store:
-            store.execute(
-                "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)", (str(project), str(copy))
-            )
+        follow_move(copy / "mlflow.db")
     return copy
 
 

@@ -58,7 +58,7 @@ class Registry:
     """One registered model in the project's store. Every method raises UserError when the store fails."""
 
     def __init__(self, root: Path, name: str) -> None:
-        self.uri = store.open_store(root)
+        self.uri = store.open_existing_store(root)
         self.name = name
         self.client = MlflowClient(self.uri)
 

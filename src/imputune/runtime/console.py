@@ -73,8 +73,8 @@ def show_files() -> Iterator[FileProgress]:
 
 
 def say(text: str) -> None:
-    """Print a line on standard error; a long line is not wrapped."""
-    screen.print(text, soft_wrap=True, highlight=False)
+    """Print a line on standard error; a long line is not wrapped, and brackets in it are no markup."""
+    screen.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def print_table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:

@@ -52,7 +52,7 @@ def finished_runs(root: Path, experiment: str, command: str, dataset: str) -> li
     conditions += [f"tags.`{key}` = '{text}'" for key, text in wanted.items()]
     folds: dict[str, dict[int, FoldRun]] = defaultdict(dict)
     parents: list[Run] = []
-    for run in _all_runs(store.open_store(root), " and ".join(conditions)):
+    for run in _all_runs(store.open_existing_store(root), " and ".join(conditions)):
         tags = run.data.tags
         if TRIAL_TAG in tags:
             continue

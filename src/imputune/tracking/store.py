@@ -20,12 +20,15 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
 from imputune.errors import UserError
+from imputune.runtime.console import say
+from imputune.tracking.moved import follow_move, former_folder
 
 SQLITE_SCHEME = "sqlite:///"
 DATABASE_NAME = "mlflow.db"
 LOCK_NAME = ".mlflow-store.lock"
 LOCK_SECONDS = 60.0
 BUSY_SECONDS = 20.0
+NO_STORE = "train first, run `imputune register` for what is in artifacts/, or correct MLFLOW_TRACKING_URI if it is set"
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}  # seconds
 
 Item = TypeVar("Item")
@@ -38,20 +41,41 @@ def open_store(root: Path) -> str:
     the current folder. mlflow uses the URI for the rest of this process. Any number of processes may open a missing
     store at once: one creates it, the others wait.
 
+    The project's own store is made to follow a project that was moved or copied, and a line says so; see
+    `moved.follow_move`.
+
     Raises UserError when the server does not answer within seconds, when a database driver is not installed, or when
     the database file cannot be written, is no database, or has the schema of another mlflow version.
     """
+    return _open(root, may_write=True)
+
+
+def open_existing_store(root: Path) -> str:
+    """Open the tracking store to read it, and return its URI; see `open_store`.
+
+    Nothing is created, and no permission to write is needed. Raises UserError when there is no store, too.
+    """
+    return _open(root, may_write=False)
+
+
+def _open(root: Path, *, may_write: bool) -> str:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
         for name in ("alembic", "mlflow"):
             logging.getLogger(name).setLevel(logging.WARNING)
+    own = root.resolve() / DATABASE_NAME
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = chosen or _sqlite_uri(root.resolve() / DATABASE_NAME)
+    uri = chosen or _sqlite_uri(own)
     path = _sqlite_path(uri)
     if path is not None:
         uri = _sqlite_uri(path)
-        _open_sqlite(path, uri)
+        if not may_write and not path.exists():
+            raise UserError(f"there is no tracking store at {shown_store(uri)}: {NO_STORE}")
+        if may_write or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
+            _open_sqlite(path, uri, is_own=path.resolve() == own)
+        else:
+            _open_unwritable(path, uri, is_own=path.resolve() == own)
     else:
         try:
             with failures(uri), impatient():
@@ -153,7 +177,20 @@ def impatient() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _open_sqlite(path: Path, uri: str) -> None:
+def _open_unwritable(path: Path, uri: str, *, is_own: bool) -> None:
+    """Open a database that this user may only read: mlflow writes nothing where all tables are there."""
+    with failures(uri):
+        if not os.access(path, os.R_OK):
+            raise PermissionError(f"no permission to read {path.name}")
+        if is_own and (former := former_folder(path)):
+            raise UserError(
+                f"{path.parent} was moved or copied from {former}, where its tracking store still looks for artifacts: "
+                "ask somebody who may write in it to run `imputune promote --dry-run` there once"
+            )
+        MlflowClient(uri).search_experiments(max_results=1)
+
+
+def _open_sqlite(path: Path, uri: str, *, is_own: bool) -> None:
     with failures(uri):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -163,12 +200,15 @@ def _open_sqlite(path: Path, uri: str) -> None:
                 if not path.exists() or path.stat().st_size == 0:
                     _create_sqlite(path)
                 _check_writable(path)
+                move = follow_move(path) if is_own else None
                 MlflowClient(uri).search_experiments(max_results=1)
         except Timeout:
             raise UserError(
                 f"another process has held {path.parent / LOCK_NAME} for {LOCK_SECONDS:.0f} s; "
                 "wait for the command that is creating the tracking store, or end it"
             ) from None
+    if move:
+        say(f"note: {move.told}")
 
 
 def _create_sqlite(path: Path) -> None:
