@@ -192,7 +192,7 @@ def test_a_fold_reads_back_as_it_was(make_finetune_job, recorder, write, variant
     assert read.record == result.record
     assert len(read.trials) == job.params.schedules.optuna.trials
     tables = (each.predictions.reset_index(drop=True) for each in (read, result))
-    pd.testing.assert_frame_equal(*tables, check_dtype=False)
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
     assert read_fold(folder, read_training(folder, REMEDY), 1, with_weights=False).weights == {}
 
 

@@ -71,7 +71,9 @@ def read_fold(folder: Path, output: TrainingOutput, fold: int, *, with_weights: 
     weights = read_weights(folder, fold) if with_weights and has_weights else {}
     predictions = pd.DataFrame()
     if (folder / PREDICTIONS).is_file():
-        table = pd.read_csv(folder / PREDICTIONS)
+        # A network's risks are float32: read so, they are what training returned, to the last bit.
+        kinds = {"risk": "float32"} if has_weights else {}
+        table = pd.read_csv(folder / PREDICTIONS, dtype=kinds)
         predictions = table[table["fold"] == fold].drop(columns="fold")
     return TrainedFold(
         weights={name: tensor.numpy() for name, tensor in weights.items()},

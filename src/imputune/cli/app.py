@@ -1,5 +1,8 @@
 """The application that the commands belong to: how it fails, and the options that several commands share."""
 
+import errno
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +12,7 @@ import imputune
 from imputune.errors import UserError
 
 INTERRUPTED = 130
+REFUSED_OUTPUT = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 
 
 class Commands(TyperGroup):
@@ -17,7 +21,15 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return result
+        except OSError as error:
+            if error.errno not in REFUSED_OUTPUT or error.filename is not None:
+                raise
+            typer.echo(f"error: cannot print the output: {os.strerror(error.errno)}; print it elsewhere", err=True)
+            raise typer.Exit(UserError.exit_code) from None
         except UserError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None

@@ -1,4 +1,4 @@
-"""Commands on registered models: promote, predict, explain, evaluate."""
+"""Commands on registered models: promote, register, predict, explain, evaluate."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,17 @@ def promote_command(
         _print_decision(decision)
     if decision.outcome == "refused":
         raise typer.Exit(REFUSED)
+
+
+@app.command("register")
+def register_command(dataset: Dataset = None) -> None:
+    """Register trained models in artifacts/ that the store does not have, as after `dvc pull`; nothing is trained."""
+    from imputune.pipeline.project import Project
+    from imputune.pipeline.register import run_register
+
+    project = Project.open(find_root(Path.cwd()), dataset)
+    count = run_register(project, typer.echo)
+    typer.echo(f"registered {count} models of {project.dataset}" if count else "nothing was missing in the store")
 
 
 @app.command("predict")
@@ -186,7 +197,8 @@ def evaluate_command(
     print_table("Calibration", ("mean risk", "share that died", "stays"), points)
     if not evaluation.checked_against_training:
         say("note: the model's training cohort is not in data/: whether it shares stays with this one was not checked")
-    say(f"sensitivity and specificity are at the model's threshold, {evaluation.threshold:.3f}; results are in {path}")
+    kept = f"; results are in {path}" if path else ""
+    say(f"sensitivity and specificity are at the model's threshold, {evaluation.threshold:.3f}{kept}")
 
 
 def _check_apart(records: Path, *outputs: Path | None) -> None:

@@ -18,7 +18,7 @@ from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.collected import Collected, add_other_runs, collect, finetuned_runs
 from imputune.pipeline.comparison_notes import protocol_notes, settings_notes, unfinished_notes
 from imputune.pipeline.inputs import pretrain_first, read_imputer
-from imputune.pipeline.project import Project, track
+from imputune.pipeline.project import Project, track_if_allowed
 from imputune.protocol.choice import in_order
 from imputune.protocol.imputers import DEFAULT_IMPUTER
 from imputune.reporting.comparison import variant_latex, variant_markdown
@@ -28,16 +28,20 @@ from imputune.reporting.figures import calibration_figure, mean_curves_figure, p
 def run_compare(project: Project) -> VariantComparison:
     """Compare every fine-tuned variant of the default imputer, write and track the tables; return the comparison.
 
+    A user who may not write in the project gets the comparison alone.
+
     A variant in artifacts is read from the run that made it, or from the artifacts if that run is gone; any other
     variant from its newest finished run. Results from other data, folds or another pretraining are skipped, and the
     notes say why. Raises UserError when nothing was pretrained or fine-tuned yet.
     """
     imputer, digest = _read_default_imputer(project)
-    with track(project, "compare", cohort_hash=digest, settings={}) as run:
+    with track_if_allowed(project, "compare", cohort_hash=digest, settings={}) as run:
         runs = finetuned_runs(project)
         found = collect(project, read_cohort(project.cohort_folder), imputer, runs)
         add_other_runs(found, runs.values())
         comparison = _compare(found)
+        if run is None:
+            return comparison
         pictures = {
             f"{name}.{form}": draw(figure)
             for name, figure in _figures(comparison, found)

@@ -14,7 +14,7 @@ from imputune.evaluation.variance import decompose
 from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.collected import collect, finetuned_runs
 from imputune.pipeline.inputs import assessment_made_from, read_imputer, was_pretrained
-from imputune.pipeline.project import DividedCohort, Project, read_divided_cohort, track, variant_settings
+from imputune.pipeline.project import DividedCohort, Project, read_divided_cohort, track_if_allowed, variant_settings
 from imputune.pipeline.report_material import ComparedImputer, report_inputs
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS
 from imputune.protocol.variants import HEADS, make_variant
@@ -30,6 +30,8 @@ ComparedImputers = Mapping[ImputerName, ComparedImputer]
 def run_compare_imputers(project: Project) -> ImputerComparison:
     """Compare imputers and heads, write imputers.json and the report, track it; return the comparison.
 
+    A user who may not write in the project gets the comparison alone.
+
     Results from other data, folds or another pretraining are skipped, and the notes say so. Raises UserError when no
     imputer was pretrained, or nothing is fine-tuned or assessed.
     """
@@ -42,8 +44,10 @@ def run_compare_imputers(project: Project) -> ImputerComparison:
             f"and `imputune assess {project.dataset}` first"
         )
     comparison = _compare(project, data, imputers, notes)
-    settings = {"by": "imputer,head"}
-    with track(project, "compare", cohort_hash=data.origin.cohort_hash, settings=settings) as run:
+    settings: Settings = {"by": "imputer,head"}
+    with track_if_allowed(project, "compare", cohort_hash=data.origin.cohort_hash, settings=settings) as run:
+        if run is None:
+            return comparison
         report = build_report(report_inputs(data, comparison, imputers, run.source))
         content = comparison.as_json(imputer_answers(comparison))
         pages = {"report.html": report.to_html(), "report.md": report.to_markdown("report")}

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from imputune.artifacts.stage_output import Settings
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.errors import UserError
 from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import GroupScores, score_cohort
 from imputune.files import replace_text
 from imputune.pipeline.predict import Model, load_model
-from imputune.pipeline.project import Project, track
+from imputune.pipeline.project import Project, track_if_allowed
 
 
 class Evaluation(Stored):
@@ -30,10 +31,11 @@ class Evaluation(Stored):
     groups: tuple[GroupScores, ...]
 
 
-def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluation, Path]:
+def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluation, Path | None]:
     """Measure a model on a cohort folder, track it, write results/<dataset>/external-<cohort>.json.
 
-    A cohort's name is its sets, or its folder; two cohorts of the same name get two files.
+    Returns the scores and the file; None for a user who may not write in the project. A cohort's name is its sets, or
+    its folder; two cohorts of the same name get two files.
 
     Raises UserError for an unknown model, a cohort of other variables, or one with stays the model was trained on.
     """
@@ -64,11 +66,13 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
         checked_against_training=checked,
         groups=groups,
     )
-    path = _free_path(project.results_folder, name, digest)
     tags = {"model": version.name, "model_version": str(version.number), "evaluated_on": name}
     content = evaluation.model_dump(mode="json")
-    run_settings = {"resamples": settings.resamples}
-    with track(project, "evaluate", cohort_hash=digest, settings=run_settings, tags=tags) as run:
+    run_settings: Settings = {"resamples": settings.resamples}
+    with track_if_allowed(project, "evaluate", cohort_hash=digest, settings=run_settings, tags=tags) as run:
+        if run is None:
+            return evaluation, None
+        path = _free_path(project.results_folder, name, digest)
         run.log_metrics({score: interval.value for score, interval in groups[0].scores.items()})
         run.log_dict(content, "evaluation.json")
         replace_text(path, json.dumps(content, indent=1) + "\n")

@@ -15,6 +15,7 @@ from imputune.data.folds import Fold, folds_hash, read_folds
 from imputune.errors import UserError
 from imputune.protocol.imputers import IMPUTERS
 from imputune.protocol.variants import Variant
+from imputune.runtime.console import say
 from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import Recorder
 from imputune.settings.file import read_params
@@ -48,10 +49,13 @@ class Project:
         return cls(root, params)
 
     def with_imputer(self, settings: Settings) -> "Project":
-        """Return this project with the settings an imputer was pretrained with, whatever params.yaml says now."""
+        """Return this project with the settings an imputer was pretrained with, whatever params.yaml says now.
+
+        Of a variant's settings, the heads' are taken too.
+        """
         sections = {
             name: type(getattr(self.params, name)).model_validate(settings[name])
-            for name in IMPUTER_SECTIONS
+            for name in (*IMPUTER_SECTIONS, "heads")
             if name in settings
         }
         return replace(self, params=self.params.model_copy(update=sections))
@@ -202,6 +206,19 @@ def track(
         folds=folds,
         parent=parent,
     )
+
+
+@contextmanager
+def track_if_allowed(
+    project: Project, command: str, *, cohort_hash: str, settings: Settings, tags: Mapping[str, str] | None = None
+) -> Iterator[TrackedRun | None]:
+    """Track a command as `track` does; give None, and say so, to a user who may not write in the project's folder."""
+    if not os.access(project.root, os.W_OK | os.X_OK):
+        say(f"note: no permission to write in {project.root}: the results are shown, and neither kept nor tracked")
+        yield None
+        return
+    with track(project, command, cohort_hash=cohort_hash, settings=settings, tags=tags) as run:
+        yield run
 
 
 def track_training(

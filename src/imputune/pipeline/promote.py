@@ -1,6 +1,7 @@
 """The command promote: the version with the best validation AUC becomes champion if it passes the gates."""
 
 import json
+from contextlib import nullcontext
 
 from imputune.errors import UserError
 from imputune.pipeline.candidate import NEEDED_SCORES, ChampionCheck, Choice, Decision, was_trained_on
@@ -16,12 +17,13 @@ def run_promote(project: Project, choice: Choice) -> Decision:
     """Choose a candidate, put it to the gates, and move the aliases if it passes; write the decision on its version.
 
     The candidate is chosen by validation AUC alone, among the versions of the present data and folds; its test folds
-    only confirm or refuse it. With `dry_run` nothing is written to the store. Raises UserError when there is no
-    candidate, another promotion is running, or the champion changed meanwhile.
+    only confirm or refuse it. With `dry_run` nothing is written, and no permission to write is needed. Raises UserError
+    when there is no candidate, another promotion is running, or the champion changed meanwhile.
     """
     data = read_divided_cohort(project)
     registry = Registry(project.root, classifier_name(project.dataset))
-    with exclusive(project.artifacts_folder / LOCK, f"promoting a model of {project.dataset}"):
+    lock = project.artifacts_folder / LOCK
+    with nullcontext() if choice.dry_run else exclusive(lock, f"promoting a model of {project.dataset}"):
         versions, aliases = registry.versions(), registry.aliases()
         candidate, left_out = _candidate(registry, versions, data, choice)
         champion = next((each for each in versions if each.number == aliases.get(CHAMPION)), None)

@@ -13,7 +13,13 @@ from imputune.imputers.build import csai_sizes
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.variants import Variant
 from imputune.registry.bundle import BundleAbout
-from imputune.registry.register import classifier_name, imputer_name, register_bundle, version_of_run
+from imputune.registry.register import (
+    TRAINED_RUN_TAG,
+    classifier_name,
+    imputer_name,
+    register_bundle,
+    version_of_run,
+)
 from imputune.reporting.figures import curves_figure, to_png
 from imputune.settings.names import ImputerName
 from imputune.tracking.runs import TrackedRun
@@ -43,11 +49,21 @@ def log_curves(run: TrackedRun, folds: Sequence[TrainedFold], metric: str) -> No
 
 
 def register_imputer(
-    run: TrackedRun, project: Project, data: DividedCohort, folds: Sequence[TrainedFold], imputer: ImputerName
-) -> None:
-    """Register the fold models of an imputer as one version."""
+    run: TrackedRun,
+    project: Project,
+    data: DividedCohort,
+    folds: Sequence[TrainedFold],
+    imputer: ImputerName,
+    *,
+    trained_run: str = "",
+) -> str:
+    """Register the fold models of an imputer as one version, and return it.
+
+    trained_run: the run that trained them, if it is another one.
+    """
     about = _about(project, data, folds)
-    register_bundle(run, imputer_name(imputer, project.dataset), about, list(folds), _lineage(data))
+    lineage = _lineage(data, trained_run)
+    return register_bundle(run, imputer_name(imputer, project.dataset), about, list(folds), lineage)
 
 
 def register_classifier(
@@ -57,13 +73,19 @@ def register_classifier(
     folds: Sequence[TrainedFold],
     variant: Variant,
     imputer_run_id: str,
-) -> None:
-    """Register the fold models of a variant as one version, with the imputer's version in its lineage."""
+    *,
+    trained_run: str = "",
+) -> str:
+    """Register the fold models of a variant as one version, and return it; its lineage has the imputer's version.
+
+    trained_run: the run that trained them, if it is another one.
+    """
     about = _about(project, data, folds, variant)
     name = imputer_name(variant.imputer, project.dataset)
     imputer_version = version_of_run(run.tracking_uri, name, imputer_run_id)
-    lineage = {"imputer_run": imputer_run_id, "imputer_version": imputer_version} | variant.tags()
-    register_bundle(run, classifier_name(project.dataset), about, list(folds), _lineage(data) | lineage)
+    lineage = _lineage(data, trained_run) | variant.tags()
+    lineage |= {"imputer_run": imputer_run_id, "imputer_version": imputer_version}
+    return register_bundle(run, classifier_name(project.dataset), about, list(folds), lineage)
 
 
 def _about(
@@ -82,8 +104,9 @@ def _about(
     )
 
 
-def _lineage(data: DividedCohort) -> dict[str, str]:
-    return {"cohort_hash": data.origin.cohort_hash, "folds_hash": data.origin.folds_hash}
+def _lineage(data: DividedCohort, trained_run: str) -> dict[str, str]:
+    lineage = {"cohort_hash": data.origin.cohort_hash, "folds_hash": data.origin.folds_hash}
+    return lineage | {TRAINED_RUN_TAG.removeprefix("imputune."): trained_run} if trained_run else lineage
 
 
 def _threshold(folds: Sequence[TrainedFold], cohort: Cohort) -> float:

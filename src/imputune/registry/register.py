@@ -60,6 +60,7 @@ SERIES_SCHEMA = Schema(
 )
 REGISTERED_TAG = "imputune.registered"
 FOLD_SCORES_TAG = "imputune.fold_scores"
+TRAINED_RUN_TAG = "imputune.trained_run"  # of a version that another run registered than the one that trained it
 CHECKSUM_TAG = "imputune.bundle_sha256"
 REQUIRED = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
 
@@ -109,9 +110,17 @@ def register_bundle(
 
 
 def version_of_run(tracking_uri: str, name: str, run_id: str) -> str:
-    """Return the newest version of a model that a run registered, "" if there is none; UserError if the store fails."""
+    """Return the newest version of a model that a run trained, "" if there is none.
+
+    It was registered by that run, or later by another one from the run's output. Raises UserError if the store fails.
+    """
+    client = MlflowClient(tracking_uri)
     with store.failures(tracking_uri):
-        versions = MlflowClient(tracking_uri).search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+        versions = [
+            version
+            for condition in (f"run_id = '{run_id}'", f"tags.`{TRAINED_RUN_TAG}` = '{run_id}'")
+            for version in client.search_model_versions(f"name = '{name}' and {condition}")
+        ]
     return str(max((int(version.version) for version in versions), default=""))
 
 

@@ -21,7 +21,7 @@ from imputune.tracking import store
 
 PAGE_VERSIONS = 200
 SHOWN = 9  # a message names so many versions one by one
-BUNDLE_FOLDER = Path("artifacts") / "bundle"  # where mlflow puts a model's own artifacts
+BUNDLE_FOLDER = "artifacts/bundle"  # where mlflow puts a model's own artifacts
 ScoresByFold = dict[int, dict[str, float]]
 _SCORES_BY_FOLD = TypeAdapter(ScoresByFold)
 
@@ -77,7 +77,7 @@ class Registry:
             others = f"; the registry has {', '.join(known)}" if known else ""
             raise UserError(
                 f"no model {self.name} is registered in {store.shown_store(self.uri)}{others}: "
-                "fine-tune one first (`imputune finetune`)"
+                "run `imputune finetune`, or `imputune register` for models in artifacts/"
             )
         return sorted(map(_version, registered), key=lambda version: -version.number)
 
@@ -111,11 +111,12 @@ class Registry:
     def load(self, version: Version) -> Bundle:
         """Load a version's bundle; UserError when its files are missing, were altered, or have an unknown format."""
         with store.failures(self.uri):
+            # Of the whole model, mlflow would write a file into the store's own folder.
             folder = mlflow.artifacts.download_artifacts(
-                artifact_uri=f"models:/{self.name}/{version.number}", tracking_uri=self.uri
+                artifact_uri=f"models:/{self.name}/{version.number}/{BUNDLE_FOLDER}", tracking_uri=self.uri
             )
         try:
-            return read_bundle(Path(folder) / BUNDLE_FOLDER, version.tags.get(CHECKSUM_TAG, ""))
+            return read_bundle(Path(folder), version.tags.get(CHECKSUM_TAG, ""))
         except UserError as error:
             raise UserError(f"{self.name} version {version.number}: {error}") from None
 

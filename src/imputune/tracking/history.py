@@ -44,9 +44,11 @@ def finished_runs(root: Path, experiment: str, command: str, dataset: str) -> li
     """Return the finished runs of `command` on `dataset`, newest first, each with its finished folds.
 
     Runs are found by their tags, so runs that `mlflow run` put into another experiment are returned too. Runs that
-    were deleted, failed or were killed, and runs that have not ended, are skipped. Raises UserError when the store
-    fails.
+    were deleted, failed or were killed, and runs that have not ended, are skipped. Where there is no store there are
+    none. Raises UserError when the store fails.
     """
+    if not store.has_store(root):
+        return []
     wanted = {EXPERIMENT_TAG: experiment, COMMAND_TAG: command, DATASET_TAG: dataset}
     conditions = ["attributes.status = 'FINISHED'"]
     conditions += [f"tags.`{key}` = '{text}'" for key, text in wanted.items()]

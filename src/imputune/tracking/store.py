@@ -28,7 +28,7 @@ DATABASE_NAME = "mlflow.db"
 LOCK_NAME = ".mlflow-store.lock"
 LOCK_SECONDS = 60.0
 BUSY_SECONDS = 20.0
-NO_STORE = "train first, run `imputune register` for what is in artifacts/, or correct MLFLOW_TRACKING_URI if it is set"
+NO_STORE = "train first, run `imputune register` for models in artifacts/, or correct MLFLOW_TRACKING_URI if it is set"
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}  # seconds
 
 Item = TypeVar("Item")
@@ -56,6 +56,12 @@ def open_existing_store(root: Path) -> str:
     Nothing is created, and no permission to write is needed. Raises UserError when there is no store, too.
     """
     return _open(root, may_write=False)
+
+
+def has_store(root: Path) -> bool:
+    """Say whether there is a store to read; a server is taken to be there."""
+    path = _sqlite_path(os.environ.get("MLFLOW_TRACKING_URI") or _sqlite_uri(root.resolve() / DATABASE_NAME))
+    return path is None or path.exists()
 
 
 def _open(root: Path, *, may_write: bool) -> str:

@@ -1,0 +1,112 @@
+"""The command register: register trained models in artifacts/ that the store does not have, without training.
+
+They come from another clone by `dvc pull`, or the store was lost.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from imputune.artifacts.stage_files import RESULT, read_fold, read_training
+from imputune.artifacts.stage_output import TrainingOutput
+from imputune.errors import UserError
+from imputune.pipeline.inputs import pretrain_first, read_imputer, was_pretrained
+from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort, track
+from imputune.pipeline.recording import log_curves, log_summary, register_classifier, register_imputer, replay
+from imputune.protocol.imputers import IMPUTERS
+from imputune.registry.register import classifier_name, imputer_name, version_of_run
+from imputune.tracking.store import active_run, open_store
+
+LOCK = "lock.register"
+Say = Callable[[str], None]
+"""Shows the user a line."""
+
+
+def run_register(project: Project, say: Say) -> int:
+    """Register every trained model in artifacts/ of the present data and folds; return how many were registered.
+
+    Each gets a run with the curves and scores of its training. `say` gets a line for every model. Models that the store
+    has already, and outputs of a command that did not end, are left alone. Raises UserError when nothing was trained.
+    """
+    data = read_divided_cohort(project)
+    with exclusive(project.unfinished_folder / LOCK, f"registering models of {project.dataset}"):
+        outputs = list(_outputs(project, data, say))
+        if not outputs:
+            raise UserError(
+                f"artifacts/{project.dataset} has no model to register: train with `imputune pretrain` and `imputune "
+                "finetune`, or bring trained models with `dvc pull`"
+            )
+        missing = [(folder, output) for folder, output in outputs if _is_missing(project, output, say)]
+        if missing:
+            with track(project, "register", cohort_hash=data.origin.cohort_hash, settings={}) as run:
+                for folder, output in missing:
+                    say(_register(project, data, folder, output, run.run_id))
+    return len(missing)
+
+
+def _outputs(project: Project, data: DividedCohort, say: Say) -> Iterator[tuple[Path, TrainingOutput]]:
+    """Yield the folder and content of every output that training would have registered, imputers first."""
+    for name, kind in IMPUTERS.items():
+        if not kind.is_registered or not was_pretrained(project, name):
+            continue
+        remedy = pretrain_first(project.dataset, name)
+        imputer = read_imputer(project, name, remedy)
+        data.origin.check(imputer.made_from, project.imputer_folder(name), remedy)
+        yield project.imputer_folder(name), imputer
+        for path in sorted(project.heads_folder(name).glob(f"[!.]*/{RESULT}")):
+            output = read_training(path.parent, f"delete {path.parent}, or fine-tune that variant again")
+            if output.made_from.imputer_run_id != imputer.run_id:
+                say(f"{output.variant.label} was fine-tuned on another pretraining and is skipped")
+            elif output.variant.is_neural:
+                yield path.parent, output
+
+
+def _is_missing(project: Project, output: TrainingOutput, say: Say) -> bool:
+    """Say whether the store lacks the model of an output whose training ended."""
+    uri = open_store(project.root)
+    label = _label(output)
+    if version := version_of_run(uri, _name(project, output), output.run_id):
+        say(f"{label} is version {version} of {_name(project, output)} already")
+        return False
+    run = active_run(uri, output.run_id)
+    if run is not None and run.info.status != "FINISHED":
+        say(f"{label}: its training did not end and is skipped; run that command again")
+        return False
+    return True
+
+
+def _register(project: Project, data: DividedCohort, folder: Path, output: TrainingOutput, parent: str) -> str:
+    """Register an output's fold models, tracked as one run; return a line that says so."""
+    made_from, name = output.made_from, _name(project, output)
+    trained = project.with_imputer(made_from.settings)
+    folds = [read_fold(folder, output, fold.fold) for fold in output.folds]
+    tags = {"imputer": made_from.imputer, "trained_run": output.run_id}
+    tags |= made_from.variant.tags() if made_from.variant else {}
+    with track(
+        project,
+        "register",
+        cohort_hash=made_from.cohort_hash,
+        settings=made_from.settings,
+        tags=tags,
+        folds=data.numbers,
+        parent=parent,
+    ) as run:
+        for fold in folds:
+            replay(run, fold)
+        log_summary(run, made_from, folds)
+        log_curves(run, folds, "loss")
+        if made_from.variant is None:
+            version = register_imputer(run, trained, data, folds, made_from.imputer, trained_run=output.run_id)
+        else:
+            version = register_classifier(
+                run, trained, data, folds, made_from.variant, made_from.imputer_run_id, trained_run=output.run_id
+            )
+    return f"{_label(output)} is version {version} of {name}"
+
+
+def _name(project: Project, output: TrainingOutput) -> str:
+    made_from = output.made_from
+    return classifier_name(project.dataset) if made_from.variant else imputer_name(made_from.imputer, project.dataset)
+
+
+def _label(output: TrainingOutput) -> str:
+    return output.made_from.variant.label if output.made_from.variant else output.made_from.imputer

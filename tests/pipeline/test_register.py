@@ -1,0 +1,86 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from imputune.registry.register import classifier_name, imputer_name
+from imputune.registry.versions import Registry
+from projects import STAYS, client_of, copy_of, heads_folder, invoke, refused, set_params
+
+ANY = {"promote.minimum_auc": 0.001}
+NAME = classifier_name("synthetic")
+
+
+@pytest.fixture
+def pulled(project: Path, tmp_path: Path) -> Path:
+    """A clone after `dvc pull`: data, artifacts and results, and no store."""
+    copy = copy_of(project, tmp_path, without=("mlflow.db", "src"))
+    set_params(copy, ANY)
+    return copy
+
+
+def test_pulled_models_are_registered_without_training_and_predict(pulled, project, monkeypatch):
+    """Every CSAI model gets a version with its scores and lineage; promotion reproduces its test AUC; files stay."""
+    files = {path: path.read_bytes() for path in (pulled / "artifacts").rglob("*") if path.is_file()}
+    line = refused(invoke(pulled, ["promote"], monkeypatch))
+    assert line.startswith(f"there is no tracking store at {pulled}/mlflow.db: train first, run `imputune register` ")
+    assert not (pulled / "mlflow.db").exists()
+    done = invoke(pulled, ["register"], monkeypatch)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[0] == f"csai is version 1 of {imputer_name('csai', 'synthetic')}"
+    assert done.stdout.splitlines()[-1] == "registered 4 models of synthetic"
+    there, here = Registry(project, NAME), Registry(pulled, NAME)
+    by_variant = {version.variant: version for version in there.versions()}
+    assert {version.variant for version in here.versions()} == set(by_variant)
+    for version in here.versions():
+        trained = by_variant[version.variant]
+        assert version.fold_scores == trained.fold_scores
+        assert version.tag("trained_run") == trained.run_id
+        assert version.tag("imputer_version") == "1"
+        assert version.tags["imputune.bundle_sha256"] == trained.tags["imputune.bundle_sha256"]
+    [parent] = [run for run in runs(pulled) if "mlflow.parentRunId" not in run.data.tags]
+    assert (parent.info.status, parent.data.tags["imputune.command"]) == ("FINISHED", "register")
+    assert invoke(pulled, ["promote"], monkeypatch).exit_code == 0
+    assert {path: path.read_bytes() for path in (pulled / "artifacts").rglob("*") if path in files} == files
+
+
+def test_a_second_registration_finds_nothing_missing(models, monkeypatch):
+    """A model that its training or an earlier registration registered is left alone."""
+    before = len(Registry(models, NAME).versions())
+    done = invoke(models, ["register"], monkeypatch)
+    assert done.stdout.splitlines()[-1] == "nothing was missing in the store"
+    shutil.copytree(models, models.parent / "second", ignore=shutil.ignore_patterns("mlflow.db", "mlruns", "src"))
+    second = models.parent / "second"
+    for expected in ("registered 4 models of synthetic", "nothing was missing in the store"):
+        assert invoke(second, ["register"], monkeypatch).stdout.splitlines()[-1] == expected
+    assert len(Registry(models, NAME).versions()) == before
+    assert len(Registry(second, NAME).versions()) == 3
+
+
+def test_outputs_of_another_pretraining_are_told(pulled, monkeypatch):
+    """A head whose imputer is not the one in artifacts is skipped with a line."""
+    path = heads_folder(pulled) / "mlp2-frozen-hidden-plateau/result.json"
+    text = path.read_text()
+    run_id = text.split('"imputer_run_id": "')[1][:32]
+    path.write_text(text.replace(run_id, "0" * 32))
+    done = invoke(pulled, ["register"], monkeypatch)
+    label = "csai/mlp2-frozen-hidden-plateau"
+    assert f"{label} was fine-tuned on another pretraining and is skipped" in done.stdout.splitlines()
+    assert done.stdout.splitlines()[-1] == "registered 3 models of synthetic"
+
+
+def test_nothing_trained_is_refused(pulled, monkeypatch):
+    """The line says how models come into artifacts/."""
+    shutil.rmtree(pulled / "artifacts/synthetic/imputers")
+    assert refused(invoke(pulled, ["register"], monkeypatch)) == (
+        "artifacts/synthetic has no model to register: train with `imputune pretrain` and `imputune finetune`, or "
+        "bring trained models with `dvc pull`"
+    )
+    assert not (pulled / "mlflow.db").exists()
+
+
+def runs(root: Path) -> list:
+    """Return all runs of a project."""
+    client = client_of(root)
+    experiment = client.get_experiment_by_name("imputune")
+    return client.search_runs([experiment.experiment_id], max_results=STAYS * 10)
