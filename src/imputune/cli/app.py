@@ -7,8 +7,11 @@ from typer.core import TyperGroup
 
 import imputune
 from imputune.errors import UserError
+from imputune.runtime import threads
 
 INTERRUPTED = 130
+
+threads.prepare_command()  # here, because the modules of the commands load NumPy
 
 
 class Commands(TyperGroup):
