@@ -24,7 +24,7 @@ from imputune.data.splits import Split, fit_and_split
 from imputune.evaluation.imputation import cell_errors
 from imputune.imputers.build import new_csai, represent
 from imputune.imputers.csai import CsaiImputer
-from imputune.runtime.workers import use_one_thread
+from imputune.runtime.threads import use_one_thread
 from imputune.training.imputer_training import CsaiTraining
 
 HOURS, VARIABLES = 48, 89

@@ -36,7 +36,7 @@ from imputune.imputers.build import new_csai
 from imputune.models.weights import module_weights
 from imputune.protocol.variants import make_variant
 from imputune.runtime.console import print_table
-from imputune.runtime.workers import use_one_thread
+from imputune.runtime.threads import use_one_thread
 from imputune.settings.schema import Budget
 from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.imputer_training import CsaiTraining

@@ -40,7 +40,8 @@ from imputune.imputers.csai import CsaiImputer
 from imputune.models.csai import Csai
 from imputune.runtime.console import print_table
 from imputune.runtime.device import choose_device
-from imputune.runtime.workers import run_fold_jobs, use_one_thread
+from imputune.runtime.threads import use_one_thread
+from imputune.runtime.workers import run_fold_jobs
 from imputune.settings.names import DeviceName
 from imputune.settings.schema import Params
 from imputune.training.imputer_training import CsaiTraining

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from imputune.data.cohort import write_cohort
 from imputune.data.raw.synthetic import extract_synthetic, write_synthetic_records
-from imputune.runtime import workers
+from imputune.runtime import threads, workers
 from projects import OUTER, SHARED, STAYS, copy_of, fingerprint, finished, grid_of, new_project, set_params
 
 pytest_plugins = ["fold_fixtures"]
@@ -79,9 +79,20 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _small_and_fast() -> None:
     """Compute as the product's workers do; have them ready early, and ask for their results often."""
-    workers.use_one_thread()
+    threads.use_one_thread()
     workers.POLL_SECONDS = 0.02
     workers.PRELOADED.append("torch._dynamo")  # torch imports it with a process's first optimizer, in over a second
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """PyTorch as it is where nobody has decided: with two threads and denormal numbers."""
+    import torch
+
+    torch.set_num_threads(2)
+    torch.set_flush_denormal(False)
+    yield
+    threads.use_one_thread()
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import csai_scaling, csai_speed, pypots_csai
+from benchmarks import busy_machine, csai_scaling, csai_speed, pypots_csai
 from imputune.settings.file import read_params
 
 pytestmark = pytest.mark.slow
@@ -91,6 +91,7 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
             ["--stays", "99"],
             "--stays must be 100 or more, so that folds can be drawn; got 99",
         ),
+        ("busy_machine", ["--loops", "0"], "--stays, --repetitions and --loops must be at least 1; --help lists"),
     ],
 )
 def test_bad_input_is_one_line(module, words, message, monkeypatch, capsys):
@@ -168,3 +169,28 @@ def test_size_measures_an_extraction_that_keeps_no_rows_in_memory(tmp_path):
     assert row["peak_disk_gib"] < 0.05
     error = run("mimic3_size", "--factors", "many").stderr
     assert error == "error: --factors 'many' must be numbers separated by commas; for instance 0.01,0.1\n"
+
+
+def test_busy_machine_runs_both_commands_idle_and_busy(models, monkeypatch, capsys):
+    """A tiny run times predict and explain, and divides the medians; no busy loop is left."""
+    started = []
+
+    def noted(*arguments, **options):
+        process = start(*arguments, **options)
+        started.append(process)
+        return process
+
+    start = subprocess.Popen
+    monkeypatch.setattr(busy_machine.subprocess, "Popen", noted)
+    words = ["--json", "--model", "1", "--stays", "2", "--repetitions", "1", "--loops", "1"]
+    measured("busy_machine", *words, monkeypatch=monkeypatch)
+    busy = json.loads(capsys.readouterr().out)
+    assert (busy["stays"], busy["loops"], busy["most"]) == (2, 1, 2.2)
+    assert [command["command"] for command in busy["commands"]] == ["predict", "explain"]
+    for command in busy["commands"]:
+        seconds = command["busy_seconds"]["median"], command["idle_seconds"]["median"]
+        assert min(seconds) > 0
+        assert command["ratio"] == pytest.approx(seconds[0] / seconds[1])
+    loops = [process for process in started if process.args[-1] == busy_machine.LOOP]
+    assert len(loops) == 2
+    assert all(loop.returncode is not None for loop in loops)

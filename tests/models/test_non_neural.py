@@ -88,3 +88,15 @@ def test_feature_missing_in_every_training_stay_is_no_error() -> None:
         model = build(name)
         model.fit(train, validation, seed=0)
         assert roc_auc_score(test[1], model.risk(test[0])) > 0.7
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.filterwarnings("error")
+def test_a_single_death_among_validation_stays_gives_no_warning(name: str) -> None:
+    """Few deaths are the user's data, not a fault: scikit-learn and XGBoost say nothing of them."""
+    features_NF, outcome_N = stays(1, count=20)
+    outcome_N[:] = 0
+    outcome_N[3] = 1
+    model = build(name)
+    model.fit(stays(0), (features_NF, outcome_N), seed=3)
+    assert np.isfinite(model.risk(features_NF)).all()

@@ -1,6 +1,9 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
+from mlflow.pyfunc.model import PythonModelContext
 from pydantic import ValidationError
 
 from imputune.data.directions import Directions
@@ -9,8 +12,11 @@ from imputune.errors import UserError
 from imputune.models.csai import Csai
 from imputune.models.heads import HEAD_BUILDERS, HeadSizes
 from imputune.models.weights import load_module
+from imputune.pipeline.explain import explain_stay
 from imputune.registry import bundle as bundle_module
 from imputune.registry.bundle_file import read_bundle, write_bundle
+from imputune.registry.register import EXAMPLE
+from imputune.registry.serving import BundleModel
 
 
 @pytest.fixture
@@ -123,6 +129,41 @@ def test_absent_variables_and_clipped_values_are_counted(load, make_about, value
     assert bundle.beyond_range(stays_of(values_NTD)) == {"HR": 2, "Temp": 1}
     values_NTD[2, 2, 0] = 200  # the limit itself is not clipped
     assert bundle.beyond_range(stays_of(values_NTD)) == {"HR": 2, "Temp": 1}
+
+
+@pytest.fixture
+def found_inside(monkeypatch, two_threads):
+    """What PyTorch's settings were whenever an imputer computed, in a process that has decided nothing itself."""
+    found, forward = [], Csai.forward
+
+    def observed(self, directions):
+        found.append((torch.get_num_threads(), (torch.full((9,), 1e-30) * 1e-9).max().item()))
+        return forward(self, directions)
+
+    monkeypatch.setattr(Csai, "forward", observed)
+    return found
+
+
+def test_a_bundle_computes_on_one_thread_without_denormal_numbers(load, make_about, values_NTD, found_inside):
+    """Predicting, imputing and explaining in plain Python, whose own settings return afterwards."""
+    bundle, stays = load(make_about()), stays_of(values_NTD)
+    for ask in (bundle.predict, bundle.impute, lambda stays: explain_stay(bundle, stays, 11, 2)):
+        found_inside.clear()
+        ask(stays)
+        assert set(found_inside) == {(1, 0.0)}
+        assert torch.get_num_threads() == 2
+        assert (torch.full((9,), 1e-30) * 1e-9).max().item() > 0
+
+
+def test_a_served_models_request_threads_compute_likewise(tmp_path, make_about, train, found_inside):
+    """Two requests at once, each in a thread of its own, which begins with the server's settings."""
+    write_bundle(tmp_path, make_about(), train(make_about()))
+    model, context = BundleModel(), PythonModelContext({"bundle": str(tmp_path)}, {})
+    model.load_context(context)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda table: model.predict(context, table), [EXAMPLE] * 4))
+    assert [len(answer) for answer in answers] == [1, 1, 1, 1]
+    assert set(found_inside) == {(1, 0.0)}
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -127,6 +128,18 @@ def test_divergence_is_a_user_error_that_names_the_fold(make_params, make_finetu
     params = params.model_copy(update={"schedules": params.schedules.model_copy(update={"plateau": plateau})})
     with pytest.raises(UserError, match=r"fold 0 diverged in epoch [01]: lower the rates of schedules\.plateau"):
         finetune_fold(make_finetune_job(VARIANTS[mode], params), recorder)
+
+
+def test_a_search_passes_over_rates_at_which_training_diverges(make_params, make_finetune_job, recorder):
+    """Some of the trials diverge and are recorded as pruned; the head is trained at the best of the other rates."""
+    params = make_params()
+    wide = params.schedules.optuna.model_copy(update={"lowest_rate": 1e-3, "highest_rate": 1e30, "trials": 6})
+    params = params.model_copy(update={"schedules": params.schedules.model_copy(update={"optuna": wide})})
+    result = finetune_fold(make_finetune_job(make_variant("mlp2", "frozen", None, "optuna"), params), recorder)
+    diverged = [trial for trial in result.trials if trial.validation_loss == math.inf]
+    assert {trial.state for trial in diverged} == {"pruned"}
+    assert 0 < len(diverged) < len(result.trials) == len(recorder.trials)
+    assert result.learning_rate in {trial.learning_rate for trial in result.trials if trial not in diverged}
 
 
 EVERY_HEAD = [("mlp5", "hidden"), ("lstm", "imputed"), ("lstm", "raw"), ("gru", "imputed"), ("gru", "raw")]

@@ -3,6 +3,8 @@ import math
 import optuna
 import pytest
 
+from imputune.errors import UserError
+from imputune.training.best_state import DivergedError
 from imputune.training.search import Search, brackets, search_rate
 
 pytestmark = pytest.mark.slow
@@ -74,6 +76,63 @@ def test_more_trials_go_on_from_fewer(make_params, tmp_path):
     search_rate(search_in(tmp_path / "j", make_params, trials=12), bowl, more.append)
     assert more[:8] == few
     assert len(more) == 12
+
+
+def diverging(rate, report):
+    """Diverge above a rate of 1e-4: in the first epoch, or, where the rate is lower, after a very low loss."""
+    if rate > 3e-4:
+        raise DivergedError("in the first epoch")
+    if rate > 1e-4:
+        report(0, {"validation_loss": 1e-6, "validation_auc": 0.5})
+        raise DivergedError("in the second epoch")
+    bowl(rate, report)
+
+
+def test_a_diverging_trial_is_pruned_and_never_wins(make_params, tmp_path, capfd):
+    """The search goes on; the trial keeps its curve, has infinite loss, and nothing is printed."""
+    trials = []
+    rate = search_rate(search_in(tmp_path / "j", make_params), diverging, trials.append)
+    assert len(trials) == 20
+    diverged = [trial for trial in trials if trial.learning_rate > 1e-4]
+    assert {(trial.state, trial.validation_loss) for trial in diverged} == {("pruned", math.inf)}
+    assert {len(trial.curve) for trial in diverged} == {0, 1}
+    assert rate <= 1e-4
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_resumed_search_with_diverging_trials_gives_the_same(make_params, tmp_path):
+    """Eight trials, then twelve more from their journal, are the twenty of an uninterrupted search."""
+    whole, few, more = [], [], []
+    rate = search_rate(search_in(tmp_path / "whole", make_params), diverging, whole.append)
+    search_rate(search_in(tmp_path / "j", make_params, trials=8), diverging, few.append)
+    assert search_rate(search_in(tmp_path / "j", make_params), diverging, more.append) == rate
+    assert few == whole[:8]
+    assert more == whole
+
+
+def test_a_search_whose_trials_all_diverge_is_one_error(make_params, tmp_path, capfd):
+    """The error names the search and the settings to lower; Optuna prints nothing."""
+
+    def train(rate, report):
+        report(0, {"validation_loss": 0.5})
+        raise DivergedError("always")
+
+    message = "all 3 trials of search study diverged: lower the rates of schedules.optuna in params.yaml"
+    with pytest.raises(UserError) as raised:
+        search_rate(search_in(tmp_path / "j", make_params, trials=3), train, lambda trial: None)
+    assert str(raised.value) == message
+    assert capfd.readouterr() == ("", "")
+
+
+def test_another_error_ends_the_search_without_optunas_traceback(make_params, tmp_path, capfd):
+    """The error is raised as it is, and nothing is printed beside it."""
+
+    def train(rate, report):
+        raise UserError("the disk is full")
+
+    with pytest.raises(UserError, match="the disk is full"):
+        search_rate(search_in(tmp_path / "j", make_params), train, lambda trial: None)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, 1), (2, 1), (3, 2), (9, 3), (26, 3), (27, 4), (200, 5)])

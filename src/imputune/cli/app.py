@@ -10,9 +10,12 @@ from typer.core import TyperGroup
 
 import imputune
 from imputune.errors import UserError
+from imputune.runtime import threads
 
 INTERRUPTED = 130
 REFUSED_OUTPUT = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF)
+
+threads.prepare_command()  # here, because the modules of the commands load NumPy
 
 
 class Commands(TyperGroup):

@@ -84,7 +84,10 @@ class Svm:
 
         models = [self._machine(cost).fit(*train) for cost in self.costs]
         best = FrozenEstimator(max(models, key=score))
-        self.calibrated = CalibratedClassifierCV(best, method="sigmoid").fit(*validation)
+        every_N = np.arange(len(validation[1]))
+        # One fold of all stays: the machine is fitted already. By default there are five, which few deaths cannot fill.
+        calibration = CalibratedClassifierCV(best, method="sigmoid", cv=[(every_N, every_N)])
+        self.calibrated = calibration.fit(*validation)
 
     def risk(self, features_NF: np.ndarray) -> np.ndarray:
         """Return each stay's risk, (N,)."""

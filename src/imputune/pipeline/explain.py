@@ -11,6 +11,7 @@ from imputune.data.scaling import standardised_tensors
 from imputune.errors import UserError
 from imputune.models.attributions import attribute_risk
 from imputune.registry.bundle import Bundle
+from imputune.runtime import threads
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,7 +59,8 @@ def explain_stay(bundle: Bundle, stays: BinnedStays, stay_id: int | None, steps:
     attributions, risks, baselines = [], [], []
     for model, classifier in zip(bundle.models, bundle.classifiers, strict=True):
         standardised, observed = standardised_tensors(values_1TD.copy(), model.scaler)
-        attribution_BTD, risk_B, baseline_B = attribute_risk(classifier, standardised, observed.float(), steps)
+        with threads.computing():
+            attribution_BTD, risk_B, baseline_B = attribute_risk(classifier, standardised, observed.float(), steps)
         attributions.append(attribution_BTD[0].numpy().astype(np.float64))
         risks.append(float(risk_B))
         baselines.append(float(baseline_B))

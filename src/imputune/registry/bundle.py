@@ -21,6 +21,7 @@ from imputune.errors import UserError
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HEAD_BUILDERS
+from imputune.runtime import threads
 from imputune.settings.names import Head, Input
 
 NO_RISK = "this bundle imputes and predicts no risk: load an imputune-mortality model"
@@ -81,7 +82,7 @@ class FoldModel:
 class Bundle:
     """The fold models of one run, which read raw records in the units of `about.variables`.
 
-    Variables that the records lack count as not observed.
+    Variables that the records lack count as not observed. It computes on one thread; see `runtime.threads`.
     """
 
     about: BundleAbout
@@ -128,7 +129,7 @@ class Bundle:
         """
         filled_NTD = np.zeros(stays.values_NTD.shape, dtype=np.float64)
         for model in self.models:
-            with torch.no_grad():
+            with torch.no_grad(), threads.computing():
                 imputed = [
                     model.imputer(directions).imputed_BTD.numpy() for directions in model.batches(stays.values_NTD)
                 ]
@@ -179,6 +180,6 @@ class Bundle:
     def _risk(self, model: FoldModel, values_NTD: np.ndarray) -> np.ndarray:
         if model.classifier is None:
             raise UserError(NO_RISK)
-        with torch.no_grad():
+        with torch.no_grad(), threads.computing():
             logits = [model.classifier(directions) for directions in model.batches(values_NTD)]
-        return torch.sigmoid(torch.cat(logits)).numpy()
+            return torch.sigmoid(torch.cat(logits)).numpy()

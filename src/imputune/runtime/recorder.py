@@ -16,7 +16,8 @@ Curve = list[dict[str, float]]
 class Trial:
     """One trial of a search: the learning rate it tried, how it ended, its lowest validation loss, its curve.
 
-    The rate is the schedule's; unfrozen training multiplies it, as every schedule's, by `unfrozen_rate_factor`.
+    The rate is the schedule's; unfrozen training multiplies it, as every schedule's, by `unfrozen_rate_factor`. A trial
+    that diverged counts as pruned; its loss is infinite, and its curve ends before that epoch.
     """
 
     number: int

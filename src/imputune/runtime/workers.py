@@ -18,6 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from imputune.errors import UserError
 from imputune.runtime.recorder import Recorder, Trial
+from imputune.runtime.threads import environment_of_workers, use_one_thread
 
 POLL_SECONDS = 0.2
 LONGEST_FOLDER = 75  # bytes: the path of a socket has at most 107, and Python adds 32
@@ -85,17 +86,6 @@ class _Forwarder:
 _forwarder: _Forwarder
 
 
-def use_one_thread() -> None:
-    """Make PyTorch compute in this process as in a worker: on one thread, with numbers below 1e-38 rounded to 0.
-
-    Weight decay shrinks weights without gradient to such numbers, and operations on them are many times slower.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-
-
 def _start_worker(events: Connection, lock: Lock) -> None:
     global _forwarder
     _forwarder = _Forwarder(events, lock)
@@ -133,7 +123,8 @@ def start_preloading() -> None:
     resource_tracker.ensure_running()  # it unblocks Ctrl-C, so it starts before Ctrl-C is blocked
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the new process inherits the blocked Ctrl-C
     try:
-        forkserver.ensure_running()
+        with environment_of_workers():
+            forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -11,10 +11,14 @@ from torch import nn
 from imputune.errors import UserError
 
 
+class DivergedError(UserError):
+    """Training has diverged: an epoch's losses or risks are not all finite numbers."""
+
+
 def check_converging(numbers: Iterable[float], fold: int, epoch: int, remedy: str) -> None:
-    """Raise UserError with the remedy if an epoch's losses or risks are not all finite numbers."""
+    """Raise DivergedError with the remedy if an epoch's losses or risks are not all finite numbers."""
     if not all(map(math.isfinite, numbers)):
-        raise UserError(f"training of fold {fold} diverged in epoch {epoch}: {remedy}")
+        raise DivergedError(f"training of fold {fold} diverged in epoch {epoch}: {remedy}")
 
 
 @dataclass

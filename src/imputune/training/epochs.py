@@ -40,7 +40,7 @@ def train_epochs(plan: EpochPlan, data: FoldData, trainer: Trainer, report: Epoc
     """Train until the validation AUC stops rising; return the best epoch and the curve.
 
     After every epoch, the running average of the weights is evaluated; its best state is kept and, at the end, loaded
-    into the trainer's module. Raises UserError if training diverges.
+    into the trainer's module. Raises DivergedError if training diverges.
     """
     stepper = _Stepper(plan, data, trainer)
     averaged = stepper.averaged.module

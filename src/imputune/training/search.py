@@ -10,11 +10,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from imputune.errors import UserError
 from imputune.runtime.recorder import Curve, Trial
 from imputune.settings.head_sections import Optuna
+from imputune.training.best_state import DivergedError
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-CURVE = "curve"
+CURVE, DIVERGED = "curve", "diverged"
 EpochReport = Callable[[int, Mapping[str, float]], None]
 """Receives an epoch's number and metrics."""
 
@@ -40,11 +42,14 @@ def search_rate(
     """Return the learning rate whose trial reached the lowest validation loss in any epoch.
 
     `train` trains at a rate for at most `search.epochs` epochs and reports each epoch's metrics, among them
-    validation_loss; the report raises optuna.TrialPruned to end a hopeless trial. `trial_finished` is called with every
-    trial, also with those of an earlier, killed search.
+    validation_loss; the report raises optuna.TrialPruned to end a hopeless trial. A trial whose training diverges is
+    pruned too, with the curve up to there. `trial_finished` is called with every trial, also with those of an earlier,
+    killed search.
 
     A killed search goes on with the next trial and gives what it would have given without the interruption, because
     each trial's sampler is seeded by the trial's number.
+
+    Raises UserError if every trial diverged.
 
     Source: paper, section V.B (20 trials, 1e-5 to 1e-3, HyperbandPruner); Li et al. 2018.
     """
@@ -54,29 +59,44 @@ def search_rate(
     for trial in study.trials:
         trial_finished(_as_trial(trial))
 
-    def objective(trial: optuna.Trial) -> float:
-        curve: Curve = []
-
-        def report(epoch: int, metrics: Mapping[str, float]) -> None:
-            curve.append(dict(metrics))
-            trial.report(_lowest_loss(curve), epoch + 1)  # the pruner counts trained epochs
-            if trial.should_prune():
-                raise optuna.TrialPruned
-
-        rate = trial.suggest_float("learning_rate", settings.lowest_rate, settings.highest_rate, log=True)
-        try:
-            train(rate, report)
-        finally:
-            trial.set_user_attr(CURVE, curve)
-        return _lowest_loss(curve)
-
     while (number := len(study.trials)) < settings.trials:
         study.sampler = optuna.samplers.TPESampler(
             n_startup_trials=settings.startup_trials, seed=(search.seed + number) % 2**32
         )
-        study.optimize(objective, n_trials=1)
+        _run_trial(study, settings, train)
         trial_finished(_as_trial(study.trials[-1]))
-    return float(min(map(_as_trial, study.trials), key=lambda trial: trial.validation_loss).learning_rate)
+    best = min(map(_as_trial, study.trials), key=lambda trial: trial.validation_loss)
+    if not math.isfinite(best.validation_loss):
+        raise UserError(
+            f"all {len(study.trials)} trials of search {search.name} diverged: lower the rates of schedules.optuna in "
+            "params.yaml"
+        )
+    return float(best.learning_rate)
+
+
+def _run_trial(study: optuna.Study, settings: Optuna, train: Callable[[float, EpochReport], object]) -> None:
+    """Train at a suggested rate and tell the study how it went; an error leaves the trial running, for the next search.
+
+    Optuna's own loop, `optimize`, would print the error's traceback.
+    """
+    trial = study.ask()
+    curve: Curve = []
+
+    def report(epoch: int, metrics: Mapping[str, float]) -> None:
+        curve.append(dict(metrics))
+        trial.report(_lowest_loss(curve), epoch + 1)  # the pruner counts trained epochs
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    rate = trial.suggest_float("learning_rate", settings.lowest_rate, settings.highest_rate, log=True)
+    try:
+        train(rate, report)
+        loss, state = _lowest_loss(curve), TrialState.COMPLETE
+    except (optuna.TrialPruned, DivergedError) as ended:
+        trial.set_user_attr(DIVERGED, isinstance(ended, DivergedError))
+        loss, state = None, TrialState.PRUNED
+    trial.set_user_attr(CURVE, curve)
+    study.tell(trial, loss, state)
 
 
 def brackets(reduction_factor: int, epochs: int) -> int:
@@ -112,7 +132,7 @@ def _as_trial(trial: FrozenTrial) -> Trial:
         number=trial.number,
         learning_rate=trial.params["learning_rate"],
         state="complete" if trial.state == TrialState.COMPLETE else "pruned",
-        validation_loss=_lowest_loss(curve),
+        validation_loss=math.inf if trial.user_attrs.get(DIVERGED) else _lowest_loss(curve),
         curve=curve,
     )
 

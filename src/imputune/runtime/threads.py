@@ -1,0 +1,113 @@
+"""On how many threads libraries compute, and what becomes of denormal numbers: decided here for every way in.
+
+Everything computes on one thread, unless OMP_NUM_THREADS asks for more. PyTorch's second thread saves little on two
+idle cores. Beside other work it makes `predict` many times slower, because OpenMP's threads wait for each other in busy
+loops and so take the cores from the threads they wait for. Worker processes have one thread whatever OMP_NUM_THREADS
+says: training gives the same on every machine.
+
+Denormal numbers, those below 1e-38, are rounded to 0. Operations on them are many times slower, and weight decay
+shrinks weights without gradient to such numbers.
+
+A command and its workers decide before the libraries are loaded, which read the environment once. Other Python programs
+and servers have their own settings, which a bundle replaces by ours while it computes. Nothing here starts PyTorch's
+inter-op threads. DuckDB is given its own number of threads.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+THREADS = "OMP_NUM_THREADS"  # of PyTorch, scikit-learn and XGBoost, and of the BLAS of NumPy and SciPy
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}  # a thread that waits for others sleeps
+ONE_THREAD = {THREADS: "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def prepare_command() -> None:
+    """Set this process's environment, before NumPy or PyTorch is loaded; what the user has set stays."""
+    for name, text in ({THREADS: "1"} | WAITING).items():
+        os.environ.setdefault(name, text)
+
+
+@contextmanager
+def environment_of_workers() -> Iterator[None]:
+    """Set the environment that a worker process inherits inside the block: one thread, whatever the user has set."""
+    before = dict(os.environ)
+    os.environ.update(ONE_THREAD | WAITING)
+    try:
+        yield
+    finally:
+        for name in ONE_THREAD | WAITING:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
+
+
+def use_one_thread() -> None:
+    """Make PyTorch compute in this process as in a worker: on one thread, without denormal numbers."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Make PyTorch compute as decided here inside the block, in this thread; what was set before returns afterwards.
+
+    Several threads may compute at once, as a server's do. The number of threads then returns with the last of them.
+    """
+    import torch
+
+    flushed = _flushes_denormals()
+    _blocks.enter()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(flushed)
+        _blocks.leave()
+
+
+def wanted_threads() -> int:
+    """Return the number of threads that OMP_NUM_THREADS asks for (the first, if it lists several), else 1."""
+    text = os.environ.get(THREADS, "").partition(",")[0].strip()
+    return max(1, int(text)) if text.isdecimal() else 1
+
+
+class _Blocks:
+    """Counts the blocks of `computing` that this process is in.
+
+    PyTorch keeps one number of threads for a process and, for OpenMP, one for each of its threads.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.before = Lock(), 0, 1
+
+    def enter(self) -> None:
+        import torch
+
+        with self.lock:
+            if self.inside == 0:
+                self.before = torch.get_num_threads()
+            self.inside += 1
+            torch.set_num_threads(wanted_threads())
+
+    def leave(self) -> None:
+        import torch
+
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                torch.set_num_threads(self.before)
+
+
+_blocks = _Blocks()
+
+
+def _flushes_denormals() -> bool:
+    """Say whether this thread rounds denormal numbers to 0; PyTorch can set this and cannot tell it."""
+    import torch
+
+    return (torch.full((1,), 1e-30) * 1e-9).item() == 0.0
