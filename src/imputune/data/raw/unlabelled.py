@@ -12,7 +12,7 @@ from imputune.data.raw.binning import BinnedStays
 from imputune.data.raw.physionet2012 import bin_long_table, bin_record_files
 from imputune.data.raw.records import read_record_files
 from imputune.data.raw.text import is_utf16
-from imputune.errors import UserError
+from imputune.errors import UserError, one_line
 
 TABLES = (".csv", ".csv.gz", ".parquet")
 RECORDS = (".txt", ".tar.gz")
@@ -49,5 +49,4 @@ def _read_table(path: Path) -> pd.DataFrame:
         cause = "it is UTF-16 text" if is_utf16(bytes(error.object)) else "it is no UTF-8 text"
         raise UserError(f"{cause}; save it as UTF-8") from None
     except (OSError, EOFError, zlib.error, OverflowError, ValueError, ArrowException) as error:
-        cause = " ".join(str(error).split())
-        raise UserError(f"cannot be read as a table ({cause}); write it again") from error
+        raise UserError(f"cannot be read as a table ({one_line(error)}); write it again") from error
