@@ -233,7 +233,7 @@ def fuzz_requests(random: Random, bench: Bench) -> str:
 
 
 def _break_request(random: Random, columns: list[str], rows: list[list[Any]]) -> None:
-    row = random.choice(rows)
+    row = random.choice([row for row in rows if row] or [[None]])
     junk: tuple[Any, ...] = (
         None,
         True,
@@ -448,10 +448,10 @@ def fuzz_mimic3(random: Random, bench: Bench) -> str:
 
 KINDS: dict[str, tuple[Callable[[Random, Bench], str], int]] = {
     "records": (fuzz_records, 20),
-    "csv": (fuzz_csv, 26),
+    "csv": (fuzz_csv, 27),
     "parquet": (fuzz_parquet, 14),
     "requests": (fuzz_requests, 20),
-    "mimic3": (fuzz_mimic3, 2),
+    "mimic3": (fuzz_mimic3, 1),
     "params": (fuzz_params, 6),
     "cohorts": (fuzz_cohorts, 6),
     "bundles": (fuzz_bundles, 6),

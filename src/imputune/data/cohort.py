@@ -270,7 +270,7 @@ def _outcome(column: pd.Series) -> npt.NDArray[np.int8]:
 
 def _numbers(column: pd.Series) -> npt.NDArray[np.float64]:
     """Return numbers, NaN where the text is empty."""
-    number_N = pd.to_numeric(column.mask(column == "")).to_numpy(np.float64)
+    number_N = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
     if not (np.isfinite(number_N) | (column == "").to_numpy()).all():
         raise ValueError(f"{column.name} in stays.csv must be a number or empty")
     return number_N

@@ -55,6 +55,16 @@ class BundleAbout(BaseModel):
             raise ValueError(f"head must be one of {', '.join(HEAD_BUILDERS)}, got {self.head}")
         return self
 
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if len(set(self.variable_names)) < len(self.variables) or self.sizes.variables != len(self.variables):
+            raise ValueError("variables must have different names, as many as sizes.variables")
+        if not self.folds or len(set(self.folds)) < len(self.folds):
+            raise ValueError("folds must name each fold once")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must be from 0 to 1, got {self.threshold}")
+        return self
+
     @property
     def variable_names(self) -> tuple[str, ...]:
         """The D names, in the models' order."""

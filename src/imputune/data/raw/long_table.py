@@ -102,9 +102,10 @@ def _near(frame: pd.DataFrame, named: list[str], name: str) -> str:
     """Return where a column may be that was not found: under another spelling, or in the index."""
     if other := [column for column in named if column.casefold() == name.casefold()]:
         return f" (it has {other[0]!r}: rename it)"
-    if isinstance(frame.index, pd.RangeIndex):
+    index = frame.index
+    if isinstance(index, pd.RangeIndex) and index.name is None and (index.start, index.step) == (0, 1):
         return ""
-    if names := [str(level) for level in frame.index.names if level is not None]:
+    if names := [str(level) for level in index.names if level is not None]:
         return f" (its index is named {', '.join(map(repr, names))}: rename it if it is the column)"
     return " (its index has no name: name it if it is the column)"
 

@@ -1,0 +1,51 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from benchmarks import fuzz, fuzz_kinds
+from imputune.data.raw.binning import BinnedStays
+
+CASES = 300
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[fuzz.Bench]:
+    """A served model of random weights."""
+    with fuzz.opened() as opened:
+        yield opened
+
+
+def test_mutated_inputs_are_kept_refused_or_counted(bench):
+    """300 mutated inputs: none crashes, none changes a value without a word; every kind is there."""
+    fuzzed = fuzz.fuzz(bench, 2012, range(CASES), list(fuzz.KINDS))
+    assert fuzzed.failed == []
+    assert sum(kind.cases for kind in fuzzed.kinds) == CASES
+    assert all(kind.cases and kind.refused for kind in fuzzed.kinds)
+    assert sum(kind.kept for kind in fuzzed.kinds) > 20
+    assert sum(kind.counted for kind in fuzzed.kinds) > 20
+
+
+def test_a_case_can_be_repeated(bench):
+    """A seed and a number always give the same case, alone or among others."""
+    kinds = ["csv", "records"]
+    together = [fuzz.fuzz(bench, 5, [number], kinds).kinds for number in range(8)]
+    assert [fuzz.fuzz(bench, 5, [number], kinds).kinds for number in range(8)] == together
+
+
+@pytest.mark.parametrize("kind", ["records", "csv", "parquet"])
+def test_a_changed_value_is_found(bench, kind, monkeypatch):
+    """If reading changes one cell, or does not count an ignored row, cases fail."""
+    read_raw = fuzz_kinds.read_raw
+
+    def changed(*arguments):
+        stays = read_raw(*arguments)
+        return BinnedStays(stays.stay_ids_N, stays.values_NTD + np.float32(0.5), stays.ignored)
+
+    def uncounted(*arguments):
+        stays = read_raw(*arguments)
+        return BinnedStays(stays.stay_ids_N, stays.values_NTD, {})
+
+    for fault in (changed, uncounted):
+        monkeypatch.setattr(fuzz_kinds, "read_raw", fault)
+        assert fuzz.fuzz(bench, 1, range(25), [kind]).failed
