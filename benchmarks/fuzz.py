@@ -14,22 +14,35 @@ import sys
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
 from benchmarks import Parser, Result, report, run
+from benchmarks.fuzz_bench import Bench
+from benchmarks.fuzz_files import fuzz_bundles, fuzz_cohorts, fuzz_mimic3, fuzz_params
 from benchmarks.fuzz_inputs import FuzzError
-from benchmarks.fuzz_kinds import KINDS, Bench
 from benchmarks.fuzz_server import small_server
+from benchmarks.fuzz_tables import fuzz_csv, fuzz_parquet, fuzz_records, fuzz_requests
 from imputune.errors import UserError
 from imputune.registry.bundle_file import read_bundle
 from imputune.runtime import workers
 from imputune.runtime.console import print_table
 from imputune.settings.file import find_root
 
+KINDS: dict[str, tuple[Callable[[Random, Bench], str], int]] = {
+    "records": (fuzz_records, 20),
+    "csv": (fuzz_csv, 27),
+    "parquet": (fuzz_parquet, 14),
+    "requests": (fuzz_requests, 20),
+    "mimic3": (fuzz_mimic3, 1),
+    "params": (fuzz_params, 6),
+    "cohorts": (fuzz_cohorts, 6),
+    "bundles": (fuzz_bundles, 6),
+}
+"""For each kind, its function and its share of all cases in percent."""
 OUTCOMES = ("kept", "refused", "counted")
 SHOWN = 300  # characters of a failure
 
