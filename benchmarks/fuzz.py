@@ -1,6 +1,6 @@
 """Mutated inputs by the thousand: each must be kept with its values, refused in one line, or kept and counted.
 
-    python -m benchmarks.fuzz --cases 10000 --seed 1 [--kind records,csv] [--json]
+    python -m benchmarks.fuzz --cases 10000 --seed 1 [--first 0] [--kind records,csv] [--json]
     python -m benchmarks.fuzz --seed 1 --only 4711
 
 Kinds: text records, CSV and Parquet tables, JSON requests, MIMIC-III's tables, params.yaml, cohort folders and bundle
@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kind", default=",".join(KINDS), help="kinds, separated by commas")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case, to divide the cases")
     parser.add_argument("--only", type=int, default=None, help="number of the one case to run")
     chosen = parser.parse_args()
     kinds = chosen.kind.split(",")
@@ -150,7 +151,7 @@ def main() -> None:
     if chosen.cases < 1:
         raise UserError(f"--cases must be at least 1, got {chosen.cases}")
     workers.use_one_thread()
-    numbers = range(chosen.cases) if chosen.only is None else [chosen.only]
+    numbers = range(chosen.first, chosen.first + chosen.cases) if chosen.only is None else [chosen.only]
     with opened() as bench:
         fuzzed = fuzz(bench, chosen.seed, numbers, kinds)
     report(fuzzed, _show, chosen.json)
