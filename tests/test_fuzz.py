@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks import fuzz, fuzz_tables
 from imputune.data.raw.binning import BinnedStays
+from imputune.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -51,3 +52,10 @@ def test_a_changed_value_is_found(bench, kind, monkeypatch):
     for fault in (changed, uncounted):
         monkeypatch.setattr(fuzz_tables, "read_raw", fault)
         assert fuzz.fuzz(bench, 1, range(6), [kind]).failed
+
+
+def test_an_unknown_kind_is_one_line(monkeypatch):
+    """The error lists the kinds."""
+    monkeypatch.setattr("sys.argv", ["fuzz", "--kind", "csv,xlsx"])
+    with pytest.raises(UserError, match="unknown kind 'xlsx': choose from records, csv, parquet, requests, mimic3"):
+        fuzz.main()
