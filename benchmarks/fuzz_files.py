@@ -19,7 +19,6 @@ from benchmarks.fuzz_inputs import (
     broken,
     damaged,
     from_csv,
-    number,
 )
 from benchmarks.fuzz_server import small_about
 from imputune.data.cohort import read_cohort, write_cohort
@@ -71,7 +70,9 @@ def _check_leaves(plain: Any, read: Any, place: str) -> None:
             raise FuzzError(f"{place} has {len(read)} of {len(plain)} entries")
         for number_, (one, other) in enumerate(zip(plain, read, strict=True)):
             _check_leaves(one, other, f"{place}.{number_}")
-    elif plain != read or isinstance(plain, bool) != isinstance(read, bool):
+    elif (float(plain) if isinstance(plain, int) else plain) != read or isinstance(plain, bool) != isinstance(
+        read, bool
+    ):
         raise FuzzError(f"{place} = {plain!r} was read as {read!r}")
 
 
@@ -103,7 +104,7 @@ def fuzz_cohorts(random: Random, bench: Bench) -> str:
         if len(read) != len(columns[name]):
             raise FuzzError(f"{name} has {len(read)} of {len(columns[name])} rows")
         for text, value in zip(columns[name], read, strict=True):
-            if (text.strip() and number(text.strip()) != value) or (not text.strip() and not np.isnan(value)):
+            if (text.strip() and float(text) != value) or (not text.strip() and not np.isnan(value)):
                 raise FuzzError(f"{name} {text!r} in stays.csv was read as {value!r}")
     named = from_csv((folder / "variables.csv").read_bytes()) or []
     places = [named[0].index(name) for name in ("name", "unit")]
