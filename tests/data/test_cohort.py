@@ -181,6 +181,32 @@ def test_read_refuses_tables_that_disagree(cohort: Cohort, tmp_path: Path) -> No
             read_cohort(tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (("9,1,", "9,NA,"), "died in stays.csv must be 0 or 1"),
+        (("9,1,", "9,0.5,"), "died in stays.csv must be 0 or 1"),
+        (("9,1,", "9,256,"), "died in stays.csv must be 0 or 1"),
+        (("9,1,", "9.5,1,"), "stay_id in stays.csv must be a whole number, got '9.5'"),
+        (("54.0", "NA"), "age_years in stays.csv must be a number or empty"),
+        (("54.0", "inf"), "age_years in stays.csv must be a number or empty"),
+        (("54.0,,180.3,1.0,\n", "54.0\n"), "row 3 of stays.csv has 3 fields, not 7"),
+        (("180.3,1.0,\n", "180.3,1.0,"), "stays.csv is cut off"),
+        (("180.3,1.0,\n", "180.3,1.0,,9\n"), "row 3 of stays.csv has 8 fields, not 7"),
+        (("height_cm", "gender"), "stays.csv names a column twice"),
+    ],
+)
+def test_read_changes_no_cell_of_the_stays(cohort: Cohort, tmp_path: Path, change: tuple[str, str], cause: str) -> None:
+    """A cell that is no number, a short row or a missing end is an error, never read as another number."""
+    write_cohort(cohort, tmp_path / "cohort")
+    path = tmp_path / "cohort/stays.csv"
+    assert change[0] in path.read_text()
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(UserError) as caught:
+        read_cohort(tmp_path / "cohort")
+    assert cause in str(caught.value)
+
+
 def test_read_refuses_a_source_without_exclusions(cohort: Cohort, tmp_path: Path) -> None:
     """source.json must count the exclusions, as whole numbers by reason."""
     write_cohort(cohort, tmp_path / "out")

@@ -169,7 +169,7 @@ def test_imputer_bundle_keeps_observed_values(models):
     assert len(series) == 48 * 35
     assert np.isfinite(series["Value"]).all()
     [observed] = series[series["Observed"]].to_dict("records")
-    assert observed == {"RecordID": 1, "Hour": 0, "Parameter": "HR", "Value": 85.0, "Observed": True}
+    assert observed == {"RecordID": 1, "Hour": 0, "Parameter": "HR", "Value": 85.0, "Observed": True, "RowsIgnored": 0}
 
 
 def test_no_stay_id_enters_a_run(project):

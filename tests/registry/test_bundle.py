@@ -32,7 +32,8 @@ def load(tmp_path, train):
 
 def stays_of(values_NTD):
     """Return stays 11, 12, ... with some values."""
-    return BinnedStays(np.arange(11, 11 + len(values_NTD)), values_NTD, {})
+    ignored = {"after hour 48": np.array([2, 0, 0]), "negative value": np.array([1, 0, 4])}
+    return BinnedStays(np.arange(11, 11 + len(values_NTD)), values_NTD, ignored)
 
 
 def expected_risk(about, fold, values_NTD):
@@ -86,11 +87,12 @@ def test_predictions_are_means_over_folds(load, make_about, values_NTD):
     mean_N = risk_FN.mean(axis=0)
     bundle = load(make_about(threshold=float(mean_N[1])))
     table = bundle.predict(stays_of(values_NTD))
-    assert list(table) == ["RecordID", "risk", "risk_deviation", "high_risk", "observed_cells"]
+    assert list(table) == ["RecordID", "risk", "risk_deviation", "high_risk", "observed_cells", "rows_ignored"]
     assert table["RecordID"].tolist() == [11, 12, 13]
     np.testing.assert_allclose(table["risk"], mean_N, atol=1e-7)
     np.testing.assert_allclose(table["risk_deviation"], abs(risk_FN[0] - risk_FN[1]) / np.sqrt(2), atol=1e-7)
     assert table["high_risk"].tolist() == (mean_N >= mean_N[1]).tolist()
+    assert table["rows_ignored"].tolist() == [3, 0, 4]
     assert table["observed_cells"].tolist() == [int((~np.isnan(values_NTD[0])).sum()), 1, 0]
 
 
@@ -99,7 +101,8 @@ def test_imputed_series_keep_observed_values(load, imputers_about, values_NTD):
     bundle = load(imputers_about)
     table = bundle.impute(stays_of(values_NTD))
     assert len(table) == values_NTD.size
-    assert table.iloc[48 * 3 + 7 * 3].tolist() == [12, 7, "HR", 95.0, True]
+    assert table.iloc[48 * 3 + 7 * 3].tolist() == [12, 7, "HR", 95.0, True, 0]
+    assert table["RowsIgnored"].tolist() == [3] * 144 + [0] * 144 + [4] * 144
     np.testing.assert_array_equal(table["Observed"], ~np.isnan(values_NTD.reshape(-1)))
     np.testing.assert_array_equal(table["Value"][table["Observed"]], values_NTD[~np.isnan(values_NTD)])
     restored = []

@@ -221,3 +221,33 @@ def test_other_formats_are_refused(written, number):
 def test_every_size_is_stored(written, make_about):
     """bundle.json holds each of the numbers that fix the imputer's shape."""
     assert content_of(written[0])["about"]["sizes"] == asdict(make_about().sizes)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "cause"),
+    [
+        ("sizes", "hidden_size", 0, "the bundle's weights do not fit the sizes, head or width in bundle.json"),
+        ("sizes", "hidden_size", 5, "the bundle's weights do not fit the sizes, head or width in bundle.json"),
+        ("sizes", "hours", -1, "the bundle's weights do not fit the sizes, head or width in bundle.json"),
+        ("sizes", "channels", 10**30, "the bundle's weights do not fit the sizes, head or width in bundle.json"),
+        ("sizes", "attention_heads", 3, "the bundle's weights do not fit the sizes, head or width in bundle.json"),
+        ("about", "mlp_width", 7, "the bundle's weights do not fit the sizes, head or width in bundle.json"),
+        ("about", "head", "gru", "the bundle's weights do not fit the sizes, head or width in bundle.json"),
+        ("sizes", "variables", 2, "variables must have different names, as many as sizes.variables"),
+        ("about", "variables", [], "variables must have different names, as many as sizes.variables"),
+        ("about", "folds", [0, 0], "folds must name each fold once"),
+        ("about", "threshold", 5, "threshold must be from 0 to 1, got 5"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_one_line(written, part, key, value, cause):
+    """Numbers in bundle.json with which no network can be built, or another one, are an error of one line."""
+    folder, _ = written
+    content = content_of(folder)
+    (content["about"]["sizes"] if part == "sizes" else content["about"])[key] = value
+    if key == "folds":
+        content["sha256"] = {"0": content["sha256"]["0"]}
+    replace_content(folder, content)
+    with pytest.raises(UserError) as caught:
+        read_bundle(folder)
+    assert cause in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1

@@ -3,9 +3,12 @@
 Letters: N stays, T hours, D variables.
 """
 
+import csv
 import hashlib
+import io
 import json
 import mmap
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +19,14 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
-from imputune.errors import UserError
+from imputune.errors import UserError, one_line
 from imputune.files import replacing_folder
 
 HOURS = 48
 STATIC = ("age_years", "gender", "height_cm", "icu_type", "weight_kg")
 FILES = ("source.json", "stays.csv", "values.npy", "variables.csv")
 HASHED_AT_ONCE = 2**20  # bytes
+_WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
 HOW_TO_EXTRACT = "run `imputune extract DATASET --raw DIR` or `imputune extract synthetic` to make it"
 
 
@@ -168,9 +172,8 @@ def read_cohort(folder: Path) -> Cohort:
     try:
         cohort = _read_files(folder)
         _check_cohort(cohort)
-    except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError) as error:
-        cause = " ".join(str(error).split())
-        raise UserError(f"{folder} is no cohort: {cause}; delete it and {HOW_TO_EXTRACT}") from error
+    except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{folder} is no cohort: {one_line(error)}; delete it and {HOW_TO_EXTRACT}") from error
     return cohort
 
 
@@ -223,20 +226,54 @@ def _write_files(cohort: Cohort, folder: Path) -> None:
 
 def _read_files(folder: Path) -> Cohort:
     source = _SourceFile.model_validate_json((folder / "source.json").read_bytes())
-    stays = pd.read_csv(folder / "stays.csv")
-    variables = pd.read_csv(folder / "variables.csv", dtype=str, keep_default_na=False)
+    stays = _read_table(folder / "stays.csv")
+    variables = _read_table(folder / "variables.csv").astype(str)
     values_file = ValuesFile.at(folder / "values.npy")
     return Cohort(
         dataset=source.dataset,
-        stay_ids_N=stays["stay_id"].to_numpy(np.int64),
-        outcome_N=stays["died"].to_numpy(np.int8),
+        stay_ids_N=_whole_numbers(stays["stay_id"]),
+        outcome_N=_outcome(stays["died"]),
         values_NTD=values_file.map(),
         variables=tuple(Variable(name, unit) for name, unit in zip(variables["name"], variables["unit"], strict=True)),
-        static=stays[list(STATIC)].astype(np.float64),
+        static=pd.DataFrame({name: _numbers(stays[name]) for name in STATIC}),
         source=source.model_dump(exclude={"dataset"}),
         values_file=values_file,
-        source_ids_N=stays["source_id"].to_numpy(np.int64) if "source_id" in stays else None,
+        source_ids_N=_whole_numbers(stays["source_id"]) if "source_id" in stays else None,
     )
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a table that `write_cohort` wrote, as text, or raise ValueError where a part of it is missing."""
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith("\n"):
+        raise ValueError(f"{path.name} is cut off")
+    header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise ValueError(f"row {number} of {path.name} has {len(row)} fields, not {len(header)}")
+    if len(set(header)) < len(header):
+        raise ValueError(f"{path.name} names a column twice")
+    return pd.DataFrame(rows, columns=header, dtype=object)
+
+
+def _whole_numbers(column: pd.Series) -> npt.NDArray[np.int64]:
+    if unfit := [text for text in column if not _WHOLE.fullmatch(text)]:
+        raise ValueError(f"{column.name} in stays.csv must be a whole number, got {unfit[0]!r}")
+    return np.array(column, dtype=np.int64)
+
+
+def _outcome(column: pd.Series) -> npt.NDArray[np.int8]:
+    if not column.isin(("0", "1")).all():
+        raise ValueError("died in stays.csv must be 0 or 1")
+    return np.array(column, dtype=np.int8)
+
+
+def _numbers(column: pd.Series) -> npt.NDArray[np.float64]:
+    """Return numbers, NaN where the text is empty."""
+    number_N = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    if not (np.isfinite(number_N) | (column == "").to_numpy()).all():
+        raise ValueError(f"{column.name} in stays.csv must be a number or empty")
+    return number_N
 
 
 def _check_cohort(cohort: Cohort) -> None:
@@ -246,5 +283,3 @@ def _check_cohort(cohort: Cohort) -> None:
         raise ValueError(f"values.npy must be float32 {expected}, got {values_NTD.dtype} {values_NTD.shape}")
     if np.any(np.diff(cohort.stay_ids_N) <= 0):
         raise ValueError("the ids in stays.csv must be ascending and unique")
-    if not np.isin(cohort.outcome_N, (0, 1)).all():
-        raise ValueError("died in stays.csv must be 0 or 1")

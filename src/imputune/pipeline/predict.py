@@ -67,9 +67,7 @@ def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
         notes.append(
             f"{empty} of {len(stays.stay_ids_N)} stays have no measurement: they get the risk of an empty record"
         )
-    for reason in ("no parameter name", "after hour 48", "negative value"):
-        if stays.dropped[reason]:
-            notes.append(f"{stays.dropped[reason]:,} rows ignored: {reason}")
+    notes += [f"{rows:,} rows ignored: {reason}" for reason, rows in stays.dropped.items() if rows]
     return stays, notes
 
 

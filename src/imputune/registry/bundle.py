@@ -56,6 +56,16 @@ class BundleAbout(BaseModel):
             raise ValueError(f"head must be one of {', '.join(HEAD_BUILDERS)}, got {self.head}")
         return self
 
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if len(set(self.variable_names)) < len(self.variables) or self.sizes.variables != len(self.variables):
+            raise ValueError("variables must have different names, as many as sizes.variables")
+        if not self.folds or len(set(self.folds)) < len(self.folds):
+            raise ValueError("folds must name each fold once")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must be from 0 to 1, got {self.threshold}")
+        return self
+
     @property
     def variable_names(self) -> tuple[str, ...]:
         """The D names, in the models' order."""
@@ -106,8 +116,9 @@ class Bundle:
         """Return a row per stay.
 
         RecordID; risk of in-hospital death, the mean over folds; risk_deviation, the sample deviation over folds;
-        high_risk, whether the risk reaches the threshold; observed_cells, the number of observed cells. A stay without
-        an observed cell gets the risk of an empty record. Raises UserError for a bundle of imputers.
+        high_risk, whether the risk reaches the threshold; observed_cells, the number of observed cells; rows_ignored,
+        the number of rows that were read but do not count (see `BinnedStays`). A stay without an observed cell gets the
+        risk of an empty record. Raises UserError for a bundle of imputers.
         """
         risk_FN = self.risk_by_fold(stays.values_NTD).astype(np.float64)
         risk_N = risk_FN.mean(axis=0)
@@ -118,14 +129,15 @@ class Bundle:
                 "risk_deviation": risk_FN.std(axis=0, ddof=1),
                 "high_risk": risk_N >= self.threshold,
                 "observed_cells": (~np.isnan(stays.values_NTD)).sum(axis=(1, 2)),
+                "rows_ignored": stays.ignored_N,
             }
         )
 
     def impute(self, stays: BinnedStays) -> pd.DataFrame:
-        """Return RecordID, Hour, Parameter, Value and Observed: every hour of every stay, N * T * D rows.
+        """Return RecordID, Hour, Parameter, Value, Observed and RowsIgnored: every hour of every stay, N * T * D rows.
 
         Values are in the variables' units. An observed value is the mean of its hour; a missing value is the mean of
-        the folds' imputations.
+        the folds' imputations. RowsIgnored is the number of the stay's rows that do not count, the same in each row.
         """
         filled_NTD = np.zeros(stays.values_NTD.shape, dtype=np.float64)
         for model in self.models:
@@ -144,6 +156,7 @@ class Bundle:
                 "Parameter": np.tile(np.array(self.about.variable_names, dtype=object), count * hours),
                 "Value": complete_NTD.reshape(-1).astype(np.float64),
                 "Observed": observed_NTD.reshape(-1),
+                "RowsIgnored": np.repeat(stays.ignored_N, hours * variables),
             }
         )
 

@@ -23,6 +23,8 @@ from imputune.settings.names import Head, Input
 ABOUT = "bundle.json"
 FORMAT: Literal[3] = 3  # of bundle.json; raised when older versions of imputune would misread it
 MLP_WIDTH_OF_FORMAT_2 = 128
+_MISFIT = (ArithmeticError, AssertionError, KeyError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What PyTorch raises for sizes that no network can have, or that are not those of the weights."""
 
 
 class _Stored(BaseModel):
@@ -120,7 +122,13 @@ def read_bundle(folder: Path, checksum: str = "") -> Bundle:
     except (OSError, ValidationError) as error:
         cause = _first_problem(error) if isinstance(error, ValidationError) else str(error)
         raise UserError(f"the bundle cannot be read ({cause}): restore its files, or fine-tune again") from None
-    return Bundle(file.about, tuple(_read_model(folder, file.about, fold) for fold in file.about.folds))
+    try:
+        return Bundle(file.about, tuple(_read_model(folder, file.about, fold) for fold in file.about.folds))
+    except _MISFIT as error:
+        raise UserError(
+            f"the bundle's weights do not fit the sizes, head or width in {ABOUT} ({type(error).__name__}): restore "
+            "its files, or fine-tune again"
+        ) from None
 
 
 def _parsed(content: bytes) -> BundleFile:

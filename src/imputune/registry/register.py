@@ -24,14 +24,6 @@ from imputune.settings.names import ImputerName
 from imputune.tracking import store
 from imputune.tracking.runs import TrackedRun
 
-RECORDS_SCHEMA = Schema(
-    [
-        ColSpec("long", "RecordID"),
-        ColSpec("string", "Time"),
-        ColSpec("string", "Parameter"),
-        ColSpec("double", "Value"),
-    ]
-)
 EXAMPLE = pd.DataFrame(  # invented, because no patient's record may enter a run
     {
         "RecordID": [1, 1, 1],
@@ -47,6 +39,7 @@ RISKS_SCHEMA = Schema(
         ColSpec("double", "risk_deviation"),
         ColSpec("boolean", "high_risk"),
         ColSpec("long", "observed_cells"),
+        ColSpec("long", "rows_ignored"),
     ]
 )
 SERIES_SCHEMA = Schema(
@@ -56,6 +49,7 @@ SERIES_SCHEMA = Schema(
         ColSpec("string", "Parameter"),
         ColSpec("double", "Value"),
         ColSpec("boolean", "Observed"),
+        ColSpec("long", "RowsIgnored"),
     ]
 )
 REGISTERED_TAG = "imputune.registered"
@@ -83,7 +77,6 @@ def register_bundle(
     The version's tags are `lineage` (what the models were trained on), the run's id, the commit of the code, the scores
     of every fold, and the checksum of bundle.json. Raises UserError when the store fails.
     """
-    signature = ModelSignature(RECORDS_SCHEMA, SERIES_SCHEMA if about.head is None else RISKS_SCHEMA)
     package = Path(imputune.__file__).parent
     with tempfile.TemporaryDirectory() as temporary, store.failures(run.tracking_uri):
         folder = Path(temporary) / "bundle"
@@ -95,7 +88,7 @@ def register_bundle(
                 python_model=serving.__file__,
                 artifacts={"bundle": str(folder)},
                 code_paths=[str(package)],
-                signature=signature,
+                signature=signature_of(about),
                 input_example=EXAMPLE,
                 pip_requirements=serving_requirements(),
             )
@@ -107,6 +100,15 @@ def register_bundle(
         )
         client.set_tag(run.run_id, REGISTERED_TAG, f"{name}/{registered.version}")
     return str(registered.version)
+
+
+def signature_of(about: BundleAbout) -> ModelSignature:
+    """Return the columns of a bundle's answers.
+
+    The signature has no columns of the records: mlflow would convert cells before the model sees them, so that a
+    RecordID of 1.5 became 1, and true became 1.0. The example shows the columns, and `long_table` checks the cells.
+    """
+    return ModelSignature(outputs=SERIES_SCHEMA if about.head is None else RISKS_SCHEMA)
 
 
 def version_of_run(tracking_uri: str, name: str, run_id: str) -> str:

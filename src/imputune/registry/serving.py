@@ -28,7 +28,8 @@ class BundleModel(PythonModel):
     ) -> pd.DataFrame:
         """Return risks if the bundle has a head, else imputed hourly values; see `bundle.Bundle`.
 
-        Raises MlflowException for a table that cannot be read; a server answers it as a bad request.
+        The table is read as `imputune predict` reads it. Raises MlflowException, with the same sentence, for one that
+        cannot be read; a server answers it as a bad request.
         """
         try:
             stays = bin_long_table(model_input, self.bundle.about.variables)

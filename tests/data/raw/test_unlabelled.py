@@ -82,7 +82,10 @@ HEAD = "RecordID,Time,Parameter,Value\n"
         (HEAD, "the table has no rows; give at least one measurement"),
         (HEAD + "1,00:10,HR,70,9\n", "its rows have more fields than its header; write it again"),
         ("RecordID,Time,Value\n1,00:00,3\n", "the table has no column Parameter"),
-        (HEAD + "1,00:10,HR,70\n1,00:20,Pulse,70\n", "row 2 of the table: unknown parameter 'Pulse'; rename it"),
+        (
+            HEAD + "1,00:10,HR,70\n1,00:20,Pulse,70\n",
+            "row 2 of the table: unknown parameter 'Pulse'; remove its rows, or",
+        ),
         (HEAD + "1,00:10,HRR,70\n", "row 1 of the table: unknown parameter 'HRR' (did you mean 'HR'?); rename it"),
         (HEAD + "1,24:61,HR,70\n", "row 1 of the table: time '24:61' is not HH:MM"),
         (HEAD + "1,-1:00,HR,70\n", "row 1 of the table: time '-1:00' is not HH:MM"),

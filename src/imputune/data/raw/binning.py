@@ -4,22 +4,24 @@ Letters: N stays, T hours, D variables, R rows of the table.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pandas.api.types import is_numeric_dtype, is_object_dtype, is_string_dtype
 
 from imputune.data.cohort import HOURS
-from imputune.errors import UserError, near_miss
+from imputune.data.raw.long_table import needed_columns, numbers
+from imputune.data.raw.spelling import explain_unknown
+from imputune.errors import UserError
 
-COLUMNS = ("RecordID", "Time", "Parameter", "Value")
 MOST_ID = 2.0**53  # larger whole numbers are not exact in floating point
-LIKENESS = 0.75  # of a suggested parameter name; a wrong suggestion could mix up two measurements
 MOST_VALUE = float(np.finfo(np.float32).max)  # cells are float32
-_TIME = re.compile(r"(\d{2}):[0-5]\d", re.ASCII)
+MOST_SHOWN = 60  # characters of a faulty cell
+SODIUM = ("Na", "sodium")
+_TIME = re.compile(r"(\d{2}):([0-5]\d)", re.ASCII)
 _NO_TIME, _NO_NAME, _UNKNOWN = -1, -1, -2
 
 
@@ -27,13 +29,18 @@ _NO_TIME, _NO_NAME, _UNKNOWN = -1, -1, -2
 class Rows:
     """Checked rows of a long table.
 
-    Shapes: `hour_R` full hours since admission; `parameter_R` index into the known names, -1 if the row names none;
+    Shapes: `minute_R` minutes since admission; `parameter_R` index into the known names, -1 if the row names none;
     `value_R` finite in every row that names a parameter.
     """
 
-    hour_R: npt.NDArray[np.int64]
+    minute_R: npt.NDArray[np.int64]
     parameter_R: npt.NDArray[np.int64]
     value_R: npt.NDArray[np.float64]
+
+    @property
+    def hour_R(self) -> npt.NDArray[np.int64]:
+        """Full hours since admission."""
+        return self.minute_R // 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,41 +48,57 @@ class BinnedStays:
     """Stays in hourly bins, without outcomes.
 
     Shapes: `stay_ids_N` int64, ascending; `values_NTD` float32 in the units of the records, NaN where nothing was
-    observed in the hour (in every hour of a stay of which no row counts). `dropped` counts ignored rows by reason.
+    observed in the hour (in every hour of a stay of which no row counts). `ignored` has for each reason how many rows
+    of each stay were ignored, int64 (N,).
     """
 
     stay_ids_N: npt.NDArray[np.int64]
     values_NTD: npt.NDArray[np.float32]
-    dropped: dict[str, int]
+    ignored: Mapping[str, npt.NDArray[np.int64]]
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many rows of all stays were ignored, by reason."""
+        return totals(self.ignored)
+
+    @property
+    def ignored_N(self) -> npt.NDArray[np.int64]:
+        """How many rows of each stay were ignored."""
+        return np.sum([np.zeros(len(self.stay_ids_N), dtype=np.int64), *self.ignored.values()], axis=0)
 
 
-def check_rows(table: pd.DataFrame, known: Sequence[str], locate: Callable[[int], str]) -> Rows:
-    """Read the columns Time (HH:MM), Parameter and Value of a long table.
+def totals(ignored: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, int]:
+    """Return how many rows of all stays were ignored, by reason."""
+    return {reason: int(ignored_N.sum()) for reason, ignored_N in ignored.items()}
 
-    `locate` turns a row number into words for the message. Raises UserError for the first row with an unknown
-    parameter, a time that is not HH:MM, or a value that is not a finite number.
+
+def check_rows(
+    table: pd.DataFrame, variables: Sequence[str], others: Sequence[str], locate: Callable[[int], str]
+) -> Rows:
+    """Read the columns Time (HH:MM), Parameter and Value of a long table; blanks around a word or number do not count.
+
+    Known parameters are the variables, then the others. `locate` turns a row number into words for the message. Raises
+    UserError for the first row with an unknown parameter, a time that is not HH:MM, or a value that is not a finite
+    number.
     """
     parameter = _categories(table, "Parameter")
+    known = [*variables, *others]
     index_of = {"": _NO_NAME} | {name: index for index, name in enumerate(known)}
     parameter_R = _by_code(parameter, lambda name: index_of.get(name, _UNKNOWN), missing=_NO_NAME)
     if (row := _first_true(parameter_R == _UNKNOWN)) is not None:
         name = str(table["Parameter"].iloc[row])
-        in_other_case = (word for word in known if word.casefold() == name.casefold())
-        hint = near_miss(next(in_other_case, name), known, LIKENESS)
-        raise UserError(f"{locate(row)}: unknown parameter {name!r}{hint}; rename it or remove its rows")
+        raise UserError(f"{locate(row)}: {explain_unknown(name, known, variables)}")
 
-    hour_R = _by_code(_categories(table, "Time"), _hour, missing=_NO_TIME)
-    if (row := _first_true(hour_R == _NO_TIME)) is not None:
-        time = str(table["Time"].iloc[row])
-        raise UserError(f"{locate(row)}: time {time!r} is not HH:MM with minutes 00 to 59; correct or remove the line")
+    minute_R = _by_code(_categories(table, "Time"), _minute, missing=_NO_TIME)
+    if (row := _first_true(minute_R == _NO_TIME)) is not None:
+        time = _shown(table["Time"].iloc[row])
+        raise UserError(f"{locate(row)}: time {time} is not HH:MM with minutes 00 to 59; correct or remove the line")
 
-    if not (is_numeric_dtype(table["Value"]) or is_string_dtype(table["Value"]) or is_object_dtype(table["Value"])):
-        raise UserError(f"the column Value holds {table['Value'].dtype}, not numbers; write it again")
-    value_R = pd.to_numeric(table["Value"], errors="coerce").to_numpy(np.float64)
+    value_R = numbers(table["Value"])
     if (row := _first_true(~(np.abs(value_R) <= MOST_VALUE) & (parameter_R != _NO_NAME))) is not None:
-        value = str(table["Value"].iloc[row])
-        raise UserError(f"{locate(row)}: value {value!r} is not a number; correct or remove the line")
-    return Rows(hour_R, parameter_R, value_R)
+        value = _shown(table["Value"].iloc[row])
+        raise UserError(f"{locate(row)}: value {value} is not a number; correct or remove the line")
+    return Rows(minute_R, parameter_R, value_R)
 
 
 def _categories(table: pd.DataFrame, column: str) -> pd.Categorical:
@@ -85,26 +108,39 @@ def _categories(table: pd.DataFrame, column: str) -> pd.Categorical:
         raise UserError(f"the column {column} holds something else than text; write it again") from None
 
 
+def _shown(cell: object) -> str:
+    """Return a cell in quotation marks, at most a line of it; a number is written in the same way however it came."""
+    text = str(cell).strip()
+    if len(text) <= MOST_SHOWN and not isinstance(cell, bool | np.bool_):
+        with suppress(ValueError):
+            text = str(float(text))
+    return repr(text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}...")
+
+
 def bin_rows(
     rows: Rows, stay_R: npt.NDArray[np.int64], stays: int, variables: int
-) -> tuple[npt.NDArray[np.float32], dict[str, int]]:
-    """Average rows into hourly bins, hour h holding h:00 to h:59, and count the rows dropped by reason.
+) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.int64]]]:
+    """Average rows into hourly bins, hour h holding h:00 to h:59, and count each stay's ignored rows by reason.
 
     `stay_R` is each row's index on the stay axis; parameters with an index below `variables` are the variables. Means
-    are computed in float64. Returns `values_NTD`, NaN where nothing was observed, and the counts: no parameter name,
-    not one of the variables, after hour 48, negative value. A row is counted once, for the first of these that applies.
+    are computed in float64. Returns `values_NTD`, NaN where nothing was observed, and the counts, (N,) each: no
+    parameter name, not one of the variables, after hour 48, negative value. A row is counted once, for the first of
+    these that applies.
     """
     named_R = rows.parameter_R != _NO_NAME
     variable_R = named_R & (rows.parameter_R < variables)
     early_R = variable_R & (rows.hour_R < HOURS)
     kept_R = early_R & (rows.value_R >= 0)
-    dropped_rows = {
+    ignored_rows = {
         "no parameter name": ~named_R,
         "not one of the variables": named_R & ~variable_R,
         f"after hour {HOURS}": variable_R & ~early_R,
         "negative value": early_R & ~kept_R,
     }
-    dropped = {reason: int(dropped_R.sum()) for reason, dropped_R in dropped_rows.items()}
+    ignored = {
+        reason: np.bincount(stay_R[ignored_R], minlength=stays).astype(np.int64)
+        for reason, ignored_R in ignored_rows.items()
+    }
 
     shape = (stays, HOURS, variables)
     cell_R = np.ravel_multi_index((stay_R[kept_R], rows.hour_R[kept_R], rows.parameter_R[kept_R]), shape)
@@ -113,32 +149,29 @@ def bin_rows(
     total = np.bincount(cell_R, weights=rows.value_R[kept_R], minlength=cells)
     mean = np.full(cells, np.nan)
     np.divide(total, count, out=mean, where=count > 0)
-    return mean.astype(np.float32).reshape(shape), dropped
+    return mean.astype(np.float32).reshape(shape), ignored
 
 
-def bin_table(table: pd.DataFrame, variables: Sequence[str], others: Sequence[str]) -> BinnedStays:
-    """Bin one long table with the columns RecordID, Time (HH:MM), Parameter and Value.
+def bin_table(table: object, variables: Sequence[str], others: Sequence[str]) -> BinnedStays:
+    """Bin one long table with the columns RecordID, Time (HH:MM), Parameter and Value; see `needed_columns`.
 
-    Rows of the parameters in `others`, rows after hour 48 and negative values are ignored. Raises UserError for a
-    missing column, a table without rows, a row that cannot be read or repeats another, or a stay with too many rows.
+    Rows of the parameters in `others`, rows after hour 48 and negative values are ignored and counted. Raises UserError
+    for a missing column, a table without rows, a row that cannot be read or repeats another, or a stay with too many
+    rows.
     """
-    if missing := [name for name in COLUMNS if name not in table.columns]:
-        raise UserError(f"the table has no column {missing[0]}; it needs {', '.join(COLUMNS)}")
-    if table.empty:
-        raise UserError("the table has no rows; give at least one measurement")
-    rows = check_rows(table, [*variables, *others], _row_of_table)
-    record_id_R = pd.to_numeric(table["RecordID"], errors="coerce").to_numpy(np.float64)
+    columns = needed_columns(table, next((name for name in SODIUM if name in variables), ""))
+    rows = check_rows(columns, variables, others, _row_of_table)
+    record_id_R = numbers(columns["RecordID"])
     if (row := _first_true(~(np.abs(record_id_R) < MOST_ID) | (record_id_R % 1 != 0))) is not None:
-        value = str(table["RecordID"].iloc[row])
-        raise UserError(f"{_row_of_table(row)}: RecordID {value!r} is not a whole number; correct it")
+        value = _shown(columns["RecordID"].iloc[row])
+        raise UserError(f"{_row_of_table(row)}: RecordID {value} is not a whole number; correct it")
     stay_ids_N, stay_R = np.unique(record_id_R.astype(np.int64), return_inverse=True)
-    check_repeats(table, rows, stay_R, stay_ids_N, len(variables), _row_of_table)
-    values_NTD, dropped = bin_rows(rows, stay_R, len(stay_ids_N), len(variables))
-    return BinnedStays(stay_ids_N, values_NTD, dropped)
+    check_repeats(rows, stay_R, stay_ids_N, len(variables), _row_of_table)
+    values_NTD, ignored = bin_rows(rows, stay_R, len(stay_ids_N), len(variables))
+    return BinnedStays(stay_ids_N, values_NTD, ignored)
 
 
 def check_repeats(
-    table: pd.DataFrame,
     rows: Rows,
     stay_R: npt.NDArray[np.int64],
     stay_ids_N: npt.NDArray[np.int64],
@@ -158,8 +191,7 @@ def check_repeats(
             f"stay {stay_ids_N[stay]} has {count_N[stay]:,} rows in {HOURS} hours, more than one a minute for each of "
             f"{variables} variables ({most:,}); check its records"
         )
-    time_R = pd.Categorical(table["Time"]).codes
-    keys = pd.DataFrame({"stay": stay_R, "time": time_R, "parameter": rows.parameter_R, "value": rows.value_R})
+    keys = pd.DataFrame({"stay": stay_R, "minute": rows.minute_R, "parameter": rows.parameter_R, "value": rows.value_R})
     keys = keys[rows.parameter_R != _NO_NAME]
     repeated = keys.index[keys.duplicated()]
     if len(repeated):
@@ -174,14 +206,14 @@ def _row_of_table(row: int) -> str:
 
 def _by_code(column: pd.Categorical, read: Callable[[str], int], missing: int) -> npt.NDArray[np.int64]:
     # Each distinct text is read once; code -1 (missing) picks the last entry.
-    numbers = [read(str(text)) for text in column.categories]
-    number_C: npt.NDArray[np.int64] = np.array([*numbers, missing], dtype=np.int64)
+    codes = [read(str(text).strip()) for text in column.categories]
+    number_C: npt.NDArray[np.int64] = np.array([*codes, missing], dtype=np.int64)
     return np.take(number_C, column.codes)
 
 
-def _hour(text: str) -> int:
+def _minute(text: str) -> int:
     match = _TIME.fullmatch(text)
-    return int(match[1]) if match else _NO_TIME
+    return 60 * int(match[1]) + int(match[2]) if match else _NO_TIME
 
 
 def _first_true(mask_R: npt.NDArray[np.bool_]) -> int | None:

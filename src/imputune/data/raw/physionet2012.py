@@ -21,6 +21,7 @@ from imputune.data.raw.binning import (
     bin_table,
     check_repeats,
     check_rows,
+    totals,
 )
 from imputune.data.raw.outcomes import parse_outcomes
 from imputune.data.raw.records import RecordSet, RecordTable, parse_records, read_record_set
@@ -115,10 +116,10 @@ def extract_physionet2012(raw: Path, sets: Sequence[str], note: Callable[[str], 
     return read_records([read_record_set(raw, letter) for letter in letters], "physionet2012", command, note=note)
 
 
-def bin_long_table(table: pd.DataFrame, variables: Sequence[Variable]) -> BinnedStays:
+def bin_long_table(table: object, variables: Sequence[Variable]) -> BinnedStays:
     """Bin a table with the columns RecordID, Time (HH:MM), Parameter and Value, with the rules of the extraction.
 
-    The challenge's other parameters are ignored. Raises UserError as `bin_table` does.
+    The challenge's other parameters are ignored and counted. Raises UserError as `bin_table` does.
     """
     names, others = _known(variables)
     return bin_table(table, names, others)
@@ -132,13 +133,13 @@ def bin_record_files(records: tuple[tuple[str, bytes], ...], variables: Sequence
     """
     names, others = _known(variables)
     parsed = parse_records(records)
-    rows = check_rows(parsed.table, [*names, *others], parsed.locate)
+    rows = check_rows(parsed.table, names, others, parsed.locate)
     stay_id_F = _stay_ids(parsed, rows, parsed.file_R, len(names) + others.index(_ID))
     order_N = np.argsort(stay_id_F)
     stay_R = np.argsort(order_N)[parsed.file_R]
-    check_repeats(parsed.table, rows, stay_R, stay_id_F[order_N], len(names), parsed.locate)
-    values_NTD, dropped = bin_rows(rows, stay_R, len(stay_id_F), len(names))
-    return BinnedStays(stay_id_F[order_N], values_NTD, dropped)
+    check_repeats(rows, stay_R, stay_id_F[order_N], len(names), parsed.locate)
+    values_NTD, ignored = bin_rows(rows, stay_R, len(stay_id_F), len(names))
+    return BinnedStays(stay_id_F[order_N], values_NTD, ignored)
 
 
 def read_records(
@@ -147,18 +148,18 @@ def read_records(
     """Turn record files and outcomes, given as bytes, into a cohort.
 
     `command` is stored in the source as it is; `note` is told of ids in the outcomes that have no record. Raises
-    UserError, with file and line, for a broken line, an unknown parameter, a time that is not HH:MM, a duplicate id, an
-    id without outcome, or if no stay is left.
+    UserError, with file and line, as `bin_record_files` does, for an id without outcome, or if no stay is left.
     """
     parsed = parse_records(tuple(record for record_set in record_sets for record in record_set.records))
-    rows = check_rows(parsed.table, _KNOWN, parsed.locate)
+    rows = check_rows(parsed.table, _NAMES, _OTHERS, parsed.locate)
     file_R = parsed.file_R
     stay_id_F = _stay_ids(parsed, rows, file_R, _KNOWN.index(_ID))
     outcome_F, unrecorded = _outcomes_of_stays(record_sets, stay_id_F, note)
 
     order_N = np.argsort(stay_id_F)
-    stay_of_file_F = np.argsort(order_N)
-    values_NTD, dropped = bin_rows(rows, stay_of_file_F[file_R], len(stay_id_F), len(VARIABLES))
+    stay_R = np.argsort(order_N)[file_R]
+    check_repeats(rows, stay_R, stay_id_F[order_N], len(VARIABLES), parsed.locate)
+    values_NTD, ignored = bin_rows(rows, stay_R, len(stay_id_F), len(VARIABLES))
     measured_N = ~np.isnan(values_NTD).all(axis=(1, 2))
     if not measured_N.any():
         raise UserError(f"no measurements in any of the {len(stay_id_F)} records; check the files")
@@ -170,7 +171,7 @@ def read_records(
         sha256={name: digest for record_set in record_sets for name, digest in record_set.sha256.items()},
         records_read=len(stay_id_F),
         rows_read=len(parsed.table),
-        rows_dropped=dropped,
+        rows_dropped=totals(ignored),
         exclusions={"no measurements": int((~measured_N).sum())} | unrecorded,
     )
     return Cohort(
@@ -185,9 +186,13 @@ def read_records(
 
 
 def _known(variables: Sequence[Variable]) -> tuple[list[str], list[str]]:
-    """Return the names of a model's variables, and the other parameters that a record may have."""
+    """Return the names of a model's variables, and the other parameters that a record may have.
+
+    A name that differs from a variable's in letter case alone is no other parameter, but the variable misspelt.
+    """
     names = [variable.name for variable in variables]
-    return names, [name for name in _KNOWN if name not in names]
+    in_any_case = {name.casefold() for name in names}
+    return names, [name for name in _KNOWN if name.casefold() not in in_any_case]
 
 
 def _stay_ids(

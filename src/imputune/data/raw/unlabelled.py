@@ -8,10 +8,11 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from imputune.data.cohort import Variable
-from imputune.data.raw.binning import COLUMNS, BinnedStays
+from imputune.data.raw.binning import BinnedStays
 from imputune.data.raw.physionet2012 import bin_long_table, bin_record_files
 from imputune.data.raw.records import read_record_files
-from imputune.errors import UserError
+from imputune.data.raw.text import is_utf16
+from imputune.errors import UserError, one_line
 
 TABLES = (".csv", ".csv.gz", ".parquet")
 RECORDS = (".txt", ".tar.gz")
@@ -37,24 +38,15 @@ def read_raw(path: Path, variables: Sequence[Variable]) -> BinnedStays:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
+    """Read a file as mlflow reads a request with the same content, so that `predict` and a served model agree."""
     try:
         if path.suffix.lower() == ".parquet":
-            return _with_index_as_columns(pd.read_parquet(path))
-        table = pd.read_csv(path, dtype={"Time": "category", "Parameter": "category"}, keep_default_na=False)
+            return pd.read_parquet(path)
+        return pd.read_csv(path, low_memory=False)
     except pd.errors.EmptyDataError:
         raise UserError("the file is empty; give at least one measurement") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pd.errors.ParserError, ArrowException) as error:
-        cause = " ".join(str(error).split())
-        raise UserError(f"cannot be read as a table ({cause}); write it again") from error
-    for mark, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
-        if set(COLUMNS) <= set(table.columns[0].split(mark)):
-            raise UserError(f"{word} separate its columns, not commas; write it again with commas")
-    if not isinstance(table.index, pd.RangeIndex):  # pandas makes the first column the index
-        raise UserError("its rows have more fields than its header; write it again")
-    return table
-
-
-def _with_index_as_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with those of its needed columns that pandas keeps as the index."""
-    indexed = [name for name in table.index.names if name in COLUMNS and name not in table.columns]
-    return table.reset_index(level=indexed) if indexed else table
+    except UnicodeDecodeError as error:
+        cause = "it is UTF-16 text" if is_utf16(bytes(error.object)) else "it is no UTF-8 text"
+        raise UserError(f"{cause}; save it as UTF-8") from None
+    except (OSError, EOFError, zlib.error, OverflowError, ValueError, ArrowException) as error:
+        raise UserError(f"cannot be read as a table ({one_line(error)}); write it again") from error

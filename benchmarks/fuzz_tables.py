@@ -1,0 +1,294 @@
+"""Fuzzed measurements: text records, CSV and Parquet tables, JSON requests, through predict, extract and the server.
+
+Each function returns what became of one mutated input: "kept", "refused" or "counted" (kept, with some rows ignored and
+counted). Everything else is a FuzzError: an exception that is no UserError, an error of several lines, a value that the
+second reading does not give, an answer of the server other than 200 and 400, or one that differs from what
+`imputune predict` does.
+"""
+
+import gzip
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.fuzz_bench import Bench, attempt
+from benchmarks.fuzz_inputs import (
+    HEADER,
+    JUNK,
+    FuzzError,
+    Reading,
+    broken,
+    check_stays,
+    damaged,
+    from_csv,
+    harmless,
+    measurements,
+    number,
+    second_reading,
+)
+from benchmarks.fuzz_server import rows_of, sentence
+from imputune.data.raw.binning import BinnedStays
+from imputune.data.raw.physionet2012 import VARIABLES, extract_physionet2012
+from imputune.data.raw.unlabelled import read_raw
+
+IDS = (132539, 7, 2**40)
+JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
+MLFLOWS_OWN = ("Failed to parse input", "Invalid input", "The input must be", "Ensure that input")
+"""How a refusal begins that mlflow gives before the model is asked."""
+NO_TEXT = "ArrowException: Unknown error: Wrapping"
+"""How mlflow fails when it shows the refused table of a damaged Parquet file, whose text is no UTF-8."""
+
+
+def fuzz_records(random: Random, bench: Bench) -> str:
+    """A set of text records, for predict and extract; the second reading splits lines at commas."""
+    folder = bench.case / "set-a"
+    folder.mkdir()
+    ids = IDS[: random.randrange(1, 4)]
+    rows = measurements(random, ids)
+    chosen, is_harmless = random.choice(ids), random.random() < 0.4
+    read: list[Sequence[str]] | None = []
+    for stay in ids:
+        lines = [("00:00", "RecordID", str(stay)), *(row[1:] for row in rows if row[0] == str(stay))]
+        _, content = harmless(random, HEADER[1:], lines)
+        if stay == chosen and not is_harmless:
+            content = broken(random, HEADER[1:], lines)
+        (folder / f"{stay}{random.choice(('.txt', '.TXT'))}").write_bytes(content)
+        read = _second_record(content, read) if read is not None else None
+    stays = attempt(lambda: read_raw(folder, VARIABLES))
+    outcomes = "RecordID,In-hospital_death\n" + "".join(f"{stay},{stay % 2}\n" for stay in ids)
+    (bench.case / "Outcomes-a.txt").write_text(outcomes)
+    cohort = attempt(lambda: extract_physionet2012(bench.case, ("a",)))
+    if isinstance(stays, str):
+        if is_harmless:
+            raise FuzzError(f"refused a harmless change: {stays}")
+        if not isinstance(cohort, str):
+            raise FuzzError(f"extract keeps what predict refuses: {stays}")
+        return "refused"
+    outcome = check_stays(stays, second_reading(read, unnamed_count=True) if read is not None else None, "records")
+    if not isinstance(cohort, str):
+        measured_N = ~np.isnan(stays.values_NTD).all(axis=(1, 2))
+        if not np.array_equal(cohort.values_NTD, stays.values_NTD[measured_N], equal_nan=True):
+            raise FuzzError("extract and predict read other values")
+    return outcome
+
+
+def _second_record(content: bytes, rows: list[Sequence[str]]) -> list[Sequence[str]] | None:
+    table = from_csv(content)
+    if not table or [name.strip() for name in table[0]] != list(HEADER[1:]) or any(len(row) != 3 for row in table):
+        return None
+    stay = [row[2] for row in table[1:] if row[1].strip() == "RecordID"]
+    return [*rows, *((stay[0], *row) for row in table[1:])] if len(stay) == 1 else None
+
+
+def fuzz_csv(random: Random, bench: Bench) -> str:
+    """A CSV table, for predict and the server; the second reading is Python's csv module."""
+    rows = measurements(random, IDS[: random.randrange(1, 4)])
+    is_harmless = random.random() < 0.4
+    content = harmless(random, HEADER, rows)[1] if is_harmless else broken(random, HEADER, rows)
+    suffix = random.choice((".csv", ".CSV", ".csv.gz"))
+    path = bench.case / f"table{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix == ".csv.gz" else content)
+    stays = attempt(lambda: read_raw(path, VARIABLES))
+    if isinstance(stays, str) and is_harmless:
+        raise FuzzError(f"refused a harmless change: {stays}")
+    _check_server(random, bench, path, stays, CSV)
+    if isinstance(stays, str):
+        return "refused"
+    return check_stays(stays, _second_table(from_csv(content)), "CSV")
+
+
+def _second_table(table: Sequence[Sequence[str]] | None) -> Reading | None:
+    if not table or len(table) < 2:
+        return None
+    header = [name.strip() for name in table[0]]
+    before = max(0, len(table[1]) - len(header))  # fields that the header does not name, such as the row's number
+    if any(header.count(name) != 1 for name in HEADER) or max(map(len, table[1:])) > len(header) + before:
+        return None
+    places = [before + header.index(name) for name in HEADER]
+    rows = [[row[place] if place < len(row) else "" for place in places] for row in table[1:]]
+    return None if any(not cell.strip() for row in rows for cell in row) else second_reading(rows)
+
+
+def fuzz_parquet(random: Random, bench: Bench) -> str:
+    """A Parquet table with columns of other types, missing cells and other indexes, for predict and the server."""
+    table = pd.DataFrame(measurements(random, IDS[: random.randrange(1, 4)]), columns=list(HEADER))
+    table["RecordID"] = table["RecordID"].astype(random.choice(("int64", "str", "float64", "uint64", "Int64")))
+    table["Value"] = table["Value"].astype(random.choice(("float64", "str", "float64", "Float64", "category")))
+    table["Parameter"] = table["Parameter"].astype(random.choice(("str", "object", "category")))
+    lost = random.random() < 0.3
+    if lost:
+        column = random.choice(HEADER)
+        table[column] = table[column].astype(object)
+        table.loc[random.randrange(len(table)), column] = random.choice((None, "", "NA", "x", "-5", "TempF"))
+        if column in ("RecordID", "Value"):
+            table[column] = table[column].map(lambda cell: None if cell is None else str(cell))
+    rows = [["" if pd.isna(cell) else str(cell) for cell in row] for row in table.itertuples(index=False)]
+    index = random.choice(("range", "numbers", "unnamed", "other", "column", "two"))
+    readable = index not in ("unnamed", "other")
+    if index == "numbers":
+        table.index = pd.Index(random.sample(range(1000), len(table)))
+    elif index == "two":
+        table = table.set_index(["RecordID", "Time"])
+    elif index != "range":
+        table = table.set_index("RecordID").rename_axis({"unnamed": None, "other": "stay"}.get(index, "RecordID"))
+    path = bench.case / random.choice(("table.parquet", "TABLE.PARQUET"))
+    table.to_parquet(path)
+    is_damaged = random.random() < 0.1
+    if is_damaged:
+        path.write_bytes(damaged(random, path.read_bytes()))
+        lost = True
+    stays = attempt(lambda: read_raw(path, VARIABLES))
+    if isinstance(stays, str) and readable and not lost:
+        raise FuzzError(f"refused a harmless table with the index {index!r}: {stays}")
+    if isinstance(stays, str) and not readable and not lost and "index" not in stays:
+        raise FuzzError(f"does not name the index: {stays}")
+    _check_server(random, bench, path, stays, PARQUET)
+    if isinstance(stays, str):
+        return "refused"
+    if is_damaged:  # a changed byte may be another value: Parquet files have no checksums of their values
+        return "kept"
+    if any(not cell.strip() for row in rows for cell in row):
+        raise FuzzError("kept a row with an empty cell")
+    return check_stays(stays, second_reading([[_whole(row[0]), *row[1:]] for row in rows]), "Parquet")
+
+
+def _whole(text: str) -> str:
+    value = number(text)
+    return text if value is None or value % 1 else str(int(value))
+
+
+def fuzz_requests(random: Random, bench: Bench) -> str:
+    """A JSON request in mlflow's forms: 200 with what the cells say, or 400 with a sentence."""
+    rows: list[list[Any]] = [
+        [int(row[0]), row[1], row[2], float(row[3])] for row in measurements(random, IDS[: random.randrange(1, 3)])
+    ]
+    columns, is_harmless = list(HEADER), random.random() < 0.3
+    for _ in range(0 if is_harmless else random.choice((1, 1, 2))):
+        _break_request(random, columns, rows)
+    form = random.choice(("dataframe_split", "dataframe_records", "inputs", "inputs by column", "instances"))
+    if form in ("inputs by column", "instances"):  # there mlflow itself makes true 1 among numbers
+        rows = [["true" if cell is True else cell for cell in row] for row in rows]
+    records = [dict(zip(columns, row, strict=False)) for row in rows]
+    body: Any = {form: records}
+    if form == "dataframe_split":
+        body = {form: {"columns": columns, "data": rows}}
+    elif form == "inputs by column":
+        body = {"inputs": {name: [record.get(name) for record in records] for name in columns}}
+    text = json.dumps(body)
+    if not is_harmless and random.random() < 0.2:
+        text = damaged(random, text.encode()).decode(errors="ignore")
+    status, answer = bench.server.post(text.encode(), JSON)
+    if status == 400:
+        if is_harmless:
+            raise FuzzError(f"{form}: refused a harmless request: {sentence(answer)}")
+        if not sentence(answer).strip():
+            raise FuzzError(f"{form}: 400 without a sentence")
+        return "refused"
+    if status != 200:
+        raise FuzzError(f"{form}: status {status}: {answer}")
+    return _check_answer(rows_of(answer), _second_request(text.encode()))
+
+
+def _break_request(random: Random, columns: list[str], rows: list[list[Any]]) -> None:
+    row = random.choice([row for row in rows if row] or [[None]])
+    junk: tuple[Any, ...] = (
+        None,
+        True,
+        [],
+        [1],
+        {"a": 1},
+        10**400,
+        -(2**63),
+        2**53,
+        1e308,
+        1e39,
+        float("nan"),
+        float("inf"),
+        1.5,
+        "\ud800",
+    )
+    match random.randrange(8):
+        case 0 | 1 | 2:
+            row[random.randrange(len(row))] = random.choice(junk)
+        case 3:
+            row[random.randrange(len(row))] = random.choice(JUNK)
+        case 4:
+            rows.append(list(random.choice([row, [None] * len(row), [], [*row, 1]])))
+        case 5:
+            columns[random.randrange(len(columns))] = random.choice((*HEADER, "Value ", "value", "", "Value.1", "ward"))
+        case 6:
+            del rows[:]
+            rows.append([None] * len(columns))
+        case _:
+            row[-1] = str(row[-1])
+
+
+def _second_request(body: bytes) -> Reading | None:
+    """Read the rows of a request that was answered; None if a cell is not what it must be."""
+    [(form, table)] = [(name, part) for name, part in json.loads(body).items() if name != "params"]
+    if form == "dataframe_split":
+        names = [str(name).strip() for name in table["columns"]]
+        records = [dict(zip(names, row, strict=False)) for row in table["data"]]
+    elif isinstance(table, dict):
+        names = [name.strip() for name in table]
+        records = [dict(zip(names, cells, strict=True)) for cells in zip(*table.values(), strict=True)]
+    else:
+        records = [{str(name).strip(): cell for name, cell in record.items()} for record in table]
+    if form == "instances":
+        records = [record for record in records if record]  # mlflow passes over {}, which holds nothing
+    return second_reading([[_text(record.get(name)) for name in HEADER] for record in records])
+
+
+def _text(cell: object) -> str:
+    if isinstance(cell, float) and math.isfinite(cell) and cell % 1 == 0 and abs(cell) < 2**53:
+        return str(int(cell))
+    return cell if isinstance(cell, str) else repr(cell)
+
+
+def _check_answer(answer: Sequence[dict[str, Any]], expected: Reading | None) -> str:
+    if expected is None:
+        raise FuzzError("answered what the second reading cannot read")
+    counts = Counter(stay for stay, _, _ in expected.cells)
+    stays = counts.keys() | expected.ignored.keys()
+    told = {row["RecordID"]: (row["observed_cells"], row["rows_ignored"]) for row in answer}
+    if told != {stay: (counts[stay], expected.ignored[stay]) for stay in stays}:
+        raise FuzzError(f"answered other counts {told} than {dict(counts)}, ignored {dict(expected.ignored)}")
+    return "counted" if expected.ignored else "kept"
+
+
+def _check_server(random: Random, bench: Bench, path: Path, stays: BinnedStays | str, kind: str) -> None:
+    """Raise FuzzError if the server does not answer to a table as `imputune predict` does.
+
+    Risks are computed for every fourth table, and the counts of rows are compared for all.
+    """
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    status, answer = bench.server.post(content, kind)
+    if status == 500 and isinstance(stays, str) and str(answer).startswith(NO_TEXT):
+        return
+    if status not in (200, 400):
+        raise FuzzError(f"status {status}: {answer}")
+    if isinstance(stays, str):
+        told = sentence(answer)
+        if status != 400:
+            raise FuzzError(f"the server answers what predict refuses: {stays}")
+        if not told.startswith(MLFLOWS_OWN) and told != stays.removeprefix(f"{path}: "):
+            raise FuzzError(f"the server says {told!r}, predict {stays!r}")
+        return
+    if status != 200:
+        raise FuzzError(f"the server refuses what predict reads: {sentence(answer)}")
+    rows, cells_N = rows_of(answer), (~np.isnan(stays.values_NTD)).sum(axis=(1, 2))
+    counts = [(row["RecordID"], row["observed_cells"], row["rows_ignored"]) for row in rows]
+    if counts != list(zip(stays.stay_ids_N, cells_N, stays.ignored_N, strict=True)):
+        raise FuzzError(f"the server counts {counts}, predict other rows or cells")
+    if random.randrange(4):
+        return
+    for row, expected in zip(rows, bench.bundle.predict(stays).to_dict("records"), strict=True):
+        if row.keys() != expected.keys() or not math.isclose(row["risk"], expected["risk"], abs_tol=1e-6):
+            raise FuzzError(f"the server says {row}, predict {expected}")
