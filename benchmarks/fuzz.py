@@ -28,7 +28,7 @@ from benchmarks.fuzz_server import small_server
 from benchmarks.fuzz_tables import fuzz_csv, fuzz_parquet, fuzz_records, fuzz_requests
 from imputune.errors import UserError
 from imputune.registry.bundle_file import read_bundle
-from imputune.runtime import workers
+from imputune.runtime import threads
 from imputune.runtime.console import print_table
 from imputune.settings.file import find_root
 
@@ -150,7 +150,7 @@ def main() -> None:
         raise UserError(f"unknown kind {unknown[0]!r}: choose from {', '.join(KINDS)}")
     if chosen.cases < 1:
         raise UserError(f"--cases must be at least 1, got {chosen.cases}")
-    workers.use_one_thread()
+    threads.use_one_thread()
     numbers = range(chosen.first, chosen.first + chosen.cases) if chosen.only is None else [chosen.only]
     with opened() as bench:
         fuzzed = fuzz(bench, chosen.seed, numbers, kinds)
