@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import imputune
 from imputune import cli
-from imputune.cli import app
+from imputune.cli.commands import app
 from imputune.data.cohort import write_cohort
 from imputune.data.raw.synthetic import extract_synthetic
 from imputune.errors import UserError

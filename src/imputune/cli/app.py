@@ -6,24 +6,22 @@ import typer
 from typer.core import TyperGroup
 
 import imputune
+from imputune import signals
 from imputune.errors import UserError
-
-INTERRUPTED = 130
 
 
 class Commands(TyperGroup):
-    """Shows a UserError as one line, and ends an interrupted command without a traceback."""
+    """Shows a UserError as one line; a stop, whatever error it led to, has its own line, which `main` prints."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
         try:
             return super().invoke(ctx)
         except UserError as error:
+            if signals.asked():
+                raise typer.Exit(signals.INTERRUPTED) from None
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            typer.echo("interrupted: no partial output was left; run the same command again to continue", err=True)
-            raise typer.Exit(INTERRUPTED) from None
 
 
 app = typer.Typer(

@@ -7,6 +7,7 @@ from pydantic import JsonValue
 from imputune.artifacts.checkpoints import Checkpoints
 from imputune.artifacts.stage_files import write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
+from imputune.pipeline.inputs import finished_output
 from imputune.pipeline.project import (
     EpochProgress,
     Project,
@@ -27,7 +28,8 @@ from imputune.training.pretrain import PretrainJob, pretrain_fold
 def run_pretrain(project: Project, progress: EpochProgress, imputer: ImputerName = DEFAULT_IMPUTER) -> TrainingOutput:
     """Pretrain an imputer on every fold, anew; return its output.
 
-    Folds that an interrupted command had finished, from the same data, folds and settings, are not trained again.
+    Folds that an interrupted command had finished, from the same data, folds and settings, are not trained again. If
+    it had finished all its work, its output is returned.
     Raises UserError when the cohort or its folds are missing or do not belong together, the imputer's package is not
     installed, or another command is pretraining the same imputer.
     """
@@ -40,7 +42,10 @@ def run_pretrain(project: Project, progress: EpochProgress, imputer: ImputerName
     with exclusive(unfinished / f"lock.{imputer}", f"pretraining {imputer} on {project.dataset}"):
         checkpoints = Checkpoints(unfinished / f"pretrain-{imputer}", made_from)
         if (interrupted := checkpoints.run_id) and end_interrupted(project.root, interrupted):
-            checkpoints.remove()  # the command was killed between the end of its run and this
+            finished = finished_output(project.imputer_folder(imputer), made_from)
+            checkpoints.remove()
+            if finished is not None and finished.run_id == interrupted:
+                return finished  # the command was stopped between the end of its run and that of itself
         done = checkpoints.begin()
         with track_training(project, made_from, data.numbers) as run:
             checkpoints.run_id = run.run_id

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Lock
 from typing import Any, Generic, Protocol, TypeVar
 
+from imputune import signals
 from imputune.errors import UserError
 from imputune.runtime.recorder import Recorder, Trial
 
@@ -99,7 +100,8 @@ def use_one_thread() -> None:
 def _start_worker(events: Connection, lock: Lock) -> None:
     global _forwarder
     _forwarder = _Forwarder(events, lock)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in signals.STOPS:
+        signal.signal(number, signal.SIG_IGN)  # the worker ends with its command
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_one_thread()
 
@@ -130,9 +132,10 @@ def start_preloading() -> None:
             "TMPDIR to a shorter one"
         )
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
-    resource_tracker.ensure_running()  # it unblocks Ctrl-C, so it starts before Ctrl-C is blocked
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the new process inherits the blocked Ctrl-C
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)  # new processes inherit what is blocked
     try:
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)  # the line before unblocks two of them
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -168,13 +171,14 @@ def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
                 started += 1
             _pass_on_reports(reader, pending, POLL_SECONDS)
             _take_results(reader, pending)
+            signals.check()
     except BrokenProcessPool:
         raise UserError(
             "the system killed a worker process, most often for lack of memory: lower workers in params.yaml"
         ) from None
     finally:
         for process in multiprocessing.active_children():
-            process.terminate()
+            process.kill()  # they do not hear SIGTERM
         pool.shutdown(cancel_futures=True)
 
 
