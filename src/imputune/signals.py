@@ -33,7 +33,7 @@ RETRY_SECONDS = 0.02
 IMPORTING = "<frozen importlib._bootstrap>"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _State:
     """Whether a stop was asked for and raised; how many sections are open; the exit code once the command is over."""
 

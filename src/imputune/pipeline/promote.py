@@ -35,13 +35,16 @@ def run_promote(project: Project, choice: Choice) -> Decision:
         tags = {"model": registry.name, "candidate": str(candidate.number)}
         settings = {"promote": project.params.promote.model_dump()}
         with track(project, "promote", cohort_hash=data.origin.cohort_hash, settings=settings, tags=tags) as run:
+            before = champion.number if champion else None
             with signals.held():
-                # The decision first: if the command is killed after it, the next one decides the same and moves.
+                if decision.outcome == "promoted":
+                    _check_champion(registry, before)
+                # The decision is written first: if the command is killed then, the next one decides the same and moves.
                 if decision.outcome != "unchanged":
                     content = json.dumps(decision.model_dump(mode="json"))
                     registry.set_tags(candidate, {"decision": content, "decision_run": run.run_id})
                 if decision.outcome == "promoted":
-                    _move(registry, candidate.number, champion.number if champion else None)
+                    _move(registry, candidate.number, before)
             run.log_metrics({"validation_auc": decision.validation_auc, "test_auc": decision.test_auc})
             if difference := decision.difference:
                 run.log_metrics({"test_auc_difference": difference.mean, "p_value": difference.p_value})
@@ -63,6 +66,7 @@ def run_rollback(project: Project) -> tuple[int, int]:
             raise UserError(f"{registry.name} has no previous champion: nothing to roll back to")
         registry.load(registry.find(str(previous)))
         with signals.held():
+            _check_champion(registry, champion)
             _move(registry, previous, champion)
         registry.set_tags(registry.find(str(champion)), {"rolled_back_to": str(previous)})
     return previous, champion
@@ -93,16 +97,18 @@ def _candidate(
     return max(ours, key=lambda version: (version.mean("validation_auc"), version.number)), left_out
 
 
+def _check_champion(registry: Registry, number: int | None) -> None:
+    """Raise UserError if the champion is another by now."""
+    if registry.aliases().get(CHAMPION) != number:
+        raise UserError(f"the champion of {registry.name} changed meanwhile: run the command again")
+
+
 def _move(registry: Registry, number: int, champion: int | None) -> None:
-    """Make a version champion and keep the one before it as previous; UserError if the champion is another by now."""
-    changed = f"the champion of {registry.name} changed meanwhile: run the command again"
-    if registry.aliases().get(CHAMPION) != champion:
-        raise UserError(changed)
+    """Make a version champion, the one before it previous; UserError if another promotion came between."""
     if champion is not None:
         registry.set_alias(PREVIOUS, champion)  # first: if the command is killed after it, the next one moves again
     registry.set_alias(CHAMPION, number)
-    if registry.aliases().get(CHAMPION) != number:  # on a server, another machine's promotion can come between
-        raise UserError(changed)
+    _check_champion(registry, number)  # on a server, another machine's promotion can come between
 
 
 def _has_scores(version: Version) -> bool:

@@ -22,7 +22,7 @@ from imputune.runtime.recorder import Recorder, Trial
 
 POLL_SECONDS = 0.2
 LONGEST_FOLDER = 75  # bytes: the path of a socket has at most 107, and Python adds 32
-PRELOADED = ["imputune.training.non_neural", "imputune.training.pretrain"]
+PRELOADED = ["imputune.runtime.forkserver", "imputune.training.non_neural", "imputune.training.pretrain"]
 
 
 class FoldResult(Protocol):
