@@ -1,5 +1,6 @@
 """The command line: parses, calls pipeline/, prints. The commands are loaded by `main`, once signals are taken over."""
 
+import gc
 import io
 import sys
 from contextlib import suppress
@@ -23,6 +24,7 @@ def main() -> None:
         with suppress(OSError):  # the terminal may be gone
             sys.stderr.write(f"{signals.LINE}\n")
             sys.stderr.flush()
+    gc.freeze()  # the end of the process takes seconds if it collects what PyTorch and MLflow imported
     sys.exit(code)
 
 
