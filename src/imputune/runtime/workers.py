@@ -18,6 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from imputune import signals
 from imputune.errors import UserError
+from imputune.runtime.forkserver import COMMAND
 from imputune.runtime.recorder import Recorder, Trial
 
 POLL_SECONDS = 0.2
@@ -136,8 +137,10 @@ def start_preloading() -> None:
     try:
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)  # the line before unblocks two of them
+        os.environ[COMMAND] = str(os.getpid())
         forkserver.ensure_running()
     finally:
+        os.environ.pop(COMMAND, None)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
