@@ -156,8 +156,13 @@ def test_interrupted_pretraining_goes_on(copy, monkeypatch, finished):
 
 def test_pretraining_stopped_after_its_run_is_finished_by_the_next(copy, monkeypatch):
     """A command that was stopped between the end of its run and its own is not done again: there is one run."""
+
+    def stopped(self):
+        if self.folder.exists():
+            raise KeyboardInterrupt
+
     with monkeypatch.context() as patched:
-        patched.setattr(Checkpoints, "remove", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(Checkpoints, "remove", stopped)
         assert invoke(copy, ["pretrain", "--imputer", "mean"], monkeypatch).exit_code != 0
     path = copy / "artifacts/synthetic/imputers/mean/result.json"
     before = path.read_bytes()

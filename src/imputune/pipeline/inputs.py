@@ -95,7 +95,7 @@ def pretrain_first(dataset: str, imputer: ImputerName) -> str:
 
 
 def finished_output(folder: Path, made_from: MadeFrom) -> TrainingOutput | None:
-    """Return a stage's output if it is complete and was made from what `made_from` says, else None."""
+    """Return a variant's output if it is complete and was made from what `made_from` says, else None."""
     output = find_training(folder)
     if output is None:
         return None

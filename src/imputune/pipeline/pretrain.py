@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 from imputune.artifacts.checkpoints import Checkpoints
-from imputune.artifacts.stage_files import write_training
+from imputune.artifacts.stage_files import find_training, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
-from imputune.pipeline.inputs import finished_output
 from imputune.pipeline.project import (
     EpochProgress,
     Project,
@@ -42,9 +41,9 @@ def run_pretrain(project: Project, progress: EpochProgress, imputer: ImputerName
     with exclusive(unfinished / f"lock.{imputer}", f"pretraining {imputer} on {project.dataset}"):
         checkpoints = Checkpoints(unfinished / f"pretrain-{imputer}", made_from)
         if (interrupted := checkpoints.run_id) and end_interrupted(project.root, interrupted):
-            finished = finished_output(project.imputer_folder(imputer), made_from)
+            finished = find_training(project.imputer_folder(imputer))
             checkpoints.remove()
-            if finished is not None and finished.run_id == interrupted:
+            if finished and finished.run_id == interrupted and not finished.made_from.differences(made_from):
                 return finished  # the command was stopped between the end of its run and that of itself
         done = checkpoints.begin()
         with track_training(project, made_from, data.numbers) as run:
