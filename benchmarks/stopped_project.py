@@ -104,12 +104,13 @@ def _own(content: Any) -> Any:
 def _tracked(project: Path) -> dict[str, Any]:
     """Return the store's part: runs of each work, and whose output is in artifacts; metrics; versions; aliases."""
     names = {}
-    for run_id, status in _rows(project, "SELECT run_uuid, status FROM runs"):
+    finished = {run_id for (run_id,) in _rows(project, "SELECT run_uuid FROM runs WHERE status = 'FINISHED'")}
+    for run_id in finished:
         tags = dict(_rows(project, "SELECT key, value FROM tags WHERE run_uuid = ?", run_id))
-        command = tags.get("imputune.command")
-        if status == "FINISHED" and command in ("pretrain", "finetune"):
+        command, fold = tags.get("imputune.command"), tags.get("imputune.fold")
+        # A stopped command's run is KILLED; folds that it had finished stay finished, and count in the next run again.
+        if command in ("pretrain", "finetune") and (not fold or tags["mlflow.parentRunId"] in finished):
             parts = (command, *(tags.get(f"imputune.{name}", "") for name in ("imputer", *TAGS)))
-            fold = tags.get("imputune.fold")
             names[run_id] = " ".join(filter(None, parts)) + (f" fold {fold}" if fold else "")
     contents: dict[str, Any] = {f"runs of {name}": count for name, count in Counter(names.values()).items()}
     for run_id, name in names.items():
@@ -121,8 +122,9 @@ def _tracked(project: Path) -> dict[str, Any]:
         if "unfinished" not in path.parts:
             name = names.get(json.loads(path.read_text())["run_id"], "no finished run")
             contents[f"run of {path.relative_to(project)}"] = name
-    versions = list(_rows(project, "SELECT name, version, run_id FROM model_versions ORDER BY name, version"))
-    versions = [row for row in versions if row[2] is not None]
+    versions = _rows(
+        project, "SELECT name, version, run_id FROM model_versions WHERE current_stage != 'Deleted_Internal'"
+    )
     by_number = {(model, number): names.get(run_id, "no finished run") for model, number, run_id in versions}
     contents["versions"] = sorted(f"{model}: {name}" for (model, _), name in by_number.items())
     for model, alias, number in _rows(project, "SELECT name, alias, version FROM registered_model_aliases"):
