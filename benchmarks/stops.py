@@ -205,7 +205,7 @@ def stop(project: Path, command: Command, kind: tuple[str, str], moment: float) 
     """Start a command and stop it after `moment` seconds; None when it ended before."""
     name, target = kind
     record = Stop(command=command.words[0], signal=name, target=target, moment=round(moment, 3))
-    temporary = temporary_files(project)
+    temporary, marked = temporary_files(project), running(project)
     started = Running(project, command.words)
     try:
         while time.monotonic() - started.started < moment and not started.ended:
@@ -231,7 +231,12 @@ def stop(project: Path, command: Command, kind: tuple[str, str], moment: float) 
         started.end()
     record.exit_code = started.process.returncode
     record.done = record.exit_code == 0 or command.is_done(project)
-    record.problems += _problems(started, record, temporary_files(project) - temporary)
+    record.problems += _problems(started, record)
+    if record.exit_code in (0, 130) and not record.signal.endswith("twice"):
+        # What a command that was killed left, this one may not have come to.
+        if (left := running(project)) > marked:
+            record.problems.append(f"{left - marked} runs are left RUNNING")
+        record.problems += [f"{path} is left over" for path in sorted(temporary_files(project) - temporary)]
     return record
 
 
@@ -251,8 +256,8 @@ def _send(started: Running, name: str, target: str, victims: list[int]) -> None:
         return
 
 
-def _problems(started: Running, record: Stop, temporary: set[str]) -> list[str]:
-    """Return what is wrong after a stop."""
+def _problems(started: Running, record: Stop) -> list[str]:
+    """Return what is wrong with a stopped command's exit code and lines."""
     if record.before_start and record.exit_code != 0:
         return []  # Python itself was starting
     found = started.problems()
@@ -267,9 +272,6 @@ def _problems(started: Running, record: Stop, temporary: set[str]) -> list[str]:
         told = [line for line in lines if line in (LINE, LINE_AT_ONCE)]
         if code == 130 and told != lines[-1:]:
             found.append(f"not one line that it was interrupted, at the end, but {lines[-3:]}")
-        if LINE in lines or code == 0:
-            found += [f"{count} runs are left RUNNING" for count in [running(started.project)] if count]
-            found += [f"{path} is left over" for path in sorted(temporary)]
     if code not in wanted:
         found.append(f"exit code {code}, wanted one of {wanted}")
     return found

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
@@ -23,6 +24,7 @@ from imputune.runtime.recorder import Recorder, Trial
 
 POLL_SECONDS = 0.2
 LONGEST_FOLDER = 75  # bytes: the path of a socket has at most 107, and Python adds 32
+QUIET = "ignore:resource_tracker"  # it tidies up after a command that ended at once, and need not say so
 PRELOADED = ["imputune.runtime.forkserver", "imputune.training.non_neural", "imputune.training.pretrain"]
 
 
@@ -135,13 +137,26 @@ def start_preloading() -> None:
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)  # new processes inherit what is blocked
     try:
-        resource_tracker.ensure_running()
+        with _changed_environment("PYTHONWARNINGS", QUIET):
+            resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)  # the line before unblocks two of them
-        os.environ[COMMAND] = str(os.getpid())
-        forkserver.ensure_running()
+        with _changed_environment(COMMAND, str(os.getpid())):
+            forkserver.ensure_running()
     finally:
-        os.environ.pop(COMMAND, None)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _changed_environment(name: str, text: str) -> Iterator[None]:
+    """Set an environment variable for the processes that the block starts."""
+    before = os.environ.get(name)
+    os.environ[name] = text
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
