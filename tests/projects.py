@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
-from imputune.cli import app
+from imputune.cli.commands import app
 from imputune.tracking.moved import follow_move
 
 ROOT = Path(__file__).parent.parent
@@ -30,8 +30,7 @@ import gc
 gc.disable()
 import json, sys
 from dvc.cli import main
-from imputune.cli import app
-from imputune.tracking.moved import follow_move
+from imputune.cli.commands import app
 from imputune.runtime import workers
 workers.POLL_SECONDS = 0.02
 workers.PRELOADED.append("torch._dynamo")

@@ -11,6 +11,7 @@ from imports import PACKAGE, Module, circle, imported_names, modules_of, target_
 ROOMS = (
     "__init__",
     "errors",
+    "signals",
     "files",
     "settings",
     "protocol",

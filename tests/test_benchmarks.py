@@ -86,6 +86,8 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
             ["--device", "cuda"],  # the message names the option, because the benchmark ignores params.yaml's device
             "--device cuda: PyTorch finds no GPU here; leave the option out, or give --device auto",
         ),
+        ("stops", ["--stops", "9"], "the following arguments are required: --folder; --help lists the options"),
+        ("stops", ["--folder", "x", "--stops", "0"], "--stops must be 1 or more, got 0"),
         (
             "csai_scaling",
             ["--stays", "99"],

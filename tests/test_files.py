@@ -1,4 +1,5 @@
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,16 @@ def test_text_under_a_file_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot write .*table.md"):
         replace_text(tmp_path / "file" / "table.md", "new")
     assert contents(tmp_path) == {"file": "mine"}
+
+
+def test_temporary_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    """The next one to write the same file or folder removes them; those of a process that runs, or of others, stay."""
+    killed, running = 2**22 + 1, os.getpid()  # the first is above every process id
+    for name in (f".out.{killed}.1.new", f".out.{killed}.1.old", f".out.{running}.2.new", f".other.{killed}.1.new"):
+        (tmp_path / name).mkdir()
+    (tmp_path / f".text.txt.{killed}.1.new").touch()
+    with replacing_folder(tmp_path / "out"):
+        pass
+    replace_text(tmp_path / "text.txt", "1")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"out", "text.txt", f".out.{running}.2.new", f".other.{killed}.1.new"}

@@ -5,9 +5,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from uuid import uuid4
 
+from imputune import signals
 from imputune.errors import UserError
 
 FileProgress = Callable[[str, int, int | None], None]
@@ -26,30 +28,30 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     Raises UserError when the system refuses to write (a full disk, no permission).
     """
     target = folder.resolve()
-    fresh = target.with_name(f".{target.name}.{uuid4().hex}.new")
+    fresh = _temporary(target)
     earlier = fresh.with_suffix(".old")
-    try:
-        fresh.mkdir(parents=True)
-        yield fresh
-        if target.exists():
-            target.rename(earlier)
-        fresh.rename(target)
-    except OSError as error:
-        raise _refused(folder, error) from error
-    finally:
-        if earlier.exists() and not target.exists():
-            earlier.rename(target)
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(earlier, ignore_errors=True)
+    with signals.held():
+        try:
+            fresh.mkdir(parents=True)
+            with signals.released():
+                yield fresh
+            if target.exists():
+                target.rename(earlier)
+            fresh.rename(target)
+            _remove_of_ended(target)
+        except OSError as error:
+            raise _refused(folder, error) from error
+        finally:
+            if earlier.exists() and not target.exists():
+                earlier.rename(target)
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.rmtree(earlier, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files of killed processes from a folder that nobody writes to."""
     for path in [*folder.glob(".*.new"), *folder.glob(".*.old")]:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        _remove(path)
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -59,16 +61,38 @@ def replace_text(path: Path, text: str) -> None:
 
 def replace_bytes(path: Path, content: bytes) -> None:
     """Write a file in one step, its folder made if need be; raises UserError when the system refuses."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    with signals.held():
         try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise _refused(path, error) from error
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_bytes(content)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _remove_of_ended(path)
+        except OSError as error:
+            raise _refused(path, error) from error
+
+
+def _temporary(path: Path) -> Path:
+    """Return a new name beside a path, which says which process uses it."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{uuid4().hex}.new")
+
+
+def _remove_of_ended(path: Path) -> None:
+    """Remove the temporary files for a path that a killed process left."""
+    for left in path.parent.glob(f".{escape(path.name)}.*.*.*"):
+        process = left.name.removeprefix(f".{path.name}.").partition(".")[0]
+        if left.suffix in (".new", ".old") and process.isdecimal() and not Path("/proc", process).exists():
+            _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _refused(path: Path, error: OSError) -> UserError:

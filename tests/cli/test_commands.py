@@ -2,7 +2,6 @@ import io
 import json
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import tomllib
@@ -19,8 +18,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import imputune
-from imputune import cli
-from imputune.cli import app
+from imputune import cli, signals
+from imputune.cli.commands import app
 from imputune.data.cohort import write_cohort
 from imputune.data.raw.synthetic import extract_synthetic
 from imputune.errors import UserError
@@ -265,8 +264,9 @@ def test_characters_that_the_output_lacks_are_replaced(monkeypatch):
     """A command whose output is Latin-1 or ASCII ends as usual."""
     printed = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii", errors="strict"))
-    monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # SIGTERM stays with the tests
-    monkeypatch.setattr(cli, "app", lambda: sys.stdout.write("0.83 ± 0.02"))
-    cli.main()
+    monkeypatch.setattr(signals, "install", lambda: None)  # signals stay with the tests
+    monkeypatch.setattr(cli.commands, "app", lambda: sys.stdout.write("0.83 ± 0.02"))
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
     sys.stdout.flush()
     assert printed.getvalue() == b"0.83 ? 0.02"

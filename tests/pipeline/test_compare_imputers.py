@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from browser import needs_browser, opened
+from imputune.artifacts.checkpoints import Checkpoints
 from imputune.data.cohort import read_cohort
 from imputune.pipeline import pretrain as pretraining
 from imputune.pipeline.assess import missing_groups
@@ -151,6 +152,25 @@ def test_interrupted_pretraining_goes_on(copy, monkeypatch, finished):
     runs = finished_runs(copy, "imputune", "pretrain", "synthetic")
     assert [run.run_id for run in runs if run.tags.get("imputune.imputer") == "locf"] == [result["run_id"]]
     assert not (copy / "artifacts/synthetic/unfinished/pretrain-locf").exists()
+
+
+def test_pretraining_stopped_after_its_run_is_finished_by_the_next(copy, monkeypatch):
+    """A command that was stopped between the end of its run and its own is not done again: there is one run."""
+
+    def stopped(self):
+        if self.folder.exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "remove", stopped)
+        assert invoke(copy, ["pretrain", "--imputer", "mean"], monkeypatch).exit_code != 0
+    path = copy / "artifacts/synthetic/imputers/mean/result.json"
+    before = path.read_bytes()
+    done = invoke(copy, ["pretrain", "--imputer", "mean"], monkeypatch)
+    assert done.exit_code == 0, done.output
+    assert path.read_bytes() == before
+    newest = finished_runs(copy, "imputune", "pretrain", "synthetic")[0]
+    assert newest.run_id == json.loads(before)["run_id"]
 
 
 def test_groups_of_stays_begin_with_the_fullest_records(project):

@@ -12,7 +12,7 @@ from networkx import dfs_postorder_nodes
 from typer.testing import CliRunner
 
 from benchmarks.mimic3_tables import write_tables
-from imputune.cli import app
+from imputune.cli.commands import app
 from imputune.data.cohort import read_cohort
 from imputune.data.raw.mimic3.extraction import PAPER_STAYS
 from imputune.models.heads import HEAD_BUILDERS, HeadSizes

@@ -2,7 +2,6 @@ import json
 import pickle
 import re
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from itertools import product
@@ -17,13 +16,13 @@ import pandas as pd
 import pytest
 import torch
 from dvc.repo import Repo
-from mlflow.entities import Metric, Run
+from mlflow.entities import Metric
 
 from imputune.data.raw.physionet2012 import bin_long_table
 from imputune.data.raw.synthetic import write_synthetic_records
 from imputune.evaluation.metrics import risk_scores
 from imputune.evaluation.rows import SCORES
-from imputune.pipeline.project import Project
+from imputune.pipeline.project import Project, exclusive
 from imputune.protocol.variants import PROTOCOL
 from imputune.tracking.history import finished_runs
 from projects import (
@@ -36,8 +35,6 @@ from projects import (
     imputer_folder,
     invoke,
     refused,
-    set_params,
-    started,
 )
 
 VARIANTS = [
@@ -273,54 +270,16 @@ def test_mlflow_run_makes_one_run_with_the_results(project, tmp_path, monkeypatc
         assert fold.metrics["test_auc"] == pytest.approx(scored["scores"]["test_auc"], nan_ok=True)
 
 
-def running(copy: Path) -> list[Run]:
-    """Return the fold runs that have not ended."""
-    client = client_of(copy)
-    experiment = client.get_experiment_by_name("imputune")
-    return client.search_runs(
-        [experiment.experiment_id], "tags.`imputune.fold` != '' and attributes.status = 'RUNNING'"
-    )
-
-
-def test_an_interrupt_leaves_marked_runs_and_the_earlier_output(project, tmp_path, monkeypatch):
-    """Ctrl-C and SIGTERM in the middle of training end with 130, KILLED runs, no worker, earlier artifacts untouched.
-
-    While the commands run, another that would train the same is refused, and they go on.
-    """
-    copy = copy_of(project, tmp_path)
-    set_params(copy, {"budget.synthetic.pretrain_epochs": 100_000, "budget.synthetic.frozen_epochs": 100_000})
-    set_params(copy, {"finetune.patience": 100_000, "workers": 1})
-    outputs = [imputer_folder(copy) / "result.json", heads_folder(copy) / "mlp2-frozen-hidden-plateau/result.json"]
-    before = [path.read_bytes() for path in outputs]
-    processes = [(started(copy, "pretrain"), signal.SIGINT), (started(copy, "finetune"), signal.SIGTERM)]
-    try:
-        parents: set[str] = set()
-        while len(parents) < len(processes):
-            training = running(copy)
-            parents = {run.data.tags["mlflow.parentRunId"] for run in training}
-            assert all(process.poll() is None for process, _ in processes)
-            time.sleep(0.2)
-        line = refused(invoke(copy, ["grid", "--head", "xgboost"], monkeypatch))
+def test_a_second_command_that_would_train_the_same_is_refused(project, tmp_path, monkeypatch):
+    """While a command trains, another one that would write the same outputs ends with a line that says what to do."""
+    copy = copy_of(project, tmp_path, without=("src",))
+    unfinished = copy / "artifacts/synthetic/unfinished"
+    with exclusive(unfinished / "lock", "training"), exclusive(unfinished / "lock.csai", "training"):
         wait = "wait until it ends, or stop it; then run this command again"
+        line = refused(invoke(copy, ["grid", "--head", "xgboost"], monkeypatch))
         assert line == f"another command is fine-tuning synthetic: {wait}"
         line = refused(invoke(copy, ["pretrain"], monkeypatch))
         assert line == f"another command is pretraining csai on synthetic: {wait}"
-        assert all(process.poll() is None for process, _ in processes)
-        for process, number in processes:
-            process.send_signal(number)
-        for process, _ in processes:
-            _, errors = process.communicate()
-            assert process.returncode == 130, errors
-            assert "interrupted" in errors
-            assert "Traceback" not in errors
-    finally:
-        for process, _ in processes:
-            process.kill()
-    assert not running(copy)
-    ended = [*parents, *(each.info.run_id for each in training)]
-    assert {client_of(copy).get_run(each).info.status for each in ended} == {"KILLED"}
-    assert [path.read_bytes() for path in outputs] == before
-    assert not list((copy / "artifacts/synthetic").glob(".*"))
 
 
 @pytest.mark.parametrize(

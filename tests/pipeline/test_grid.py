@@ -1,7 +1,6 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from imputune.pipeline import variant_work
 from imputune.protocol.choice import choose_variants
 from imputune.protocol.variants import PROTOCOL
 from imputune.tracking.history import RunRecord, finished_runs
-from projects import FOLDS, client_of, copy_of, grid_of, heads_folder, invoke, refused, set_params, started
+from projects import FOLDS, client_of, copy_of, grid_of, heads_folder, invoke, refused, set_params
 
 VARIANT = "mlp2-frozen-hidden-cyclic"
 CYCLIC = ["grid", "--head", "mlp2,gru", "--mode", "frozen", "--schedule", "cyclic"]
@@ -110,38 +109,6 @@ def test_folds_one_at_a_time_make_the_whole_variant(copy, monkeypatch):
     whole = result_of(copy, VARIANT)
     done(copy, ["finetune", "--schedule", "cyclic"], monkeypatch)
     assert scores_of(result_of(copy, VARIANT)) == scores_of(whole)
-
-
-def lines_until_killed(copy: Path, count: int, words: list[str]) -> Iterator[str]:
-    """Start a command, yield its lines on standard error, and kill it with SIGKILL after so many finished folds."""
-    process = started(copy, *words)
-    try:
-        for line in process.stderr:
-            yield line
-            count -= bool(DONE.search(line))
-            if not count:
-                break
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def test_killed_grid_goes_on_where_it_stopped(copy, monkeypatch):
-    """After kill -9 the same command does the folds that are missing; each variant then has one run and one version."""
-    said = list(lines_until_killed(copy, 2, CYCLIC))
-    assert sum(bool(DONE.search(line)) for line in said) == 2
-    kept = list((copy / "artifacts/synthetic/unfinished").glob("*/fold-*/result.json"))
-    finished = list(heads_folder(copy).glob("*/result.json"))
-    assert 2 <= len(kept) + FOLDS * len(finished) < 3 * FOLDS
-    last = DONE.findall(done(copy, CYCLIC, monkeypatch))[-1]
-    assert int(last[0]) == 3 * FOLDS - len(kept) - FOLDS * len(finished)
-    for name in NAMES:
-        assert len(runs_of(copy, name)) == 1
-        assert len(versions_of(copy, name)) == 1
-        assert result_of(copy, name)["run_id"] == runs_of(copy, name)[0].run_id
-    client = client_of(copy)
-    experiment = client.get_experiment_by_name("imputune").experiment_id
-    assert client.search_runs([experiment], "attributes.status = 'RUNNING'") == []
 
 
 def test_killed_while_a_variant_is_put_together(copy, monkeypatch):

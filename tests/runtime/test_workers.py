@@ -222,21 +222,37 @@ def test_workers_end_with_a_command_that_is_killed(tmp_path):
 INTERRUPTED_AT_ONCE = """
 import os, signal, time
 from imputune.runtime.workers import start_preloading
-signal.signal(signal.SIGINT, lambda number, frame: None)
+stops = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+for number in stops:
+    signal.signal(number, lambda number, frame: None)
 start_preloading()
 time.sleep(0.5)  # until the new process runs Python
 for _ in range(10):
-    os.killpg(0, signal.SIGINT)
+    for number in stops:
+        os.killpg(0, number)
     time.sleep(0.1)
+start_preloading()  # says so if a process has ended
 """
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_workers_modules_load_leaves_no_traceback():
-    """Ctrl-C goes to all processes of a terminal; the process that loads the workers' modules ignores it."""
+def test_a_stop_while_workers_modules_load_leaves_no_traceback():
+    """Ctrl-C goes to all processes of a terminal; the process that loads the workers' modules ignores every stop."""
     words = [sys.executable, "-c", INTERRUPTED_AT_ONCE]
     done = subprocess.run(words, capture_output=True, text=True, start_new_session=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def hear_signals(fold: int, recorder: Recorder) -> Done:
+    """Send every stop to this worker."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(os.getpid(), number)
+    return Done(fold, {})
+
+
+def test_workers_do_not_hear_stops(recorder):
+    """A signal to the process group stops the command, which ends its workers itself."""
+    assert run_fold_jobs(hear_signals, [0], recorder, 1) == [Done(0, {})]
 
 
 def test_a_long_path_of_temporary_files_is_named(monkeypatch):

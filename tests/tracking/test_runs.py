@@ -2,7 +2,8 @@ import logging
 import math
 import os
 import shutil
-import signal
+import subprocess
+import sys
 
 import pytest
 from mlflow import MlflowClient
@@ -110,12 +111,44 @@ def test_store_that_breaks_during_the_run_is_a_user_error(breakable):
         run.fold_finished(0, {"test_auc": 0.75})
 
 
-def test_handlers_of_signals_come_back(root):
-    """After a run, Ctrl-C does what it did before."""
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), start(root):
-        os.kill(os.getpid(), signal.SIGINT)
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+STOPPED_IN_A_COMMIT = """
+import os, signal, sys
+from pathlib import Path
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from imputune import signals
+from imputune.tracking.runs import tracked_run
+
+signals.install()
+armed = False
+
+@event.listens_for(Engine, "after_cursor_execute")
+def stop(*arguments):
+    global armed
+    if armed:
+        armed = False
+        os.kill(os.getpid(), signal.SIGTERM)
+
+with tracked_run(
+    Path(sys.argv[1]), experiment="stopped", command="pretrain", params={}, tags={}, folds=[0]
+) as run:
+    armed = True
+    run.log_metrics({"seconds": 1.0})
+    print("too far")
+"""
+
+
+@pytest.mark.slow
+def test_a_stop_in_the_middle_of_a_commit_leaves_a_marked_run(tmp_path):
+    """The commit ends first, so that the store is not locked when the run is marked."""
+    words = [sys.executable, "-c", STOPPED_IN_A_COMMIT, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.stdout == ""
+    assert done.stderr.rstrip().endswith("KeyboardInterrupt")
+    assert "locked" not in done.stderr
+    client = MlflowClient(store.open_store(tmp_path))
+    [run] = client.search_runs([client.get_experiment_by_name("stopped").experiment_id])
+    assert (run.info.status, run.data.metrics) == ("KILLED", {"seconds": 1.0})
 
 
 def test_run_of_mlflow_run_is_adopted(root, client, outer):

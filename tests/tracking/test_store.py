@@ -33,8 +33,10 @@ with tracked_run(
 INTERRUPTED = """
 import sys, time
 from pathlib import Path
+from imputune import signals
 from imputune.tracking.runs import tracked_run
 
+signals.install()
 with tracked_run(
     Path(sys.argv[1]), experiment="interrupted", command="pretrain", params={}, tags={}, folds=[0]
 ) as run:

@@ -1,27 +1,48 @@
-"""The command line: parses, calls pipeline/, prints."""
+"""The command line: parses, calls pipeline/, prints. The commands are loaded by `main`, once signals are taken over."""
 
+import gc
 import io
-import signal
 import sys
-from types import FrameType
+from contextlib import suppress
 
-from imputune.cli import compare, data, models, training
-from imputune.cli.app import app
-
-__all__ = ["app", "compare", "data", "main", "models", "training"]
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+from imputune import signals
 
 
 def main() -> None:
-    """Run the command line; SIGTERM ends a command as Ctrl-C does.
+    """Run the command line; a signal that stops it gives one line and exit code 130.
 
     A character that the terminal's or file's encoding does not have is printed as a question mark.
     """
+    try:
+        signals.install()
+        code = _run()
+        signals.over(code)
+    except KeyboardInterrupt:
+        code = signals.INTERRUPTED
+        signals.over(code)
+    if code == signals.INTERRUPTED:
+        with suppress(OSError):  # the terminal may be gone
+            sys.stderr.write(f"{signals.LINE}\n")
+            sys.stderr.flush()
+    gc.freeze()  # the end of the process takes seconds if it collects what PyTorch and MLflow imported
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Load the commands and run the one that was called; return its exit code, whatever error a stop led to."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    signal.signal(signal.SIGTERM, _terminate)
-    app()
+    try:
+        from imputune.cli.commands import app
+
+        app()
+    except SystemExit as ended:
+        if ended.code and signals.asked():
+            return signals.INTERRUPTED
+        return ended.code if isinstance(ended.code, int) else 0
+    except Exception:
+        if not signals.asked():
+            raise
+        return signals.INTERRUPTED
+    return 0

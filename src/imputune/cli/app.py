@@ -9,17 +9,17 @@ import typer
 from typer.core import TyperGroup
 
 import imputune
+from imputune import signals
 from imputune.errors import UserError
 from imputune.runtime import threads
 
-INTERRUPTED = 130
 REFUSED_OUTPUT = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 
 threads.prepare_command()  # here, because the modules of the commands load NumPy
 
 
 class Commands(TyperGroup):
-    """Shows a UserError as one line, and ends an interrupted command without a traceback."""
+    """Shows a UserError as one line; a stop, whatever error it led to, has its own line, which `main` prints."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -34,11 +34,10 @@ class Commands(TyperGroup):
             typer.echo(f"error: cannot print the output: {os.strerror(error.errno)}; print it elsewhere", err=True)
             raise typer.Exit(UserError.exit_code) from None
         except UserError as error:
+            if signals.asked():
+                raise typer.Exit(signals.INTERRUPTED) from None
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            typer.echo("interrupted: no partial output was left; run the same command again to continue", err=True)
-            raise typer.Exit(INTERRUPTED) from None
 
 
 app = typer.Typer(

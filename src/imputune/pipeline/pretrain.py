@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 from imputune.artifacts.checkpoints import Checkpoints
-from imputune.artifacts.stage_files import write_training
+from imputune.artifacts.stage_files import find_training, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
 from imputune.pipeline.project import (
     EpochProgress,
@@ -27,7 +27,8 @@ from imputune.training.pretrain import PretrainJob, pretrain_fold
 def run_pretrain(project: Project, progress: EpochProgress, imputer: ImputerName = DEFAULT_IMPUTER) -> TrainingOutput:
     """Pretrain an imputer on every fold, anew; return its output.
 
-    Folds that an interrupted command had finished, from the same data, folds and settings, are not trained again.
+    Folds that an interrupted command had finished, from the same data, folds and settings, are not trained again. If
+    it had finished all its work, its output is returned.
     Raises UserError when the cohort or its folds are missing or do not belong together, the imputer's package is not
     installed, or another command is pretraining the same imputer.
     """
@@ -40,7 +41,10 @@ def run_pretrain(project: Project, progress: EpochProgress, imputer: ImputerName
     with exclusive(unfinished / f"lock.{imputer}", f"pretraining {imputer} on {project.dataset}"):
         checkpoints = Checkpoints(unfinished / f"pretrain-{imputer}", made_from)
         if (interrupted := checkpoints.run_id) and end_interrupted(project.root, interrupted):
-            checkpoints.remove()  # the command was killed between the end of its run and this
+            finished = find_training(project.imputer_folder(imputer))
+            checkpoints.remove()
+            if finished and finished.run_id == interrupted and not finished.made_from.differences(made_from):
+                return finished  # the command was stopped between the end of its run and that of itself
         done = checkpoints.begin()
         with track_training(project, made_from, data.numbers) as run:
             checkpoints.run_id = run.run_id

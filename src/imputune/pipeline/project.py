@@ -22,10 +22,12 @@ from imputune.settings.file import read_params
 from imputune.settings.head_sections import UNFROZEN_ONLY
 from imputune.settings.names import ImputerName
 from imputune.settings.schema import Budget, Params
+from imputune.tracking.interrupted import noted
 from imputune.tracking.runs import TrackedRun, tracked_run
 
 EXPERIMENT = "imputune"
 OUTCOME = "in_hospital_death"
+NOTES = "runs"
 IMPUTER_SECTIONS = ("pretrain", "csai", "pypots", "scaling", "masking")
 """The sections of params.yaml that pretraining may depend on; see `imputer_settings`."""
 EpochProgress = Callable[[Recorder, int], AbstractContextManager[Recorder]]
@@ -181,6 +183,7 @@ def read_divided_cohort(project: Project) -> DividedCohort:
     return DividedCohort(cohort, folds, origin)
 
 
+@contextmanager
 def track(
     project: Project,
     command: str,
@@ -190,22 +193,29 @@ def track(
     tags: Mapping[str, str] | None = None,
     folds: Sequence[int] = (),
     parent: str | None = None,
-) -> AbstractContextManager[TrackedRun]:
-    """Track a command on the project's cohort; see `tracking.runs.tracked_run`."""
+) -> Iterator[TrackedRun]:
+    """Track a command on the project's cohort, after ending the runs of commands of its kind that were killed.
+
+    See `tracking.runs.tracked_run`. Raises UserError also when artifacts/ cannot be written.
+    """
     params: dict[str, JsonValue] = {
         "cohort": {"dataset": project.dataset, "hash": cohort_hash},
         "seed": project.params.seed,
     }
     all_tags = {"dataset": project.dataset, "cohort_hash": cohort_hash, **(tags or {})}
-    return tracked_run(
-        project.root,
-        experiment=EXPERIMENT,
-        command=command,
-        params=params | dict(settings),
-        tags={f"imputune.{key}": text for key, text in all_tags.items()},
-        folds=folds,
-        parent=parent,
-    )
+    with (
+        noted(project.root, project.unfinished_folder / NOTES, command) as note,
+        tracked_run(
+            project.root,
+            experiment=EXPERIMENT,
+            command=command,
+            params=params | dict(settings),
+            tags={f"imputune.{key}": text for key, text in all_tags.items()} | note,
+            folds=folds,
+            parent=parent,
+        ) as run,
+    ):
+        yield run
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 from contextlib import nullcontext
 
+from imputune import signals
 from imputune.errors import UserError
 from imputune.pipeline.candidate import NEEDED_SCORES, ChampionCheck, Choice, Decision, was_trained_on
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort, track
@@ -36,11 +37,16 @@ def run_promote(project: Project, choice: Choice) -> Decision:
         tags = {"model": registry.name, "candidate": str(candidate.number)}
         settings = {"promote": project.params.promote.model_dump()}
         with track(project, "promote", cohort_hash=data.origin.cohort_hash, settings=settings, tags=tags) as run:
-            if decision.outcome == "promoted":
-                _move(registry, candidate.number, champion.number if champion else None)
-            if decision.outcome != "unchanged":
-                decision_tags = {"decision": json.dumps(decision.model_dump(mode="json")), "decision_run": run.run_id}
-                registry.set_tags(candidate, decision_tags)
+            before = champion.number if champion else None
+            with signals.held():
+                if decision.outcome == "promoted":
+                    _check_champion(registry, before)
+                # The decision is written first: if the command is killed then, the next one decides the same and moves.
+                if decision.outcome != "unchanged":
+                    content = json.dumps(decision.model_dump(mode="json"))
+                    registry.set_tags(candidate, {"decision": content, "decision_run": run.run_id})
+                if decision.outcome == "promoted":
+                    _move(registry, candidate.number, before)
             run.log_metrics({"validation_auc": decision.validation_auc, "test_auc": decision.test_auc})
             if difference := decision.difference:
                 run.log_metrics({"test_auc_difference": difference.mean, "p_value": difference.p_value})
@@ -61,7 +67,9 @@ def run_rollback(project: Project) -> tuple[int, int]:
         if champion is None or previous is None or champion == previous:
             raise UserError(f"{registry.name} has no previous champion: nothing to roll back to")
         registry.load(registry.find(str(previous)))
-        _move(registry, previous, champion)
+        with signals.held():
+            _check_champion(registry, champion)
+            _move(registry, previous, champion)
         registry.set_tags(registry.find(str(champion)), {"rolled_back_to": str(previous)})
     return previous, champion
 
@@ -91,16 +99,18 @@ def _candidate(
     return max(ours, key=lambda version: (version.mean("validation_auc"), version.number)), left_out
 
 
+def _check_champion(registry: Registry, number: int | None) -> None:
+    """Raise UserError if the champion is another by now."""
+    if registry.aliases().get(CHAMPION) != number:
+        raise UserError(f"the champion of {registry.name} changed meanwhile: run the command again")
+
+
 def _move(registry: Registry, number: int, champion: int | None) -> None:
-    """Make a version champion and keep the one before it as previous; UserError if the champion is another by now."""
-    changed = f"the champion of {registry.name} changed meanwhile: run the command again"
-    if registry.aliases().get(CHAMPION) != champion:
-        raise UserError(changed)
-    registry.set_alias(CHAMPION, number)
-    if registry.aliases().get(CHAMPION) != number:  # on a server, another machine's promotion can come between
-        raise UserError(changed)
+    """Make a version champion, the one before it previous; UserError if another promotion came between."""
     if champion is not None:
-        registry.set_alias(PREVIOUS, champion)
+        registry.set_alias(PREVIOUS, champion)  # first: if the command is killed after it, the next one moves again
+    registry.set_alias(CHAMPION, number)
+    _check_champion(registry, number)  # on a server, another machine's promotion can come between
 
 
 def _has_scores(version: Version) -> bool:

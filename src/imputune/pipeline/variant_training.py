@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
-from imputune.artifacts.checkpoints import read_run_id, write_run_id
+from imputune import signals
 from imputune.artifacts.stage_files import read_fold
 from imputune.artifacts.stage_output import TrainedFold
 from imputune.errors import UserError
@@ -16,11 +16,10 @@ from imputune.runtime.recorder import Recorder, SilentRecorder
 from imputune.runtime.time_left import TimeLeft
 from imputune.runtime.workers import Task, run_tasks
 from imputune.settings.names import ImputerName
-from imputune.tracking.interrupted import end_interrupted
 from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.non_neural import fit_non_neural_fold
 
-LOCK, RUN = "lock", "grid.json"
+LOCK = "lock"
 Say = Callable[[str], None]
 """Shows the user a line."""
 
@@ -171,13 +170,9 @@ class _VariantQueue:
 
 
 def _track_command(project: Project, data: DividedCohort, request: FinetuneRequest, stack: ExitStack) -> str:
-    """Track the whole command, after the end of the run of one that was killed; return the run's id."""
-    path = project.unfinished_folder / RUN
-    if interrupted := read_run_id(path):
-        end_interrupted(project.root, interrupted)
+    """Track the whole command; return the run's id."""
     folds = "all" if request.folds is None else ",".join(map(str, request.folds))
     settings = {"variants": str(len(request.variants)), "folds": folds}
-    run = stack.enter_context(track(project, "grid", cohort_hash=data.origin.cohort_hash, settings=settings))
-    write_run_id(path, run.run_id)
-    stack.callback(path.unlink)
+    with signals.held():
+        run = stack.enter_context(track(project, "grid", cohort_hash=data.origin.cohort_hash, settings=settings))
     return run.run_id

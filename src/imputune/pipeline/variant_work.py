@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from imputune import signals
 from imputune.artifacts.checkpoints import Checkpoints
 from imputune.artifacts.stage_files import read_fold, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
@@ -87,11 +88,12 @@ class VariantWork:
         can_become_complete = not self.was_finished and self.complete <= set(self.wanted) | set(self.folds)
         if self._run is not None or not can_become_complete:
             return
-        stack.enter_context(self._stack)
         numbers = self.imputer.data.numbers
-        run = self._stack.enter_context(track_training(self.imputer.project, self.made_from, numbers, parent_run))
-        self._run, self.run_id = run, run.run_id
-        self.checkpoints.run_id = run.run_id
+        with signals.held():  # until the stack ends the run, and the next command knows of it
+            stack.enter_context(self._stack)
+            run = self._stack.enter_context(track_training(self.imputer.project, self.made_from, numbers, parent_run))
+            self._run, self.run_id = run, run.run_id
+            self.checkpoints.run_id = run.run_id
         for fold in self.folds.values():
             replay(run, fold)
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
@@ -16,13 +17,16 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Lock
 from typing import Any, Generic, Protocol, TypeVar
 
+from imputune import signals
 from imputune.errors import UserError
+from imputune.runtime.forkserver import COMMAND
 from imputune.runtime.recorder import Recorder, Trial
 from imputune.runtime.threads import environment_of_workers, use_one_thread
 
 POLL_SECONDS = 0.2
 LONGEST_FOLDER = 75  # bytes: the path of a socket has at most 107, and Python adds 32
-PRELOADED = ["imputune.training.non_neural", "imputune.training.pretrain"]
+QUIET = "ignore:resource_tracker"  # it tidies up after a command that ended at once, and need not say so
+PRELOADED = ["imputune.runtime.forkserver", "imputune.training.non_neural", "imputune.training.pretrain"]
 
 
 class FoldResult(Protocol):
@@ -89,7 +93,8 @@ _forwarder: _Forwarder
 def _start_worker(events: Connection, lock: Lock) -> None:
     global _forwarder
     _forwarder = _Forwarder(events, lock)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in signals.STOPS:
+        signal.signal(number, signal.SIG_IGN)  # the worker ends with its command
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_one_thread()
 
@@ -120,13 +125,28 @@ def start_preloading() -> None:
             "TMPDIR to a shorter one"
         )
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
-    resource_tracker.ensure_running()  # it unblocks Ctrl-C, so it starts before Ctrl-C is blocked
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the new process inherits the blocked Ctrl-C
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)  # new processes inherit what is blocked
     try:
-        with environment_of_workers():
+        with _changed_environment("PYTHONWARNINGS", QUIET):
+            resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)  # the line before unblocks two of them
+        with environment_of_workers(), _changed_environment(COMMAND, str(os.getpid())):
             forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _changed_environment(name: str, text: str) -> Iterator[None]:
+    """Set an environment variable for the processes that the block starts."""
+    before = os.environ.get(name)
+    os.environ[name] = text
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
@@ -159,13 +179,14 @@ def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
                 started += 1
             _pass_on_reports(reader, pending, POLL_SECONDS)
             _take_results(reader, pending)
+            signals.check()
     except BrokenProcessPool:
         raise UserError(
             "the system killed a worker process, most often for lack of memory: lower workers in params.yaml"
         ) from None
     finally:
         for process in multiprocessing.active_children():
-            process.terminate()
+            process.kill()  # they do not hear SIGTERM
         pool.shutdown(cancel_futures=True)
 
 

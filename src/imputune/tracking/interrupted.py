@@ -1,11 +1,42 @@
 """Ends the runs that a killed command left running, and deletes the versions that it registered."""
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from mlflow import MlflowClient
 
+from imputune import signals
+from imputune.errors import UserError
 from imputune.tracking import store
 from imputune.tracking.runs import PARENT_TAG
+
+NOTE_TAG = "imputune.note"
+"""The tag of a run that names its note; see `noted`."""
+
+
+@contextmanager
+def noted(root: Path, folder: Path, command: str) -> Iterator[dict[str, str]]:
+    """Leave a note in a folder while a command runs, after ending the runs of those of its kind that were killed.
+
+    Yields the tag that the command's run must be created with. The system unlocks the note of a process that ends,
+    however it ends, so a note that is not locked is of a killed command. Raises UserError when the store fails, or the
+    system refuses to write the note.
+    """
+    for left in folder.glob(f"{command}-*"):
+        _end_killed(root, left)
+    path = folder / f"{command}-{uuid4().hex}"
+    with signals.held():
+        note = _locked(path)
+        try:
+            with signals.released():
+                yield {NOTE_TAG: path.name}
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(note)
 
 
 def end_interrupted(root: Path, run_id: str) -> bool:
@@ -26,6 +57,43 @@ def end_interrupted(root: Path, run_id: str) -> bool:
             client.delete_model_version(version.name, version.version)
         _end(client, run.info.experiment_id, run_id)
     return False
+
+
+def _locked(path: Path) -> int:
+    """Write a note and lock it; return its file descriptor."""
+    unlocked = path.with_name(f".{path.name}.new")  # under this name no other command takes it for a killed one's
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        note = os.open(unlocked, os.O_CREAT | os.O_RDWR)
+        fcntl.flock(note, fcntl.LOCK_EX)
+        unlocked.rename(path)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UserError(f"cannot write in {path.parent}: {reason}; free the disk or ask for permission") from error
+    return note
+
+
+def _end_killed(root: Path, path: Path) -> None:
+    """End the runs of a note that no process holds, and remove it."""
+    try:
+        note = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return  # its command has just ended
+    try:
+        fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        uri = store.open_store(root)
+        client = MlflowClient(uri)
+        with store.failures(uri):
+            experiments = [each.experiment_id for each in client.search_experiments()]
+            wanted = f"tags.`{NOTE_TAG}` = '{path.name}' and attributes.status = 'RUNNING'"
+            running = [run.info.run_id for run in client.search_runs(experiments, wanted)]
+        for run_id in running:
+            end_interrupted(root, run_id)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(note)
 
 
 def _end(client: MlflowClient, experiment_id: str, run_id: str) -> None:

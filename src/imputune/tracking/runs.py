@@ -14,11 +14,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from pydantic import JsonValue
 
+from imputune import signals
 from imputune.errors import UserError
 from imputune.runtime.recorder import Trial
 from imputune.tracking import store
 from imputune.tracking.provenance import flattened, source_tags
-from imputune.tracking.signals import signals_held
 from imputune.tracking.trials import log_trial
 
 logger = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class TrackedRun:
     def _abandon(self, status: str) -> None:
         """End the run as far as the store allows; raise nothing, so that the user sees the error that ended it."""
         failed: list[UserError] = []
-        with signals_held(), store.impatient():
+        with signals.held(), store.impatient():
             for end in self._endings(status):
                 try:
                     end()
@@ -184,7 +184,7 @@ def tracked_run(
     folds: Sequence[int],
     parent: str | None = None,
 ) -> Iterator[TrackedRun]:
-    """Track the block as one run of `command`, ended as FINISHED, KILLED (KeyboardInterrupt) or FAILED.
+    """Track the block as one run of `command`, ended as FINISHED, KILLED (by a stop) or FAILED.
 
     Under `mlflow run`, the run that mlflow created is used, with its own experiment and parameters. Elsewhere, also
     under `dvc repro`, a run is created in `experiment`; if `mlflow run` started dvc, mlflow's run becomes its parent.
@@ -198,26 +198,28 @@ def tracked_run(
     uri = store.open_store(root)
     client = MlflowClient(uri)
     own_tags = {**tags, COMMAND_TAG: command, EXPERIMENT_TAG: experiment}
-    with signals_held() as caught:
+    source = source_tags(root)
+    with signals.held():
         if outer is not None and "DVC_STAGE" not in os.environ:
             started = _adopted(client, outer)
         else:
             os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
-            started = _created(client, experiment, command, parent=parent or outer)
-        run = TrackedRun(client=client, run=started, fold_tags=own_tags, folds=folds, source=source_tags(root))
-    try:
-        if caught:
-            raise KeyboardInterrupt
-        entries = [RunTag(key, text) for key, text in (own_tags | run.source).items()]
-        with store.failures(uri):
-            client.log_batch(run.run_id, tags=entries, synchronous=True)
-        run.log_params(params)
-        yield run
-        for end in run._endings("FINISHED"):
-            end()
-    except BaseException as reason:
-        run._abandon("KILLED" if isinstance(reason, KeyboardInterrupt) else "FAILED")
-        raise
+            above = parent or outer
+            started = _created(client, experiment, own_tags | ({} if above is None else {PARENT_TAG: above}))
+        run = TrackedRun(client=client, run=started, fold_tags=own_tags, folds=folds, source=source)
+        try:
+            with signals.released():
+                entries = [RunTag(key, text) for key, text in (own_tags | source).items()]
+                with store.failures(uri):
+                    client.log_batch(run.run_id, tags=entries, synchronous=True)
+                run.log_params(params)
+                yield run
+            for end in run._endings("FINISHED"):
+                end()
+        except BaseException as reason:
+            stopped = signals.asked() or isinstance(reason, KeyboardInterrupt)
+            run._abandon("KILLED" if stopped else "FAILED")
+            raise
 
 
 def _adopted(client: MlflowClient, run_id: str) -> Run:
@@ -232,13 +234,12 @@ def _adopted(client: MlflowClient, run_id: str) -> Run:
     return run
 
 
-def _created(client: MlflowClient, experiment: str, command: str, parent: str | None) -> Run:
-    tags = {"mlflow.source.name": f"imputune {command}", "mlflow.source.type": "LOCAL"}
-    if parent is not None:
-        tags[PARENT_TAG] = parent
+def _created(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run:
+    command = tags[COMMAND_TAG]
+    source = {"mlflow.source.name": f"imputune {command}", "mlflow.source.type": "LOCAL"}
     experiment_id = store.experiment(client.tracking_uri, experiment)
     with store.failures(client.tracking_uri):
-        return client.create_run(experiment_id, tags=tags, run_name=command)
+        return client.create_run(experiment_id, tags={**tags, **source}, run_name=command)
 
 
 def _points(metrics: Mapping[str, float], step: int) -> list[Metric]:

@@ -5,7 +5,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, unquote
@@ -19,6 +19,7 @@ from mlflow.store.entities import PagedList
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
+from imputune import signals
 from imputune.errors import UserError
 from imputune.runtime.console import say
 from imputune.tracking.moved import follow_move, former_folder
@@ -153,19 +154,24 @@ def all_pages(fetch: Callable[[str | None], PagedList[Item]]) -> Iterator[Item]:
 
 @contextmanager
 def failures(uri: str) -> Iterator[None]:
-    """Turn a failure of the store inside the block into a one-line UserError with cause and remedy."""
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as failure:
-        path = _sqlite_path(uri)
-        if path is None:
-            remedy = "start the server, correct MLFLOW_TRACKING_URI, or unset it to use this project's own store"
-        elif "out-of-date database schema" in str(failure):
-            remedy = f"after a backup, run `mlflow db upgrade {uri}`"
-        else:
-            remedy = "check that its folder exists, is writable and has space, or move a damaged file away"
-        shown = _without_password(uri) if path is None else path
-        raise UserError(f"the tracking store {shown} failed ({_cause(failure)}); {remedy}") from failure
+    """Turn a failure of the store inside the block into a one-line UserError with cause and remedy.
+
+    A stop waits for the end of the block, unless the store is a server.
+    """
+    # An exception in the middle of a commit leaves a database locked. A request to a server may take long.
+    with nullcontext() if uri.startswith("http") else signals.held():
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as failure:
+            path = _sqlite_path(uri)
+            if path is None:
+                remedy = "start the server, correct MLFLOW_TRACKING_URI, or unset it to use this project's own store"
+            elif "out-of-date database schema" in str(failure):
+                remedy = f"after a backup, run `mlflow db upgrade {uri}`"
+            else:
+                remedy = "check that its folder exists, is writable and has space, or move a damaged file away"
+            shown = _without_password(uri) if path is None else path
+            raise UserError(f"the tracking store {shown} failed ({_cause(failure)}); {remedy}") from failure
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from imputune.cli import app
+from imputune.cli.commands import app
 from imputune.data.raw.physionet2012 import extract_physionet2012
 from imputune.errors import UserError
 

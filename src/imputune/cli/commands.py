@@ -1,0 +1,6 @@
+"""All commands, which add themselves to the application."""
+
+from imputune.cli import compare, data, models, training
+from imputune.cli.app import app
+
+__all__ = ["app", "compare", "data", "models", "training"]

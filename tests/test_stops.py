@@ -1,0 +1,67 @@
+import sqlite3
+from contextlib import closing
+from random import Random
+
+import pytest
+
+from benchmarks import stops
+from benchmarks.stopped_project import differences
+from benchmarks.stops import Command, Journal, Stop, stop_until_done
+from projects import copy_of, heads_folder
+
+GRID = Command(("grid", "--head", "mlp2", "--mode", "frozen", "--schedule", "cyclic"), 6)
+
+
+def test_a_grid_that_is_stopped_six_times_comes_to_the_same(project, tmp_path):
+    """Each stop ends it in time, with one line; it goes on, and nothing is lost, there twice, or left over."""
+    folders = [tmp_path / name for name in ("stopped", "reference")]
+    for folder in folders:
+        folder.mkdir()
+    stopped, reference = (copy_of(project, folder, without=("src",)) for folder in folders)
+    life = stops.finish(reference, GRID)
+    made = stop_until_done(stopped, GRID, life, Random(3), GRID.share, Journal(tmp_path))
+    assert [each for each in made if each.problems] == []
+    assert differences(stopped, reference) == []
+
+
+def test_a_campaign_sees_what_stops_must_not_do(project, tmp_path):
+    """A changed number, a run that is there twice or did not end, and a temporary file each give a line."""
+    copy = copy_of(project, tmp_path, without=("src",))
+    assert differences(copy, project) == []
+    folder = heads_folder(copy) / "mlp2-frozen-hidden-plateau"
+    for path in (folder / "fold-0.safetensors", folder / "predictions.csv"):
+        path.write_bytes(path.read_bytes() + b"1")
+    (folder.parent / ".mlp2.1.2.new").mkdir()
+    with closing(sqlite3.connect(copy / "mlflow.db")) as store, store:
+        store.execute("UPDATE runs SET status = 'RUNNING' WHERE name = 'folds'")
+        store.execute("UPDATE runs SET status = 'KILLED' WHERE name = 'pretrain'")
+        store.execute("DELETE FROM registered_model_aliases")
+        store.execute("DELETE FROM model_versions WHERE version = 1")
+    found = differences(copy, project)
+    heads = folder.relative_to(copy)
+    assert {f"{heads.parent}/.mlp2.1.2.new is left over", "1 runs are left RUNNING", "versions differs"} <= set(found)
+    assert {f"{heads}/fold-0.safetensors differs", f"{heads}/predictions.csv differs"} <= set(found)
+    assert "run of artifacts/synthetic/imputers/csai/result.json differs" in found
+
+
+def test_an_interrupted_campaign_goes_on(tmp_path, monkeypatch):
+    """Finished rounds count, the round that was interrupted is made again, with the same moments."""
+    drawn: list[tuple[str, float]] = []
+
+    def drawn_only(project, command, kind, moment):
+        drawn.append((project.name, moment))
+        if len(drawn) == 4:
+            raise KeyboardInterrupt
+        return Stop(command=command.words[0], signal=kind[0], target=kind[1], moment=moment)
+
+    monkeypatch.setattr(stops, "stop", drawn_only)
+    monkeypatch.setattr(stops, "finish", lambda project, command: 10.0)
+    monkeypatch.setattr(stops, "differences", lambda project, reference: [])
+    commands = (Command(("folds",), 1), Command(("promote",), 2))
+    with pytest.raises(KeyboardInterrupt):
+        stops.campaign(tmp_path / "campaign", 7, 1, commands)
+    done = stops.campaign(tmp_path / "campaign", 7, 1, commands)
+    assert [name for name, _ in drawn] == ["round-0"] * 3 + ["round-1"] + ["round-1"] * 3 + ["round-2"]
+    assert drawn[3] == drawn[4]
+    assert (done.stops, done.rounds, done.problems) == (7, 3, ())
+    assert done.stops_by_command == {"folds": 3, "promote": 4}
