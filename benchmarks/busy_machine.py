@@ -1,6 +1,7 @@
 """How much longer `predict` and `explain` take beside other work: idle, and beside processes that keep every core busy.
 
     python -m benchmarks.busy_machine [--json] [--dataset NAME] [--model WORD] [--stays N] [--repetitions N] [--loops N]
+        [--commands WORDS]
 
 It runs the commands as a user does, on the registered model and generated records, idle and busy in turn.
 OMP_NUM_THREADS is respected: `OMP_NUM_THREADS=2 python -m benchmarks.busy_machine` measures two threads.
@@ -57,8 +58,11 @@ def main() -> None:
     parser.add_argument("--model", default="champion", help="alias or version number")
     parser.add_argument("--stays", type=int, default=2000, help="stays that predict reads; explain reads one")
     parser.add_argument("--repetitions", type=int, default=3, help="runs of each command, idle and busy each")
+    parser.add_argument("--commands", default="predict,explain", help="which of the two to measure")
     parser.add_argument("--loops", type=int, default=2, help="processes that compute without a pause")
     arguments = parser.parse_args()
+    if unknown := set(arguments.commands.split(",")) - {"predict", "explain"}:
+        parser.error(f"--commands takes predict and explain, separated by a comma: got {', '.join(sorted(unknown))}")
     if min(arguments.stays, arguments.repetitions, arguments.loops) < 1:
         parser.error("--stays, --repetitions and --loops must be at least 1")
     project = Project.open(find_root(Path.cwd()), arguments.dataset)
@@ -72,7 +76,11 @@ def main() -> None:
             "predict": ["predict", *given, str(records), "--out", str(Path(folder) / "risks.csv")],
             "explain": ["explain", *given, str(first)],
         }
-        measured = [_measure(name, words, arguments.repetitions, arguments.loops) for name, words in commands.items()]
+        measured = [
+            _measure(name, words, arguments.repetitions, arguments.loops)
+            for name, words in commands.items()
+            if name in arguments.commands.split(",")
+        ]
     busy = Busy(
         model=f"{version.name} version {version.number}",
         stays=arguments.stays,

@@ -18,6 +18,16 @@ AS_READER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner",
 """Runs a command as a user whom permissions bind, where the tests run as root."""
 
 
+EACH = """
+import json, sys
+from typer.testing import CliRunner
+from imputune.cli.commands import app
+done = [CliRunner().invoke(app, words) for words in json.loads(sys.argv[1])]
+print(json.dumps([(each.exit_code, each.stderr) for each in done]))
+"""
+"""Runs commands one after the other, and prints the exit code and standard error of each."""
+
+
 @pytest.fixture
 def records(tmp_path: Path) -> Path:
     """A table of one stay."""
@@ -87,11 +97,14 @@ def test_commands_that_read_need_no_permission_to_write(unwritable, records, mon
     note = f"note: no permission to write in {unwritable}: the results are shown, and neither kept nor tracked"
     assert done.stderr.splitlines().count(note) == 3
     assert "Traceback" not in done.stderr
-    for command in (["finetune"], ["pretrain", "--imputer", "mean"], ["folds"], ["promote"], ["register"]):
-        done = run(unwritable, *reader, *COMMAND, *command)
-        [line] = done.stderr.splitlines()
-        assert (done.returncode, line.startswith("error: ")) == (2, True)
+    refused = [["finetune"], ["pretrain", "--imputer", "mean"], ["folds"], ["promote"], ["register"]]
+    done = run(unwritable, *reader, sys.executable, "-c", EACH, json.dumps(refused))
+    answers = json.loads(done.stdout)
+    for code, text in answers:
+        [line] = text.splitlines()
+        assert (code, line.startswith("error: ")) == (2, True)
         assert "ermission" in line
+    assert len(answers) == len(refused)
     assert fingerprint(unwritable) == before
 
 

@@ -182,7 +182,7 @@ def test_nothing_to_roll_back_to_and_nothing_registered(models, monkeypatch):
     MlflowClient(f"sqlite:///{models}/mlflow.db").delete_registered_model(NAME)
     line = refused(promote(models, monkeypatch))
     assert line.startswith(
-        f"no model {NAME} is registered in {models}/mlflow.db; the registry has imputune-csai-synthetic: fine-tune one"
+        f"no model {NAME} is registered in {models}/mlflow.db; the registry has imputune-csai-synthetic: run `imputune "
     )
 
 

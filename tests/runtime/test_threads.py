@@ -11,7 +11,7 @@ from imputune.runtime import threads
 
 COMMAND = """
 import sys
-import imputune.cli
+import imputune.cli.commands
 from threadpoolctl import threadpool_info
 import torch, sklearn.svm, xgboost
 found = {pool["internal_api"]: pool["num_threads"] for pool in threadpool_info()}
