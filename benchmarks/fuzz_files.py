@@ -70,9 +70,9 @@ def _check_leaves(plain: Any, read: Any, place: str) -> None:
             raise FuzzError(f"{place} has {len(read)} of {len(plain)} entries")
         for number_, (one, other) in enumerate(zip(plain, read, strict=True)):
             _check_leaves(one, other, f"{place}.{number_}")
-    elif (float(plain) if isinstance(plain, int) else plain) != read or isinstance(plain, bool) != isinstance(
-        read, bool
-    ):
+    elif read not in (plain, float(plain) if isinstance(plain, int) else plain) or isinstance(
+        plain, bool
+    ) != isinstance(read, bool):
         raise FuzzError(f"{place} = {plain!r} was read as {read!r}")
 
 

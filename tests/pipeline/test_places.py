@@ -116,7 +116,7 @@ def test_output_that_cannot_be_printed_is_one_line(models):
         done = subprocess.run(
             command, cwd=models, env=clean_environment(), stdout=full, stderr=subprocess.PIPE, text=True
         )
-    line = "error: cannot print the output: No space left on device; print it elsewhere\n"
+    line = "error: cannot write to standard output: No space left on device; send it to another place\n"
     assert (done.returncode, done.stderr) == (2, line)
     reader, writer = os.pipe()
     os.close(reader)

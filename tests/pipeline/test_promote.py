@@ -89,6 +89,25 @@ def test_champion_and_previous_move_and_roll_back(models, monkeypatch):
     assert Registry(models, NAME).find(str(best(models))).tag("rolled_back_to") == str(other)
 
 
+def test_a_rollback_that_is_killed_between_two_aliases_has_moved_the_champion(models, monkeypatch):
+    """The version that is champion again keeps an alias, and the tag says what it replaced."""
+    other = next(version.number for version in Registry(models, NAME).versions() if version.number != best(models))
+    assert promote(models, monkeypatch, "--version", str(other)).exit_code == 0
+    assert promote(models, monkeypatch).exit_code == 0
+    set_alias = Registry.set_alias
+
+    def killed(registry, alias, number):
+        if alias == "previous":
+            raise KeyboardInterrupt
+        set_alias(registry, alias, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Registry, "set_alias", killed)
+        promote(models, monkeypatch, "--rollback")
+    assert aliases(models) == {"champion": other, "previous": other}
+    assert Registry(models, NAME).find(str(best(models))).tag("rolled_back_to") == str(other)
+
+
 def test_a_dry_run_writes_nothing(models, monkeypatch):
     """It shows the decision; no alias, tag or run is made."""
     before = [version.tags for version in Registry(models, NAME).versions()]

@@ -48,10 +48,10 @@ def test_a_second_registration_finds_nothing_missing(models, monkeypatch):
     """A model that its training or an earlier registration registered is left alone."""
     before = len(Registry(models, NAME).versions())
     done = invoke(models, ["register"], monkeypatch)
-    assert done.stdout.splitlines()[-1] == "nothing was missing in the store"
+    assert done.stdout.splitlines()[-1] == "registered no model of synthetic"
     shutil.copytree(models, models.parent / "second", ignore=shutil.ignore_patterns("mlflow.db", "mlruns", "src"))
     second = models.parent / "second"
-    for expected in ("registered 4 models of synthetic", "nothing was missing in the store"):
+    for expected in ("registered 4 models of synthetic", "registered no model of synthetic"):
         assert invoke(second, ["register"], monkeypatch).stdout.splitlines()[-1] == expected
     assert len(Registry(models, NAME).versions()) == before
     assert len(Registry(second, NAME).versions()) == 3
@@ -67,6 +67,15 @@ def test_outputs_of_another_pretraining_are_told(pulled, monkeypatch):
     label = "csai/mlp2-frozen-hidden-plateau"
     assert f"{label} was fine-tuned on another pretraining and is skipped" in done.stdout.splitlines()
     assert done.stdout.splitlines()[-1] == "registered 3 models of synthetic"
+
+
+def test_models_of_other_folds_are_told(pulled, monkeypatch):
+    """An imputer that was trained on other folds is skipped with its heads."""
+    path = pulled / "artifacts/synthetic/folds.json"
+    path.write_text(path.read_text() + "\n")
+    done = invoke(pulled, ["register"], monkeypatch)
+    assert "csai and its heads are skipped: the imputer in " in done.stdout
+    assert "has no model to register" in done.stderr
 
 
 def test_nothing_trained_is_refused(pulled, monkeypatch):

@@ -64,13 +64,14 @@ def test_computing_leaves_a_worker_as_it_is():
 
 
 def test_threads_that_compute_at_once_all_have_the_decision(two_threads):
-    """A thread that leaves its block takes nothing from the one still inside; the last one restores."""
+    """A thread that leaves its block takes nothing from the one still inside, and gets back its own number."""
     inside, first_left = Barrier(2, timeout=30), Barrier(2, timeout=30)
 
-    def first() -> None:
+    def first() -> int:
         with threads.computing():
             inside.wait()
         first_left.wait()
+        return torch.get_num_threads()
 
     def second() -> tuple[int, bool]:
         with threads.computing():
@@ -80,7 +81,7 @@ def test_threads_that_compute_at_once_all_have_the_decision(two_threads):
 
     with ThreadPoolExecutor(2) as pool:
         leaving, staying = pool.submit(first), pool.submit(second)
-        leaving.result()
+        assert leaving.result() == 2
         assert staying.result() == (1, True)
     assert ThreadPoolExecutor(1).submit(torch.get_num_threads).result() == 2
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from imputune.errors import UserError
 from imputune.tracking import store
+from imputune.tracking.interrupted import noted
 from imputune.tracking.moved import follow_move, former_folder
 from imputune.tracking.runs import tracked_run
 
@@ -141,6 +143,32 @@ def test_a_store_that_the_user_names_is_left_alone(original, tmp_path, monkeypat
     assert places(here) == before
     store.open_store(here)  # as mlflow run does
     assert all(place.startswith((here / "mlruns").as_uri()) for place in places(here))
+
+
+def test_files_that_are_brought_along_later_are_found(original, capsys):
+    """The next command finds them; until then they are read in the former folder."""
+    root, run_id = original
+    here = Path(shutil.copytree(root, root.with_name("copy"), ignore=shutil.ignore_patterns("mlruns")))
+    assert follow_move(here / "mlflow.db").left_behind == 1
+    assert follow_move(here / "mlflow.db") is None
+    shutil.copytree(root / "mlruns", here / "mlruns")
+    store.open_store(here)
+    assert "was moved or copied from" in capsys.readouterr().err
+    assert all(place.startswith((here / "mlruns").as_uri()) for place in places(here))
+    assert note_of(here, run_id) == "old"
+
+
+def test_a_store_does_not_move_while_a_command_runs_under_its_other_path(original, tmp_path):
+    """Its artifacts would go where that command does not see them."""
+    root, _ = original
+    here = root.rename(root.with_name("mounted"))
+    before = places(here)
+    with noted(root, here / "artifacts/synthetic/unfinished/runs", "grid"):
+        with pytest.raises(UserError, match=f"^a command is running in this project under another path, {root}: wait"):
+            store.open_store(here)
+        assert places(here) == before
+    store.open_store(here)
+    assert places(here) != before
 
 
 @pytest.mark.slow

@@ -1,7 +1,5 @@
 """The application that the commands belong to: how it fails, and the options that several commands share."""
 
-import errno
-import os
 import sys
 from typing import Annotated, Any
 
@@ -12,8 +10,6 @@ import imputune
 from imputune import signals
 from imputune.errors import UserError
 from imputune.runtime import threads
-
-REFUSED_OUTPUT = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 
 threads.prepare_command()  # here, because the modules of the commands load NumPy
 
@@ -28,16 +24,31 @@ class Commands(TyperGroup):
             if sys.stdout is not None:
                 sys.stdout.flush()
             return result
-        except OSError as error:
-            if error.errno not in REFUSED_OUTPUT or error.filename is not None:
+        except PermissionError as error:
+            typer.echo(f"error: {error.filename}: {error.strerror}; ask for permission, or name another", err=True)
+            raise typer.Exit(UserError.exit_code) from None
+        except OSError:
+            if not (cause := _output_fails()):
                 raise
-            typer.echo(f"error: cannot print the output: {os.strerror(error.errno)}; print it elsewhere", err=True)
+            typer.echo(f"error: cannot write to standard output: {cause}; send it to another place", err=True)
             raise typer.Exit(UserError.exit_code) from None
         except UserError as error:
             if signals.asked():
                 raise typer.Exit(signals.INTERRUPTED) from None
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
+
+
+def _output_fails() -> str:
+    """Return why standard output cannot be written, "" if it can."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what could not be written is still waiting
+    except BrokenPipeError:
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 app = typer.Typer(

@@ -69,7 +69,8 @@ def register_command(dataset: Dataset = None) -> None:
 
     project = Project.open(find_root(Path.cwd()), dataset)
     count = run_register(project, typer.echo)
-    typer.echo(f"registered {count} models of {project.dataset}" if count else "nothing was missing in the store")
+    models = f"{count} model{'s' * (count > 1)}" if count else "no model"
+    typer.echo(f"registered {models} of {project.dataset}")
 
 
 @app.command("predict")

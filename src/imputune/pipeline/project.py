@@ -24,6 +24,7 @@ from imputune.settings.names import ImputerName
 from imputune.settings.schema import Budget, Params
 from imputune.tracking.interrupted import noted
 from imputune.tracking.runs import TrackedRun, tracked_run
+from imputune.tracking.store import open_store
 
 EXPERIMENT = "imputune"
 OUTCOME = "in_hospital_death"
@@ -203,6 +204,7 @@ def track(
         "seed": project.params.seed,
     }
     all_tags = {"dataset": project.dataset, "cohort_hash": cohort_hash, **(tags or {})}
+    open_store(project.root)  # before the note: a store does not follow a move while a command has one
     with (
         noted(project.root, project.unfinished_folder / NOTES, command) as note,
         tracked_run(

@@ -69,8 +69,10 @@ def run_rollback(project: Project) -> tuple[int, int]:
         registry.load(registry.find(str(previous)))
         with signals.held():
             _check_champion(registry, champion)
-            _move(registry, previous, champion)
-        registry.set_tags(registry.find(str(champion)), {"rolled_back_to": str(previous)})
+            registry.set_tags(registry.find(str(champion)), {"rolled_back_to": str(previous)})
+            # The champion moves first: if the command is killed then, no alias is lost, and a version has two of them.
+            registry.set_alias(CHAMPION, previous)
+            registry.set_alias(PREVIOUS, champion)
     return previous, champion
 
 

@@ -35,7 +35,8 @@ def run_register(project: Project, say: Say) -> int:
                 f"artifacts/{project.dataset} has no model to register: train with `imputune pretrain` and `imputune "
                 "finetune`, or bring trained models with `dvc pull`"
             )
-        missing = [(folder, output) for folder, output in outputs if _is_missing(project, output, say)]
+        uri = open_store(project.root)
+        missing = [(folder, output) for folder, output in outputs if _is_missing(project, uri, output, say)]
         if missing:
             with track(project, "register", cohort_hash=data.origin.cohort_hash, settings={}) as run:
                 for folder, output in missing:
@@ -50,7 +51,11 @@ def _outputs(project: Project, data: DividedCohort, say: Say) -> Iterator[tuple[
             continue
         remedy = pretrain_first(project.dataset, name)
         imputer = read_imputer(project, name, remedy)
-        data.origin.check(imputer.made_from, project.imputer_folder(name), remedy)
+        try:
+            data.origin.check(imputer.made_from, project.imputer_folder(name), remedy)
+        except UserError as error:
+            say(f"{name} and its heads are skipped: {error}")
+            continue
         yield project.imputer_folder(name), imputer
         for path in sorted(project.heads_folder(name).glob(f"[!.]*/{RESULT}")):
             output = read_training(path.parent, f"delete {path.parent}, or fine-tune that variant again")
@@ -60,16 +65,15 @@ def _outputs(project: Project, data: DividedCohort, say: Say) -> Iterator[tuple[
                 yield path.parent, output
 
 
-def _is_missing(project: Project, output: TrainingOutput, say: Say) -> bool:
+def _is_missing(project: Project, uri: str, output: TrainingOutput, say: Say) -> bool:
     """Say whether the store lacks the model of an output whose training ended."""
-    uri = open_store(project.root)
     label = _label(output)
     if version := version_of_run(uri, _name(project, output), output.run_id):
         say(f"{label} is version {version} of {_name(project, output)} already")
         return False
     run = active_run(uri, output.run_id)
     if run is not None and run.info.status != "FINISHED":
-        say(f"{label}: its training did not end and is skipped; run that command again")
+        say(f"{label} is skipped: its training did not end; run that command again")
         return False
     return True
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.store.entities import PagedList
 
 from imputune.tracking import store
 from imputune.tracking.runs import (
@@ -71,21 +72,15 @@ def _all_runs(uri: str, condition: str) -> Iterator[Run]:
     """Yield the runs of every experiment that meet a condition, newest first."""
     client = MlflowClient(uri)
     with store.failures(uri):
-        experiments = [
-            experiment.experiment_id
-            for experiment in store.all_pages(
-                lambda token: client.search_experiments(max_results=PAGE_RUNS, page_token=token)
-            )
-        ]
-        yield from store.all_pages(
-            lambda token: client.search_runs(
-                experiments,
-                condition,
-                max_results=PAGE_RUNS,
-                order_by=["attributes.start_time DESC"],
-                page_token=token,
-            )
-        )
+        pages = store.all_pages(lambda token: client.search_experiments(max_results=PAGE_RUNS, page_token=token))
+        experiments = [experiment.experiment_id for experiment in pages]
+    order = ["attributes.start_time DESC"]
+
+    def page(token: str | None) -> PagedList[Run]:
+        with store.failures(uri):
+            return client.search_runs(experiments, condition, max_results=PAGE_RUNS, order_by=order, page_token=token)
+
+    yield from store.all_pages(page)
 
 
 def _record(run: Run, folds: Mapping[int, FoldRun]) -> RunRecord:

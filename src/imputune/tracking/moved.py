@@ -3,6 +3,7 @@
 MLflow stores the place of every artifact as an absolute path.
 """
 
+import fcntl
 import os
 import sqlite3
 from contextlib import closing
@@ -12,10 +13,13 @@ from pathlib import Path
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
+from imputune.errors import UserError
+
 ARTIFACTS_FOLDER = "mlruns"
 BACKUP_ENDING = ".before-move"
 DEFAULT_EXPERIMENT = "0"  # its folder has its id for a name, the folders of others the experiment's name
-ARTIFACT_COLUMNS = (
+COLUMNS = (
+    ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
     ("model_versions", "storage_location"),
@@ -44,75 +48,95 @@ class Move:
 
 
 def former_folder(database: Path) -> Path | None:
-    """Return the folder in which the store's artifacts were registered, None if it is the database's own folder.
+    """Return the folder where the store looks for artifacts, None if it is the database's own folder.
 
     Raises sqlite3.Error for a file that is no database.
     """
     with closing(_connected(database, "ro")) as store:
-        return next(iter(_former_folders(store, database.parent.resolve())), None)
+        return _changes(store, database.parent.resolve()).former
 
 
 def follow_move(database: Path) -> Move | None:
-    """Register the artifacts of a moved store in its own folder; return what was changed, None if it was not moved.
+    """Register the artifacts of a moved store in its own folder; return what was changed, None if nothing was.
 
     The store is copied to <name>.before-move first, and changed in one transaction. Files that lie in the former folder
     alone keep their places. Experiments whose artifacts the user put elsewhere are left alone. The caller holds the
-    store's lock. Raises sqlite3.Error for a file that is no database, OSError for a folder that refuses the copy.
+    store's lock.
+
+    Raises UserError while a command runs in the project under its other path, sqlite3.Error for a file that is no
+    database, OSError for a folder that refuses the copy.
     """
     here = database.parent.resolve()
     with closing(_connected(database, "rw")) as store:
-        former = _former_folders(store, here)
-        if not former:
+        changes = _changes(store, here)
+        if changes.former is None:
             return None
+        if _command_runs(here):
+            raise UserError(
+                f"a command is running in this project under another path, {changes.former}: wait until it ends; to "
+                "use both paths at once, run a tracking server and name it in MLFLOW_TRACKING_URI"
+            )
         backup = database.with_name(database.name + BACKUP_ENDING)
         _back_up(store, backup)
-        left_behind = 0
         with store:
             store.execute("BEGIN IMMEDIATE")
-            for number, location in list(store.execute("SELECT experiment_id, artifact_location FROM experiments")):
-                if moved := _here(location, former, here):
-                    store.execute(
-                        "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
-                        (moved.as_uri(), number),
-                    )
-            for table, column in ARTIFACT_COLUMNS:
-                for row, location in list(store.execute(f"SELECT rowid, {column} FROM {table}")):
-                    moved = _here(location, former, here)
-                    if moved is None:
-                        continue
-                    if not moved.exists() and os.path.exists(local_file_uri_to_path(location)):  # noqa: PTH110
-                        left_behind += 1  # Path.exists raises where a folder above may not be read
-                        continue
-                    store.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (moved.as_uri(), row))
-    return Move(former=former[0], left_behind=left_behind, backup=backup)
+            for table, column, row, place in changes.rows:
+                store.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (place, row))
+    return Move(former=changes.former, left_behind=changes.left_behind, backup=backup)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Changes:
+    """What is to be changed in a store: table, column, row and new place. former: None if there is nothing."""
+
+    rows: list[tuple[str, str, int, str]]
+    left_behind: int
+    former: Path | None
+
+
+def _changes(store: sqlite3.Connection, here: Path) -> _Changes:
+    rows: list[tuple[str, str, int, str]] = []
+    left_behind = 0
+    former: Path | None = None
+    names = {str(name) for (name,) in store.execute("SELECT name FROM experiments")} | {DEFAULT_EXPERIMENT}
+    for table, column in COLUMNS:
+        for row, location in store.execute(f"SELECT rowid, {column} FROM {table}"):
+            path = _local(location)
+            folder = _project_of(path, names) if path is not None else None
+            if path is None or folder is None or folder == here or os.path.realpath(folder) == str(here):
+                continue
+            moved = here / path.relative_to(folder)
+            if table != "experiments" and not moved.exists() and os.path.exists(path):  # noqa: PTH110
+                left_behind += 1  # Path.exists raises where a folder above may not be read
+                continue
+            former = former or folder
+            rows.append((table, column, row, moved.as_uri()))
+    return _Changes(rows=rows, left_behind=left_behind, former=former)
+
+
+def _project_of(path: Path, experiments: set[str]) -> Path | None:
+    """Return the folder whose mlruns/<experiment> a place is in, as this program registers it; None for another."""
+    for folder in (path, *path.parents):
+        if folder.parent.name == ARTIFACTS_FOLDER:
+            return folder.parent.parent if folder.name in experiments else None
+    return None
+
+
+def _command_runs(project: Path) -> bool:
+    """Say whether a tracked command runs in a project's folder: it has locked a file; see `interrupted.noted`."""
+    for path in project.glob("artifacts/*/unfinished/runs/*"):
+        try:
+            with path.open("rb") as note:
+                fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            continue  # it has just ended, or is somebody else's
+    return False
 
 
 def _connected(database: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(f"{database.absolute().as_uri()}?mode={mode}", uri=True, timeout=20.0)
-
-
-def _former_folders(store: sqlite3.Connection, here: Path) -> list[Path]:
-    """Return other folders whose mlruns/<experiment> an experiment names, as this program registers it."""
-    folders = []
-    for number, name, location in store.execute("SELECT experiment_id, name, artifact_location FROM experiments"):
-        path = _local(location)
-        if path is None or path.parent.name != ARTIFACTS_FOLDER:
-            continue
-        own_name = path.name == name or (path.name == str(number) == DEFAULT_EXPERIMENT)
-        folder = path.parent.parent
-        if own_name and folder != here and os.path.realpath(folder) != str(here) and folder not in folders:
-            folders.append(folder)
-    return folders
-
-
-def _here(location: str | None, former: list[Path], here: Path) -> Path | None:
-    """Return the place in this folder of an artifact that was registered in a former folder, None for any other."""
-    path = _local(location)
-    if path is not None:
-        for folder in former:
-            if path.is_relative_to(folder / ARTIFACTS_FOLDER):
-                return here / path.relative_to(folder)
-    return None
 
 
 def _local(location: str | None) -> Path | None:

@@ -207,20 +207,34 @@ def _open_sqlite(path: Path, uri: str, *, is_own: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise PermissionError(f"no permission to write in {path.parent}")
-        try:
-            with FileLock(path.parent / LOCK_NAME, timeout=LOCK_SECONDS):
-                if not path.exists() or path.stat().st_size == 0:
-                    _create_sqlite(path)
-                _check_writable(path)
-                move = follow_move(path) if is_own else None
-                MlflowClient(uri).search_experiments(max_results=1)
-        except Timeout:
-            raise UserError(
-                f"another process has held {path.parent / LOCK_NAME} for {LOCK_SECONDS:.0f} s; "
-                "wait for the command that is creating the tracking store, or end it"
-            ) from None
+    with _locked(path.parent / LOCK_NAME, uri), failures(uri):
+        if not path.exists() or path.stat().st_size == 0:
+            _create_sqlite(path)
+        _check_writable(path)
+        move = follow_move(path) if is_own else None
+        MlflowClient(uri).search_experiments(max_results=1)
     if move:
         say(f"note: {move.told}")
+
+
+@contextmanager
+def _locked(path: Path, uri: str) -> Iterator[None]:
+    """Hold the lock for the block. A stop may interrupt the wait for it, which `failures` would hold up."""
+    lock = FileLock(path, timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"another process has held {path} for {LOCK_SECONDS:.0f} s; wait for the command that is creating the "
+            "tracking store, or end it"
+        ) from None
+    except OSError as refused:
+        with failures(uri):
+            raise refused
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _create_sqlite(path: Path) -> None:

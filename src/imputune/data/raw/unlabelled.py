@@ -48,5 +48,5 @@ def _read_table(path: Path) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         cause = "it is UTF-16 text" if is_utf16(bytes(error.object)) else "it is no UTF-8 text"
         raise UserError(f"{cause}; save it as UTF-8") from None
-    except (OSError, EOFError, zlib.error, OverflowError, ValueError, ArrowException) as error:
+    except (OSError, EOFError, zlib.error, OverflowError, TypeError, KeyError, ValueError, ArrowException) as error:
         raise UserError(f"cannot be read as a table ({one_line(error)}); write it again") from error
