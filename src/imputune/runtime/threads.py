@@ -16,7 +16,7 @@ inter-op threads. DuckDB is given its own number of threads.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock, local
+from threading import Lock
 
 THREADS = "OMP_NUM_THREADS"  # of PyTorch, scikit-learn and XGBoost, and of the BLAS of NumPy and SciPy
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}  # a thread that waits for others sleeps
@@ -56,7 +56,8 @@ def use_one_thread() -> None:
 def computing() -> Iterator[None]:
     """Make PyTorch compute as decided here inside the block, in this thread; what was set before returns afterwards.
 
-    Several threads may compute at once, as a server's do.
+    Several threads may compute at once, as a server's do. The number of threads then returns with the last of them; a
+    thread that left its block earlier may keep ours.
     """
     import torch
 
@@ -77,14 +78,13 @@ def wanted_threads() -> int:
 
 
 class _Blocks:
-    """Counts the blocks of `computing` that this process is in, and that each of its threads is in.
+    """Counts the blocks of `computing` that this process is in.
 
-    PyTorch keeps one number of threads for a process and, for OpenMP, one for each thread that computes.
+    PyTorch keeps one number of threads for a process and, for OpenMP, one for each of its threads.
     """
 
     def __init__(self) -> None:
         self.lock, self.inside, self.before = Lock(), 0, 1
-        self.own = local()
 
     def enter(self) -> None:
         import torch
@@ -93,7 +93,6 @@ class _Blocks:
             if self.inside == 0:
                 self.before = torch.get_num_threads()
             self.inside += 1
-            self.own.depth = getattr(self.own, "depth", 0) + 1
             torch.set_num_threads(wanted_threads())
 
     def leave(self) -> None:
@@ -101,8 +100,7 @@ class _Blocks:
 
         with self.lock:
             self.inside -= 1
-            self.own.depth -= 1
-            if self.own.depth == 0:
+            if self.inside == 0:
                 torch.set_num_threads(self.before)
 
 
