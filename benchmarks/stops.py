@@ -294,9 +294,10 @@ class Journal:
         return found
 
     def write(self, content: dict[str, object]) -> None:
-        """Add a line."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(content) + "\n")
+        """Add a line, after one that was cut off too."""
+        with self.path.open("a+b") as file:
+            cut_off = file.tell() and self.path.read_bytes()[-1:] != b"\n"
+            file.write(b"\n" * bool(cut_off) + json.dumps(content).encode() + b"\n")
 
 
 def reference_lives(journal: Journal, commands: Sequence[Command]) -> list[float]:

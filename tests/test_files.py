@@ -1,11 +1,12 @@
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from imputune.errors import UserError
-from imputune.files import replace_text, replacing_folder
+from imputune.files import host_name, remove_leftovers, replace_text, replacing_folder
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -151,14 +152,53 @@ def test_text_under_a_file_is_a_user_error(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"file": "mine"}
 
 
+KILLED = 2**22 + 1  # above every process id
+
+
+def temporary(name: str, process: int, host: str | None = None, end: str = "new") -> str:
+    """Return the name of a temporary file for a name, of a process of this machine or of another."""
+    return f".{name}.{host or host_name()}.{process}.{'0' * 32}.{end}"
+
+
 def test_temporary_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     """The next one to write the same file or folder removes them; those of a process that runs, or of others, stay."""
-    killed, running = 2**22 + 1, os.getpid()  # the first is above every process id
-    for name in (f".out.{killed}.1.new", f".out.{killed}.1.old", f".out.{running}.2.new", f".other.{killed}.1.new"):
+    kept = [
+        temporary("out", os.getpid()),
+        temporary("other", KILLED),
+        temporary("out.4999999", KILLED),
+        temporary("out", KILLED, host="another-machine"),
+        temporary("out", KILLED, end="txt"),
+        f".out.{host_name()}.{KILLED}.1.new",
+    ]
+    for name in (temporary("out", KILLED), temporary("out", KILLED, end="old"), *kept):
         (tmp_path / name).mkdir()
-    (tmp_path / f".text.txt.{killed}.1.new").touch()
+    (tmp_path / temporary("text.txt", KILLED)).touch()
     with replacing_folder(tmp_path / "out"):
         pass
     replace_text(tmp_path / "text.txt", "1")
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"out", "text.txt", f".out.{running}.2.new", f".other.{killed}.1.new"}
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "text.txt", *kept}
+
+
+def test_a_process_of_another_user_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system refuses to signal it, so its temporary file stays."""
+
+    def refuse(process: int, number: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", refuse)
+    (tmp_path / temporary("text.txt", KILLED)).touch()
+    replace_text(tmp_path / "text.txt", "1")
+    assert {path.name for path in tmp_path.iterdir()} == {"text.txt", temporary("text.txt", KILLED)}
+
+
+def test_names_of_temporary_files_say_whose_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine's name is written without dots; a killed process's file is found by it, and as a leftover."""
+    monkeypatch.setattr("socket.gethostname", lambda: "node_1.example.org")
+    with replacing_folder(tmp_path / "a.b") as fresh:
+        assert re.fullmatch(rf"\.a\.b\.node-1-example-org\.{os.getpid()}\.[0-9a-f]{{32}}\.new", fresh.name)
+        (tmp_path / temporary("a.b", KILLED)).touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.b"]
+    (tmp_path / temporary("a.b", KILLED)).touch()
+    (tmp_path / temporary("a.b", KILLED, end="old")).mkdir()
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.b"]

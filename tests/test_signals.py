@@ -52,12 +52,28 @@ Path("slow.py").write_text("stop()\\ntime.sleep(0.2)\\nsay('loaded')")
 sys.path.insert(0, "")
 import builtins
 builtins.stop, builtins.time, builtins.say = stop, time, say
+signals.loaded()
 try:
-    with signals.held(), signals.released():
+    try:
         import slow
         time.sleep(60)
+    finally:
+        say("undone")
 except KeyboardInterrupt:
     say("stopped")
+"""
+COMMAND_THAT_IMPORTS = """
+Path("slow.py").write_text("import time\\nprint('importing', flush=True)\\ntime.sleep(0.5)")
+sys.path.insert(0, "")
+import types
+from tempfile import TemporaryDirectory
+from imputune import cli
+def app():
+    with TemporaryDirectory(dir="."):
+        import slow
+        time.sleep(60)
+sys.modules["imputune.cli.commands"] = types.SimpleNamespace(app=app)
+cli.main()
 """
 IN_DEL = """
 class Thing:
@@ -117,7 +133,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     ("code", "printed"),
     [
         (STOPPED_LATER, "written\nstopped\n"),
-        (LOADING_LATER, "loaded\nstopped\n"),
+        (LOADING_LATER, "loaded\nundone\nstopped\n"),
         (IN_DEL, "deleted\nstopped\n"),
         (SWALLOWED, "swallowed\nstopped\n"),
     ],
@@ -163,11 +179,34 @@ def test_a_stop_that_takes_too_long_ends_at_once(tmp_path):
 
 
 def test_a_stop_while_loading_ends_at_once(tmp_path):
-    """With nothing to undo, an import is not waited for."""
+    """Before the command is loaded, an import is not waited for."""
     process = started(tmp_path, LOADING)
     assert process.stdout.readline() == "loading\n"
     process.send_signal(signal.SIGINT)
     assert ended(process) == (130, "", f"{LINE}\n")
+
+
+def test_a_command_that_imports_undoes_what_it_began(tmp_path):
+    """Once the command is loaded, a stop during an import waits, and a temporary folder is removed."""
+    process = started(tmp_path, COMMAND_THAT_IMPORTS)
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == (130, "", f"{LINE}\n")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("tmp")] == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [("", (0, "")), ("3", (3, "")), ("'no licence'", (1, "no licence\n")), ("1.5", (1, "1.5\n"))],
+)
+def test_a_library_that_ends_the_process_is_heard(tmp_path, reason, expected):
+    """The exit code and the message are those that Python gives without this command line."""
+    code = (
+        "import types\nfrom imputune import cli\n"
+        f"sys.modules['imputune.cli.commands'] = types.SimpleNamespace(app=lambda: sys.exit({reason}))\ncli.main()"
+    )
+    code_and_error = expected[0], "", expected[1]
+    assert ended(started(tmp_path, code)) == code_and_error
 
 
 def test_what_was_ignored_stays_ignored(tmp_path):

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from glob import escape
@@ -75,17 +77,33 @@ def replace_bytes(path: Path, content: bytes) -> None:
             raise _refused(path, error) from error
 
 
+def host_name() -> str:
+    """Return the name of this machine or container, in letters, digits and hyphens."""
+    return re.sub(r"[^A-Za-z0-9]", "-", socket.gethostname()) or "-"
+
+
 def _temporary(path: Path) -> Path:
-    """Return a new name beside a path, which says which process uses it."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{uuid4().hex}.new")
+    """Return a new name beside a path, which says which process on which machine uses it."""
+    return path.with_name(f".{path.name}.{host_name()}.{os.getpid()}.{uuid4().hex}.new")
 
 
 def _remove_of_ended(path: Path) -> None:
-    """Remove the temporary files for a path that a killed process left."""
-    for left in path.parent.glob(f".{escape(path.name)}.*.*.*"):
-        process = left.name.removeprefix(f".{path.name}.").partition(".")[0]
-        if left.suffix in (".new", ".old") and process.isdecimal() and not Path("/proc", process).exists():
+    """Remove the temporary files for a path that a killed process of this machine left."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\.{host_name()}\.([1-9][0-9]{{0,8}})\.[0-9a-f]{{32}}\.(?:new|old)")
+    for left in path.parent.glob(f".{escape(path.name)}.*"):
+        found = ours.fullmatch(left.name)
+        if found and _has_ended(int(found[1])):
             _remove(left)
+
+
+def _has_ended(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False  # another user's
+    return False
 
 
 def _remove(path: Path) -> None:

@@ -4,7 +4,7 @@ The handler only notes the signal and raises KeyboardInterrupt, where that can d
 
 - In a `held` section, the end of the section raises it. Sections are short: a write to the tracking store, a rename.
 - During an import and in `__del__`, Python or a library would lose the exception or answer it with a traceback. There
-  it is raised a moment later. If there is nothing to undo yet, as while a command loads, the process ends at once.
+  it is raised a moment later. While a command loads, nothing is there to undo, and the process ends at once.
 
 It is raised once, so that nothing disturbs what ends the run and removes unfinished files. All signals within a second
 are one stop: a terminal and `mlflow run` send several. A later signal ends the process at once. So does a stop that
@@ -35,12 +35,16 @@ IMPORTING = "<frozen importlib._bootstrap>"
 
 @dataclass(kw_only=True)
 class _State:
-    """Whether a stop was asked for and raised; how many sections are open; the exit code once the command is over."""
+    """Where a command stands.
 
+    Whether it is `loaded`; whether a stop was `asked` for and `raised`; how many `held` sections are open; its
+    `exit_code` once it is over.
+    """
+
+    loaded: bool = False
     asked: bool = False
     raised: bool = False
     held: int = 0
-    to_undo: int = 0
     exit_code: int | None = None
 
 
@@ -60,6 +64,11 @@ def install() -> None:
     signal.signal(signal.SIGALRM, _retry)
     for number in ours:
         signal.signal(number, _note)
+
+
+def loaded() -> None:
+    """Say that the command is loaded: from now on, a stop lets an import end, and then what was begun is undone."""
+    _state.loaded = True
 
 
 def asked() -> bool:
@@ -102,14 +111,12 @@ def released() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _state.to_undo += 1
     _state.held -= 1
     try:
         _raise_if_asked()
         yield
     finally:
         _state.held += 1
-        _state.to_undo -= 1
 
 
 def _raise_if_asked() -> None:
@@ -125,7 +132,7 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 def _retry(number: int, frame: FrameType | None) -> None:
     importing, deleting = _delicate(frame)
-    if importing and not _state.to_undo and not _state.held and not _state.raised and _state.exit_code is None:
+    if importing and not _state.loaded and not _state.held and not _state.raised and _state.exit_code is None:
         _end_at_once(LINE)
     if importing or deleting:
         signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)

@@ -36,11 +36,15 @@ def _run() -> int:
     try:
         from imputune.cli.commands import app
 
+        signals.loaded()
         app()
     except SystemExit as ended:
         if ended.code and signals.asked():
             return signals.INTERRUPTED
-        return ended.code if isinstance(ended.code, int) else 0
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        sys.stderr.write(f"{ended.code}\n")  # as Python does when a library ends the process with a message
+        return 1
     except Exception:
         if not signals.asked():
             raise

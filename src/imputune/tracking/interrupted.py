@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 
 from imputune import signals
 from imputune.errors import UserError
+from imputune.files import host_name
 from imputune.tracking import store
 from imputune.tracking.runs import PARENT_TAG
 
@@ -23,8 +24,9 @@ def noted(root: Path, folder: Path, command: str) -> Iterator[dict[str, str]]:
     """Leave a note in a folder while a command runs, after ending the runs of those of its kind that were killed.
 
     Yields the tag that the command's run must be created with. The system unlocks the note of a process that ends,
-    however it ends, so a note that is not locked is of a killed command. Raises UserError when the store fails, or the
-    system refuses to write the note.
+    however it ends, so a note that is not locked is of a killed command. That holds on the machine that wrote the note,
+    and not for a copy of the project: a note says which machine wrote it, and its inode. Raises UserError when the
+    store fails, or the system refuses to write or lock a note.
     """
     for left in folder.glob(f"{command}-*"):
         _end_killed(root, left)
@@ -62,38 +64,66 @@ def end_interrupted(root: Path, run_id: str) -> bool:
 def _locked(path: Path) -> int:
     """Write a note and lock it; return its file descriptor."""
     unlocked = path.with_name(f".{path.name}.new")  # under this name no other command takes it for a killed one's
-    try:
+    with _refusals(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        note = os.open(unlocked, os.O_CREAT | os.O_RDWR)
-        fcntl.flock(note, fcntl.LOCK_EX)
-        unlocked.rename(path)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise UserError(f"cannot write in {path.parent}: {reason}; free the disk or ask for permission") from error
+        note = os.open(unlocked, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(note, fcntl.LOCK_EX)
+            os.write(note, f"{host_name()} {os.fstat(note).st_ino}".encode())
+            unlocked.rename(path)
+        except BaseException:
+            os.close(note)
+            unlocked.unlink(missing_ok=True)
+            raise
     return note
 
 
 def _end_killed(root: Path, path: Path) -> None:
-    """End the runs of a note that no process holds, and remove it."""
+    """End the runs of a note that this machine wrote and no process holds, and remove it; of a copy, only remove it."""
+    with _refusals(path.parent):
+        try:
+            note = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            return  # its command has just ended
+        except PermissionError:
+            return  # another user's
     try:
-        note = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return  # its command has just ended
-    try:
-        fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        uri = store.open_store(root)
-        client = MlflowClient(uri)
-        with store.failures(uri):
-            experiments = [each.experiment_id for each in client.search_experiments()]
-            wanted = f"tags.`{NOTE_TAG}` = '{path.name}' and attributes.status = 'RUNNING'"
-            running = [run.info.run_id for run in client.search_runs(experiments, wanted)]
-        for run_id in running:
-            end_interrupted(root, run_id)
-        path.unlink(missing_ok=True)
-    except BlockingIOError:
-        return
+        with _refusals(path.parent):
+            host, _, inode = os.read(note, 1024).decode(errors="replace").partition(" ")
+            if host != host_name():
+                return
+            try:
+                fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return  # its command runs
+        if inode == str(os.fstat(note).st_ino):
+            _end_runs(root, path.name)
+        with _refusals(path.parent):
+            path.unlink(missing_ok=True)
     finally:
         os.close(note)
+
+
+def _end_runs(root: Path, note: str) -> None:
+    """End the runs that were created with a note's tag."""
+    uri = store.open_store(root)
+    client = MlflowClient(uri)
+    with store.failures(uri):
+        experiments = [each.experiment_id for each in client.search_experiments()]
+        wanted = f"tags.`{NOTE_TAG}` = '{note}' and attributes.status = 'RUNNING'"
+        running = [run.info.run_id for run in client.search_runs(experiments, wanted)]
+    for run_id in running:
+        end_interrupted(root, run_id)
+
+
+@contextmanager
+def _refusals(folder: Path) -> Iterator[None]:
+    """Raise UserError when the system refuses something in a folder."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UserError(f"cannot write in {folder}: {reason}; free the disk or ask for permission") from error
 
 
 def _end(client: MlflowClient, experiment_id: str, run_id: str) -> None:
