@@ -13,8 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from imputune.errors import UserError
-
-INTERRUPTED = 130
+from imputune.signals import INTERRUPTED
 
 
 class Result(BaseModel):

@@ -4,8 +4,8 @@
     python -m benchmarks.fuzz --seed 1 --only 4711
 
 Kinds: text records, CSV and Parquet tables, JSON requests, MIMIC-III's tables, params.yaml, cohort folders and bundle
-folders. Records and tables go through `predict`, `extract` and a served model, which must agree. The case of a seed and
-number is always the same, so --only repeats one. Exit code 1 if a case failed.
+folders. Records and tables go through `predict`, `extract` and a served model, which must agree. The case of a
+seed, kinds and number is always the same, so --only repeats one. Exit code 1 if a case failed.
 """
 
 import logging
@@ -132,8 +132,9 @@ def _show(fuzzed: Fuzzed) -> None:
     sums = [sum(int(line[place]) for line in lines) for place in range(1, len(header))]
     title = f"Seed {fuzzed.seed}: {fuzzed.cases:,} cases in {fuzzed.seconds:.0f} s"
     print_table(title, header, [*lines, ("all", *map(str, sums))])
+    kinds = ",".join(kind.kind for kind in fuzzed.kinds)
     for failed in fuzzed.failed:
-        print(f"--seed {fuzzed.seed} --only {failed.number}: {failed.kind}: {failed.what}")
+        print(f"--seed {fuzzed.seed} --kind {kinds} --only {failed.number}: {failed.kind}: {failed.what}")
 
 
 def main() -> None:

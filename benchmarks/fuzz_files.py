@@ -30,7 +30,6 @@ from imputune.settings.file import read_params
 def fuzz_params(random: Random, bench: Bench) -> str:
     """params.yaml with other words, keys and bytes; what is kept must be what a plain YAML reader reads."""
     lines = bench.params.read_text().splitlines(keepends=True)
-    content = "".join(lines).encode()
     at = random.choice([n for n, line in enumerate(lines) if ":" in line and not line.lstrip().startswith("#")])
     key, _, value = lines[at].partition(":")
     match random.randrange(6):

@@ -31,7 +31,7 @@ def write_tables(random: Random, folder: Path) -> bool:
         header = list(NEEDED[name])
         content = to_csv([header, *rows]).encode()
         if name == chosen and is_harmless:
-            content = harmless(random, [random.choice((column, column.upper())) for column in header], rows)[1]
+            content = harmless(random, [random.choice((column, column.upper())) for column in header], rows)
         elif name == chosen:
             content = broken(random, header, rows)
         suffix = random.choice((".csv", ".CSV", ".csv.gz"))

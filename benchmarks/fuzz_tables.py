@@ -56,7 +56,7 @@ def fuzz_records(random: Random, bench: Bench) -> str:
     read: list[Sequence[str]] | None = []
     for stay in ids:
         lines = [("00:00", "RecordID", str(stay)), *(row[1:] for row in rows if row[0] == str(stay))]
-        _, content = harmless(random, HEADER[1:], lines)
+        content = harmless(random, HEADER[1:], lines)
         if stay == chosen and not is_harmless:
             content = broken(random, HEADER[1:], lines)
         (folder / f"{stay}{random.choice(('.txt', '.TXT'))}").write_bytes(content)
@@ -91,7 +91,7 @@ def fuzz_csv(random: Random, bench: Bench) -> str:
     """A CSV table, for predict and the server; the second reading is Python's csv module."""
     rows = measurements(random, IDS[: random.randrange(1, 4)])
     is_harmless = random.random() < 0.4
-    content = harmless(random, HEADER, rows)[1] if is_harmless else broken(random, HEADER, rows)
+    content = harmless(random, HEADER, rows) if is_harmless else broken(random, HEADER, rows)
     suffix = random.choice((".csv", ".CSV", ".csv.gz"))
     path = bench.case / f"table{suffix}"
     path.write_bytes(gzip.compress(content) if suffix == ".csv.gz" else content)

@@ -83,15 +83,12 @@ def _contents(project: Path) -> dict[str, Any]:
     contents: dict[str, Any] = {}
     for path in [project / "params.yaml", *(project / "data").rglob("*"), *(project / "artifacts").rglob("*")]:
         if path.is_file() and "lock" not in path.name and "unfinished" not in path.parts:
+            content = path.read_bytes()
             is_result = path.name == "result.json"
-            contents[str(path.relative_to(project))] = _own(json.loads(path.read_text())) if is_result else _read(path)
+            contents[str(path.relative_to(project))] = _own(json.loads(content)) if is_result else content
     if (project / "mlflow.db").exists():
         contents |= _tracked(project)
     return contents
-
-
-def _read(path: Path) -> bytes:
-    return path.read_bytes()
 
 
 def _own(content: Any) -> Any:

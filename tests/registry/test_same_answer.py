@@ -93,8 +93,11 @@ def ways(tmp_path_factory) -> Iterator[Ways]:
         ("1,00:20,HR,fast\n", "row 2 of the table: value 'fast' is not a number"),
         ("1,0:20,HR,81\n", "row 2 of the table: time '0:20' is not HH:MM"),
         ("1.5,00:20,HR,81\n", "row 2 of the table: RecordID '1.5' is not a whole number"),
-        ("9007199254740993,00:20,HR,81\n", "row 2 of the table: RecordID '9007199254740992.0' is not a whole number"),
-        ("1,00:20,SysPAP,30\n", "row 2 of the table: unknown parameter 'SysPAP', which may be another quantity"),
+        (
+            "9007199254740993,00:20,HR,81\n",
+            "row 2 of the table: RecordID '9007199254740993' is not a whole number below 2**53; correct it",
+        ),
+        ("1,00:20,SysPAP,30\n", "row 2 of the table: unknown parameter 'SysPAP': it may be another quantity"),
         ("1,00:10,HR,80\n", "row 2 of the table repeats row 1 of the table; remove one of the two"),
         ("1, 00:10 ,HR ,80.0\n", "row 2 of the table repeats row 1 of the table; remove one of the two"),
     ],
@@ -111,8 +114,11 @@ def test_a_faulty_row_of_a_csv_gets_one_sentence(ways, lines, cause):
     ("text", "cause"),
     [
         (HEAD, "the table has no rows; give at least one measurement"),
-        (HEAD + "1,00:10,HR,80,9\n", "its rows have more fields than its header; write it again"),
-        (HEAD.replace(",", ";") + "1;00:10;HR;80\n", "semicolons separate its columns, not commas"),
+        (HEAD + "1,00:10,HR,80,9\n", "the table's rows have more fields than its header; write it again"),
+        (
+            HEAD.replace(",", ";") + "1;00:10;HR;80\n",
+            "the table's columns are separated by semicolons; write it with commas",
+        ),
         ("RecordID,Time,Value\n1,00:10,80\n", "the table has no column Parameter; it needs RecordID, Time"),
         ("RecordID,Time,parameter,Value\n" + ROW, "the table has no column Parameter (it has 'parameter': rename it)"),
         ("RecordID,Time,Parameter,Value,Value\n1,00:10,HR,80,81\n", "the table has 2 columns Value; keep one of them"),
@@ -183,7 +189,7 @@ def test_every_form_of_a_request_gets_the_answer(ways, form):
         ([1.5, "00:20", "HR", 70], "row 2 of the table: RecordID '1.5' is not a whole number"),
         ([True, "00:20", "HR", 70], "row 2 of the table: RecordID 'True' is not a whole number"),
         ([1, 20, "HR", 70], "row 2 of the table: time '20.0' is not HH:MM"),
-        ([1, "00:20", ["HR"], 70], "the column Parameter holds something else than text"),
+        ([1, "00:20", ["HR"], 70], "the column Parameter holds values that are not text"),
     ],
 )
 def test_a_faulty_row_of_a_request_is_named(ways, row, cause):
@@ -206,8 +212,16 @@ def test_a_request_without_a_table_is_refused(ways, body):
 @pytest.mark.parametrize(
     ("name", "cause"),
     [
-        (None, "the table has no column RecordID (its index has no name: name it if it is the column)"),
-        ("stay", "the table has no column RecordID (its index is named 'stay': rename it if it is the column)"),
+        (
+            None,
+            "the table has no column RecordID (the table's index has no name; if it holds this column, name it "
+            "RecordID); it needs RecordID, Time, Parameter, Value",
+        ),
+        (
+            "stay",
+            "the table has no column RecordID (the table's index is named 'stay'; if it holds this column, name it "
+            "RecordID); it needs RecordID, Time, Parameter, Value",
+        ),
     ],
 )
 def test_the_index_of_a_parquet_is_named(ways, name, cause):

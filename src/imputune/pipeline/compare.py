@@ -28,7 +28,7 @@ from imputune.reporting.figures import calibration_figure, mean_curves_figure, p
 def run_compare(project: Project) -> VariantComparison:
     """Compare every fine-tuned variant of the default imputer, write and track the tables; return the comparison.
 
-    A user who may not write in the project gets the comparison alone.
+    Without permission to write in the project, nothing is written or tracked.
 
     A variant in artifacts is read from the run that made it, or from the artifacts if that run is gone; any other
     variant from its newest finished run. Results from other data, folds or another pretraining are skipped, and the

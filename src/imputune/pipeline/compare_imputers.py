@@ -30,7 +30,7 @@ ComparedImputers = Mapping[ImputerName, ComparedImputer]
 def run_compare_imputers(project: Project) -> ImputerComparison:
     """Compare imputers and heads, write imputers.json and the report, track it; return the comparison.
 
-    A user who may not write in the project gets the comparison alone.
+    Without permission to write in the project, nothing is written or tracked.
 
     Results from other data, folds or another pretraining are skipped, and the notes say so. Raises UserError when no
     imputer was pretrained, or nothing is fine-tuned or assessed.

@@ -34,8 +34,8 @@ class Evaluation(Stored):
 def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluation, Path | None]:
     """Measure a model on a cohort folder, track it, write results/<dataset>/external-<cohort>.json.
 
-    Returns the scores and the file; None for a user who may not write in the project. A cohort's name is its sets, or
-    its folder; two cohorts of the same name get two files.
+    Returns the scores, and the path of the file or None if the user may not write in the project. A cohort's name is
+    its sets, or its folder; two cohorts of the same name get two files.
 
     Raises UserError for an unknown model, a cohort of other variables, or one with stays the model was trained on.
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from imputune.data.raw.binning import BinnedStays
+from imputune.data.raw.binning import BinnedStays, totals
 from imputune.data.raw.unlabelled import read_raw
 from imputune.errors import UserError
 from imputune.files import replace_bytes
@@ -39,7 +39,7 @@ def load_model(project: Project, wanted: str) -> Model:
 
 
 def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
-    """Bin raw records for a model; return them with notes on what was missing, clipped or dropped, one line each.
+    """Bin raw records for a model; return them with notes on what was missing, clipped or ignored, one line each.
 
     Raises UserError for records that cannot be read; see `data.raw.unlabelled.read_raw`.
     """
@@ -67,7 +67,7 @@ def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
         notes.append(
             f"{empty} of {len(stays.stay_ids_N)} stays have no measurement: they get the risk of an empty record"
         )
-    notes += [f"{rows:,} rows ignored: {reason}" for reason, rows in stays.dropped.items() if rows]
+    notes += [f"{rows:,} rows ignored: {reason}" for reason, rows in totals(stays.ignored).items() if rows]
     return stays, notes
 
 

@@ -54,7 +54,7 @@ class Project:
     def with_imputer(self, settings: Settings) -> "Project":
         """Return this project with the settings an imputer was pretrained with, whatever params.yaml says now.
 
-        Of a variant's settings, the heads' are taken too.
+        If they are a variant's settings, the section heads is taken from them too.
         """
         sections = {
             name: type(getattr(self.params, name)).model_validate(settings[name])
@@ -226,7 +226,7 @@ def track_if_allowed(
 ) -> Iterator[TrackedRun | None]:
     """Track a command as `track` does; give None, and say so, to a user who may not write in the project's folder."""
     if not os.access(project.root, os.W_OK | os.X_OK):
-        say(f"note: no permission to write in {project.root}: the results are shown, and neither kept nor tracked")
+        say(f"note: no permission to write in {project.root}: results are shown, but not saved or tracked")
         yield None
         return
     with track(project, command, cohort_hash=cohort_hash, settings=settings, tags=tags) as run:

@@ -14,7 +14,7 @@ from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.variants import Variant
 from imputune.registry.bundle import BundleAbout
 from imputune.registry.register import (
-    TRAINED_RUN_TAG,
+    TRAINED_RUN,
     classifier_name,
     imputer_name,
     register_bundle,
@@ -59,7 +59,7 @@ def register_imputer(
 ) -> str:
     """Register the fold models of an imputer as one version, and return it.
 
-    trained_run: the run that trained them, if it is another one.
+    trained_run: the id of the run that trained them, if it is not this run.
     """
     about = _about(project, data, folds)
     lineage = _lineage(data, trained_run)
@@ -78,7 +78,7 @@ def register_classifier(
 ) -> str:
     """Register the fold models of a variant as one version, and return it; its lineage has the imputer's version.
 
-    trained_run: the run that trained them, if it is another one.
+    trained_run: the id of the run that trained them, if it is not this run.
     """
     about = _about(project, data, folds, variant)
     name = imputer_name(variant.imputer, project.dataset)
@@ -106,7 +106,7 @@ def _about(
 
 def _lineage(data: DividedCohort, trained_run: str) -> dict[str, str]:
     lineage = {"cohort_hash": data.origin.cohort_hash, "folds_hash": data.origin.folds_hash}
-    return lineage | {TRAINED_RUN_TAG.removeprefix("imputune."): trained_run} if trained_run else lineage
+    return lineage | {TRAINED_RUN: trained_run} if trained_run else lineage
 
 
 def _threshold(folds: Sequence[TrainedFold], cohort: Cohort) -> float:

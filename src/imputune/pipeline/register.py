@@ -13,7 +13,7 @@ from imputune.pipeline.inputs import pretrain_first, read_imputer, was_pretraine
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort, track
 from imputune.pipeline.recording import log_curves, log_summary, register_classifier, register_imputer, replay
 from imputune.protocol.imputers import IMPUTERS
-from imputune.registry.register import classifier_name, imputer_name, version_of_run
+from imputune.registry.register import TRAINED_RUN, classifier_name, imputer_name, version_of_run
 from imputune.tracking.store import active_run, open_store
 
 LOCK = "lock.register"
@@ -83,7 +83,7 @@ def _register(project: Project, data: DividedCohort, folder: Path, output: Train
     made_from, name = output.made_from, _name(project, output)
     trained = project.with_imputer(made_from.settings)
     folds = [read_fold(folder, output, fold.fold) for fold in output.folds]
-    tags = {"imputer": made_from.imputer, "trained_run": output.run_id}
+    tags = {"imputer": made_from.imputer, TRAINED_RUN: output.run_id}
     tags |= made_from.variant.tags() if made_from.variant else {}
     with track(
         project,

@@ -54,7 +54,8 @@ SERIES_SCHEMA = Schema(
 )
 REGISTERED_TAG = "imputune.registered"
 FOLD_SCORES_TAG = "imputune.fold_scores"
-TRAINED_RUN_TAG = "imputune.trained_run"  # of a version that another run registered than the one that trained it
+TRAINED_RUN = "trained_run"
+TRAINED_RUN_TAG = f"imputune.{TRAINED_RUN}"  # on a version from imputune register: the run that trained its models
 CHECKSUM_TAG = "imputune.bundle_sha256"
 REQUIRED = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
 

@@ -1,6 +1,7 @@
-"""Imported first by the process that workers are forked from: it ends when its command ends, however that ends.
+"""Imported first in the process that workers are forked from.
 
-It would otherwise first import all modules of the workers, which takes seconds.
+The system ends this process with its command, even after kill -9. It would otherwise first import all modules of the
+workers, which takes seconds.
 """
 
 import ctypes

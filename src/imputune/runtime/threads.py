@@ -1,14 +1,15 @@
-"""On how many threads libraries compute, and what becomes of denormal numbers: decided here for every way in.
+"""How many threads libraries use, and that denormal numbers are rounded to 0.
 
-Everything computes on one thread, unless OMP_NUM_THREADS asks for more. PyTorch's second thread saves little on two
-idle cores. Beside other work it makes `predict` many times slower, because OpenMP's threads wait for each other in busy
-loops and so take the cores from the threads they wait for. Worker processes have one thread whatever OMP_NUM_THREADS
-says: training gives the same on every machine.
+This is the one place for commands, workers, servers and Python programs. Everything but DuckDB computes on one thread,
+unless OMP_NUM_THREADS asks for more. PyTorch's second thread saves little on two idle cores. Beside other work it makes
+`predict` many times slower, because OpenMP's threads wait for each other in busy loops and so take the cores from the
+threads they wait for. Worker processes have one thread whatever OMP_NUM_THREADS says: training gives the same on every
+machine.
 
 Denormal numbers, those below 1e-38, are rounded to 0. Operations on them are many times slower, and weight decay
 shrinks weights without gradient to such numbers.
 
-A command and its workers decide before the libraries are loaded, which read the environment once. Other Python programs
+A command sets environment variables before it loads the libraries, because they read them once. Other Python programs
 and servers have their own settings, which a bundle replaces by ours while it computes. Nothing here starts PyTorch's
 inter-op threads. DuckDB is given its own number of threads.
 """
@@ -108,7 +109,7 @@ _blocks = _Blocks()
 
 
 def _flushes_denormals() -> bool:
-    """Say whether this thread rounds denormal numbers to 0; PyTorch can set this and cannot tell it."""
+    """Say whether this thread rounds denormal numbers to 0; PyTorch can set this and has no function to read it."""
     import torch
 
     return (torch.full((1,), 1e-30) * 1e-9).item() == 0.0

@@ -25,7 +25,7 @@ from imputune.runtime.threads import environment_of_workers, use_one_thread
 
 POLL_SECONDS = 0.2
 LONGEST_FOLDER = 75  # bytes: the path of a socket has at most 107, and Python adds 32
-QUIET = "ignore:resource_tracker"  # it tidies up after a command that ended at once, and need not say so
+QUIET = "ignore:resource_tracker"  # no warning when it removes what a command that ended at once left behind
 PRELOADED = ["imputune.runtime.forkserver", "imputune.training.non_neural", "imputune.training.pretrain"]
 
 

@@ -17,7 +17,7 @@ from imputune.errors import UserError
 
 ARTIFACTS_FOLDER = "mlruns"
 BACKUP_ENDING = ".before-move"
-DEFAULT_EXPERIMENT = "0"  # its folder has its id for a name, the folders of others the experiment's name
+DEFAULT_EXPERIMENT = "0"  # its folder is named by its id, other experiments' folders by the experiment's name
 COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -28,9 +28,10 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """What was changed in a store: the project's former folder, and how many artifacts' files were not brought along.
+    """What was changed in a store.
 
-    The latter keep their places in the former folder.
+    former: the project's earlier folder. left_behind: how many runs and models have their files only there; they keep
+    their path. backup: the store as it was.
     """
 
     former: Path
@@ -40,7 +41,8 @@ class Move:
     @property
     def told(self) -> str:
         """A line for the user."""
-        stayed = f"; {self.left_behind:,} that were not brought along stay there" if self.left_behind else ""
+        left = "; the files of {:,} runs and models are only in the old folder and are read there"
+        stayed = left.format(self.left_behind) if self.left_behind else ""
         return (
             f"{self.backup.parent} was moved or copied from {self.former}; its tracking store now finds artifacts here"
             f"{stayed} (the store as it was: {self.backup.name})"
@@ -59,9 +61,9 @@ def former_folder(database: Path) -> Path | None:
 def follow_move(database: Path) -> Move | None:
     """Register the artifacts of a moved store in its own folder; return what was changed, None if nothing was.
 
-    The store is copied to <name>.before-move first, and changed in one transaction. Files that lie in the former folder
-    alone keep their places. Experiments whose artifacts the user put elsewhere are left alone. The caller holds the
-    store's lock.
+    The store is copied to <name>.before-move first, and changed in one transaction. Artifacts whose files are only in
+    the former folder keep their path. Experiments whose artifacts the user put elsewhere are left alone. The caller
+    holds the store's lock.
 
     Raises UserError while a command runs in the project under its other path, sqlite3.Error for a file that is no
     database, OSError for a folder that refuses the copy.

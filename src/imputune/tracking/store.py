@@ -54,7 +54,8 @@ def open_store(root: Path) -> str:
 def open_existing_store(root: Path) -> str:
     """Open the tracking store to read it, and return its URI; see `open_store`.
 
-    Nothing is created, and no permission to write is needed. Raises UserError when there is no store, too.
+    It makes no store. Without permission to write it writes nothing; with it, a moved project's store is corrected, see
+    `open_store`. Raises UserError when there is no store, too.
     """
     return _open(root, may_write=False)
 
@@ -197,7 +198,7 @@ def _open_unwritable(path: Path, uri: str, *, is_own: bool) -> None:
         if is_own and (former := former_folder(path)):
             raise UserError(
                 f"{path.parent} was moved or copied from {former}, where its tracking store still looks for artifacts: "
-                "ask somebody who may write in it to run `imputune promote --dry-run` there once"
+                "ask somebody who may write there to run one imputune command in it, such as `imputune register`"
             )
         MlflowClient(uri).search_experiments(max_results=1)
 

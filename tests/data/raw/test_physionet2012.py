@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from imputune.data.cohort import Cohort, Variable, describe
+from imputune.data.raw.binning import totals
 from imputune.data.raw.physionet2012 import VARIABLES, ChallengeSource, bin_long_table, extract_physionet2012
 from imputune.errors import UserError
 
@@ -278,7 +279,7 @@ def test_a_long_table_bins_like_records(raw: Path) -> None:
     stays = bin_long_table(table, (Variable("HR", "beats/min"),))
     values_NTD = stays.values_NTD
     assert stays.stay_ids_N.tolist() == [4, 9]
-    assert stays.dropped["after hour 48"] == 1
+    assert totals(stays.ignored)["after hour 48"] == 1
     assert values_NTD.shape == (2, 48, 1)
     assert np.isnan(values_NTD[0]).all()
     assert values_NTD[1, 0, 0] == 75.5

@@ -1,7 +1,7 @@
 import pytest
 
 from imputune.data.raw.mimic3.variables import VARIABLES as MIMIC3_VARIABLES
-from imputune.data.raw.other_quantities import NAMES_NOT_IT
+from imputune.data.raw.other_quantities import NAMES_NOT_IT, joined
 from imputune.data.raw.physionet2012 import VARIABLES
 from imputune.data.raw.spelling import explain_unknown, spelt_like
 
@@ -15,6 +15,11 @@ def test_every_variable_has_names_that_are_not_it():
     assert all(len(names) > 0 and len(set(names)) == len(names) for names in NAMES_NOT_IT.values())
 
 
+def test_datasets_with_a_variable_of_the_same_name_share_its_list():
+    """The second list adds to the first, and no name is there twice."""
+    assert joined({"K": "KCl UK"}, {"Na": "NaCl", "K": "UK Ca"}) == {"K": ("KCl", "UK", "Ca"), "Na": ("NaCl",)}
+
+
 @pytest.mark.parametrize("known", [CHALLENGE, MIMIC3], ids=["challenge", "mimic3"])
 def test_another_quantity_is_never_to_be_renamed(known):
     """No listed name gets a hint, and none is a variable's own name."""
@@ -24,7 +29,7 @@ def test_another_quantity_is_never_to_be_renamed(known):
             assert spelt_like(other, known) is None, other
             line = explain_unknown(other, known, known)
             assert "did you mean" not in line
-            assert "do not rename it" in line
+            assert "do not rename them" in line
             assert name in line
 
 
@@ -44,8 +49,8 @@ def test_the_quantity_that_it_is_not_is_named(word, names):
     """The line says which variables are not meant, and lists the known names."""
     line = explain_unknown(word, CHALLENGE, CHALLENGE)
     assert line == (
-        f"unknown parameter {word!r}, which may be another quantity, specimen or unit than {names}; do not rename it, "
-        f"remove its rows (known are {', '.join(CHALLENGE)})"
+        f"unknown parameter {word!r}: it may be another quantity, specimen or unit than {names}; remove its rows, do "
+        f"not rename them (known parameters: {', '.join(CHALLENGE)})"
     )
 
 

@@ -80,7 +80,7 @@ HEAD = "RecordID,Time,Parameter,Value\n"
     [
         ("", "the file is empty; give at least one measurement"),
         (HEAD, "the table has no rows; give at least one measurement"),
-        (HEAD + "1,00:10,HR,70,9\n", "its rows have more fields than its header; write it again"),
+        (HEAD + "1,00:10,HR,70,9\n", "the table's rows have more fields than its header; write it again"),
         ("RecordID,Time,Value\n1,00:00,3\n", "the table has no column Parameter"),
         (
             HEAD + "1,00:10,HR,70\n1,00:20,Pulse,70\n",
@@ -160,7 +160,7 @@ def test_other_separators_of_a_table_are_named(tmp_path, separator, word):
     """A table without commas is not said to lack its columns; a decimal comma does not hide the cause."""
     for head, row in ((HEAD, "1,00:10,HR,70"), ("\ufeff," + HEAD, "1,1,00:10,HR,70")):
         path = write(tmp_path, (head + row).replace(",", separator) + ",5\n")
-        with pytest.raises(UserError, match=f"{word} separate its columns, not commas; write it again with commas"):
+        with pytest.raises(UserError, match=f"the table's columns are separated by {word}; write it with commas"):
             read_raw(path, HR)
 
 
@@ -175,7 +175,7 @@ def test_a_million_rows_for_one_stay_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("column", "content", "cause"),
     [
-        ("Parameter", ["HR"], "the column Parameter holds something else than text"),
+        ("Parameter", ["HR"], "the column Parameter holds values that are not text"),
         ("Value", pd.Timestamp("2012-01-01"), "the column Value holds datetime64"),
     ],
 )

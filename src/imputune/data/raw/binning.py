@@ -48,18 +48,13 @@ class BinnedStays:
     """Stays in hourly bins, without outcomes.
 
     Shapes: `stay_ids_N` int64, ascending; `values_NTD` float32 in the units of the records, NaN where nothing was
-    observed in the hour (in every hour of a stay of which no row counts). `ignored` has for each reason how many rows
-    of each stay were ignored, int64 (N,).
+    observed in the hour. A stay without a row that counts has NaN in every hour. `ignored` has for each reason how many
+    rows of each stay were ignored, int64 (N,).
     """
 
     stay_ids_N: npt.NDArray[np.int64]
     values_NTD: npt.NDArray[np.float32]
     ignored: Mapping[str, npt.NDArray[np.int64]]
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """How many rows of all stays were ignored, by reason."""
-        return totals(self.ignored)
 
     @property
     def ignored_N(self) -> npt.NDArray[np.int64]:
@@ -105,15 +100,22 @@ def _categories(table: pd.DataFrame, column: str) -> pd.Categorical:
     try:
         return pd.Categorical(table[column])
     except TypeError:
-        raise UserError(f"the column {column} holds something else than text; write it again") from None
+        raise UserError(f"the column {column} holds values that are not text; write it again") from None
 
 
 def _shown(cell: object) -> str:
-    """Return a cell in quotation marks, at most a line of it; a number is written in the same way however it came."""
+    """Return a cell in quotation marks, cut at 60 characters.
+
+    Numbers look the same whether they came as text or as numbers.
+    """
     text = str(cell).strip()
     if len(text) <= MOST_SHOWN and not isinstance(cell, bool | np.bool_):
         with suppress(ValueError):
             text = str(float(text))
+    return _quoted(text)
+
+
+def _quoted(text: str) -> str:
     return repr(text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}...")
 
 
@@ -163,8 +165,8 @@ def bin_table(table: object, variables: Sequence[str], others: Sequence[str]) ->
     rows = check_rows(columns, variables, others, _row_of_table)
     record_id_R = numbers(columns["RecordID"])
     if (row := _first_true(~(np.abs(record_id_R) < MOST_ID) | (record_id_R % 1 != 0))) is not None:
-        value = _shown(columns["RecordID"].iloc[row])
-        raise UserError(f"{_row_of_table(row)}: RecordID {value} is not a whole number; correct it")
+        text = _quoted(str(columns["RecordID"].iloc[row]).strip())
+        raise UserError(f"{_row_of_table(row)}: RecordID {text} is not a whole number below 2**53; correct it")
     stay_ids_N, stay_R = np.unique(record_id_R.astype(np.int64), return_inverse=True)
     check_repeats(rows, stay_R, stay_ids_N, len(variables), _row_of_table)
     values_NTD, ignored = bin_rows(rows, stay_R, len(stay_ids_N), len(variables))

@@ -1,4 +1,4 @@
-"""The four columns of a long table, whichever program made it: the one way in of `predict` and of a served model.
+"""Reads the four columns of a long table, for `predict` and for a served model.
 
 A table comes from a CSV or Parquet file, or from a request. Readers of CSV cannot tell the word NA from an empty cell,
 so a row without one of its four cells is always an error: the row may have had a meaning.
@@ -21,10 +21,11 @@ _MOST_BITS = 1000  # of a whole number that fits a float
 
 
 def needed_columns(table: object, sodium: str = "") -> pd.DataFrame:
-    """Return RecordID, Time, Parameter and Value of a table, row by row as they stand, without its index.
+    """Return RecordID, Time, Parameter and Value of a table, in the order of its rows, without its index.
 
     `table` is a data frame, a mapping of columns, or a list of rows as mappings. Columns that the index holds are read.
-    `sodium` is the name of sodium, "" if there is none; it is shown where NA may have stood.
+    `sodium` is this model's name of sodium, or ""; the error for a missing Parameter names it, because CSV readers take
+    NA for an empty cell.
 
     Raises UserError for anything else, a missing or repeated column, a table without rows, and a row with a missing
     cell.
@@ -36,7 +37,7 @@ def needed_columns(table: object, sodium: str = "") -> pd.DataFrame:
         raise UserError("the table has no rows; give at least one measurement")
     shifted = None in frame.index.names and not isinstance(frame.index, pd.RangeIndex)
     if shifted and is_numeric_dtype(columns["Parameter"]):  # pandas makes the first of too many fields the index
-        raise UserError("its rows have more fields than its header; write it again")
+        raise UserError("the table's rows have more fields than its header; write it again")
     _refuse_missing(columns, sodium)
     return columns
 
@@ -76,7 +77,9 @@ def _as_frame(table: object) -> pd.DataFrame:
         if isinstance(table, list) and table and all(isinstance(row, Mapping) for row in table):
             return pd.DataFrame([{name: _unwrapped(cell) for name, cell in row.items()} for row in table])
     except (TypeError, ValueError):
-        raise UserError("its columns differ in length, or hold more than one value a row; write it again") from None
+        raise UserError(
+            "the table's columns differ in length, or hold more than one value a row; write it again"
+        ) from None
     raise UserError(f"the records are no table; give a table with the columns {', '.join(COLUMNS)}")
 
 
@@ -106,15 +109,16 @@ def _near(frame: pd.DataFrame, named: list[str], name: str) -> str:
     if isinstance(index, pd.RangeIndex) and index.name is None and (index.start, index.step) == (0, 1):
         return ""
     if names := [str(level) for level in index.names if level is not None]:
-        return f" (its index is named {', '.join(map(repr, names))}: rename it if it is the column)"
-    return " (its index has no name: name it if it is the column)"
+        named_index = ", ".join(map(repr, names))
+        return f" (the table's index is named {named_index}; if it holds this column, name it {name})"
+    return f" (the table's index has no name; if it holds this column, name it {name})"
 
 
 def _refuse_other_separators(frame: pd.DataFrame) -> None:
     first = frame.columns[0] if len(frame.columns) else ""
     for mark, word in _SEPARATORS if isinstance(first, str) else ():
         if set(COLUMNS) <= {field.strip() for field in first.split(mark)}:
-            raise UserError(f"{word} separate its columns, not commas; write it again with commas")
+            raise UserError(f"the table's columns are separated by {word}; write it with commas")
 
 
 def _refuse_missing(columns: pd.DataFrame, sodium: str) -> None:

@@ -1,8 +1,10 @@
 """Names that resemble a variable's name but mean, or may mean, another quantity, specimen or unit.
 
 A misspelt parameter gets a hint to the right name. Renaming one of these to the variable would put wrong values into a
-patient's record, so they get none. Every variable of every dataset has a line here; a test holds this file to them.
+patient's record, so they get no hint. Every variable of every dataset has a line here; a test checks this.
 """
+
+from collections.abc import Mapping
 
 CHALLENGE = {
     "DiasABP": "DiasPAP DiasBP DBP NIDBP IDiasABP PADP DiasAoP DiasLVP DiasRVP",
@@ -136,4 +138,14 @@ MIMIC3 = {
 }
 """For each variable of MIMIC-III, the names that are not it."""
 
-NAMES_NOT_IT = {name: tuple(words.split()) for name, words in (CHALLENGE | MIMIC3).items()}
+
+def joined(*datasets: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the names that are not a variable, by variable; lists of variables of the same name are joined."""
+    names: dict[str, tuple[str, ...]] = {}
+    for dataset in datasets:
+        for variable, words in dataset.items():
+            names[variable] = tuple(dict.fromkeys((*names.get(variable, ()), *words.split())))
+    return names
+
+
+NAMES_NOT_IT = joined(CHALLENGE, MIMIC3)

@@ -148,7 +148,7 @@ def read_records(
     """Turn record files and outcomes, given as bytes, into a cohort.
 
     `command` is stored in the source as it is; `note` is told of ids in the outcomes that have no record. Raises
-    UserError, with file and line, as `bin_record_files` does, for an id without outcome, or if no stay is left.
+    UserError as `bin_record_files` does, and for an id without outcome, or if no stay is left.
     """
     parsed = parse_records(tuple(record for record_set in record_sets for record in record_set.records))
     rows = check_rows(parsed.table, _NAMES, _OTHERS, parsed.locate)

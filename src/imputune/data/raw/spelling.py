@@ -1,10 +1,10 @@
-"""Unknown parameter names: a hint for a slip of the pen, and none where the name may mean something else."""
+"""Unknown parameter names: a suggestion for a misspelling, none where the name may mean something else."""
 
 from collections.abc import Iterable, Sequence
 
 from imputune.data.raw.other_quantities import NAMES_NOT_IT
 
-SHORTEST = 4  # letters of a name in which one slip still leaves no doubt; in "K" or "pH" it leaves nothing
+SHORTEST = 4  # letters; in a shorter name such as K or pH, one wrong letter makes another word
 SHOWN = 60  # characters of an unknown name
 _JOINTS = str.maketrans("", "", " _-.")
 
@@ -18,8 +18,8 @@ def explain_unknown(word: str, known: Sequence[str], listed: Sequence[str]) -> s
     shown = repr(word if len(word) <= SHOWN else f"{word[:SHOWN]}...")
     if other := [name for name in known if is_not(word, name)]:
         return (
-            f"unknown parameter {shown}, which may be another quantity, specimen or unit than {' or '.join(other)}; do "
-            f"not rename it, remove its rows (known are {', '.join(listed)})"
+            f"unknown parameter {shown}: it may be another quantity, specimen or unit than {' or '.join(other)}; "
+            f"remove its rows, do not rename them (known parameters: {', '.join(listed)})"
         )
     if meant := spelt_like(word, known):
         return f"unknown parameter {shown} (did you mean {meant!r}?); rename it or remove its rows"
