@@ -119,7 +119,9 @@ from sqlalchemy.engine import Engine
 from imputune import signals
 from imputune.tracking.runs import tracked_run
 
+signals.LONGEST_SECONDS = 60  # the machine may be busy
 signals.install()
+signals.loaded()
 armed = False
 
 @event.listens_for(Engine, "after_cursor_execute")

@@ -36,7 +36,9 @@ from pathlib import Path
 from imputune import signals
 from imputune.tracking.runs import tracked_run
 
+signals.LONGEST_SECONDS = 60  # the machine may be busy
 signals.install()
+signals.loaded()
 with tracked_run(
     Path(sys.argv[1]), experiment="interrupted", command="pretrain", params={}, tags={}, folds=[0]
 ) as run:
