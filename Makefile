@@ -5,7 +5,8 @@ EXTRAS ?= dev
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 BIN := $(ROOT).venv/bin
 COMMA := ,
-READY := $(ROOT).venv/.ready-$(subst $(COMMA),-,$(EXTRAS))
+HERE := $(firstword $(shell echo "$(ROOT)" | cksum))
+READY := $(ROOT).venv/.ready-$(subst $(COMMA),-,$(EXTRAS))-$(HERE)
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
@@ -14,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 setup: $(READY)
 
 $(READY): $(ROOT)pyproject.toml
-	$(PYTHON) -m venv $(ROOT).venv
+	$(PYTHON) -m venv $(if $(wildcard $(ROOT).venv/.ready-*-$(HERE)),,--clear) $(ROOT).venv # anew in a clone that was moved
 	$(BIN)/python -m pip install --quiet --no-compile --editable "$(ROOT)[$(EXTRAS)]"
 	$(BIN)/python -m compileall -qq -j 0 $(ROOT).venv/lib || true # over the cores; pip does so on one. Templates do not compile
 	$(BIN)/python -c "from pathlib import Path; from imputune.tracking.store import open_store; open_store(Path('$(ROOT)'))"
