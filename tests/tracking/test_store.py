@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 
 from imputune.errors import UserError
 from imputune.tracking import store
+from projects import hear_interrupts
 
 ONE_OF_FOUR = """
 import sys
@@ -119,13 +120,14 @@ def test_repeated_ctrl_c_leaves_a_marked_run(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_interrupts,
     )
     assert command.stdout.readline() == "training\n"
     command.send_signal(signal.SIGINT)
     for _ in range(5):
         time.sleep(0.002)
         command.send_signal(signal.SIGINT)
-    _, errors = command.communicate(timeout=30)
+    _, errors = command.communicate(timeout=120)
     assert errors.rstrip().endswith("KeyboardInterrupt")
     client = MlflowClient(store.open_store(tmp_path))
     runs = client.search_runs([client.get_experiment_by_name("interrupted").experiment_id])

@@ -43,7 +43,8 @@ def _output_fails() -> str:
     """Return why standard output cannot be written, "" if it can."""
     try:
         if sys.stdout is not None:
-            sys.stdout.flush()  # what could not be written is still waiting
+            sys.stdout.write("\n")
+            sys.stdout.flush()
     except BrokenPipeError:
         return ""
     except OSError as error:

@@ -18,6 +18,7 @@ from imputune.data.raw.mimic3.extraction import Mimic3Source, extract_mimic3
 from imputune.data.raw.mimic3.variables import VARIABLES
 from imputune.errors import UserError
 from mimic3_raw import RULES, tables, write
+from projects import hear_interrupts
 
 pytestmark = pytest.mark.slow
 
@@ -293,7 +294,9 @@ def test_ctrl_c_stops_it_and_leaves_nothing(generated: Path, earlier: tuple[Path
     packed = generated / "CHARTEVENTS.csv.gz"
     header, _, rows = gzip.decompress(packed.read_bytes()).partition(b"\n")
     (project / "long" / packed.name).write_bytes(gzip.compress(header + b"\n") + 20 * gzip.compress(rows, 1))
-    started = subprocess.Popen([*COMMAND, "long"], cwd=project, stderr=subprocess.PIPE, text=True)
+    started = subprocess.Popen(
+        [*COMMAND, "long"], cwd=project, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )
     while not (project / "data/.mimic3.scratch/events.duckdb").exists():
         assert started.poll() is None
         time.sleep(0.01)
