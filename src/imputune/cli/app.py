@@ -25,6 +25,8 @@ class Commands(TyperGroup):
                 sys.stdout.flush()
             return result
         except PermissionError as error:
+            if error.filename is None:
+                raise
             typer.echo(f"error: {error.filename}: {error.strerror}; ask for permission, or name another", err=True)
             raise typer.Exit(UserError.exit_code) from None
         except OSError:

@@ -108,8 +108,9 @@ def _changes(store: sqlite3.Connection, here: Path) -> _Changes:
             if path is None or folder is None or folder == here or os.path.realpath(folder) == str(here):
                 continue
             moved = here / path.relative_to(folder)
-            if table != "experiments" and not moved.exists() and os.path.exists(path):  # noqa: PTH110
-                left_behind += 1  # Path.exists raises where a folder above may not be read
+            # Path.exists raises where a folder above may not be read.
+            if table != "experiments" and not os.path.exists(moved) and os.path.exists(path):  # noqa: PTH110
+                left_behind += 1
                 continue
             former = former or folder
             rows.append((table, column, row, moved.as_uri()))
