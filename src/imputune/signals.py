@@ -25,7 +25,7 @@ from types import FrameType
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130
-LINE = "interrupted: no partial output was left; run the same command again to continue"
+LINE = "interrupted: finished work is kept; run the same command again to continue"
 LINE_AT_ONCE = "interrupted: ended at once; run the same command again to continue"
 SAME_STOP_SECONDS = 1.0
 LONGEST_SECONDS = 9.0

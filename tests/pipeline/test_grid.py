@@ -96,7 +96,7 @@ def test_folds_one_at_a_time_make_the_whole_variant(copy, monkeypatch):
     assert not (heads_folder(copy) / VARIANT).exists()
     assert runs_of(copy, VARIANT) == []
     said = done(copy, [*ONE, "--fold", "0,2"], monkeypatch)
-    assert "1 folds of the others are done already" in said
+    assert "done already: 1 fold of unfinished variants" in said
     assert "1 of 1 folds done" in said
     done(copy, ONE, monkeypatch)
     [tracked] = runs_of(copy, VARIANT)

@@ -92,7 +92,7 @@ def test_commands_that_read_need_no_permission_to_write(unwritable, records, mon
     done = run(unwritable, *words, HOME="/nonexistent")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(expected)
-    assert "dry run, nothing written: unchanged" in done.stdout
+    assert "dry run, no alias changed: unchanged" in done.stdout
     note = f"note: no permission to write in {unwritable}: results are shown, but not saved or tracked"
     assert done.stderr.splitlines().count(note) == 3
     assert "Traceback" not in done.stderr

@@ -88,9 +88,9 @@ def test_predict_says_what_is_missing(models, tmp_path, monkeypatch):
     done = predict(models, monkeypatch, "--records", tmp_path / "table.csv")
     assert done.exit_code == 0, done.stderr
     assert "predictions use only HR: no stay has a value of the other 34 variables" in done.stderr
-    assert "1 of 2 stays have no measurement" in done.stderr
+    assert "1 of 2 stays without a measurement" in done.stderr
     assert "2 rows ignored: after hour 48" in done.stderr
-    assert "1 rows ignored: negative value" in done.stderr
+    assert "1 row ignored: negative value" in done.stderr
     assert [line.split(",")[4] for line in done.stdout.splitlines()[1:]] == ["1", "0"]
 
 

@@ -114,7 +114,7 @@ def test_a_dry_run_writes_nothing(models, monkeypatch):
     runs = len(MlflowClient(f"sqlite:///{models}/mlflow.db").search_runs(["1"]))
     done = promote(models, monkeypatch, "--dry-run")
     assert done.exit_code == 0
-    assert "dry run, nothing written: promoted" in done.stdout
+    assert "dry run, no alias changed: promoted" in done.stdout
     assert aliases(models) == {}
     assert [version.tags for version in Registry(models, NAME).versions()] == before
     assert len(MlflowClient(f"sqlite:///{models}/mlflow.db").search_runs(["1"])) == runs

@@ -42,11 +42,12 @@ class Commands(TyperGroup):
 
 
 def _output_fails() -> str:
-    """Return why standard output cannot be written, "" if it can."""
+    """Return why standard output cannot be written, "" if it can, or if it is a terminal."""
+    if sys.stdout is None or sys.stdout.isatty():
+        return ""
     try:
-        if sys.stdout is not None:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+        sys.stdout.write("\n")
+        sys.stdout.flush()
     except BrokenPipeError:
         return ""
     except OSError as error:

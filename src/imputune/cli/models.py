@@ -9,7 +9,7 @@ import typer
 from imputune.cli.app import AsJson, Dataset, app
 from imputune.cli.options import takes
 from imputune.errors import UserError
-from imputune.runtime.console import print_table, say
+from imputune.runtime.console import counted, print_table, say
 from imputune.settings.file import find_root
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def promote_command(
         str, typer.Option(help="Number of the version to test (default: the one with the best validation AUC).")
     ] = "",
     other_data: Annotated[bool, typer.Option("--other-data", help=OTHER_DATA)] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the decision and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the decision, and change no alias.")] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Make the previous champion champion again.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -105,7 +105,9 @@ def predict_command(
         typer.echo(to_csv(risks), nl=False)
     else:
         write_table(risks, out)
-        typer.echo(f"{out}: {len(risks):,} stays by {loaded.name}, {int(risks['high_risk'].sum()):,} of high risk")
+        typer.echo(
+            f"{out}: {counted(len(risks), 'stay')} by {loaded.name}, {int(risks['high_risk'].sum()):,} of high risk"
+        )
     if series is not None and imputed is not None:
         write_table(imputed, series)
 
@@ -234,7 +236,7 @@ def _print_decision(decision: "Decision") -> None:
         "refused": f"version {decision.candidate} was refused; nothing changed",
         "unchanged": f"version {decision.candidate} is the champion already",
     }[decision.outcome]
-    typer.echo(f"dry run, nothing written: {decision.outcome}" if decision.dry_run else outcome)
+    typer.echo(f"dry run, no alias changed: {decision.outcome}" if decision.dry_run else outcome)
 
 
 def _group_line(group: "GroupScores") -> tuple[str, ...]:

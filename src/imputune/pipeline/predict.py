@@ -14,6 +14,7 @@ from imputune.pipeline.project import Project
 from imputune.registry.bundle import Bundle
 from imputune.registry.register import classifier_name
 from imputune.registry.versions import Registry, Version
+from imputune.runtime.console import counted
 
 SHOWN = 5  # variables in a note
 
@@ -64,10 +65,9 @@ def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
         )
     empty = int(np.isnan(stays.values_NTD).all(axis=(1, 2)).sum())
     if empty:
-        notes.append(
-            f"{empty} of {len(stays.stay_ids_N)} stays have no measurement: they get the risk of an empty record"
-        )
-    notes += [f"{rows:,} rows ignored: {reason}" for reason, rows in totals(stays.ignored).items() if rows]
+        of = counted(len(stays.stay_ids_N), "stay")
+        notes.append(f"{empty:,} of {of} without a measurement: such a stay gets the risk of an empty record")
+    notes += [f"{counted(rows, 'row')} ignored: {reason}" for reason, rows in totals(stays.ignored).items() if rows]
     return stays, notes
 
 

@@ -12,6 +12,7 @@ from imputune.pipeline.inputs import PretrainedImputer, finished_output
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort, track
 from imputune.pipeline.variant_work import FinetuneRequest, VariantResult, VariantWork
 from imputune.protocol.variants import Variant
+from imputune.runtime.console import counted
 from imputune.runtime.recorder import Recorder, SilentRecorder
 from imputune.runtime.time_left import TimeLeft
 from imputune.runtime.workers import Task, run_tasks
@@ -72,7 +73,7 @@ class _VariantQueue:
         if finished:
             self.say(f"{finished} of {len(self.works)} variants are done already")
         if folds := sum(len({*work.wanted} & {*work.folds}) for work in unfinished):
-            self.say(f"{folds} folds of the others are done already")
+            self.say(f"done already: {counted(folds, 'fold')} of unfinished variants")
         for work in self.works:
             for fold in work.folds.values():
                 self.left.took(work.variant, fold.seconds)

@@ -49,6 +49,11 @@ class _BarRecorder:
             self.progress.update(bar, total=self.progress.tasks[bar].completed)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun, which gets an s unless the number is 1: `1 row`, `2,000 rows`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 @contextmanager
 def show_epochs(recorder: Recorder, epochs: int) -> Iterator[Recorder]:
     """Give a recorder that shows a bar of `epochs` for each fold; it shows nothing if standard error is no terminal."""
