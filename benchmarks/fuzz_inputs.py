@@ -19,6 +19,7 @@ from imputune.data.raw.physionet2012 import VARIABLES
 
 Row = tuple[str, str, str, str]
 HEADER: Row = ("RecordID", "Time", "Parameter", "Value")
+IDS = (132539, 7, 2**40)
 NAMES = tuple(variable.name for variable in VARIABLES)
 OTHERS = ("RecordID", "Age", "Gender", "Height", "ICUType", "Weight", "MechVent")
 JUNK = (
