@@ -15,7 +15,7 @@ from random import Random
 import numpy as np
 
 from imputune.data.raw.binning import BinnedStays
-from imputune.data.raw.physionet2012 import VARIABLES
+from imputune.data.raw.physionet2012_parameters import VARIABLES
 
 Row = tuple[str, str, str, str]
 HEADER: Row = ("RecordID", "Time", "Parameter", "Value")

@@ -32,7 +32,8 @@ from benchmarks.fuzz_inputs import (
 )
 from benchmarks.fuzz_server import rows_of, sentence
 from imputune.data.raw.binning import BinnedStays
-from imputune.data.raw.physionet2012 import VARIABLES, extract_physionet2012
+from imputune.data.raw.physionet2012 import extract_physionet2012
+from imputune.data.raw.physionet2012_parameters import VARIABLES
 from imputune.data.raw.unlabelled import read_raw
 
 CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
