@@ -12,7 +12,8 @@ from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import GroupScores, score_cohort
 from imputune.files import replace_text
 from imputune.pipeline.predict import Model, load_model
-from imputune.pipeline.project import Project, track_if_allowed
+from imputune.pipeline.project import Project
+from imputune.pipeline.tracked import track_if_allowed
 
 
 class Evaluation(Stored):

@@ -9,7 +9,8 @@ from imputune.artifacts.stage_output import TrainedFold
 from imputune.errors import UserError
 from imputune.files import remove_leftovers
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
-from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort, track
+from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
+from imputune.pipeline.tracked import track
 from imputune.pipeline.variant_work import FinetuneRequest, VariantResult, VariantWork
 from imputune.protocol.variants import Variant
 from imputune.runtime.console import counted

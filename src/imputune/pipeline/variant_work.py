@@ -10,8 +10,8 @@ from imputune.artifacts.checkpoints import Checkpoints
 from imputune.artifacts.stage_files import read_fold, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
-from imputune.pipeline.project import track_training
 from imputune.pipeline.recording import log_curves, log_summary, register_classifier, replay
+from imputune.pipeline.tracked import track_training
 from imputune.protocol.imputers import IMPUTERS
 from imputune.protocol.variants import Variant
 from imputune.tracking.interrupted import end_interrupted

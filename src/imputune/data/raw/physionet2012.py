@@ -24,63 +24,11 @@ from imputune.data.raw.binning import (
     totals,
 )
 from imputune.data.raw.outcomes import parse_outcomes
+from imputune.data.raw.physionet2012_parameters import ID, KNOWN, NAMES, OTHERS, STATIC_COLUMNS, VARIABLES
 from imputune.data.raw.records import RecordSet, RecordTable, parse_records, read_record_set
 from imputune.errors import UserError
 
 SETS = ("a", "b", "c")
-# Units as the challenge's page gives them.
-VARIABLES = tuple(
-    Variable(name, unit)
-    for name, unit in (
-        ("DiasABP", "mmHg"),
-        ("HR", "beats/min"),
-        ("Na", "mEq/L"),
-        ("Lactate", "mmol/L"),
-        ("NIDiasABP", "mmHg"),
-        ("PaO2", "mmHg"),
-        ("WBC", "cells/nL"),
-        ("pH", "pH"),
-        ("Albumin", "g/dL"),
-        ("ALT", "IU/L"),
-        ("Glucose", "mg/dL"),
-        ("SaO2", "%"),
-        ("Temp", "°C"),
-        ("AST", "IU/L"),
-        ("Bilirubin", "mg/dL"),
-        ("HCO3", "mmol/L"),
-        ("BUN", "mg/dL"),
-        ("RespRate", "breaths/min"),
-        ("Mg", "mmol/L"),
-        ("HCT", "%"),
-        ("SysABP", "mmHg"),
-        ("FiO2", "fraction"),
-        ("K", "mEq/L"),
-        ("GCS", "points"),
-        ("Cholesterol", "mg/dL"),
-        ("NISysABP", "mmHg"),
-        ("TroponinT", "ug/L"),
-        ("MAP", "mmHg"),
-        ("TroponinI", "ug/L"),
-        ("PaCO2", "mmHg"),
-        ("Platelets", "cells/nL"),
-        ("Urine", "mL"),
-        ("NIMAP", "mmHg"),
-        ("Creatinine", "mg/dL"),
-        ("ALP", "IU/L"),
-    )
-)
-_NAMES = tuple(variable.name for variable in VARIABLES)
-# The parameters of rows at 00:00 with static data, and the columns of these data.
-_STATIC = {
-    "Age": "age_years",
-    "Gender": "gender",
-    "Height": "height_cm",
-    "ICUType": "icu_type",
-    "Weight": "weight_kg",
-}
-_ID = "RecordID"
-_OTHERS = (_ID, *_STATIC, "MechVent")
-_KNOWN = (*_NAMES, *_OTHERS)
 
 
 class ChallengeSource(BaseModel, frozen=True, extra="forbid"):
@@ -134,7 +82,7 @@ def bin_record_files(records: tuple[tuple[str, bytes], ...], variables: Sequence
     names, others = _known(variables)
     parsed = parse_records(records)
     rows = check_rows(parsed.table, names, others, parsed.locate)
-    stay_id_F = _stay_ids(parsed, rows, parsed.file_R, len(names) + others.index(_ID))
+    stay_id_F = _stay_ids(parsed, rows, parsed.file_R, len(names) + others.index(ID))
     order_N = np.argsort(stay_id_F)
     stay_R = np.argsort(order_N)[parsed.file_R]
     check_repeats(rows, stay_R, stay_id_F[order_N], len(names), parsed.locate)
@@ -151,9 +99,9 @@ def read_records(
     UserError as `bin_record_files` does, and for an id without outcome, or if no stay is left.
     """
     parsed = parse_records(tuple(record for record_set in record_sets for record in record_set.records))
-    rows = check_rows(parsed.table, _NAMES, _OTHERS, parsed.locate)
+    rows = check_rows(parsed.table, NAMES, OTHERS, parsed.locate)
     file_R = parsed.file_R
-    stay_id_F = _stay_ids(parsed, rows, file_R, _KNOWN.index(_ID))
+    stay_id_F = _stay_ids(parsed, rows, file_R, KNOWN.index(ID))
     outcome_F, unrecorded = _outcomes_of_stays(record_sets, stay_id_F, note)
 
     order_N = np.argsort(stay_id_F)
@@ -192,7 +140,7 @@ def _known(variables: Sequence[Variable]) -> tuple[list[str], list[str]]:
     """
     names = [variable.name for variable in variables]
     in_any_case = {name.casefold() for name in names}
-    return names, [name for name in _KNOWN if name.casefold() not in in_any_case]
+    return names, [name for name in KNOWN if name.casefold() not in in_any_case]
 
 
 def _stay_ids(
@@ -246,8 +194,8 @@ def _static_data(
     # Weight is also measured later; only the first line at 00:00 is static.
     admission_R = (parsed.table["Time"] == "00:00").to_numpy()
     columns = {}
-    for parameter, column in _STATIC.items():
-        rows_at_admission = np.flatnonzero(admission_R & (rows.parameter_R == _KNOWN.index(parameter)))
+    for parameter, column in STATIC_COLUMNS.items():
+        rows_at_admission = np.flatnonzero(admission_R & (rows.parameter_R == KNOWN.index(parameter)))
         static_N = pd.Series(rows.value_R[rows_at_admission], index=stay_id_R[rows_at_admission])
         static_N = static_N[~static_N.index.duplicated()]
         columns[column] = static_N.where(static_N >= 0).reindex(stay_ids_N).to_numpy(np.float64)

@@ -15,8 +15,9 @@ from pydantic import BaseModel, JsonValue
 import imputune
 from imputune.data.cohort import HOURS, Cohort, Variable
 from imputune.data.raw.mimic3.events import check_items, collect_events, combined_cells
+from imputune.data.raw.mimic3.reading import explained
 from imputune.data.raw.mimic3.stays import choose_stays
-from imputune.data.raw.mimic3.tables import RawTable, explained, find_tables
+from imputune.data.raw.mimic3.tables import RawTable, find_tables
 from imputune.data.raw.mimic3.variables import VARIABLES
 from imputune.errors import UserError
 from imputune.files import FileProgress, no_progress
