@@ -5,7 +5,6 @@ Letters: N stays, T hours, D variables.
 
 import csv
 import hashlib
-import io
 import json
 import mmap
 import re

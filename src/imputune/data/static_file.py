@@ -24,10 +24,10 @@ def write_static_variables(variables: Sequence[StaticVariable], path: Path) -> N
 
 def read_static_variables(path: Path) -> tuple[StaticVariable, ...]:
     """Read what `write_static_variables` wrote; raises ValueError or KeyError for anything else."""
-    return tuple(_variable(row) for row in read_text_table(path).to_dict("records"))
+    return tuple(_variable(row) for _, row in read_text_table(path).iterrows())
 
 
-def _variable(row: dict[str, str]) -> StaticVariable:
+def _variable(row: pd.Series) -> StaticVariable:
     return StaticVariable(
         name=row["name"],
         parameter=row["parameter"],

@@ -5,7 +5,8 @@ so a row without one of its four cells is always an error: the row may have had 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,24 @@ from imputune.errors import UserError
 COLUMNS = ("RecordID", "Time", "Parameter", "Value")
 _SEPARATORS = ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars"))
 _MOST_BITS = 1000  # of a whole number that fits a float
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Checked rows of a long table.
+
+    Shapes: `minute_R` minutes since admission; `parameter_R` index into the known names, -1 if the row names none;
+    `value_R` finite in every row that names a parameter.
+    """
+
+    minute_R: npt.NDArray[np.int64]
+    parameter_R: npt.NDArray[np.int64]
+    value_R: npt.NDArray[np.float64]
+
+    @property
+    def hour_R(self) -> npt.NDArray[np.int64]:
+        """Full hours since admission."""
+        return self.minute_R // 60
 
 
 def needed_columns(table: object, sodium: str = "") -> pd.DataFrame:
@@ -40,6 +59,13 @@ def needed_columns(table: object, sodium: str = "") -> pd.DataFrame:
         raise UserError("the table's rows have more fields than its header; write it again")
     _refuse_missing(columns, sodium)
     return columns
+
+
+def further_columns(table: object, names: Sequence[str]) -> dict[str, pd.Series]:
+    """Return those of a table's columns that have one of these names; UserError for a repeated column."""
+    frame = _as_frame(table)
+    there = {column.strip() for column in frame.columns if isinstance(column, str)}
+    return {name: _column(frame, name).reset_index(drop=True) for name in names if name in there}
 
 
 def numbers(column: pd.Series) -> npt.NDArray[np.float64]:

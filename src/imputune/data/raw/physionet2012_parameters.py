@@ -1,6 +1,7 @@
 """The parameters of PhysioNet 2012's records: 35 variables, the static data of a stay, and others."""
 
 from imputune.data.cohort import Variable
+from imputune.data.static import AGE, GENDER, HEIGHT, ICU_TYPE, WEIGHT
 
 # Units as the challenge's page gives them.
 VARIABLES = tuple(
@@ -44,14 +45,7 @@ VARIABLES = tuple(
     )
 )
 NAMES = tuple(variable.name for variable in VARIABLES)
-# The parameters of rows at 00:00 with static data, and the columns of these data.
-STATIC_COLUMNS = {
-    "Age": "age_years",
-    "Gender": "gender",
-    "Height": "height_cm",
-    "ICUType": "icu_type",
-    "Weight": "weight_kg",
-}
+STATIC = (AGE, GENDER, HEIGHT, ICU_TYPE, WEIGHT)
 ID = "RecordID"
-OTHERS = (ID, *STATIC_COLUMNS, "MechVent")
+OTHERS = (ID, *(each.parameter for each in STATIC), "MechVent")
 KNOWN = (*NAMES, *OTHERS)

@@ -18,7 +18,8 @@ from imputune.data.raw.mimic3.events import check_items, collect_events, combine
 from imputune.data.raw.mimic3.reading import explained
 from imputune.data.raw.mimic3.stays import choose_stays
 from imputune.data.raw.mimic3.tables import RawTable, find_tables
-from imputune.data.raw.mimic3.variables import VARIABLES
+from imputune.data.raw.mimic3.variables import STATIC, VARIABLES
+from imputune.data.static import first_values
 from imputune.errors import UserError
 from imputune.files import FileProgress, no_progress
 from imputune.settings.schema import Mimic3
