@@ -50,7 +50,7 @@ class Project:
         """
         sections = {
             name: type(getattr(self.params, name)).model_validate(settings[name])
-            for name in (*IMPUTER_SECTIONS, "heads")
+            for name in (*IMPUTER_SECTIONS, "heads", "record_heads")
             if name in settings
         }
         return replace(self, params=self.params.model_copy(update=sections))
@@ -193,7 +193,11 @@ def variant_settings(project: Project, variant: Variant) -> Settings:
         return settings
     frozen = variant.mode == "frozen"
     settings["heads"] = params.heads.model_dump(mode="json")
-    settings["finetune"] = params.finetune.model_dump(mode="json", exclude=set(UNFROZEN_ONLY) if frozen else None)
+    without_effect = set(UNFROZEN_ONLY) if frozen else set[str]()
+    if variant.record_parts:
+        settings["record_heads"] = params.record_heads.model_dump(mode="json")
+        without_effect |= {"dropout", "weight_decay"}  # record_heads has its own
+    settings["finetune"] = params.finetune.model_dump(mode="json", exclude=without_effect)
     settings["budget"] = project.budget.model_dump(
         exclude={"pretrain_epochs", "unfrozen_epochs"} if frozen else {"pretrain_epochs"}
     )
