@@ -1,4 +1,4 @@
-"""A bundle's folder: bundle.json, and per fold a safetensors file of weights and boosters. Loading unpickles nothing."""
+"""A bundle's folder: bundle.json, and per fold a safetensors file and boosters. Loading it unpickles nothing."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from imputune.models.heads import HeadSizes, build_head
 from imputune.models.weights import load_module
 from imputune.protocol.variants import base_of, record_parts
 from imputune.registry.bundle import BOOSTED, Bundle, BundleAbout
-from imputune.registry.fold_models import BoosterPredictor, FoldModel, NeuralPredictor
+from imputune.registry.fold_models import BoosterPredictor, FoldModel, NeuralPredictor, Predictor
 from imputune.settings.names import Head, Input
 
 ABOUT = "bundle.json"
@@ -52,11 +52,9 @@ class BundleFile(_Stored):
     def _folds_have_checksums(self) -> Self:
         if set(self.sha256) != set(self.about.folds):
             raise ValueError("sha256 must have one checksum for each fold")
-        has_boosters = {fold for fold, checksums in self.boosters_sha256.items() if checksums}
-        if has_boosters != (set(self.about.folds) if self.about.head == BOOSTED else set()):
-            raise ValueError(
-                f"boosters_sha256 must have the checksums of each fold's boosters if the head is {BOOSTED}"
-            )
+        boosted = self.about.folds if self.about.head == BOOSTED else ()
+        if {fold for fold, checksums in self.boosters_sha256.items() if checksums} != set(boosted):
+            raise ValueError(f"boosters_sha256 must have checksums for each fold if the head is {BOOSTED}")
         return self
 
 
@@ -161,7 +159,8 @@ def _parsed(content: bytes) -> BundleFile:
 
 def _read_model(folder: Path, file: BundleFile, fold: int) -> FoldModel:
     about, weights = file.about, read_weights(folder, fold)
-    scaler, imputer, predictor = Scaler.from_arrays(weights), _read_imputer(about, weights), None
+    scaler, imputer = Scaler.from_arrays(weights), _read_imputer(about, weights)
+    predictor: Predictor | None = None
     if checksums := file.boosters_sha256.get(fold):
         predictor = _read_boosted(about, scaler, imputer, read_boosters(folder, fold, checksums))
     elif imputer is not None:
