@@ -46,7 +46,7 @@ def evaluate_command(
     header = ("group", "level", "stays", "deaths", "AUC", "AUPRC", "Brier", "sensitivity", "specificity")
     title = f"{evaluation.model} version {evaluation.version} on {evaluation.cohort}: 95 % bootstrap intervals"
     print_table(title, header, [_group_line(group) for group in evaluation.groups])
-    if scores := _score_lines(evaluation):
+    if scores := score_lines(evaluation):
         print_table("All stays", ("score", "value", ""), scores)
     points = [
         (f"{point.risk:.3f}", _interval(point.outcome_rate), f"{point.stays:,}")
@@ -80,15 +80,15 @@ def recalibrate_command(
     if as_json:
         typer.echo(result.model_dump_json(indent=1))
         return
-    size = f"{counted(result.stays, 'stay')}, {counted(result.deaths, 'death')}"
     lines = [
         (SCORE_WORDS[name][0], f"{result.before[name]:.3f}", f"{result.after[name]:.3f}")
         for name in SCORE_WORDS
         if name in result.before
     ]
-    print_table(f"Version {result.source} on {result.cohort}: {size}", ("score", "before", "after"), lines)
+    print_table("", ("score", "before", "after"), lines)
     typer.echo(
-        f"version {result.version} of {result.model} is version {result.source} recalibrated on {result.cohort}: "
+        f"version {result.version} of {result.model} is version {result.source} recalibrated on {result.cohort} "
+        f"({counted(result.stays, 'stay')}, {counted(result.deaths, 'death')}): "
         f"logit(risk) = {result.line.intercept:+.3f} {result.line.slope:+.3f} * logit(mean risk of the fold models)"
     )
     if not result.checked_against_training:
@@ -99,7 +99,7 @@ def recalibrate_command(
     )
 
 
-def _score_lines(evaluation: "Evaluation") -> list[tuple[str, str, str]]:
+def score_lines(evaluation: "Evaluation") -> list[tuple[str, str, str]]:
     """Return the scores of all stays with what to compare them with."""
     lines = []
     for name, interval in evaluation.groups[0].scores.items():
