@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CohortFolder = Annotated[Path, typer.Option(help="Folder of a cohort, as `imputune extract` writes it.")]
 SCORE_WORDS = {
     "auc": ("AUC", "1 is best"),
-    "auprc": ("AUPRC", "1 is best; the share that died is chance"),
+    "auprc": ("AUPRC", "1 is best; chance gives the share that died"),
     "brier": ("Brier score", "0 is best"),
     "calibration_error": ("calibration error", "0 is best"),
     "calibration_slope": ("calibration slope", "1 is best; below 1, risks are too extreme"),
