@@ -16,7 +16,7 @@ from imputune.runtime import threads
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Explanation:
-    """How a stay's risk came about, mean over fold models.
+    """How a stay's risk came about, mean over fold models; in a recalibrated version, scaled to the recalibrated risk.
 
     baseline_risk: the risk of the same record with every observed value at its variable's training mean. table: Hour,
     Parameter, Value (in its unit) and Attribution of every observed cell; attributions sum to risk - baseline_risk, up
@@ -64,7 +64,11 @@ def explain_stay(bundle: Bundle, stays: BinnedStays, stay_id: int | None, steps:
         attributions.append(attribution_BTD[0].numpy().astype(np.float64))
         risks.append(float(risk_B))
         baselines.append(float(baseline_B))
-    attribution_TD, risk, baseline = np.mean(attributions, axis=0), float(np.mean(risks)), float(np.mean(baselines))
+    mean_risk, mean_baseline = float(np.mean(risks)), float(np.mean(baselines))
+    risk, baseline = (float(bundle.recalibrated(np.array(each))) for each in (mean_risk, mean_baseline))
+    moved = mean_risk - mean_baseline
+    # Recalibration bends the risk as a whole, so it scales the attribution of every cell alike.
+    attribution_TD = np.mean(attributions, axis=0) * ((risk - baseline) / moved if moved else 1.0)
     hour_M, variable_M = np.nonzero(~np.isnan(values_1TD[0]))
     table = pd.DataFrame(
         {

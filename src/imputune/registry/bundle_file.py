@@ -1,6 +1,7 @@
 """A bundle's folder: bundle.json and a safetensors file of weights per fold. Loading it unpickles nothing."""
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
@@ -98,6 +99,21 @@ def write_bundle(folder: Path, about: BundleAbout, folds: Sequence[TrainedFold])
     """Write the weights of the folds, and bundle.json with their checksums; return the checksum of bundle.json."""
     write_weights(folder, folds)
     checksums = {fold: _checksum(weights_file(folder, fold)) for fold in about.folds}
+    text = BundleFile(about=about, sha256=checksums).model_dump_json(indent=1)
+    (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
+    return _checksum(folder / ABOUT)
+
+
+def copy_bundle(source: Path, folder: Path, about: BundleAbout) -> str:
+    """Copy a bundle that `read_bundle` accepts, described anew; return the checksum of the new bundle.json.
+
+    The weights stay the same files. Raises UserError when the source cannot be read.
+    """
+    try:
+        checksums = _parsed((source / ABOUT).read_bytes()).sha256
+        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(ABOUT))
+    except (OSError, ValidationError) as error:
+        raise UserError(f"the bundle in {source} cannot be copied ({error}): restore its files") from None
     text = BundleFile(about=about, sha256=checksums).model_dump_json(indent=1)
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
     return _checksum(folder / ABOUT)
