@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ import imputune
 from imputune.artifacts.stage_output import TrainedFold
 from imputune.registry import serving
 from imputune.registry.bundle import BOOSTED, BundleAbout
-from imputune.registry.bundle_file import write_bundle
+from imputune.registry.bundle_file import copy_bundle, write_bundle
 from imputune.settings.names import ImputerName
 from imputune.tracking import store
 from imputune.tracking.runs import TrackedRun
@@ -53,9 +53,11 @@ SERIES_SCHEMA = Schema(
     ]
 )
 REGISTERED_TAG = "imputune.registered"
-FOLD_SCORES_TAG = "imputune.fold_scores"
+FOLD_SCORES = "fold_scores"
+FOLD_SCORES_TAG = f"imputune.{FOLD_SCORES}"
 TRAINED_RUN = "trained_run"
 TRAINED_RUN_TAG = f"imputune.{TRAINED_RUN}"  # on a version from imputune register: the run that trained its models
+THRESHOLD_RULE = "threshold_rule"
 CHECKSUM_TAG = "imputune.bundle_sha256"
 REQUIRED = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
 BOOSTED_REQUIRED = ("xgboost-cpu",)
@@ -79,11 +81,32 @@ def register_bundle(
     The version's tags are `lineage` (what the models were trained on), the run's id, the commit of the code, the scores
     of every fold, and the checksum of bundle.json. Raises UserError when the store fails.
     """
+    lineage = {FOLD_SCORES: fold_scores_text({fold.fold: fold.scores for fold in folds}), **lineage}
+    return _register(run, name, about, lambda folder: write_bundle(folder, about, folds), lineage)
+
+
+def register_copy(run: TrackedRun, name: str, about: BundleAbout, source: Path, lineage: Mapping[str, str]) -> str:
+    """Register a bundle's folder as a new version with the same weights, described anew, and return the version.
+
+    `lineage` has the scores of every fold too; see `register_bundle`, also for the errors.
+    """
+    return _register(run, name, about, lambda folder: copy_bundle(source, folder, about), lineage)
+
+
+def fold_scores_text(scores: Mapping[int, Mapping[str, float]]) -> str:
+    """Return the tag FOLD_SCORES of the scores of every fold."""
+    return json.dumps({str(fold): {name: round(score, 6) for name, score in of.items()} for fold, of in scores.items()})
+
+
+def _register(
+    run: TrackedRun, name: str, about: BundleAbout, fill: Callable[[Path], str], lineage: Mapping[str, str]
+) -> str:
+    """Register the bundle that `fill` writes into a folder; `fill` returns the checksum of its bundle.json."""
     package = Path(imputune.__file__).parent
     with tempfile.TemporaryDirectory() as temporary, store.failures(run.tracking_uri):
         folder = Path(temporary) / "bundle"
         folder.mkdir()
-        checksum = write_bundle(folder, about, folds)
+        checksum = fill(folder)
         with _active(run.run_id):
             logged = mlflow.pyfunc.log_model(
                 name="bundle",
@@ -96,7 +119,8 @@ def register_bundle(
             )
         client = MlflowClient(run.tracking_uri)
         _ensure_model(client, name)
-        tags = _tags(run, folds) | {CHECKSUM_TAG: checksum} | {f"imputune.{key}": text for key, text in lineage.items()}
+        tags = {f"imputune.{key}": text for key, text in lineage.items()}
+        tags |= {"imputune.run_id": run.run_id, **run.source, CHECKSUM_TAG: checksum}
         registered = client.create_model_version(
             name, logged.model_uri, run.run_id, tags=tags, model_id=logged.model_id
         )
@@ -132,11 +156,6 @@ def serving_requirements(about: BundleAbout) -> list[str]:
     """Return the packages that loading a bundle needs, in the versions that trained it."""
     packages = (*REQUIRED, *(BOOSTED_REQUIRED if about.head == BOOSTED else ()))
     return [f"{package}=={version(package).partition('+')[0]}" for package in packages]
-
-
-def _tags(run: TrackedRun, folds: Sequence[TrainedFold]) -> dict[str, str]:
-    scores = {str(result.fold): {name: round(score, 6) for name, score in result.scores.items()} for result in folds}
-    return {"imputune.run_id": run.run_id, FOLD_SCORES_TAG: json.dumps(scores), **run.source}
 
 
 @contextmanager
