@@ -35,7 +35,7 @@ def test_pulled_models_are_registered_without_training_and_predict(pulled, proje
     assert {version.variant for version in here.versions()} == set(by_variant)
     for version in here.versions():
         trained = by_variant[version.variant]
-        assert version.fold_scores == trained.fold_scores
+        assert version.tag("fold_scores") == trained.tag("fold_scores")  # as text: constant risks have no slope (NaN)
         assert version.tag("trained_run") == trained.run_id
         assert version.tag("imputer_version") == "1"
         assert version.tags["imputune.bundle_sha256"] == trained.tags["imputune.bundle_sha256"]
