@@ -9,7 +9,7 @@ from imputune.evaluation.imputation import ImputationErrors
 from imputune.evaluation.metrics import ReliabilityPoint
 from imputune.evaluation.stored import Stored
 from imputune.protocol.imputers import DEFAULT_IMPUTER
-from imputune.protocol.published import SCHEDULES, quoted
+from imputune.protocol.published import PAPER_INPUTS, SCHEDULES, quoted
 from imputune.protocol.variants import Variant
 from imputune.settings.names import Head, ImputerName, Input, Mode, RandomPattern, ScheduleName
 
@@ -33,8 +33,8 @@ class VariantRow(Stored):
 
     num_parameters: of the head alone, as the paper counts; trainable_parameters: all that fine-tuning changes; both
     None for a non-neural head. paper_from: where the paper has its test AUC, which may be an average. source: what the
-    row was read from, a tracked run, or stage outputs if the run is gone. calibration: the calibration curve over all
-    test stays; empty if only the run is left.
+    row was read from: a tracked run, stage outputs if the run is gone, or a results file if these are gone too.
+    calibration: the calibration curve over all test stays; empty if only the run is left.
     """
 
     imputer: ImputerName
@@ -66,6 +66,16 @@ class VariantRow(Stored):
     def name(self) -> str:
         """The variant's name among the variants of its imputer."""
         return f"{self.head}-{self.mode}-{self.input}-{self.schedule}"
+
+    @property
+    def label(self) -> str:
+        """The variant's name among all variants."""
+        return f"{self.imputer}/{self.name}"
+
+    @property
+    def is_of_protocol(self) -> bool:
+        """Whether the variant is one of the paper's protocol: on CSAI, a head and an input of its tables."""
+        return self.imputer == DEFAULT_IMPUTER and self.input in PAPER_INPUTS.get(self.head, ())
 
     @property
     def head_and_input(self) -> tuple[Head, Input]:
