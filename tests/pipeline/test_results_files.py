@@ -47,17 +47,21 @@ def compared(copy: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def as_cloned(copy: Path) -> None:
-    """Remove all that git does not have."""
-    for name in ("artifacts", "data", "mlruns"):
-        shutil.rmtree(copy / name, ignore_errors=True)
-    (copy / "mlflow.db").unlink()
+@pytest.fixture
+def clone(project, tmp_path, monkeypatch) -> Path:
+    """What git has of the project after its results were committed: no data, no artifacts, no store."""
+    clone = tmp_path / "clone"
+    shutil.copytree(project / "results", clone / "results")
+    for name in ("params.yaml", "dvc.yaml", "data.dvc"):
+        shutil.copy(project / name, clone)
+    monkeypatch.chdir(clone)
+    return clone
 
 
 def tables(copy: Path) -> str:
     """Return comparison.md without its notes."""
     lines = (copy / RESULTS / "comparison.md").read_text().splitlines()
-    return "\n".join(line for line in lines if not line.startswith("Note: "))
+    return "\n".join(line for line in lines if not line.startswith("Note: ")).rstrip()
 
 
 def scores(row: dict[str, Any]) -> dict[str, Any]:
@@ -120,65 +124,61 @@ def test_the_files_have_no_stay_path_or_time(project):
         assert "stay_id" not in text
 
 
-def test_tables_come_from_the_files_alone(copy, monkeypatch):
-    """In a fresh clone, without data, artifacts and store, compare makes the same tables; curves stay as they are."""
-    theirs = compared(copy, monkeypatch)
-    before = tables(copy)
-    figures = {path.name: path.read_bytes() for path in (copy / RESULTS / "figures").iterdir()}
-    metrics = (copy / RESULTS / "metrics.json").read_text()
-    as_cloned(copy)
-    ours = compared(copy, monkeypatch)
-    assert tables(copy) == before
-    assert (copy / RESULTS / "metrics.json").read_text() == metrics
+def test_tables_come_from_the_files_alone(clone, monkeypatch):
+    """In a fresh clone compare makes the same tables from the files; figures of curves stay as they are."""
+    theirs = content_of(clone / RESULTS / "results.json")
+    before = tables(clone)
+    figures = {path.name: path.read_bytes() for path in (clone / RESULTS / "figures").iterdir()}
+    metrics = (clone / RESULTS / "metrics.json").read_text()
+    ours = compared(clone, monkeypatch)
+    assert tables(clone) == before
+    assert (clone / RESULTS / "metrics.json").read_text() == metrics
     assert {row["source"] for row in ours["rows"]} == {"results file"}
     assert [*map(scores, ours["rows"])] == [*map(scores, theirs["rows"])]
     assert ours["imputers"] == theirs["imputers"]
-    assert {path.name: path.read_bytes() for path in (copy / RESULTS / "figures").iterdir()} == figures
+    assert {path.name: path.read_bytes() for path in (clone / RESULTS / "figures").iterdir()} == figures
     alone, counts, *rest = ours["notes"]
     assert alone == "data/synthetic is missing, so scores are read from the files in results/synthetic alone"
-    assert counts.startswith(
-        "6 variants not in artifacts: scores are read from the files in results/synthetic/variants"
-    )
+    assert counts.startswith("6 variants not in artifacts: scores are read from the files in results/synthetic/var")
     assert rest[:-1] == theirs["notes"]
-    assert rest[-1] == (
-        "figures of training curves (curves) are kept from an earlier comparison, because not all curves are in artifacts"
-    )
-    table = invoke(copy, ["compare"], monkeypatch)
-    assert "Table II" in table.stdout
+    kept = "figures of training curves (curves) are kept from an earlier comparison, because not all curves are in"
+    assert rest[-1] == f"{kept} artifacts"
+    assert "Table II" in invoke(clone, ["compare"], monkeypatch).stdout
 
 
-def test_a_variant_made_elsewhere_joins_those_in_artifacts(copy, monkeypatch):
+def test_a_variant_made_elsewhere_joins_those_in_artifacts(project, tmp_path, monkeypatch):
     """A variant that is in neither artifacts nor runs is read from its file; a broken file is named."""
-    theirs = compared(copy, monkeypatch)
-    (copy / "mlflow.db").unlink()
+    copy = copy_of(project, tmp_path, without=("src", "mlflow.db"))
+    theirs = content_of(copy / RESULTS / "results.json")
     shutil.rmtree(heads_folder(copy) / NAME)
-    (copy / CSAI / "gru-frozen-imputed-plateau.json").write_text("<<<<<<< HEAD")
+    broken = copy / CSAI / "gru-frozen-imputed-plateau.json"
+    broken.write_text("<<<<<<< HEAD")
     ours = compared(copy, monkeypatch)
     sources = {row["input"]: row["source"] for row in ours["rows"] if row["head"] == "xgboost"}
     assert sources == {"imputed": "stage outputs", "hidden": "stage outputs", "summary": "results file"}
-    assert [*map(scores, ours["rows"])] == [*map(scores, theirs["rows"])]
-    broken = copy / CSAI / "gru-frozen-imputed-plateau.json"
+    for row, other in zip(ours["rows"], theirs["rows"], strict=True):
+        assert scores(row) == scores(other)
     assert f"{broken} is broken: it is skipped. Restore it with git, or make it anew" in ours["notes"]
-    assert "1 variant not in artifacts: scores are read from the files in results/synthetic/variants" in ours["notes"]
+    [counts] = [note for note in ours["notes"] if note.startswith("1 variant not in artifacts: scores are read from ")]
+    assert "results/synthetic/variants" in counts
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [("cohort_hash", "other"), ("folds_hash", "other"), ("seed", 1), ("imputer_settings", {"csai": {}})],
 )
-def test_files_of_other_origin_are_counted_and_skipped(copy, monkeypatch, key, value):
+def test_files_of_other_origin_are_counted_and_skipped(clone, monkeypatch, key, value):
     """Other data, folds, seed, or settings of the imputer: the file does not count, and one note counts all such."""
-    as_cloned(copy)
     for name in (NAME, "xgboost-frozen-hidden-none"):
-        change(copy / CSAI / f"{name}.json", lambda content: content.update({key: value}))
-    ours = compared(copy, monkeypatch)
+        change(clone / CSAI / f"{name}.json", lambda content: content.update({key: value}))
+    ours = compared(clone, monkeypatch)
     assert [row["input"] for row in ours["rows"] if row["head"] == "xgboost"] == ["imputed"]
     skipped = "2 files in results/synthetic/variants of other data, folds, seeds or settings of the imputer skipped"
     assert skipped in ours["notes"]
 
 
 def test_another_budget_of_fine_tuning_is_the_same_imputer(copy, monkeypatch):
-    """Pretrained anew under another budget for heads, an imputer counts as the same; with other settings it does not."""
+    """Pretrained anew under another budget for heads, an imputer counts as the same; with other sizes it does not."""
     shutil.rmtree(heads_folder(copy))
     (copy / "mlflow.db").unlink()
     budget = {"pretrain_epochs": 2, "frozen_epochs": 4, "unfrozen_epochs": 2}
@@ -206,7 +206,7 @@ def test_files_of_other_data_than_the_projects_are_refused(copy, monkeypatch):
     assert told == f"results/synthetic is of other data than {data}: {remedy}"
     (copy / RESULTS / "imputers/csai.json").write_text("{")
     told = refused(invoke(copy, ["compare"], monkeypatch))
-    assert told.endswith(f"csai.json is of another version of imputune: restore it with git, or {remedy}")
+    assert told.endswith(f"csai.json is broken: restore it with git, or {remedy}")
     assert (copy / RESULTS / "comparison.md").read_bytes() == before
 
 
@@ -238,7 +238,7 @@ def test_a_missing_file_is_written_by_the_next_command(copy, monkeypatch):
 
 
 def test_killed_between_output_and_file(copy, monkeypatch):
-    """Killed before the file was written, the variant is put together anew, and its file tells of the run that ended."""
+    """Killed before the file was written, the variant is put together anew; its file tells of the run that ended."""
 
     class Killed(BaseException):
         """Stands for the end of the process."""
