@@ -9,12 +9,13 @@ from imputune.evaluation.imputation import ImputationErrors
 from imputune.evaluation.metrics import ReliabilityPoint
 from imputune.evaluation.stored import Stored
 from imputune.protocol.imputers import DEFAULT_IMPUTER
-from imputune.protocol.published import PAPER_INPUTS, SCHEDULES, quoted
-from imputune.protocol.variants import Variant
+from imputune.protocol.published import SCHEDULES, quoted
+from imputune.protocol.variants import PROTOCOL, Variant
 from imputune.settings.names import Head, ImputerName, Input, Mode, RandomPattern, ScheduleName
 
 Score = Literal["validation_auc", "test_auc", "test_auprc", "test_brier", "test_calibration_error"]
 SCORES: tuple[Score, ...] = get_args(Score)
+PROTOCOL_LABELS = frozenset(variant.label for variant in PROTOCOL)
 
 
 class FoldScores(Stored):
@@ -74,8 +75,8 @@ class VariantRow(Stored):
 
     @property
     def is_of_protocol(self) -> bool:
-        """Whether the variant is one of the paper's protocol: on CSAI, a head and an input of its tables."""
-        return self.imputer == DEFAULT_IMPUTER and self.input in PAPER_INPUTS.get(self.head, ())
+        """Whether the variant is one of the paper's protocol."""
+        return self.label in PROTOCOL_LABELS
 
     @property
     def head_and_input(self) -> tuple[Head, Input]:

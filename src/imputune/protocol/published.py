@@ -10,13 +10,6 @@ although mlp5's is 0.805.
 
 from dataclasses import dataclass
 
-PAPER_INPUTS = {
-    **dict.fromkeys(("mlp2", "mlp5"), ("hidden",)),
-    **dict.fromkeys(("lstm", "gru"), ("imputed", "raw")),
-    **dict.fromkeys(("xgboost", "svm"), ("imputed", "hidden", "summary")),
-}
-"""The inputs of the paper's heads. It did not try summary statistics; they stand beside its non-neural heads."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Quoted:
