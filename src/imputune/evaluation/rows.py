@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple, get_args
 from imputune.evaluation.imputation import ImputationErrors
 from imputune.evaluation.metrics import ReliabilityPoint
 from imputune.evaluation.stored import Stored
-from imputune.protocol.imputers import DEFAULT_IMPUTER
 from imputune.protocol.published import SCHEDULES, quoted
 from imputune.protocol.variants import PROTOCOL, Variant
 from imputune.settings.names import Head, ImputerName, Input, Mode, RandomPattern, ScheduleName
@@ -114,10 +113,10 @@ class Spread(NamedTuple):
 
 
 def make_variant_row(dataset: str, variant: Variant, results: VariantResults) -> VariantRow:
-    """Aggregate a variant's folds; the paper's figure is added for variants on CSAI."""
+    """Aggregate a variant's folds; the paper's figure is added for variants of its protocol."""
     spread = {score: Spread.of([float(getattr(fold, score)) for fold in results.folds]) for score in SCORES}
     paper = None
-    if variant.imputer == DEFAULT_IMPUTER:
+    if variant.label in PROTOCOL_LABELS:
         paper = quoted(dataset, variant.head, mode=variant.mode, input=variant.input, schedule=variant.schedule)
     paper_test_auc = paper.test_auc if paper else None
     return VariantRow(
