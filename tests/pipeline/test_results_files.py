@@ -163,6 +163,23 @@ def test_a_variant_made_elsewhere_joins_those_in_artifacts(project, tmp_path, mo
     assert "results/synthetic/variants" in counts
 
 
+def test_curves_that_artifacts_lack_are_not_drawn_over(project, tmp_path, monkeypatch):
+    """Where the curves of a variant are elsewhere, an earlier figure stays; without one, those at hand are drawn."""
+    copy = copy_of(project, tmp_path, without=("src", "mlflow.db"))
+    shutil.rmtree(heads_folder(copy) / "gru-frozen-imputed-plateau")
+    figures = [copy / RESULTS / "figures" / f"curves.{form}" for form in ("png", "svg")]
+    before = [path.read_bytes() for path in figures]
+    kept = "figures of training curves (curves) are kept"
+    assert any(note.startswith(kept) for note in compared(copy, monkeypatch)["notes"])
+    assert [path.read_bytes() for path in figures] == before
+    for path in figures:
+        path.unlink()
+    assert not any(note.startswith(kept) for note in compared(copy, monkeypatch)["notes"])
+    drawn = figures[1].read_text()
+    assert "mlp2-frozen-hidden-plateau" in drawn
+    assert "gru" not in drawn
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("cohort_hash", "other"), ("folds_hash", "other"), ("seed", 1), ("imputer_settings", {"csai": {}})],
