@@ -280,3 +280,21 @@ def test_killed_between_output_and_file(copy, monkeypatch):
     assert file.setting("non_neural.xgboost.max_depth") == 2
     assert client_of(copy).get_run(file.run_id).info.status == "FINISHED"
     assert file.run_id in {run.run_id for run in finished_runs(copy, "imputune", "finetune", "synthetic")}
+
+
+def test_static_facts_stand_in_the_ablation_table(copy, monkeypatch):
+    """A variant that adds static facts has its file, stands beyond the paper, and is compared with the one without."""
+    words = ["grid", "--head", "mlp2", "--mode", "frozen", "--input", "hidden+static", "--schedule", "plateau"]
+    assert invoke(copy, words, monkeypatch).exit_code == 0
+    name = "mlp2-frozen-hidden+static-plateau"
+    with_it = content_of(copy / CSAI / f"{name}.json")
+    without = content_of(copy / CSAI / "mlp2-frozen-hidden-plateau.json")
+    ours = compared(copy, monkeypatch)
+    [pair] = [each for each in ours["ablation"]["pairs"] if each["ingredient"] == "static"]
+    assert (pair["without"], pair["with_it"]) == ("csai/mlp2-frozen-hidden-plateau", f"csai/{name}")
+    aucs = [[fold["scores"]["test_auc"] for fold in file["folds"]] for file in (with_it, without)]
+    assert pair["auc"]["by_fold"] == [one - another for one, another in zip(*aucs, strict=True)]
+    page = (copy / RESULTS / "comparison.md").read_text()
+    beyond = page.index("## Beyond the paper")
+    assert page.index("| csai | mlp2 | frozen | hidden+static | plateau |") > beyond
+    assert "hidden+static" not in page[:beyond]

@@ -112,6 +112,6 @@ def test_the_checks_expand_folders_and_follow_imports() -> None:
     names = ("checkpoints", "results_files", "stage_files", "stage_output")
     artifacts = {f"artifacts/{name}.py" for name in names}
     assert named_files(stage) == {"data/folds.py", *artifacts}
-    assert run_files("folds") == {"data/cohort.py", "data/folds.py"}
+    assert run_files("folds") == {"data/cohort.py", "data/folds.py", "data/static.py", "data/static_file.py"}
     assert {"training/search.py", "models/heads.py", "runtime/seeds.py"} < run_files("finetune_neural")
     assert "runtime/workers.py" not in run_files("pretrain")
