@@ -19,7 +19,7 @@ import torch
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from imputune.artifacts.stage_output import Origin, TrainedFold
+from imputune.artifacts.stage_output import MadeFrom, Origin, TrainedFold, TrainingOutput
 from imputune.cli.word_lists import imputer_names
 from imputune.data.cohort import Cohort, Variable
 from imputune.data.folds import Fold, draw_folds
@@ -200,7 +200,9 @@ def planning(mode: str) -> Observe:
         )
         data = DividedCohort(world.cohort, world.folds, origin)
         weights = {fold.number: world.pretrained for fold in world.folds}
-        imputer = PretrainedImputer(name="csai", project=project, data=data, run_id="run", weights=weights)
+        made_from = MadeFrom.at(origin, stage="pretrain", imputer="csai", settings={})
+        output = TrainingOutput(made_from=made_from, run_id="run", folds=())
+        imputer = PretrainedImputer(name="csai", project=project, data=data, output=output, weights=weights)
         seen: list[object] = []
 
         def run_tasks(tasks: Iterator[Any], workers: int) -> None:

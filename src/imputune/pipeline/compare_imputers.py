@@ -157,7 +157,7 @@ def _compare(project: Project, data: DividedCohort, imputers: ComparedImputers, 
         ),
         edges=assessments[0].missing_share_edges if assessments else (),
         matrix=matrix,
-        protocol=tuple(default.found.rows.values()) if default else (),
+        protocol=tuple(row for row in default.found.rows.values() if row.is_of_protocol) if default else (),
         notes=(*notes, *_missing_notes(imputers, matrix)),
     )
 

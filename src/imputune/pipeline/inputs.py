@@ -22,8 +22,13 @@ class PretrainedImputer:
     name: ImputerName
     project: Project
     data: DividedCohort
-    run_id: str
+    output: TrainingOutput
     weights: dict[int, dict[str, torch.Tensor]]
+
+    @property
+    def run_id(self) -> str:
+        """The run that pretrained it."""
+        return self.output.run_id
 
     @classmethod
     def read(cls, project: Project, data: DividedCohort, name: ImputerName) -> Self:
@@ -41,7 +46,7 @@ class PretrainedImputer:
             name=name,
             project=project.with_imputer(output.made_from.settings),
             data=data,
-            run_id=output.run_id,
+            output=output,
             weights=weights,
         )
 

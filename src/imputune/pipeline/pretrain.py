@@ -7,6 +7,7 @@ from pydantic import JsonValue
 from imputune.artifacts.checkpoints import Checkpoints
 from imputune.artifacts.stage_files import find_training, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
+from imputune.pipeline.kept_results import keep_imputer
 from imputune.pipeline.project import EpochProgress, Project, exclusive, imputer_settings, read_divided_cohort
 from imputune.pipeline.recording import log_curves, log_summary, register_imputer, replay
 from imputune.pipeline.tracked import track_training
@@ -58,6 +59,7 @@ def run_pretrain(project: Project, progress: EpochProgress, imputer: ImputerName
             write_training(project.imputer_folder(imputer), output, folds)
             if IMPUTERS[imputer].is_registered:
                 register_imputer(run, project, data, folds, imputer)
+            keep_imputer(project, output, run)
         checkpoints.remove()
     return output
 

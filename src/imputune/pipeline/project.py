@@ -116,6 +116,18 @@ class Project:
         """Where compare writes its tables."""
         return self.root / "results" / self.dataset
 
+    def variant_results_folder(self, imputer: ImputerName) -> Path:
+        """Where the committed scores of an imputer's variants stand, a file for each."""
+        return self.results_folder / "variants" / imputer
+
+    def variant_results_file(self, variant: Variant) -> Path:
+        """Where the committed scores of a variant stand."""
+        return self.variant_results_folder(variant.imputer) / f"{variant.name}.json"
+
+    def imputer_results_file(self, imputer: ImputerName) -> Path:
+        """Where the committed errors of an imputer stand."""
+        return self.results_folder / "imputers" / f"{imputer}.json"
+
     def settings(self, *sections: str) -> Settings:
         """Return sections of params.yaml as plain values, with the dataset's budget and the folds beside them."""
         chosen: Settings = self.params.model_dump(include=set(sections), mode="json")

@@ -10,6 +10,7 @@ from imputune.data.static import unknown_for_all
 from imputune.errors import UserError
 from imputune.files import remove_leftovers
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
+from imputune.pipeline.kept_results import keep_finished_imputer
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
 from imputune.pipeline.tracked import track
 from imputune.pipeline.variant_work import FinetuneRequest, VariantResult, VariantWork
@@ -49,6 +50,8 @@ def train_variants(project: Project, request: FinetuneRequest, say: Say, one_run
             folders += [project.heads_folder(name), project.overfit_folder(name)]
         for folder in folders:
             remove_leftovers(folder)
+        for imputer in imputers.values():
+            keep_finished_imputer(imputer)
         parent = _track_command(project, data, request, stack) if one_run else None
         training = _VariantQueue(imputers, request, say)
         training.run(stack, parent)
@@ -78,6 +81,7 @@ class _VariantQueue:
         if folds := sum(len({*work.wanted} & {*work.folds}) for work in unfinished):
             self.say(f"done already: {counted(folds, 'fold')} of unfinished variants")
         for work in self.works:
+            work.keep_results()
             for fold in work.folds.values():
                 self.left.took(work.variant, fold.seconds)
         for work in unfinished:

@@ -11,6 +11,7 @@ from imputune.artifacts.stage_files import read_fold, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
 from imputune.data.record_features import RecordScaler
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
+from imputune.pipeline.kept_results import keep_finished_variant, keep_variant
 from imputune.pipeline.recording import log_curves, log_summary, register_classifier, replay
 from imputune.pipeline.tracked import track_training
 from imputune.protocol.imputers import IMPUTERS
@@ -65,6 +66,7 @@ class VariantWork:
         unfinished = project.unfinished_folder / f"{stage}-{variant.imputer}-{variant.name}"
         self.checkpoints = Checkpoints(unfinished, self.made_from)
         self.was_finished = False
+        self._finished: TrainingOutput | None = None
         self._run: TrackedRun | None = None
         self._stack = ExitStack()
         self._look_up()
@@ -104,7 +106,7 @@ class VariantWork:
         self.folds[fold.fold] = fold
 
     def finish_if_complete(self) -> None:
-        """Write, register and end the variant when all its folds are finished."""
+        """Write, register and end the variant, and write its committed scores, when all its folds are finished."""
         if self._run is None or not self.complete <= set(self.folds):
             return
         run, folds = self._run, [self.folds[number] for number in sorted(self.complete)]
@@ -127,8 +129,15 @@ class VariantWork:
         if is_registered and self.variant.is_neural and self.request.early_stopping:
             project, data = self.imputer.project, self.imputer.data
             register_classifier(run, project, data, folds, self.variant, self.imputer.run_id)
+        if self.request.early_stopping:
+            keep_variant(self.imputer, output, run)  # before the run ends: a run that ended has its file
         self._stack.close()
         self.checkpoints.remove()
+
+    def keep_results(self) -> None:
+        """Write the committed file of a variant that was finished before, where it is missing or of other settings."""
+        if self._finished is not None and self.request.early_stopping:
+            keep_finished_variant(self.imputer, self._finished)
 
     def _look_up(self) -> None:
         """Take the folds of the variant's output if it is finished, else those of its checkpoints.
@@ -145,6 +154,7 @@ class VariantWork:
             return
         if has_ended:
             self.checkpoints.remove()
+        self._finished = output
         self.run_id = output.run_id
         self.folds = {fold.fold: read_fold(self.folder, output, fold.fold, with_weights=False) for fold in output.folds}
 

@@ -63,6 +63,11 @@ CONTROLS: tuple[ImputerName, ...] = get_args(ControlName)
 assert tuple(IMPUTERS) == get_args(ImputerName)
 
 
+def adds_stays(name: str) -> bool:
+    """Say whether an imputer is CSAI pretrained on more stays than the fold's own, by its name: csai_NAME."""
+    return name.startswith(f"{DEFAULT_IMPUTER}_") and name not in CONTROLS
+
+
 def known_imputer(word: str) -> ImputerName:
     """Return the imputer of that name; raises UserError, with the near miss, where there is none."""
     if word not in IMPUTERS:

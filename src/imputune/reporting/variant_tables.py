@@ -152,7 +152,7 @@ def variants_table(rows: Sequence[VariantRow]) -> Table:
         for row in rows
     ]
     return Table(
-        title="Every variant: in-hospital death",
+        title="Every variant of the protocol: in-hospital death",
         header=(
             "head",
             "mode",
