@@ -13,7 +13,7 @@ from imputune.artifacts.stage_output import MadeFrom, Origin, Settings
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.folds import Fold, folds_hash, read_folds
 from imputune.errors import UserError
-from imputune.protocol.imputers import IMPUTERS
+from imputune.protocol.imputers import imputer_kind
 from imputune.protocol.variants import Variant
 from imputune.runtime.console import say
 from imputune.runtime.device import choose_device
@@ -242,6 +242,7 @@ def track_training(
         tags["imputer_run"] = made_from.imputer_run_id
     if made_from.variant is not None:
         tags |= made_from.variant.tags()
+    tags |= made_from.also_tags()
     return track(
         project,
         made_from.stage,
@@ -255,7 +256,7 @@ def track_training(
 
 def imputer_settings(project: Project, imputer: ImputerName) -> Settings:
     """Return the sections of params.yaml that a pretrained imputer depends on."""
-    pypots = IMPUTERS[imputer].family == "pypots"
+    pypots = imputer_kind(imputer).family == "pypots"
     return project.settings(*(name for name in IMPUTER_SECTIONS if name != "pypots" or pypots))
 
 

@@ -6,7 +6,7 @@ from imputune.data.masking_patterns import LABELS
 from imputune.evaluation.rows import ImputerRow, Score, Spread, VariantRow, schedule_average
 from imputune.evaluation.significance import CITATION
 from imputune.evaluation.verdicts import Verdict
-from imputune.protocol.imputers import IMPUTERS
+from imputune.protocol.imputers import imputer_kind
 from imputune.protocol.published import AVERAGE, REFERENCES, SCHEDULES, quoted
 from imputune.reporting.tables import (
     EMPTY,
@@ -211,7 +211,7 @@ def pretraining_table(rows: Sequence[ImputerRow]) -> Table:
     """Return the imputers' errors on masked cells of test stays."""
     lines = [
         (
-            IMPUTERS[row.imputer].label,
+            imputer_kind(row.imputer).label,
             LABELS[row.pattern],
             spread_text(row.mae_mean, row.mae_std),
             spread_text(row.mre_mean, row.mre_std),
