@@ -51,7 +51,7 @@ def limits(field: FieldInfo) -> dict[str, float]:
     """Return the limits of a number, or of every number in a list, by gt, ge, lt, le."""
     metadata = list(field.metadata)
     for part in get_args(field.annotation):
-        metadata += [each for info in getattr(part, "__metadata__", ()) for each in info.metadata]
+        metadata += [each for info in getattr(part, "__metadata__", ()) for each in getattr(info, "metadata", ())]
     return {name: getattr(each, name) for each in metadata for name in ("gt", "ge", "lt", "le") if hasattr(each, name)}
 
 

@@ -200,6 +200,10 @@ def evaluate_command(
     print_table("Calibration", ("mean risk", "share that died", "stays"), points)
     if not evaluation.checked_against_training:
         say("note: the model's training cohort is not in data/: whether it shares stays with this one was not checked")
+    for name, count in evaluation.pretrained_on.items():
+        say(f"note: not external: {count:,} of these stays pretrained the model's imputer, without outcomes ({name})")
+    for name in evaluation.unchecked_cohorts:
+        say(f"note: the imputer was pretrained on {name}, which is not in data/: shared stays were not checked")
     kept = f"; results are in {path}" if path else ""
     say(f"sensitivity and specificity are at the model's threshold, {evaluation.threshold:.3f}{kept}")
 

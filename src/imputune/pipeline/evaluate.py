@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
-from imputune.artifacts.stage_output import Settings
+from imputune.artifacts.stage_output import ALSO_TAG, Settings
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.errors import UserError
 from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import GroupScores, score_cohort
 from imputune.files import replace_text
+from imputune.pipeline.further_cohorts import cohort_name, shared_with_lineage
 from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project, track_if_allowed
 
@@ -19,6 +21,9 @@ class Evaluation(Stored):
     """The scores of a model on a cohort: `groups` has all stays first.
 
     checked_against_training: whether the model's training cohort was in data/, so that shared stays could be found.
+    is_external: False if stays of this cohort pretrained the model's imputer, though without their outcomes.
+    pretrained_on: the number of these stays by further cohort. unchecked_cohorts: further cohorts that are not in
+    data/, so that shared stays could not be found.
     """
 
     model: str
@@ -29,13 +34,17 @@ class Evaluation(Stored):
     threshold: float
     checked_against_training: bool
     groups: tuple[GroupScores, ...]
+    is_external: bool = True
+    pretrained_on: dict[str, int] = Field(default_factory=dict)
+    unchecked_cohorts: tuple[str, ...] = ()
 
 
 def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluation, Path | None]:
     """Measure a model on a cohort folder, track it, write results/<dataset>/external-<cohort>.json.
 
     Returns the scores, and the path of the file or None if the user may not write in the project. A cohort's name is
-    its sets, or its folder; two cohorts of the same name get two files.
+    its sets, or its folder; two cohorts of the same name get two files. A cohort that pretrained the model's imputer is
+    measured, and marked as not external.
 
     Raises UserError for an unknown model, a cohort of other variables, or one with stays the model was trained on.
     """
@@ -44,8 +53,8 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
     checked = _check(project, model, cohort, digest, folder)
     risk_N = model.bundle.risk_by_fold(np.asarray(cohort.values_NTD)).mean(axis=0, dtype=np.float64)
     threshold = model.bundle.threshold
-    sets = cohort.source.get("sets")
-    name = "-".join(map(str, sets)) if isinstance(sets, list) and sets else folder.resolve().name
+    shared, unchecked = shared_with_lineage(project, model.version.tag(ALSO_TAG), cohort, digest)
+    name = cohort_name(cohort, folder)
     settings = project.params.evaluate
     groups = score_cohort(
         cohort.outcome_N,
@@ -65,8 +74,12 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
         threshold=threshold,
         checked_against_training=checked,
         groups=groups,
+        is_external=not shared,
+        pretrained_on=shared,
+        unchecked_cohorts=unchecked,
     )
     tags = {"model": version.name, "model_version": str(version.number), "evaluated_on": name}
+    tags["is_external"] = str(evaluation.is_external).lower()
     content = evaluation.model_dump(mode="json")
     run_settings: Settings = {"resamples": settings.resamples}
     with track_if_allowed(project, "evaluate", cohort_hash=digest, settings=run_settings, tags=tags) as run:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from imputune.artifacts.stage_output import FurtherCohort
-from imputune.data.cohort import Cohort, cohort_hash, read_cohort
+from imputune.artifacts.stage_output import FURTHER_COHORTS, FurtherCohort
+from imputune.data.cohort import FILES, Cohort, cohort_hash, read_cohort
 from imputune.data.overlap import shared_stays
 from imputune.errors import UserError
 from imputune.pipeline.project import DividedCohort, Project
@@ -72,6 +72,38 @@ def cohort_name(cohort: Cohort, folder: Path) -> str:
     """Return a cohort's name: its sets, or its folder's name."""
     sets = cohort.source.get("sets")
     return "-".join(map(str, sets)) if isinstance(sets, list) and sets else folder.resolve().name
+
+
+def shared_with_lineage(
+    project: Project, lineage: str, cohort: Cohort, digest: str
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return how many stays of a cohort pretrained a model's imputer, by further cohort, and which were not at hand.
+
+    lineage: the version's tag of further cohorts, "" for none. A further cohort is at hand if it is a folder of data/,
+    or has the cohort's own `digest`.
+    """
+    further = FURTHER_COHORTS.validate_json(lineage) if lineage else ()
+    wanted = {each.cohort_hash for each in further} - {digest}
+    folders = {cohort_hash(path.parent): path.parent for path in _sources(project)} if wanted else {}
+    shared: dict[str, int] = {}
+    unchecked = []
+    for each in further:
+        if each.cohort_hash == digest:
+            count = each.stays
+        elif each.cohort_hash in folders:
+            count = int(shared_stays(cohort, read_cohort(folders[each.cohort_hash])).sum())
+        else:
+            unchecked.append(each.name)
+            continue
+        if count:
+            shared[each.name] = shared.get(each.name, 0) + count
+    return shared, tuple(unchecked)
+
+
+def _sources(project: Project) -> list[Path]:
+    """Return source.json of every complete cohort in data/."""
+    found = project.cohort_folder.parent.glob("[!.]*/source.json")
+    return [path for path in found if all((path.parent / name).is_file() for name in FILES)]
 
 
 def _read(data: DividedCohort, folder: Path) -> FurtherRecords:

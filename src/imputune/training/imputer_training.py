@@ -63,7 +63,7 @@ def training_of(
     if isinstance(imputer, PypotsImputer):
         return PypotsTraining(imputer, data, params)
     assert isinstance(imputer, CsaiImputer)
-    return CsaiTraining(imputer.module, data, params, further)
+    return CsaiTraining(imputer.module, data, params, further=further)
 
 
 class CsaiTraining:
@@ -76,7 +76,7 @@ class CsaiTraining:
 
     remedy = "lower pretrain.learning_rate in params.yaml"
 
-    def __init__(self, imputer: Csai, data: FoldData, params: Params, further: Sequence[Cohort] = ()) -> None:
+    def __init__(self, imputer: Csai, data: FoldData, params: Params, *, further: Sequence[Cohort] = ()) -> None:
         self.settings, self.validation = params.pretrain, data.validation
         self.train: Records = with_further(data.train, further, data.scaler) if further else data.train
         self.module = imputer
