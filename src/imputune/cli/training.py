@@ -13,11 +13,12 @@ from imputune.cli.options import takes
 from imputune.cli.word_lists import fold_numbers, imputer_names, split_words
 from imputune.errors import UserError
 from imputune.protocol.choice import choose_variants, grid_variants
-from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, check_installed, imputer_kind, is_own, known_imputer
+from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, check_installed, imputer_kind
 from imputune.protocol.variants import FIELDS, HEADS, PROTOCOL, WORDS, Variant, make_variant
 from imputune.runtime.console import print_table, say, show_epochs
 from imputune.runtime.workers import start_preloading
 from imputune.settings.file import find_root, read_params
+from imputune.settings.names import check_own_name
 from imputune.settings.schema import Params
 
 if TYPE_CHECKING:
@@ -231,10 +232,10 @@ def _own_name(imputer: str, folders: list[Path], name: str) -> list[str]:
         raise UserError("--also and --name go together: --also names cohort folders, --name the imputer they make")
     if imputer not in ("", DEFAULT_IMPUTER, name):
         raise UserError(f"--also makes an imputer of family csai, named by --name: leave out --imputer {imputer}")
-    own = known_imputer(name)
-    if not is_own(own):
-        raise UserError(f"--name {name} is an imputer already: choose an own name, such as csai_more")
-    return [own]
+    try:
+        return [check_own_name(name)]
+    except ValueError as error:
+        raise UserError(f"--name: {error}") from None
 
 
 def _summary_line(result: "VariantResult") -> tuple[str, ...]:

@@ -90,8 +90,7 @@ class Params(ParamsSection):
     imputers: tuple[CatalogueName, ...] = Field(
         strict=False, min_length=1, description="Imputers that are pretrained, assessed and compared."
     )
-    also: dict[str, tuple[str, ...]] = Field(
-        strict=False,
+    also: dict[str, Annotated[tuple[str, ...], Field(strict=False)]] = Field(
         description="Further imputers by their own name: CSAI that also trains on these cohorts, folders in data/.",
     )
     grid: Grid = Field(description="The variants that are fine-tuned.")
