@@ -22,6 +22,7 @@ from imputune.registry.versions import Registry
 from imputune.tracking.history import finished_runs
 from projects import (
     FOLDS,
+    ROOT,
     SHARED,
     STAYS,
     client_of,
@@ -31,6 +32,7 @@ from projects import (
     invoke,
     new_project,
     refused,
+    run,
     set_params,
 )
 from projects import started as started_command
@@ -122,15 +124,15 @@ def test_an_own_imputer_learns_from_more_stays_and_stands_beside_csai(trained, p
     output = json.loads((imputer_folder(trained, NAME) / "result.json").read_text())
     [lineage] = output["made_from"]["also"]
     assert (lineage["name"], lineage["stays"], len(lineage["cohort_hash"])) == ("set-s", MORE, 64)
-    [run] = [
+    [run_record] = [
         each for each in finished_runs(trained, "imputune", "pretrain", "synthetic") if each.run_id == output["run_id"]
     ]
     cohort = read_cohort(trained / "data/synthetic")
     digest = output["made_from"]["cohort_hash"]
     folds = read_folds(trained / "artifacts/synthetic/folds.json", cohort, digest, FOLDS, 2012)
     for fold in folds:
-        assert run.metrics[f"training_stays_fold_{fold.number}"] == len(fold.train) + MORE
-    assert json.loads(run.tags["imputune.also_cohorts"]) == [lineage]
+        assert run_record.metrics[f"training_stays_fold_{fold.number}"] == len(fold.train) + MORE
+    assert json.loads(run_record.tags["imputune.also_cohorts"]) == [lineage]
     [version] = Registry(trained, MODEL).versions()
     assert json.loads(version.tag("also_cohorts")) == [lineage]
     assert version.tag("cohort_hash") == digest
@@ -139,6 +141,7 @@ def test_an_own_imputer_learns_from_more_stays_and_stands_beside_csai(trained, p
     ]
     assert json.loads(classifier.tag("also_cohorts")) == [lineage]
     assert classifier.tag("imputer_version") == "1"
+    assert classifier.variant == f"{NAME}/mlp2-frozen-hidden-plateau"
     assert {each.tag("also_cohorts") for each in Registry(trained, "imputune-csai-synthetic").versions()} == {""}
 
 
@@ -153,6 +156,17 @@ def test_an_own_imputer_is_compared_and_noted(trained):
     assert without["imputers"] == ["csai", "mean"]
     report = (trained / "results/synthetic/report.md").read_text()
     assert f"imputune pretrain synthetic --also FOLDER --name {NAME}" in report
+
+
+def test_promote_names_the_own_imputer(made, monkeypatch):
+    """A version on an own imputer may be tested against the gates as any other, and the decision says which it is."""
+    registry = Registry(made, classifier_name("synthetic"))
+    version = next(each.number for each in registry.versions() if each.tag("imputer") == NAME)
+    done = invoke(made, ["promote", "--version", str(version), "--dry-run", "--json"], monkeypatch)
+    told = json.loads(done.stdout)
+    assert told["candidate_variant"] == f"{NAME}/mlp2-frozen-hidden-plateau"
+    gates = {gate["name"]: gate["passed"] for gate in told["gates"]}
+    assert gates["same variables and data"]
 
 
 def test_other_outcomes_of_the_further_cohort_change_nothing(made, monkeypatch):
@@ -170,27 +184,28 @@ def test_other_outcomes_of_the_further_cohort_change_nothing(made, monkeypatch):
         assert not np.array_equal(ours["imputer.history"], theirs["imputer.history"])
 
 
-def test_two_further_cohorts_and_a_name_in_params(made, monkeypatch):
-    """Under also in params.yaml, an imputer is made by --imputer, by all, and as a stage of dvc; grid may name it."""
+def test_dvc_makes_the_imputers_under_also_in_params(made, monkeypatch):
+    """They have a stage, stale once a cohort of theirs changes; --imputer all and the grid name them too."""
+    stage = "pretrain_also@synthetic-csai_two"
+    shutil.copytree(ROOT / "src", made / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     write_cohort(extract_synthetic(30, 8), made / "data/third")
     set_params(made, {"also": {"csai_two": ["more", "third"]}, "grid.mlp.imputer": ["csai", "csai_two"]})
-    done = invoke(made, ["pretrain", "--imputer", "csai_two"], monkeypatch)
-    assert done.exit_code == 0, done.output
-    assert "CSAI (two) on synthetic" in done.stdout
-    output = json.loads((imputer_folder(made, "csai_two") / "result.json").read_text())
-    assert [each["stays"] for each in output["made_from"]["also"]] == [MORE, 30]
     line = refused(invoke(made, ["pretrain", "--also", "data/more", "--name", "csai_two"], monkeypatch))
     assert line.startswith("csai_two has its cohorts under also in params.yaml: run `imputune pretrain --imputer ")
     listed = invoke(made, ["grid", "--imputer", "all", "--head", "mlp2", "--list"], monkeypatch)
     assert "csai_two/mlp2-frozen-hidden-plateau" in listed.stdout.splitlines()
     with Repo.init(str(made), no_scm=True) as repo:
-        repo.commit(force=True)
-        commands = {stage.addressing: stage.cmd for stage in repo.index.stages if getattr(stage, "cmd", None)}
-        assert commands["pretrain_also@synthetic-csai_two"] == "imputune pretrain synthetic --imputer csai_two"
-        assert "finetune_mlp@synthetic-csai_two-mlp2-frozen-hidden-plateau" in commands
-        assert "pretrain_also@synthetic-csai_two" not in repo.status()
+        names = {each.addressing for each in repo.index.stages}
+    assert {stage, "finetune_mlp@synthetic-csai_two-mlp2-frozen-hidden-plateau"} < names
+    done = run(made, "dvc", "repro", "--single-item", stage)
+    assert done.returncode == 0, done.stderr
+    assert "CSAI (two) on synthetic" in done.stdout
+    output = json.loads((imputer_folder(made, "csai_two") / "result.json").read_text())
+    assert [each["stays"] for each in output["made_from"]["also"]] == [MORE, 30]
+    with Repo(str(made)) as repo:
+        assert stage not in repo.status()
         write_cohort(extract_synthetic(31, 8), made / "data/third")
-        assert "pretrain_also@synthetic-csai_two" in repo.status()
+        assert stage in repo.status()
 
 
 def test_a_killed_pretraining_goes_on_to_the_same_weights(made, tmp_path, monkeypatch):

@@ -217,6 +217,27 @@ def test_value_out_of_range_names_the_range(edited: Edited, change: Change, mess
         (lambda p: p["assess"].update(patterns=["hours", "hours"]), "an entry is listed twice"),
         (lambda p: p["assess"].update(rates=[0.1, 0.1]), "an entry is listed twice"),
         (
+            lambda p: p.update(also={"more": ["set-b"]}),
+            "an imputer's own name is csai_ with lower-case letters and digits",
+        ),
+        (
+            lambda p: p.update(also={"csai_shufled": ["b"]}),
+            "resemble another imputer's (did you mean 'csai_shuffled'?)",
+        ),
+        (lambda p: p.update(also={"csai_more": []}), "csai_more has no cohort: name folders in data/, or remove it"),
+        (lambda p: p.update(also={"csai_more": ["b", "b"]}), "an entry is listed twice"),
+        (lambda p: p.update(also={"csai_more": ["../b"]}), "csai_more must name folders in data/, such as set-b"),
+        (lambda p: p.update(also={"csai_more": "b"}), "input should be a valid tuple"),
+        (lambda p: p.update(imputers=["csai_more"]), "input should be 'csai', 'csai_untrained'"),
+        (
+            lambda p: p["grid"]["mlp"].update(imputer=["csai_more"]),
+            "grid.mlp has imputer csai_more, which is not under also: add it there",
+        ),
+        (
+            lambda p: p["grid"]["mlp"].update(imputer=["csay"]),
+            "unknown imputer 'csay' (did you mean 'csai'?): choose from csai, ",
+        ),
+        (
             lambda p: p["grid"]["recurrent"].update(imputer=["csai", "linear"]),
             "grid.recurrent has imputer linear, which is not under imputers: add it there",
         ),
