@@ -217,6 +217,24 @@ def test_value_out_of_range_names_the_range(edited: Edited, change: Change, mess
         (lambda p: p["assess"].update(patterns=["hours", "hours"]), "an entry is listed twice"),
         (lambda p: p["assess"].update(rates=[0.1, 0.1]), "an entry is listed twice"),
         (
+            lambda p: p["grid"]["recurrent"].update(imputer=["csai", "linear"]),
+            "grid.recurrent has imputer linear, which is not under imputers: add it there",
+        ),
+        (
+            lambda p: p.update(imputers=["csai"]),
+            "grid.mlp has imputer csai_untrained, which is not under imputers: add it there",
+        ),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(edited: Edited, change: Change, message: str) -> None:
+    """The line ends with the rule that is broken."""
+    assert refusal(edited(change)).endswith(f"value error, {message}")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
             lambda p: p.update(also={"more": ["set-b"]}),
             "an imputer's own name is csai_ with lower-case letters and digits",
         ),
@@ -237,19 +255,23 @@ def test_value_out_of_range_names_the_range(edited: Edited, change: Change, mess
             lambda p: p["grid"]["mlp"].update(imputer=["csay"]),
             "unknown imputer 'csay' (did you mean 'csai'?): choose from csai, ",
         ),
-        (
-            lambda p: p["grid"]["recurrent"].update(imputer=["csai", "linear"]),
-            "grid.recurrent has imputer linear, which is not under imputers: add it there",
-        ),
-        (
-            lambda p: p.update(imputers=["csai"]),
-            "grid.mlp has imputer csai_untrained, which is not under imputers: add it there",
-        ),
     ],
 )
-def test_values_that_do_not_go_together_are_refused(edited: Edited, change: Change, message: str) -> None:
-    """The line ends with the rule that is broken."""
-    assert refusal(edited(change)).endswith(f"value error, {message}")
+def test_imputers_of_own_names_are_checked(edited: Edited, change: Change, message: str) -> None:
+    """Names, folders and places that own names cannot have are refused with the rule."""
+    assert message in refusal(edited(change))
+
+
+def test_imputers_of_own_names_are_read(edited: Edited) -> None:
+    """They follow those of the catalogue, and a block of the grid may name them."""
+
+    def change(params: dict[str, Any]) -> None:
+        params.update(also={"csai_more": ["set-b", "c.1"], "csai_2": ["set-c"]})
+        params["grid"]["mlp"]["imputer"].append("csai_more")
+
+    params = read_params(edited(change))
+    assert params.all_imputers == (*params.imputers, "csai_more", "csai_2")
+    assert params.also["csai_more"] == ("set-b", "c.1")
 
 
 def test_dataset_without_budget_names_those_that_have_one() -> None:
