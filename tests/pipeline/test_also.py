@@ -210,7 +210,7 @@ def test_dvc_makes_the_imputers_under_also_in_params(made, monkeypatch):
 
 def test_a_killed_pretraining_goes_on_to_the_same_weights(made, tmp_path, monkeypatch):
     """After kill -9 the finished folds are kept, and the weights are as without it; other stays start anew."""
-    set_params(made, {"budget.synthetic.pretrain_epochs": 60, "workers": 1})
+    set_params(made, {"budget.synthetic.pretrain_epochs": 20, "workers": 1})
     words = ["pretrain", "--also", "data/more", "--name", "csai_killed"]
     process = started_command(made, *words)
     unfinished = made / "artifacts/synthetic/unfinished/pretrain-csai_killed"

@@ -64,8 +64,8 @@ def pretrain_command(
     params = read_params(find_root(Path.cwd()) / "params.yaml")
     folders = [Path(word) for word in split_words(also)]
     names = _own_name(imputer, folders, name) or imputer_names(imputer or DEFAULT_IMPUTER, params)
-    for name in names:
-        check_installed(name)
+    for each in names:
+        check_installed(each)
     start_preloading()
     from imputune.evaluation.rows import imputer_rows
     from imputune.pipeline.pretrain import run_pretrain
@@ -73,10 +73,10 @@ def pretrain_command(
     from imputune.reporting.variant_tables import pretraining_table
 
     project = Project.open(find_root(Path.cwd()), dataset)
-    for name in names:
-        output = run_pretrain(project, show_epochs, name, folders)
+    for each in names:
+        output = run_pretrain(project, show_epochs, each, folders)
         table = pretraining_table(imputer_rows([fold.imputation for fold in output.folds]))
-        print_table(f"{imputer_kind(name).label} on {project.dataset}, run {output.run_id}", table.header, table.lines)
+        print_table(f"{imputer_kind(each).label} on {project.dataset}, run {output.run_id}", table.header, table.lines)
 
 
 @app.command("finetune")
@@ -91,7 +91,7 @@ def finetune_command(
         str,
         typer.Option(help=f"One of: {', '.join(WORDS['schedule'])} (default: plateau; none for xgboost and svm)."),
     ] = "",
-    imputer: Annotated[str, typer.Option(help=f"One of: {', '.join(IMPUTERS)}, or an own name.")] = (DEFAULT_IMPUTER),
+    imputer: Annotated[str, typer.Option(help=f"One of: {', '.join(IMPUTERS)}, or an own name.")] = DEFAULT_IMPUTER,
 ) -> None:
     """Fine-tune a head on a pretrained imputer, on every fold.
 
