@@ -9,15 +9,9 @@ from imputune.artifacts.checkpoints import Checkpoints
 from imputune.artifacts.stage_files import find_training, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
 from imputune.pipeline.further_cohorts import further_folders, read_further
-from imputune.pipeline.project import (
-    EpochProgress,
-    Project,
-    exclusive,
-    imputer_settings,
-    read_divided_cohort,
-    track_training,
-)
+from imputune.pipeline.project import EpochProgress, Project, exclusive, imputer_settings, read_divided_cohort
 from imputune.pipeline.recording import log_curves, log_summary, register_imputer, replay
+from imputune.pipeline.tracked import track_training
 from imputune.protocol.imputers import DEFAULT_IMPUTER, check_installed, imputer_kind
 from imputune.runtime.workers import run_fold_jobs
 from imputune.settings.names import ImputerName

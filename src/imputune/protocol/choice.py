@@ -8,6 +8,7 @@ from imputune.protocol.imputers import DEFAULT_IMPUTER, known_imputer, order_of
 from imputune.protocol.variants import (
     FIELDS,
     HEADS,
+    PAPER_INPUTS,
     Family,
     Variant,
     existing,
@@ -25,6 +26,8 @@ def choose_variants(
 ) -> list[Variant]:
     """Return the protocol's variants whose fields are among the wanted words; a field without words takes any.
 
+    Inputs with static facts or statistics are not the paper's: they must be asked for.
+
     With `imputers`, return the variants of these imputers instead. Then mode, input and schedule without words take
     each head's default, so that an imputer and a head have one variant; without a wanted head, `heads` are taken.
 
@@ -41,6 +44,7 @@ def choose_variants(
         for name, family in families
         for variant in family.variants(name)
         if all(getattr(variant, field) in words for field, words in asked.items() if words)
+        and (asked["input"] or variant.input in PAPER_INPUTS)
         and (not imputers or _is_default(variant, family, heads, asked))
     ]
     unmatched = [

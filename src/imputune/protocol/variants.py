@@ -22,10 +22,23 @@ from imputune.settings.names import (
     RecurrentHead,
     RecurrentInput,
     ScheduleName,
+    SeriesInput,
 )
 
 FIELDS = ("head", "mode", "input", "schedule")
 """What names a variant of an imputer, in the order of its name."""
+PAPER_INPUTS = ("hidden", "imputed", "raw", "summary")
+"""The inputs of the paper's protocol, and the plain statistics that stand beside them."""
+
+
+def base_of(input: str) -> str:
+    """Return what an input reads first: hidden, imputed, raw or summary."""
+    return input.split("+")[0]
+
+
+def record_parts(input: str) -> tuple[str, ...]:
+    """Return the parts of the record itself that a neural head's input has too: static, summary."""
+    return tuple(input.split("+")[1:])
 
 
 class Variant(BaseModel):
@@ -58,6 +71,16 @@ class Variant(BaseModel):
     def is_neural(self) -> bool:
         """Whether the head is a network, trained by gradient descent under a schedule."""
         return self.schedule != "none"
+
+    @property
+    def base(self) -> str:
+        """What the head reads first: hidden, imputed, raw or summary."""
+        return base_of(self.input)
+
+    @property
+    def record_parts(self) -> tuple[str, ...]:
+        """The parts of the record itself that the head reads too: static, summary."""
+        return record_parts(self.input)
 
     @property
     def frozen(self) -> "Variant":
@@ -107,7 +130,7 @@ FAMILIES = (
     ),
 )
 HEADS: tuple[str, ...] = get_args(Head)
-PROTOCOL = tuple(variant for family in FAMILIES for variant in family.variants())
+PROTOCOL = tuple(variant for family in FAMILIES for variant in family.variants() if variant.input in PAPER_INPUTS)
 """Every variant of the paper's protocol, on CSAI."""
 WORDS = {
     field: tuple(dict.fromkeys(word for family in FAMILIES for word in getattr(family, field))) for field in FIELDS
@@ -125,8 +148,8 @@ def families_of(imputer: ImputerName) -> tuple[Family, ...]:
         return FAMILIES
     has_state = imputer_kind(imputer).has_hidden_state
     inputs = (
-        get_args(MlpInput) if has_state else ("imputed",),
-        get_args(RecurrentInput) if has_state else ("imputed",),
+        get_args(MlpInput) if has_state else get_args(SeriesInput),
+        get_args(RecurrentInput) if has_state else get_args(SeriesInput),
         ("imputed", "hidden") if has_state else ("imputed",),
     )
     return tuple(
@@ -175,5 +198,8 @@ def known_word(field: str, word: str) -> str:
 
 def existing(family: Family) -> str:
     """Say which variants a family has."""
-    fields = ", ".join(f"{field} {'|'.join(getattr(family, field))}" for field in FIELDS[1:])
-    return f"{' and '.join(family.head)} exist with {fields}"
+    bases = tuple(word for word in family.input if word in PAPER_INPUTS)
+    words = {"mode": family.mode, "input": bases, "schedule": family.schedule}
+    fields = ", ".join(f"{field} {'|'.join(words[field])}" for field in FIELDS[1:])
+    more = " (an input may add +static, +summary)" if len(bases) < len(family.input) else ""
+    return f"{' and '.join(family.head)} exist with {fields}{more}"

@@ -59,6 +59,14 @@ UNFROZEN_ONLY = ("masking_rate", "reconstruction_weight", "unfrozen_rate_factor"
 """The settings of `Finetune` that have no effect on frozen training."""
 
 
+class RecordHeads(ParamsSection):
+    """Heads whose input has static facts or summary statistics too; these values replace those of `Finetune`."""
+
+    dropout: FractionOrZero = Field(description="Dropout inside the head, 0 to below 1.")
+    input_dropout: FractionOrZero = Field(description="Dropout of the static facts and statistics, 0 to below 1.")
+    weight_decay: Weight = Field(description="Adam's weight decay, 0 or more.")
+
+
 class _Rates(Protocol):
     @property
     def lowest_rate(self) -> float: ...
@@ -161,7 +169,9 @@ class NeuralBlock(ParamsSection):
     imputer: tuple[ImputerName, ...] = Field(strict=False, description="Imputers; an empty list takes none.")
     head: tuple[NeuralHead, ...] = Field(strict=False, description="mlp2, mlp5, lstm, gru.")
     mode: tuple[Mode, ...] = Field(strict=False, description="frozen, unfrozen.")
-    input: tuple[NeuralInput, ...] = Field(strict=False, description="What the heads read: hidden, imputed, raw.")
+    input: tuple[NeuralInput, ...] = Field(
+        strict=False, description="What the heads read: hidden, imputed, raw, each also with +static, +summary."
+    )
     schedule: tuple[NeuralSchedule, ...] = Field(strict=False, description="optuna, cyclic, plateau.")
 
 
@@ -171,7 +181,8 @@ class NonNeuralBlock(ParamsSection):
     imputer: tuple[ImputerName, ...] = Field(strict=False, description="Imputers; an empty list takes none.")
     head: tuple[NonNeuralHead, ...] = Field(strict=False, description="xgboost, svm.")
     input: tuple[NonNeuralInput, ...] = Field(
-        strict=False, description="What the heads read: imputed, hidden, summary."
+        strict=False,
+        description="What the heads read: imputed, hidden, summary, also with +static, +summary.",
     )
 
 

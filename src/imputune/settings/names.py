@@ -50,9 +50,20 @@ RecurrentHead = Literal["lstm", "gru"]
 NeuralHead = Literal[MlpHead, RecurrentHead]
 NonNeuralHead = Literal["xgboost", "svm"]
 Head = Literal[NeuralHead, NonNeuralHead]
-MlpInput = Literal["hidden"]
-RecurrentInput = Literal["imputed", "raw"]
-NonNeuralInput = Literal["imputed", "hidden", "summary"]
+MlpInput = Literal["hidden", "hidden+static", "hidden+summary", "hidden+static+summary"]
+SeriesInput = Literal["imputed", "imputed+static", "imputed+static+summary"]
+RecurrentInput = Literal[
+    "imputed", "raw", "imputed+static", "imputed+static+summary", "raw+static", "raw+static+summary"
+]
+NonNeuralInput = Literal[
+    "imputed",
+    "hidden",
+    "summary",
+    "imputed+static",
+    "hidden+static",
+    "hidden+static+summary",
+    "summary+static",
+]
 NeuralInput = Literal[MlpInput, RecurrentInput]
 Input = Literal[NeuralInput, NonNeuralInput]
 NeuralSchedule = Literal["optuna", "cyclic", "plateau"]

@@ -5,9 +5,9 @@ import time
 import numpy as np
 
 from imputune.artifacts.stage_output import TrainedFold
+from imputune.data.record_features import record_features
 from imputune.data.scaling import Scaler
 from imputune.data.splits import Split, split_cohort
-from imputune.data.summary import summarise
 from imputune.imputers.build import represent, saved_imputer
 from imputune.imputers.interface import Imputer
 from imputune.models.non_neural import ESTIMATORS
@@ -23,14 +23,17 @@ def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     """Fit a non-neural head on a fold's training stays, and score it once on the test stays; nothing is reported.
 
     Inputs: `hidden`, the imputer's hidden state; `imputed`, the imputed series with its hours side by side; `summary`,
-    the statistics of `data.summary`, which do not depend on the imputer.
+    the statistics of `data.summary`, which do not depend on the imputer. `+static` and `+summary` add features of the
+    record; see `data.record_features`.
 
     Source: paper, section V.A (non-neural classifiers); `summary` is ours.
     """
     started = time.perf_counter()
     params = job.params
     data = split_cohort(job.cohort, job.fold, Scaler.from_arrays(job.pretrained))
-    imputer = saved_imputer(job.variant.imputer, job.cohort.values_NTD.shape, params, job.pretrained)
+    imputer = None
+    if job.variant.base != "summary":
+        imputer = saved_imputer(job.variant.imputer, job.cohort.values_NTD.shape, params, job.pretrained)
     splits = (data.train, data.validation, data.test)
     features = {split: _features(imputer, split, job.variant) for split in splits}
     settings = getattr(params.non_neural, job.variant.head).model_dump()
@@ -50,11 +53,14 @@ def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     )
 
 
-def _features(imputer: Imputer, split: Split, variant: Variant) -> np.ndarray:
-    """Return a split's features, float32 (N, F)."""
-    if variant.input == "summary":
-        return summarise(split.values_NTD.numpy(), split.observed_NTD.numpy())
+def _features(imputer: Imputer | None, split: Split, variant: Variant) -> np.ndarray:
+    """Return a split's features, float32 (N, F), those of the record last; NaN where unknown."""
+    base = (variant.base,) if variant.base == "summary" else ()
+    record_NF = record_features(
+        split.values_NTD.numpy(), split.observed_NTD.numpy(), split.static_NS, (*base, *variant.record_parts)
+    )
+    if imputer is None:
+        return record_NF
     representation = represent(imputer, split)
-    if variant.input == "hidden":
-        return hidden_states(variant, representation).numpy()
-    return representation.imputed_BTD.flatten(1).numpy()
+    learned_NF = hidden_states(variant, representation) if variant.base == "hidden" else representation.imputed_BTD
+    return np.concatenate([learned_NF.flatten(1).numpy(), record_NF], axis=1)
