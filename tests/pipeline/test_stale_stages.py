@@ -15,6 +15,7 @@ GOLDEN = ROOT / "tests/golden/stages_before.json"
 FAMILIES = {
     "folds": "folds",
     "pretrain": "pretrain",
+    "pretrain_also": "pretrain",
     "finetune_mlp": "finetune_neural",
     "finetune_mlp_imputed": "finetune_neural",
     "finetune_mlp_unfrozen": "finetune_neural",

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from imputune.errors import UserError
-from imputune.protocol.imputers import IMPUTERS
+from imputune.protocol.choice import in_order
+from imputune.protocol.imputers import IMPUTERS, imputer_kind
 from imputune.protocol.variants import HEADS, PROTOCOL, WORDS, Variant, families_of, make_variant
 
 
@@ -130,3 +131,20 @@ def test_impossible_variants_are_refused_with_those_that_exist(words: tuple[str,
 def test_only_csai_is_registered() -> None:
     """Neither its controls nor other imputers become registered models."""
     assert [name for name, kind in IMPUTERS.items() if kind.is_registered] == ["csai"]
+
+
+def test_an_own_name_has_what_csai_has() -> None:
+    """Its label and model are its own; its variants are CSAI's, and stand behind the catalogue's in order."""
+    kind = imputer_kind("csai_set_b")
+    assert (kind.label, kind.family, kind.has_hidden_state, kind.is_registered) == ("CSAI (set b)", "csai", True, True)
+    assert families_of("csai_set_b") == families_of("csai")
+    own, csai, last = (make_variant("mlp2", imputer=name) for name in ("csai_set_b", "csai", "gpvae"))
+    assert own.label == "csai_set_b/mlp2-frozen-hidden-plateau"
+    assert in_order([own, last, csai]) == [csai, last, own]
+
+
+@pytest.mark.parametrize("word", ["csai_", "csai__b", "csai_B", "csai_b/c", "csai_b_", "csai_untrained2", "other_b"])
+def test_other_words_are_no_own_names(word: str) -> None:
+    """A name that could be no folder, or that resembles a control, is refused."""
+    with pytest.raises(UserError, match=r"own name|unknown imputer"):
+        make_variant("mlp2", imputer=word)

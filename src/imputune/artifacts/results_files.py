@@ -191,10 +191,12 @@ class VariantFile(ResultsFile):
 
 
 def pretraining_settings(made_from: MadeFrom) -> Settings:
-    """Return the settings that decide what an imputer learned: without the epochs of fine-tuning."""
+    """Return what decides what an imputer learned: further cohorts, and settings without the epochs of fine-tuning."""
     settings = dict(made_from.settings)
     if isinstance(budget := settings.get("budget"), dict):
         settings["budget"] = {name: epochs for name, epochs in budget.items() if name == "pretrain_epochs"}
+    if made_from.also:
+        settings["also"] = {cohort.name: cohort.cohort_hash for cohort in made_from.also}
     return settings
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from imputune.errors import UserError
 from imputune.evaluation.assessment import AssessedFold
@@ -18,6 +18,7 @@ from imputune.runtime.recorder import Trial
 from imputune.settings.names import ImputerName
 
 FORMAT: Literal[3] = 3  # of result.json; raised when a reader of older files would misread them
+ALSO_TAG = "also_cohorts"
 EXAMPLE_HOURS = slice(18, 30)  # masked in the generated stay of an assessment
 Stage = Literal["pretrain", "finetune", "overfit", "assess"]
 Settings = dict[str, JsonValue]
@@ -53,11 +54,23 @@ class Origin(Stored):
                 )
 
 
+class FurtherCohort(Stored):
+    """A cohort whose stays, without their outcomes, trained an imputer beside the training stays of each fold."""
+
+    name: str
+    cohort_hash: str
+    stays: int
+
+
+FURTHER_COHORTS: TypeAdapter[tuple[FurtherCohort, ...]] = TypeAdapter(tuple[FurtherCohort, ...])
+
+
 class MadeFrom(Origin):
     """All that decides what is in an output: equal descriptions, equal outputs.
 
     imputer_run_id: the run that pretrained the imputer; "" for the pretraining itself. variant: of fine-tuning.
-    settings: the sections of params.yaml that the output depends on.
+    settings: the sections of params.yaml that the output depends on. also: the further cohorts that the imputer was
+    pretrained on.
     """
 
     stage: Stage
@@ -65,6 +78,7 @@ class MadeFrom(Origin):
     imputer_run_id: str = ""
     variant: Variant | None = None
     settings: Settings
+    also: tuple[FurtherCohort, ...] = ()
 
     @classmethod
     def at(cls, origin: Origin, **fields: object) -> Self:
@@ -75,6 +89,15 @@ class MadeFrom(Origin):
         """Return the dotted names of what differs, settings without their prefix."""
         names = differing_names(self.model_dump(mode="json"), wanted.model_dump(mode="json"))
         return [name.removeprefix("settings.") for name in names]
+
+    @property
+    def also_stays(self) -> int:
+        """The number of stays of all further cohorts."""
+        return sum(cohort.stays for cohort in self.also)
+
+    def also_tags(self) -> dict[str, str]:
+        """Return the further cohorts as a tag, JSON; nothing if there are none."""
+        return {ALSO_TAG: FURTHER_COHORTS.dump_json(self.also).decode()} if self.also else {}
 
     def setting(self, name: str) -> JsonValue:
         """Return a setting by its dotted name; KeyError if the output does not depend on it."""

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from imputune.evaluation.rows import Score, VariantRow
 from imputune.evaluation.significance import corrected_t_interval, corrected_t_test, holm
 from imputune.evaluation.stored import Stored
-from imputune.protocol.imputers import DEFAULT_IMPUTER, adds_stays
+from imputune.protocol.imputers import DEFAULT_IMPUTER, is_own
 
 Ingredient = Literal["static", "summary", "hidden state", "pooled hidden state", "extra stays", "blend"]
 INGREDIENTS: tuple[Ingredient, ...] = get_args(Ingredient)
@@ -80,7 +80,7 @@ def _ingredient(without: VariantRow, with_it: VariantRow) -> Ingredient | None:
         return None
     before, after = set(without.input.split("+")), set(with_it.input.split("+"))
     if without.imputer != with_it.imputer:
-        is_more = without.imputer == DEFAULT_IMPUTER and adds_stays(with_it.imputer)
+        is_more = without.imputer == DEFAULT_IMPUTER and is_own(with_it.imputer)
         return "extra stays" if is_more and before == after and not before <= WITHOUT_IMPUTER else None
     match sorted(before - after), sorted(after - before):
         case [], [added]:

@@ -12,7 +12,7 @@ from imputune.evaluation.significance import CITATION
 from imputune.evaluation.stored import Stored, rounded
 from imputune.evaluation.variance import Decomposition, decompose
 from imputune.evaluation.verdicts import Verdict, judge
-from imputune.protocol.imputers import CONTROLS, DEFAULT_IMPUTER, IMPUTERS
+from imputune.protocol.imputers import CONTROLS, DEFAULT_IMPUTER, imputer_kind, is_own
 from imputune.protocol.published import REFERENCE_DATASET, REFERENCES
 
 PLACES = 6  # decimal places of metrics.json and imputers.json
@@ -188,13 +188,13 @@ class ImputerComparison(Stored):
 
 
 def without_controls(rows: Sequence[VariantRow]) -> list[VariantRow]:
-    """Return the rows of imputers that are no controls."""
-    return [row for row in rows if row.imputer not in CONTROLS]
+    """Return the rows of imputers that are no controls, and that learned from no further cohort."""
+    return [row for row in rows if row.imputer not in CONTROLS and not is_own(row.imputer)]
 
 
 def learned(rows: Sequence[VariantRow]) -> list[VariantRow]:
     """Return the rows of imputers that learn: neither controls nor plain rules."""
-    return [row for row in without_controls(rows) if IMPUTERS[row.imputer].family != "plain"]
+    return [row for row in without_controls(rows) if imputer_kind(row.imputer).family != "plain"]
 
 
 def _plain(found: Decomposition | None) -> JsonValue:

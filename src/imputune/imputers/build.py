@@ -10,7 +10,7 @@ from imputune.imputers.plain import PlainImputer
 from imputune.imputers.pypots import PypotsImputer, PypotsSizes
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.weights import load_module
-from imputune.protocol.imputers import IMPUTERS
+from imputune.protocol.imputers import imputer_kind
 from imputune.runtime.device import choose_device
 from imputune.runtime.seeds import Purpose, generator_for
 from imputune.settings.names import ImputerName
@@ -34,7 +34,7 @@ def new_csai(data: FoldData, params: Params) -> Csai:
 
 def new_imputer(name: ImputerName, data: FoldData, params: Params) -> Imputer:
     """Return an imputer with the initial weights of a fold; UserError if its package is not installed."""
-    if IMPUTERS[name].family == "csai":
+    if imputer_kind(name).family == "csai":
         return CsaiImputer(new_csai(data, params), name)
     return _new_other(name, tuple(data.train.values_NTD.shape), params, data.number)
 
@@ -47,7 +47,7 @@ def saved_imputer(
     Raises UserError if its package is not installed.
     """
     _, hours, variables = shape
-    if IMPUTERS[name].family == "csai":
+    if imputer_kind(name).family == "csai":
         with torch.random.fork_rng(devices=[]):  # building draws initial weights, which are not used
             csai = Csai(csai_sizes(params, variables, hours))
         load_module("imputer", csai, weights)
@@ -73,7 +73,7 @@ def represent(imputer: Imputer, split: Split, visible_NTD: torch.Tensor | None =
 
 def _new_other(name: ImputerName, shape: tuple[int, ...], params: Params, fold: int) -> PlainImputer | PypotsImputer:
     """Return an imputer that is not of the CSAI family, for a cohort of shape (N, T, D)."""
-    if IMPUTERS[name].family == "plain":
+    if imputer_kind(name).family == "plain":
         return PlainImputer(name)
     _, hours, variables = shape
     section = getattr(params.pypots, name, None)  # BRITS, GRU-D, M-RNN and US-GAN have none

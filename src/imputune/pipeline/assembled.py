@@ -14,7 +14,7 @@ from imputune.evaluation.rows import VariantRow
 from imputune.pipeline.collected import Collected, add_other_runs, collect, finetuned_runs, row_of_file
 from imputune.pipeline.inputs import pretrain_first, read_imputer, was_pretrained
 from imputune.pipeline.project import Project
-from imputune.protocol.imputers import DEFAULT_IMPUTER, adds_stays, known_imputer
+from imputune.protocol.imputers import DEFAULT_IMPUTER, is_own, known_imputer
 from imputune.protocol.variants import Variant
 from imputune.runtime.console import counted
 from imputune.settings.names import ImputerName
@@ -76,7 +76,7 @@ def assemble(found: Assembled) -> None:
     and the notes say so. Raises UserError for a broken output.
     """
     stored = _read_files(found, found.project.results_folder / "imputers", ImputerFile)
-    imputers = {file.imputer: file for file in stored if adds_stays(file.imputer) and file.data == found.imputer.data}
+    imputers = {file.imputer: file for file in stored if is_own(file.imputer) and file.data == found.imputer.data}
     imputers[DEFAULT_IMPUTER] = found.imputer
     if found.output is not None:
         cohort, runs = read_cohort(found.project.cohort_folder), finetuned_runs(found.project)
@@ -106,7 +106,7 @@ def _outputs_on_more_stays(found: Assembled) -> list[TrainingOutput]:
     outputs = []
     for path in sorted((found.project.artifacts_folder / "imputers").glob(f"[!.]*/{RESULT}")):
         name = path.parent.name
-        if not adds_stays(name):
+        if not is_own(name):
             continue
         try:
             output = read_imputer(found.project, known_imputer(name), "pretrain it again")
@@ -158,7 +158,7 @@ def _add_files(found: Assembled, imputers: Mapping[ImputerName, ImputerFile]) ->
 
 def _folders(folder: Path) -> list[Path]:
     """Return the folders of the imputers whose variants are compared."""
-    return [path for path in sorted(folder.glob("[!.]*")) if path.name == DEFAULT_IMPUTER or adds_stays(path.name)]
+    return [path for path in sorted(folder.glob("[!.]*")) if path.name == DEFAULT_IMPUTER or is_own(path.name)]
 
 
 def _read_files(found: Assembled, folder: Path, kind: type[File]) -> list[File]:

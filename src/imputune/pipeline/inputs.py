@@ -7,12 +7,12 @@ from typing import Self
 import torch
 
 from imputune.artifacts.stage_files import PREDICTIONS, RESULT, find_training, read_training, read_weights, weights_file
-from imputune.artifacts.stage_output import MadeFrom, Origin, TrainingOutput
+from imputune.artifacts.stage_output import FurtherCohort, MadeFrom, Origin, TrainingOutput
 from imputune.errors import UserError
 from imputune.pipeline.project import DividedCohort, Project, variant_settings
-from imputune.protocol.imputers import DEFAULT_IMPUTER, check_installed
+from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, check_installed, is_own, order_of
 from imputune.protocol.variants import Variant
-from imputune.settings.names import ImputerName
+from imputune.settings.names import OWN_NAME, ImputerName
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -24,6 +24,7 @@ class PretrainedImputer:
     data: DividedCohort
     output: TrainingOutput
     weights: dict[int, dict[str, torch.Tensor]]
+    also: tuple[FurtherCohort, ...] = ()
 
     @property
     def run_id(self) -> str:
@@ -48,6 +49,7 @@ class PretrainedImputer:
             data=data,
             output=output,
             weights=weights,
+            also=output.made_from.also,
         )
 
     def variant_made_from(self, variant: Variant, stage: str = "finetune") -> MadeFrom:
@@ -59,6 +61,7 @@ class PretrainedImputer:
             imputer_run_id=self.run_id,
             variant=variant,
             settings=variant_settings(self.project, variant),
+            also=self.also,
         )
 
 
@@ -80,6 +83,14 @@ def read_imputer(project: Project, name: ImputerName, remedy: str) -> TrainingOu
     return read_training(folder, remedy)
 
 
+def pretrained_imputers(project: Project) -> list[ImputerName]:
+    """Return the imputers with an output of their pretraining, of this version or an earlier one, in their order."""
+    own = [path.parent.name for path in (project.artifacts_folder / "imputers").glob(f"csai_*/{RESULT}")]
+    return sorted(
+        (name for name in {*IMPUTERS, *filter(OWN_NAME.fullmatch, own)} if was_pretrained(project, name)), key=order_of
+    )
+
+
 def was_pretrained(project: Project, name: ImputerName) -> bool:
     """Say whether there is an output of an imputer's pretraining, of this version or an earlier one."""
     return (project.imputer_folder(name) / RESULT).is_file() or _earlier_output(project, name) is not None
@@ -96,6 +107,11 @@ def pretrain_first(dataset: str, imputer: ImputerName) -> str:
     """Return what to do where an imputer's output is missing."""
     if imputer == DEFAULT_IMPUTER:
         return f"run `imputune pretrain {dataset}` (or `dvc repro`) first"
+    if is_own(imputer):
+        return (
+            f"name its further cohorts under also in params.yaml and run `imputune pretrain {dataset} --imputer "
+            f"{imputer}` first, or `imputune pretrain {dataset} --also FOLDER --name {imputer}`"
+        )
     return f"run `imputune pretrain {dataset} --imputer {imputer}` first"
 
 

@@ -12,7 +12,7 @@ from imputune.artifacts.stage_output import Origin, Settings
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.folds import Fold, folds_hash, read_folds
 from imputune.errors import UserError
-from imputune.protocol.imputers import IMPUTERS
+from imputune.protocol.imputers import imputer_kind
 from imputune.protocol.variants import Variant
 from imputune.runtime.recorder import Recorder
 from imputune.settings.file import read_params
@@ -190,7 +190,7 @@ def read_divided_cohort(project: Project) -> DividedCohort:
 
 def imputer_settings(project: Project, imputer: ImputerName) -> Settings:
     """Return the sections of params.yaml that a pretrained imputer depends on."""
-    pypots = IMPUTERS[imputer].family == "pypots"
+    pypots = imputer_kind(imputer).family == "pypots"
     return project.settings(*(name for name in IMPUTER_SECTIONS if name != "pypots" or pypots))
 
 

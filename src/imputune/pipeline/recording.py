@@ -22,7 +22,6 @@ from imputune.registry.register import (
     version_of_run,
 )
 from imputune.reporting.figures import curves_figure, to_png
-from imputune.settings.names import ImputerName
 from imputune.settings.schema import Threshold
 from imputune.tracking.runs import TrackedRun
 
@@ -55,7 +54,7 @@ def register_imputer(
     project: Project,
     data: DividedCohort,
     folds: Sequence[TrainedFold],
-    imputer: ImputerName,
+    made_from: MadeFrom,
     *,
     trained_run: str = "",
 ) -> str:
@@ -64,8 +63,8 @@ def register_imputer(
     trained_run: the id of the run that trained them, if it is not this run.
     """
     about = _about(project, data, folds)
-    lineage = _lineage(data, trained_run)
-    return register_bundle(run, imputer_name(imputer, project.dataset), about, list(folds), lineage)
+    lineage = _lineage(made_from, trained_run)
+    return register_bundle(run, imputer_name(made_from.imputer, project.dataset), about, list(folds), lineage)
 
 
 def register_classifier(
@@ -73,20 +72,22 @@ def register_classifier(
     project: Project,
     data: DividedCohort,
     folds: Sequence[TrainedFold],
-    variant: Variant,
-    imputer_run_id: str,
+    made_from: MadeFrom,
     *,
     trained_run: str = "",
 ) -> str:
     """Register the fold models of a variant as one version, and return it; its lineage has the imputer's version.
 
-    trained_run: the id of the run that trained them, if it is not this run.
+    trained_run: the id of the run that trained them, if it is not this run. Raises ValueError without a variant.
     """
+    variant = made_from.variant
+    if variant is None:
+        raise ValueError(f"output of stage {made_from.stage} has no variant")
     about = _about(project, data, folds, variant)
     name = imputer_name(variant.imputer, project.dataset)
-    imputer_version = version_of_run(run.tracking_uri, name, imputer_run_id)
-    lineage = _lineage(data, trained_run) | variant.tags()
-    lineage |= {"imputer_run": imputer_run_id, "imputer_version": imputer_version}
+    imputer_version = version_of_run(run.tracking_uri, name, made_from.imputer_run_id)
+    lineage = _lineage(made_from, trained_run) | variant.tags()
+    lineage |= {"imputer_run": made_from.imputer_run_id, "imputer_version": imputer_version}
     lineage[THRESHOLD_RULE] = project.params.threshold.label
     return register_bundle(run, classifier_name(project.dataset), about, list(folds), lineage)
 
@@ -109,8 +110,8 @@ def _about(
     )
 
 
-def _lineage(data: DividedCohort, trained_run: str) -> dict[str, str]:
-    lineage = {"cohort_hash": data.origin.cohort_hash, "folds_hash": data.origin.folds_hash}
+def _lineage(made_from: MadeFrom, trained_run: str) -> dict[str, str]:
+    lineage = {"cohort_hash": made_from.cohort_hash, "folds_hash": made_from.folds_hash, **made_from.also_tags()}
     return lineage | {TRAINED_RUN: trained_run} if trained_run else lineage
 
 

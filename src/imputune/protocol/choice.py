@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 from imputune.errors import UserError
-from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, known_imputer
+from imputune.protocol.imputers import DEFAULT_IMPUTER, known_imputer, order_of
 from imputune.protocol.variants import (
     FIELDS,
     HEADS,
@@ -76,8 +76,7 @@ def grid_variants(grid: Grid, imputers: Sequence[ImputerName]) -> list[Variant]:
 
 def in_order(variants: Iterable[Variant]) -> list[Variant]:
     """Return variants in the order of imputers, heads, modes, inputs and schedules, each once."""
-    names = list(IMPUTERS)
-    return sorted(set(variants), key=lambda variant: (names.index(variant.imputer), *_order(variant)))
+    return sorted(set(variants), key=lambda variant: (order_of(variant.imputer), _order(variant)))
 
 
 def _block_variants(name: str, block: NeuralBlock | NonNeuralBlock) -> list[Variant]:

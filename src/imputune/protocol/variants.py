@@ -7,7 +7,7 @@ from typing import Any, Self, cast, get_args
 from pydantic import BaseModel, ConfigDict
 
 from imputune.errors import UserError, near_miss
-from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, known_imputer
+from imputune.protocol.imputers import DEFAULT_IMPUTER, imputer_kind, known_imputer
 from imputune.settings.names import (
     Head,
     ImputerName,
@@ -144,9 +144,9 @@ def families_of(imputer: ImputerName) -> tuple[Family, ...]:
     CSAI and its controls have the paper's protocol. The other imputers are only used frozen. An MLP on an imputer
     without a hidden state reads the imputed series instead.
     """
-    if IMPUTERS[imputer].family == "csai":
+    if imputer_kind(imputer).family == "csai":
         return FAMILIES
-    has_state = IMPUTERS[imputer].has_hidden_state
+    has_state = imputer_kind(imputer).has_hidden_state
     inputs = (
         get_args(MlpInput) if has_state else get_args(SeriesInput),
         get_args(RecurrentInput) if has_state else get_args(SeriesInput),

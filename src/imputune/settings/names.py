@@ -1,11 +1,46 @@
 """The words that params.yaml, the command line and stored outputs share, as types."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator
+
+from imputune.errors import near_miss
+
+OWN_NAME = re.compile(r"csai(_[a-z0-9]+)+")
+MISSPELT = 0.85  # likeness from which on an own name counts as a misspelt one of the catalogue
+
+
+def check_imputer_name(word: str) -> str:
+    """Return a name of the catalogue, or an own name; raises ValueError, with the near miss, for any other word."""
+    catalogue = get_args(CatalogueName)
+    if word in catalogue:
+        return word
+    if not word.startswith("csai_") or near_miss(word, catalogue, MISSPELT):
+        raise ValueError(f"unknown imputer {word!r}{near_miss(word, catalogue)}: choose from {', '.join(catalogue)}")
+    return check_own_name(word)
+
+
+def check_own_name(word: str) -> str:
+    """Return a name that a user may give to an imputer; raises ValueError for any other.
+
+    It is csai_ and then lower-case letters and digits, in words joined by _, and resembles no name of the catalogue.
+    """
+    if not OWN_NAME.fullmatch(word):
+        raise ValueError(
+            f"an imputer's own name is csai_ with lower-case letters and digits, such as csai_more: got {word!r}"
+        )
+    if near := near_miss(word, get_args(CatalogueName), MISSPELT):
+        raise ValueError(f"an imputer's own name must not resemble another imputer's{near}: got {word!r}")
+    return word
+
 
 ControlName = Literal["csai_untrained", "csai_shuffled"]
 PlainName = Literal["mean", "locf", "linear"]
 PypotsName = Literal["brits", "grud", "mrnn", "saits", "csdi", "usgan", "gpvae"]
-ImputerName = Literal["csai", ControlName, PlainName, PypotsName]
+CatalogueName = Literal["csai", ControlName, PlainName, PypotsName]
+ImputerName = Annotated[str, AfterValidator(check_imputer_name)]
+"""A name of the catalogue, or an own name: of CSAI that was pretrained on further cohorts too."""
 RandomPattern = Literal["uniform", "non_uniform"]
 MaskingPattern = Literal[RandomPattern, "hours", "onward", "blocks"]
 SplitName = Literal["train", "validation", "test"]

@@ -22,7 +22,7 @@ from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
 from imputune.models.heads import HeadSizes, build_head
 from imputune.models.weights import load_module, module_weights
-from imputune.protocol.imputers import IMPUTERS
+from imputune.protocol.imputers import imputer_kind
 from imputune.protocol.variants import Variant
 from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import Curve, Recorder, SilentRecorder, Trial
@@ -223,7 +223,7 @@ class _FoldAttempts:
         if isinstance(module, Classifier):
             return module_weights("imputer", module.imputer) | module_weights("head", module.head)
         imputer = {name: tensor.numpy() for name, tensor in self.job.pretrained.items() if name.startswith("imputer.")}
-        is_csai = IMPUTERS[self.job.variant.imputer].family == "csai"
+        is_csai = imputer_kind(self.job.variant.imputer).family == "csai"
         return (imputer if is_csai else {}) | module_weights("head", module)
 
     def _inputs(self, imputer: Imputer, split: Split) -> tuple[torch.Tensor, ...]:

@@ -1,5 +1,6 @@
 """How each kind of imputer learns on a fold's training stays, an epoch at a time."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -7,8 +8,9 @@ import torch
 from torch import nn
 
 from imputune.data.batches import batches_in_order, shuffled_batches
+from imputune.data.cohort import Cohort
 from imputune.data.directions import Directions
-from imputune.data.splits import FoldData, shuffled_across_stays
+from imputune.data.splits import FoldData, Records, shuffled_across_stays, with_further
 from imputune.imputers.build import represent
 from imputune.imputers.csai import CsaiImputer
 from imputune.imputers.interface import Imputer
@@ -44,8 +46,13 @@ class ImputerTraining(Protocol):
         """
 
 
-def training_of(name: ImputerName, imputer: Imputer, data: FoldData, params: Params) -> ImputerTraining | None:
-    """Return the training of an imputer on a fold; None for an imputer that learns nothing."""
+def training_of(
+    name: ImputerName, imputer: Imputer, data: FoldData, params: Params, further: Sequence[Cohort] = ()
+) -> ImputerTraining | None:
+    """Return the training of an imputer on a fold; None for an imputer that learns nothing.
+
+    further: cohorts whose stays train it too; only CSAI has any.
+    """
     if isinstance(imputer, PlainImputer) or name == "csai_untrained":
         return None
     if name == "csai_shuffled":
@@ -56,19 +63,22 @@ def training_of(name: ImputerName, imputer: Imputer, data: FoldData, params: Par
     if isinstance(imputer, PypotsImputer):
         return PypotsTraining(imputer, data, params)
     assert isinstance(imputer, CsaiImputer)
-    return CsaiTraining(imputer.module, data, params)
+    return CsaiTraining(imputer.module, data, params, further=further)
 
 
 class CsaiTraining:
     """Trains CSAI on the device of params.yaml.
 
-    The learning rate falls along a cosine over the dataset's budget of epochs.
+    The learning rate falls along a cosine over the dataset's budget of epochs. Scaling, median gaps and masking rates
+    come from the fold's own training stays, also if the stays of further cohorts train too: all imputers of a fold
+    then read the same values, are scored on the same masked cells, and differ only in what they were trained on.
     """
 
     remedy = "lower pretrain.learning_rate in params.yaml"
 
-    def __init__(self, imputer: Csai, data: FoldData, params: Params) -> None:
-        self.settings, self.train, self.validation = params.pretrain, data.train, data.validation
+    def __init__(self, imputer: Csai, data: FoldData, params: Params, *, further: Sequence[Cohort] = ()) -> None:
+        self.settings, self.validation = params.pretrain, data.validation
+        self.train: Records = with_further(data.train, further, data.scaler) if further else data.train
         self.module = imputer
         self.validation_mask_NTD = fixed_mask(data, "validation", params, params.masking.pattern)
         self.device = choose_device(params.device)
@@ -76,7 +86,7 @@ class CsaiTraining:
         self.masks = generator_for(params.seed, data.number, Purpose.TRAIN_MASKS)
         self.rate_D = variable_rates(data.train, params, params.masking.pattern)
         self.reconstruct = reconstruction_step(
-            imputer.to(self.device), data.train, self.settings.batch_size, self.settings
+            imputer.to(self.device), self.train, self.settings.batch_size, self.settings
         )
         self.weights = list(imputer.parameters())
         self.optimizer = torch.optim.Adam(self.weights, self.settings.learning_rate, fused=True)

@@ -7,7 +7,7 @@ from torch import nn
 
 from imputune.data.directions import Directions
 from imputune.data.masking import draw_mask
-from imputune.data.splits import Split
+from imputune.data.splits import Records
 from imputune.models.csai import Csai, Reconstruction
 from imputune.runtime.device import graphed
 from imputune.settings.imputer_sections import Pretrain
@@ -22,13 +22,13 @@ Returns the reconstruction loss, a scalar, the representation `last` (B, H) and 
 
 
 def mask_batch(
-    split: Split, stays: torch.Tensor, rate_D: torch.Tensor, masks: torch.Generator, device: torch.device
+    records: Records, stays: torch.Tensor, rate_D: torch.Tensor, masks: torch.Generator, device: torch.device
 ) -> MaskedBatch:
     """Return some stays on `device`, observed cells masked at random; masks are drawn on the CPU, equal on all devices.
 
     Shapes: stays int64 (B,), rate_D (D,) or a scalar.
     """
-    values_BTD, observed_BTD = split.batch(stays)
+    values_BTD, observed_BTD = records.batch(stays)
     masked_BTD = draw_mask(observed_BTD, rate_D, masks)
     return values_BTD.to(device), (observed_BTD - masked_BTD).to(device), masked_BTD.to(device)
 
@@ -50,7 +50,7 @@ class _ImputerWithLoss(nn.Module):
         return loss, reconstruction.last_BH, reconstruction.imputed_BTD
 
 
-def reconstruction_step(imputer: Csai, train: Split, batch_size: int, settings: Pretrain) -> ReconstructionStep:
+def reconstruction_step(imputer: Csai, train: Records, batch_size: int, settings: Pretrain) -> ReconstructionStep:
     """Return the step that trains an imputer.
 
     On a GPU, the imputer must be there already, and batches of the full size replay a graph.
