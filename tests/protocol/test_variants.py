@@ -94,13 +94,13 @@ def test_an_imputers_variants_follow_from_its_hidden_state(
     [
         (
             ("svm", "unfrozen"),
-            "svm has no mode 'unfrozen': xgboost and svm exist with mode frozen, input imputed|hidden|summary, "
-            "schedule none",
+            "svm has no mode 'unfrozen': xgboost and svm exist with mode frozen, input imputed|hidden|summary|"
+            "hidden_both|hidden_pooled, schedule none",
         ),
         (
             ("mlp2", "", "raw"),
-            "mlp2 has no input 'raw': mlp2 and mlp5 exist with mode frozen|unfrozen, input hidden, "
-            "schedule optuna|cyclic|plateau",
+            "mlp2 has no input 'raw': mlp2 and mlp5 exist with mode frozen|unfrozen, input hidden|"
+            "hidden_both|hidden_pooled, schedule optuna|cyclic|plateau",
         ),
         (("mlp2", "unfrozen", "", "", "mean"), "mlp2 on mean has no mode 'unfrozen': mlp2 and mlp5 exist with mode "),
         (("lstm", "", "hidden"), "lstm has no input 'hidden': lstm and gru exist with mode frozen|unfrozen"),

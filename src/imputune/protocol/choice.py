@@ -39,7 +39,7 @@ def choose_variants(
     variants = [
         variant
         for name, family in families
-        for variant in family.variants(name)
+        for variant in family.variants(name, further=bool(asked["input"]))
         if all(getattr(variant, field) in words for field, words in asked.items() if words)
         and (not imputers or _is_default(variant, family, heads, asked))
     ]
@@ -94,7 +94,7 @@ def _block_variants(name: str, block: NeuralBlock | NonNeuralBlock) -> list[Vari
 def _order(variant: Variant) -> tuple[int, ...]:
     """Return a variant's place among those of its imputer: by head, mode, input and schedule."""
     family = family_of(variant.imputer, variant.head)
-    places = (getattr(family, field).index(getattr(variant, field)) for field in FIELDS[1:])
+    places = (family.words(field).index(getattr(variant, field)) for field in FIELDS[1:])
     return HEADS.index(variant.head), *places
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from imputune.errors import UserError, near_miss
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, known_imputer
 from imputune.settings.names import (
+    FurtherState,
     Head,
     ImputerName,
     Input,
@@ -22,6 +23,7 @@ from imputune.settings.names import (
     RecurrentHead,
     RecurrentInput,
     ScheduleName,
+    StateName,
 )
 
 FIELDS = ("head", "mode", "input", "schedule")
@@ -70,7 +72,10 @@ class Variant(BaseModel):
 
 
 class Family(BaseModel):
-    """Heads with the same modes, inputs and schedules; every combination is a variant. Defaults come first."""
+    """Heads with the same modes, inputs and schedules; every combination is a variant. Defaults come first.
+
+    further_input: inputs beyond the paper's. Their variants exist, and are chosen where such an input is named.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -78,11 +83,18 @@ class Family(BaseModel):
     mode: tuple[str, ...]
     input: tuple[str, ...]
     schedule: tuple[str, ...]
+    further_input: tuple[str, ...] = ()
 
-    def variants(self, imputer: ImputerName = DEFAULT_IMPUTER) -> list[Variant]:
-        """Return every variant of the family on an imputer."""
-        combinations = product(self.head, self.mode, self.input, self.schedule)
+    def variants(self, imputer: ImputerName = DEFAULT_IMPUTER, *, further: bool = False) -> list[Variant]:
+        """Return every variant of the family on an imputer; with `further`, those of further inputs too."""
+        inputs = self.words("input") if further else self.input
+        combinations = product(self.head, self.mode, inputs, self.schedule)
         return [Variant.of(words, imputer) for words in combinations]
+
+    def words(self, field: str) -> tuple[str, ...]:
+        """Return all words of a field, those of further inputs too."""
+        words: tuple[str, ...] = getattr(self, field)
+        return (*words, *self.further_input) if field == "input" else words
 
     @property
     def defaults(self) -> dict[str, str]:
@@ -92,7 +104,13 @@ class Family(BaseModel):
 
 
 FAMILIES = (
-    Family(head=get_args(MlpHead), mode=get_args(Mode), input=get_args(MlpInput), schedule=get_args(NeuralSchedule)),
+    Family(
+        head=get_args(MlpHead),
+        mode=get_args(Mode),
+        input=get_args(MlpInput),
+        schedule=get_args(NeuralSchedule),
+        further_input=get_args(FurtherState),
+    ),
     Family(
         head=get_args(RecurrentHead),
         mode=get_args(Mode),
@@ -104,14 +122,13 @@ FAMILIES = (
         mode=("frozen",),
         input=get_args(NonNeuralInput),
         schedule=get_args(NonNeuralSchedule),
+        further_input=get_args(FurtherState),
     ),
 )
 HEADS: tuple[str, ...] = get_args(Head)
 PROTOCOL = tuple(variant for family in FAMILIES for variant in family.variants())
 """Every variant of the paper's protocol, on CSAI."""
-WORDS = {
-    field: tuple(dict.fromkeys(word for family in FAMILIES for word in getattr(family, field))) for field in FIELDS
-}
+WORDS = {field: tuple(dict.fromkeys(word for family in FAMILIES for word in family.words(field))) for field in FIELDS}
 """The words that each field can have."""
 
 
@@ -119,7 +136,7 @@ def families_of(imputer: ImputerName) -> tuple[Family, ...]:
     """Return the families of an imputer's variants.
 
     CSAI and its controls have the paper's protocol. The other imputers are only used frozen. An MLP on an imputer
-    without a hidden state reads the imputed series instead.
+    without a hidden state reads the imputed series instead. Only CSAI and its controls have further hidden states.
     """
     if IMPUTERS[imputer].family == "csai":
         return FAMILIES
@@ -130,7 +147,7 @@ def families_of(imputer: ImputerName) -> tuple[Family, ...]:
         ("imputed", "hidden") if has_state else ("imputed",),
     )
     return tuple(
-        family.model_copy(update={"mode": ("frozen",), "input": words})
+        family.model_copy(update={"mode": ("frozen",), "input": words, "further_input": ()})
         for family, words in zip(FAMILIES, inputs, strict=True)
     )
 
@@ -154,7 +171,7 @@ def make_variant(
     given = {"mode": mode, "input": input, "schedule": schedule}
     chosen = {field: known_word(field, word) if word else family.defaults[field] for field, word in given.items()}
     for field, word in chosen.items():
-        if word not in getattr(family, field):
+        if word not in family.words(field):
             on = "" if known == DEFAULT_IMPUTER else f" on {known}"
             raise UserError(f"{head}{on} has no {field} {word!r}: {existing(family)}")
     return Variant.of((head, *chosen.values()), known)
@@ -163,6 +180,12 @@ def make_variant(
 def family_of(imputer: ImputerName, head: str) -> Family:
     """Return the family of an imputer's variants with a head."""
     return next(family for family in families_of(imputer) if head in family.head)
+
+
+def state_of(input: str) -> StateName:
+    """Return which hidden state a head with this input reads: the input's own word, or `hidden` beside a series."""
+    word = input.split("+")[0]
+    return cast(StateName, word) if word in get_args(StateName) else "hidden"
 
 
 def known_word(field: str, word: str) -> str:
@@ -175,5 +198,5 @@ def known_word(field: str, word: str) -> str:
 
 def existing(family: Family) -> str:
     """Say which variants a family has."""
-    fields = ", ".join(f"{field} {'|'.join(getattr(family, field))}" for field in FIELDS[1:])
+    fields = ", ".join(f"{field} {'|'.join(family.words(field))}" for field in FIELDS[1:])
     return f"{' and '.join(family.head)} exist with {fields}"

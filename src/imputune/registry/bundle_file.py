@@ -16,7 +16,9 @@ from imputune.errors import UserError
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HEAD_BUILDERS, HeadSizes
+from imputune.models.hidden_states import state_size
 from imputune.models.weights import load_module
+from imputune.protocol.variants import state_of
 from imputune.registry.bundle import Bundle, BundleAbout, FoldModel
 from imputune.settings.names import Head, Input
 
@@ -158,7 +160,8 @@ def _read_model(folder: Path, about: BundleAbout, fold: int) -> FoldModel:
 def _read_classifier(about: BundleAbout, imputer: Csai, weights: dict[str, torch.Tensor]) -> Classifier | None:
     if about.head is None or about.input is None or about.mlp_width is None:
         return None
-    sizes = HeadSizes(input_size=about.sizes.hidden_size, variables=about.sizes.variables, mlp_width=about.mlp_width)
+    size = state_size(state_of(about.input), about.sizes.hidden_size)
+    sizes = HeadSizes(input_size=size, variables=about.sizes.variables, mlp_width=about.mlp_width)
     head = HEAD_BUILDERS[about.head](sizes)
     load_module("head", head, weights)
     return Classifier(imputer, head, freeze_imputer=True, input=about.input).eval()

@@ -1,10 +1,11 @@
 """Sections of params.yaml on heads: sizes, training, schedules, non-neural heads, the grid of variants."""
 
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
 from imputune.settings.names import (
+    FurtherState,
     Head,
     ImputerName,
     Mode,
@@ -53,9 +54,20 @@ class Finetune(ParamsSection):
     )
     unfrozen_average_decay: FractionOrZero = Field(description="The same while the imputer is unfrozen, 0 to below 1.")
     gradient_norm: PositiveNumber = Field(description="Gradients are scaled down to this norm, above 0.")
+    variable_masking: FractionOrZero = Field(
+        default=0.0,
+        description="Probability that all observed cells of a variable of a stay are masked while the imputer is "
+        "unfrozen, 0 to below 1.",
+    )
 
 
-UNFROZEN_ONLY = ("masking_rate", "reconstruction_weight", "unfrozen_rate_factor", "unfrozen_average_decay")
+UNFROZEN_ONLY = (
+    "masking_rate",
+    "variable_masking",
+    "reconstruction_weight",
+    "unfrozen_rate_factor",
+    "unfrozen_average_decay",
+)
 """The settings of `Finetune` that have no effect on frozen training."""
 
 
@@ -161,7 +173,9 @@ class NeuralBlock(ParamsSection):
     imputer: tuple[ImputerName, ...] = Field(strict=False, description="Imputers; an empty list takes none.")
     head: tuple[NeuralHead, ...] = Field(strict=False, description="mlp2, mlp5, lstm, gru.")
     mode: tuple[Mode, ...] = Field(strict=False, description="frozen, unfrozen.")
-    input: tuple[NeuralInput, ...] = Field(strict=False, description="What the heads read: hidden, imputed, raw.")
+    input: tuple[NeuralInput, ...] = Field(
+        strict=False, description="What the heads read: hidden, hidden_both, hidden_pooled, imputed, raw."
+    )
     schedule: tuple[NeuralSchedule, ...] = Field(strict=False, description="optuna, cyclic, plateau.")
 
 
@@ -170,8 +184,8 @@ class NonNeuralBlock(ParamsSection):
 
     imputer: tuple[ImputerName, ...] = Field(strict=False, description="Imputers; an empty list takes none.")
     head: tuple[NonNeuralHead, ...] = Field(strict=False, description="xgboost, svm.")
-    input: tuple[NonNeuralInput, ...] = Field(
-        strict=False, description="What the heads read: imputed, hidden, summary."
+    input: tuple[Literal[NonNeuralInput, FurtherState], ...] = Field(
+        strict=False, description="What the heads read: imputed, hidden, summary, hidden_both, hidden_pooled."
     )
 
 

@@ -20,9 +20,10 @@ from imputune.imputers.interface import Imputer
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
 from imputune.models.heads import HEAD_BUILDERS, HeadSizes
+from imputune.models.hidden_states import state_size
 from imputune.models.weights import load_module, module_weights
 from imputune.protocol.imputers import IMPUTERS
-from imputune.protocol.variants import Variant
+from imputune.protocol.variants import Variant, state_of
 from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import Curve, Recorder, SilentRecorder, Trial
 from imputune.runtime.seeds import Purpose, generator_for
@@ -99,8 +100,9 @@ def _draw_networks(shape: tuple[int, ...], params: Params, variant: Variant, fol
     """
     _, hours, variables = shape
     reads_series = variant.head in get_args(MlpHead) and variant.input == "imputed"
+    size = hours * variables if reads_series else state_size(state_of(variant.input), params.csai.hidden_size)
     sizes = HeadSizes(
-        input_size=hours * variables if reads_series else params.csai.hidden_size,
+        input_size=size,
         variables=variables,
         mlp_width=params.heads.mlp_width,
         dropout=params.finetune.dropout,
@@ -168,7 +170,8 @@ class _FoldAttempts:
         self.device = choose_device(job.params.device)
         self.inputs: InputsOfSplits | None = None
         if job.variant.mode == "frozen":
-            imputer = saved_imputer(job.variant.imputer, job.cohort.values_NTD.shape, job.params, job.pretrained)
+            shape, state = job.cohort.values_NTD.shape, state_of(job.variant.input)
+            imputer = saved_imputer(job.variant.imputer, shape, job.params, job.pretrained, state)
             self.inputs = {split: self._inputs(imputer, split) for split in (data.train, data.validation, data.test)}
 
     def train(self, learning_rate: float | None, epochs: int, report: EpochReport) -> tuple[BestState, Curve]:

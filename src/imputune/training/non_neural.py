@@ -11,7 +11,7 @@ from imputune.data.summary import summarise
 from imputune.imputers.build import represent, saved_imputer
 from imputune.imputers.interface import Imputer
 from imputune.models.non_neural import ESTIMATORS
-from imputune.protocol.variants import Variant
+from imputune.protocol.variants import Variant, state_of
 from imputune.runtime.recorder import Recorder
 from imputune.runtime.seeds import Purpose, generator_for
 from imputune.training.finetune import FinetuneJob
@@ -22,15 +22,16 @@ from imputune.training.scoring import score_fold
 def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     """Fit a non-neural head on a fold's training stays, and score it once on the test stays; nothing is reported.
 
-    Inputs: `hidden`, the imputer's hidden state; `imputed`, the imputed series with its hours side by side; `summary`,
-    the statistics of `data.summary`, which do not depend on the imputer.
+    Inputs: `hidden`, `hidden_both` or `hidden_pooled`, a hidden state of the imputer; `imputed`, the imputed series
+    with its hours side by side; `summary`, the statistics of `data.summary`, which do not depend on the imputer.
 
     Source: paper, section V.A (non-neural classifiers); `summary` is ours.
     """
     started = time.perf_counter()
     params = job.params
     data = split_cohort(job.cohort, job.fold, Scaler.from_arrays(job.pretrained))
-    imputer = saved_imputer(job.variant.imputer, job.cohort.values_NTD.shape, params, job.pretrained)
+    shape, state = job.cohort.values_NTD.shape, state_of(job.variant.input)
+    imputer = saved_imputer(job.variant.imputer, shape, params, job.pretrained, state)
     splits = (data.train, data.validation, data.test)
     features = {split: _features(imputer, split, job.variant) for split in splits}
     settings = getattr(params.non_neural, job.variant.head).model_dump()
@@ -55,6 +56,6 @@ def _features(imputer: Imputer, split: Split, variant: Variant) -> np.ndarray:
     if variant.input == "summary":
         return summarise(split.values_NTD.numpy(), split.observed_NTD.numpy())
     representation = represent(imputer, split)
-    if variant.input == "hidden":
-        return hidden_states(variant, representation).numpy()
-    return representation.imputed_BTD.flatten(1).numpy()
+    if variant.input == "imputed":
+        return representation.imputed_BTD.flatten(1).numpy()
+    return hidden_states(variant, representation).numpy()
