@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from imputune.errors import UserError
 from imputune.protocol.imputers import IMPUTERS
-from imputune.protocol.variants import HEADS, PROTOCOL, WORDS, Variant, families_of, make_variant
+from imputune.protocol.variants import HEADS, PROTOCOL, WORDS, Variant, families_of, make_variant, state_of
 
 
 def test_the_protocol_is_the_papers() -> None:
@@ -120,6 +120,35 @@ def test_impossible_variants_are_refused_with_those_that_exist(words: tuple[str,
     with pytest.raises(UserError) as caught:
         make_variant(*words)
     assert str(caught.value).startswith(message)
+
+
+def test_further_states_are_variants_beside_the_papers() -> None:
+    """MLPs and non-neural heads on CSAI and its controls read them where they are named; the protocol lacks them."""
+    assert not {variant.input for variant in PROTOCOL} & {"hidden_both", "hidden_pooled"}
+    for head, mode in (("mlp2", "frozen"), ("mlp5", "unfrozen"), ("xgboost", "frozen"), ("svm", "frozen")):
+        for input in ("hidden_both", "hidden_pooled"):
+            variant = make_variant(head, mode, input, imputer="csai_untrained")
+            assert (variant.input, state_of(variant.input)) == (input, input)
+            assert variant.name == f"{head}-{mode}-{input}-{'plateau' if variant.is_neural else 'none'}"
+    for words in (("gru", "", "hidden_both"), ("mlp2", "", "hidden_pooled", "", "brits")):
+        with pytest.raises(UserError, match="has no input 'hidden_"):
+            make_variant(*words)
+
+
+@pytest.mark.parametrize(
+    ("input", "state"),
+    [
+        ("hidden", "hidden"),
+        ("hidden_both", "hidden_both"),
+        ("hidden_pooled+static", "hidden_pooled"),
+        ("imputed", "hidden"),
+        ("raw", "hidden"),
+        ("summary+static", "hidden"),
+    ],
+)
+def test_the_hidden_state_of_an_input(input: str, state: str) -> None:
+    """The first word names it; beside a series, a recurrent head starts from `hidden`."""
+    assert state_of(input) == state
 
 
 def test_only_csai_is_registered() -> None:

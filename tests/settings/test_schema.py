@@ -182,7 +182,8 @@ def test_wrong_type_names_key_and_value(edited: Edited, change: Change, message:
         ),
         (
             lambda p: p["grid"]["mlp"].update(input=["summary"]),
-            "grid.mlp.input.0 = 'summary': input should be 'hidden', 'imputed', 'raw', 'hidden_both' or 'hidden_pooled'",
+            "grid.mlp.input.0 = 'summary': input should be 'hidden', 'imputed', 'raw', 'hidden_both' or "
+            "'hidden_pooled'",
         ),
         (
             lambda p: p["grid"]["non_neural"].update(input=["raw"]),

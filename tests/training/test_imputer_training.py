@@ -7,6 +7,7 @@ from imputune.imputers.build import new_csai, new_imputer
 from imputune.runtime.seeds import Purpose, generator_for
 from imputune.training import imputer_training
 from imputune.training.imputer_training import CsaiTraining, training_of
+from imputune.training.pretrain import PretrainJob, pretrain_fold
 
 
 @pytest.fixture
@@ -97,3 +98,36 @@ def test_shuffling_draws_the_training_stays_first(data, make_params):
     shuffling = generator_for(params.seed, 0, Purpose.SHUFFLING_ACROSS_STAYS)
     for mine, real in ((training.train, data.train), (training.validation, data.validation)):
         assert torch.equal(mine.values_NTD, shuffled_across_stays(real, shuffling).values_NTD)
+
+
+def test_missingness_is_predicted_with_a_weight_alone(data, make_params):
+    """Without a weight there is no layer; with one it learns beside CSAI, and CSAI's first weights are the same."""
+    without = CsaiTraining(new_csai(data, make_params()), data, make_params())
+    assert without.missingness is None
+    assert set(without.validate()) == {"validation_loss", "validation_mae"}
+    params = make_params(pretrain_epochs=20, pretrain={"missingness_weight": 0.5, "batch_size": 16})
+    training = CsaiTraining(new_csai(data, params), data, params)
+    assert all(map(torch.equal, without.module.parameters(), training.module.parameters()))
+    before, first = [weight.detach().clone() for weight in training.weights], training.validate()
+    for _ in range(20):
+        training.train_epoch()
+    assert not any(map(torch.equal, before, training.weights))
+    last = training.validate()
+    assert last["validation_missingness"] < first["validation_missingness"]
+    plain = CsaiTraining(training.module, data, make_params()).validate()
+    assert last["validation_mae"] == plain["validation_mae"]
+    assert last["validation_loss"] == pytest.approx(plain["validation_loss"] + 0.5 * last["validation_missingness"])
+
+
+def test_the_layer_that_predicts_missingness_is_not_kept(cohort, folds, make_params, recorder):
+    """Pretraining with it gives the same names of weights as without, and other weights."""
+    settings = {"without": {}, "with": {"missingness_weight": 0.5}, "masked": {"variable_masking": 0.3}}
+    weights = {
+        name: pretrain_fold(
+            PretrainJob(cohort=cohort, fold=folds[0], params=make_params(pretrain=keys)), recorder
+        ).weights
+        for name, keys in settings.items()
+    }
+    for other in ("with", "masked"):
+        assert weights[other].keys() == weights["without"].keys()
+        assert (weights[other]["imputer.history"] != weights["without"]["imputer.history"]).any()

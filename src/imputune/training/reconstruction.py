@@ -55,9 +55,7 @@ def mask_batch(
 class _ImputerWithLoss(nn.Module):
     """An imputer and its loss as one module with tensors in and tensors out, as CUDA graphs need it."""
 
-    def __init__(
-        self, imputer: Csai, settings: Pretrain, state: StateName = "hidden", missingness: Missingness | None = None
-    ) -> None:
+    def __init__(self, imputer: Csai, settings: Pretrain, *, state: StateName, missingness: Missingness | None) -> None:
         super().__init__()
         self.imputer = imputer
         self.settings = settings
@@ -90,7 +88,7 @@ def reconstruction_step(
     With `missingness`, the loss has `missingness_weight` times this layer's loss as a fifth term.
     On a GPU, the imputer and the layer must be there already, and batches of the full size replay a graph.
     """
-    module, device = _ImputerWithLoss(imputer, settings, state, missingness), imputer.device
+    module, device = _ImputerWithLoss(imputer, settings, state=state, missingness=missingness), imputer.device
     if device.type == "cpu":
         return module
     shape = (min(batch_size, len(train)), *train.values_NTD.shape[1:])
