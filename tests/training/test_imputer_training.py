@@ -1,13 +1,16 @@
 import pytest
 import torch
 
-from imputune.data.batches import batches_in_order
+from imputune.data.batches import batches_in_order, shuffled_batches
+from imputune.data.directions import Directions
+from imputune.data.masking import draw_mask
 from imputune.data.splits import fit_and_split, shuffled_across_stays
 from imputune.imputers.build import new_csai, new_imputer
 from imputune.runtime.seeds import Purpose, generator_for
 from imputune.training import imputer_training
 from imputune.training.imputer_training import CsaiTraining, training_of
 from imputune.training.pretrain import PretrainJob, pretrain_fold
+from imputune.training.reconstruction import reconstruction_loss
 
 
 @pytest.fixture
@@ -25,6 +28,26 @@ def test_train_epoch_takes_a_step_on_every_batch(data, make_params):
     assert [len(epoch) for epoch in losses] == [4, 4]
     assert not any(torch.equal(*pair) for pair in zip(before, training.weights, strict=True))
     assert training.optimizer.param_groups[0]["lr"] == 0
+
+
+def test_by_default_an_epoch_is_masked_cells_and_csais_loss_alone(data, make_params):
+    """Losses and weights are, bit for bit, those of the same steps written out without any further setting."""
+    params = make_params(pretrain={"batch_size": 16})
+    training, csai = CsaiTraining(new_csai(data, params), data, params), new_csai(data, params)
+    order, masks = (generator_for(params.seed, 0, each) for each in (Purpose.PRETRAIN_ORDER, Purpose.TRAIN_MASKS))
+    optimizer, losses = torch.optim.Adam(csai.parameters(), params.pretrain.learning_rate, fused=True), []
+    for stays in shuffled_batches(len(data.train), 16, order):
+        values, observed = data.train.batch(stays)
+        masked = draw_mask(observed, training.rate_D, masks)
+        reconstruction = csai(Directions.of(values, observed - masked))
+        loss = reconstruction_loss(reconstruction, values, observed - masked, masked, params.pretrain)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(csai.parameters(), params.pretrain.gradient_norm)
+        optimizer.step()
+        losses.append(loss.item())
+    assert training.train_epoch() == losses
+    assert all(map(torch.equal, training.weights, csai.parameters()))
 
 
 def test_each_epoch_masks_other_cells(data, make_params, monkeypatch):
