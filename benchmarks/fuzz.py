@@ -24,8 +24,9 @@ from benchmarks import Parser, Result, report, run
 from benchmarks.fuzz_bench import Bench
 from benchmarks.fuzz_files import fuzz_bundles, fuzz_cohorts, fuzz_mimic3, fuzz_params
 from benchmarks.fuzz_inputs import FuzzError
+from benchmarks.fuzz_requests import fuzz_requests
 from benchmarks.fuzz_server import small_server
-from benchmarks.fuzz_tables import fuzz_csv, fuzz_parquet, fuzz_records, fuzz_requests
+from benchmarks.fuzz_tables import fuzz_csv, fuzz_parquet, fuzz_records
 from imputune.errors import UserError
 from imputune.registry.bundle_file import read_bundle
 from imputune.runtime import threads

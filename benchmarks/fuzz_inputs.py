@@ -15,10 +15,11 @@ from random import Random
 import numpy as np
 
 from imputune.data.raw.binning import BinnedStays
-from imputune.data.raw.physionet2012 import VARIABLES
+from imputune.data.raw.physionet2012_parameters import VARIABLES
 
 Row = tuple[str, str, str, str]
 HEADER: Row = ("RecordID", "Time", "Parameter", "Value")
+IDS = (132539, 7, 2**40)
 NAMES = tuple(variable.name for variable in VARIABLES)
 OTHERS = ("RecordID", "Age", "Gender", "Height", "ICUType", "Weight", "MechVent")
 JUNK = (

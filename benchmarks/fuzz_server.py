@@ -15,7 +15,7 @@ import torch
 from mlflow.pyfunc import scoring_server
 
 from imputune.artifacts.stage_output import TrainedFold
-from imputune.data.raw.physionet2012 import VARIABLES
+from imputune.data.raw.physionet2012_parameters import VARIABLES
 from imputune.data.scaling import Scaler
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HEAD_BUILDERS, HeadSizes

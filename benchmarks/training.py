@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from imputune.data.cohort import STATIC, Cohort, Variable
+from imputune.data.cohort import Cohort, Variable
 from imputune.runtime.recorder import Trial
 from imputune.settings.file import read_params
 from imputune.settings.names import DeviceName
@@ -61,6 +61,6 @@ def random_cohort(stays: int, hours: int, variables: int) -> Cohort:
         outcome_N=(np.arange(stays) % 5 == 0).astype(np.int8),
         values_NTD=values_NTD,
         variables=tuple(Variable(f"v{number}", "1") for number in range(variables)),
-        static=pd.DataFrame(np.nan, index=range(stays), columns=list(STATIC)),
+        static=pd.DataFrame(index=range(stays)),
         source={"exclusions": {}},
     )

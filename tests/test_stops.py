@@ -6,8 +6,9 @@ from random import Random
 import pytest
 
 from benchmarks import stops
+from benchmarks.stopped_command import Command, Stop, finish
 from benchmarks.stopped_project import differences
-from benchmarks.stops import Command, Journal, Stop, stop_until_done
+from benchmarks.stops import Journal, stop_until_done
 from projects import copy_of, heads_folder
 
 GRID = Command(("grid", "--head", "mlp2", "--mode", "frozen", "--schedule", "cyclic"), 6)
@@ -27,7 +28,7 @@ def test_a_grid_that_is_stopped_up_to_six_times_comes_to_the_same(project, tmp_p
     for folder in folders:
         folder.mkdir()
     stopped, reference = (copy_of(project, folder, without=("src",)) for folder in folders)
-    life = stops.finish(reference, GRID)
+    life = finish(reference, GRID)
     # In its first half, so that a machine that gets faster meanwhile stops it too.
     made = stop_until_done(stopped, GRID, life / 2, Random(3), GRID.share, Journal(tmp_path))
     assert len(made) >= 3

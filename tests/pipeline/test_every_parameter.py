@@ -21,10 +21,11 @@ from ruamel.yaml import YAML
 
 from imputune.artifacts.stage_output import Origin, TrainedFold
 from imputune.cli.word_lists import imputer_names
-from imputune.data.cohort import STATIC, Cohort, Variable
+from imputune.data.cohort import Cohort, Variable
 from imputune.data.folds import Fold, draw_folds
 from imputune.data.raw.mimic3 import extraction
 from imputune.data.splits import fit_and_split
+from imputune.data.static import AGE, GENDER, ICU_TYPE
 from imputune.datasets import synthetic
 from imputune.errors import UserError
 from imputune.evaluation.assessed_imputers import summarise_imputer
@@ -332,7 +333,7 @@ def interval_of_the_difference(params: Params, world: World) -> object:
 def interval_on_a_cohort(params: Params, world: World) -> object:
     """Score a cohort by bootstrap."""
     outcome_N, risk_N = risks(1)
-    static = pd.DataFrame({name: np.full(90, np.nan) for name in STATIC})
+    static = pd.DataFrame({each.name: np.full(90, np.nan) for each in (AGE, GENDER, ICU_TYPE)})
     resamples, seed = params.evaluate.resamples, params.seed
     [every] = score_cohort(outcome_N, risk_N, static, threshold=0.5, resamples=resamples, seed=seed)
     return every.scores["auc"]

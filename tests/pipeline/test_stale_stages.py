@@ -34,7 +34,7 @@ WHOLE_ROOMS = {"compare": ("evaluation", "reporting"), "report": ("evaluation", 
 # Where things lie, how work runs and who is told of it: none of them changes a result.
 NO_RESULT: set[Module] = {
     *(("runtime", name) for name in ("device", "recorder", "workers", "threads", "console", "time_left")),
-    *(("pipeline", name) for name in ("project", "inputs")),
+    *(("pipeline", name) for name in ("project", "tracked", "inputs")),
 }
 ENTRIES: dict[str, Module] = {
     "folds": ("data", "folds"),

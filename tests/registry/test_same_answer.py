@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.fuzz_server import rows_of, sentence, small_server
-from imputune.data.raw.physionet2012 import VARIABLES
+from imputune.data.raw.physionet2012_parameters import VARIABLES
 from imputune.data.raw.unlabelled import read_raw
 from imputune.errors import UserError
 from imputune.registry.bundle import Bundle

@@ -3,12 +3,14 @@ import pytest
 from example_results import assessed_imputer, held_out_scores_of, ranked_imputer
 from imputune.evaluation.assessment import VariableErrors
 from imputune.evaluation.imputation import CellErrors
+from imputune.evaluation.rows import ImputerRow
 from imputune.reporting.imputer_tables import (
     by_variable_table,
     errors_table,
     lowest_error_sentence,
     masking_text,
     missing_table,
+    pretraining_table,
     ranked_imputers,
     ranking_table,
 )
@@ -137,3 +139,17 @@ def test_only_imputers_under_the_rankings_masking_are_ranked() -> None:
 def test_masking_in_words() -> None:
     """The rate in percent and the pattern's label."""
     assert masking_text(Ranking(pattern="hours", rate=0.3)) == "30% of the observed cells masked (whole hours)"
+
+
+def test_pretraining_shows_test_errors_alone() -> None:
+    """Errors on validation stays are left out of the table headed test."""
+    fields = {"imputer": "csai", "pattern": "uniform", "mae_by_variable": {}, "mre_by_variable": {}}
+    rows = [
+        ImputerRow(**fields, split=split, mae_mean=mae, mae_std=0.1414, mre_mean=0.5, mre_std=0.0)
+        for split, mae in (("test", 0.3), ("validation", 0.9))
+    ]
+    table = pretraining_table(rows)
+    assert table.title == "Imputation of masked cells, in training standard deviations"
+    assert [dict(zip(table.header, line, strict=True)) for line in table.lines] == [
+        {"imputer": "CSAI", "masking pattern": "at random", "test MAE": "0.300 ± 0.141", "test MRE": "0.500 ± 0.000"}
+    ]

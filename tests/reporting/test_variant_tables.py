@@ -1,13 +1,12 @@
 import pytest
 
 from example_results import variant_row
-from imputune.evaluation.rows import ImputerRow, VariantRow
+from imputune.evaluation.rows import VariantRow
 from imputune.evaluation.verdicts import judge
 from imputune.protocol.published import AVERAGE, SCHEDULES, quoted
 from imputune.reporting.tables import Table
 from imputune.reporting.variant_tables import (
     non_neural_table,
-    pretraining_table,
     protocol_table,
     references_table,
     summary_table,
@@ -160,21 +159,6 @@ def test_references_are_as_published() -> None:
     """The AUCs of other protocols, three decimal places."""
     assert references_table({"mTAN": 0.858, "X": 0.9}).lines == (("mTAN", "0.858"), ("X", "0.900"))
     assert ("BRITS", "0.850") in references_table().lines
-
-
-def test_pretraining_shows_test_errors_alone() -> None:
-    """Errors on validation stays are left out of the table headed test."""
-    fields = {"imputer": "csai", "pattern": "uniform", "mae_by_variable": {}, "mre_by_variable": {}}
-    rows = [
-        ImputerRow(**fields, split=split, mae_mean=mae, mae_std=0.1414, mre_mean=0.5, mre_std=0.0)
-        for split, mae in (("test", 0.3), ("validation", 0.9))
-    ]
-    table = pretraining_table(rows)
-    assert table.title == "Imputation of masked cells, in training standard deviations"
-    assert [by_column(table)] == [
-        {"imputer": "CSAI", "masking pattern": "at random", "test MAE": "0.300 ± 0.141", "test MRE": "0.500 ± 0.000"}
-    ]
-    assert len(table.lines) == 1
 
 
 @pytest.mark.parametrize("dataset", ["physionet2012", "mimic3"])

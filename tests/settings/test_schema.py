@@ -182,13 +182,11 @@ def test_wrong_type_names_key_and_value(edited: Edited, change: Change, message:
         ),
         (
             lambda p: p["grid"]["mlp"].update(input=["summary"]),
-            "grid.mlp.input.0 = 'summary': input should be 'hidden', 'imputed', 'raw', 'hidden_both' or "
-            "'hidden_pooled'",
+            "grid.mlp.input.0 = 'summary': input should be 'hidden', 'hidden+static', ",
         ),
         (
             lambda p: p["grid"]["non_neural"].update(input=["raw"]),
-            "grid.non_neural.input.0 = 'raw': input should be 'imputed', 'hidden', 'summary', 'hidden_both' or "
-            "'hidden_pooled'",
+            "grid.non_neural.input.0 = 'raw': input should be 'imputed', 'hidden', 'summary', 'imputed+static', ",
         ),
         (
             lambda p: p["schedules"]["cyclic"].update(lowest_rate=0.5),

@@ -57,7 +57,7 @@ def pretrain_command(dataset: Dataset = None, imputer: Imputers = DEFAULT_IMPUTE
     from imputune.evaluation.rows import imputer_rows
     from imputune.pipeline.pretrain import run_pretrain
     from imputune.pipeline.project import Project
-    from imputune.reporting.variant_tables import pretraining_table
+    from imputune.reporting.imputer_tables import pretraining_table
 
     project = Project.open(find_root(Path.cwd()), dataset)
     for name in names:

@@ -5,7 +5,6 @@ Letters: N stays, T hours, D variables.
 
 import csv
 import hashlib
-import io
 import json
 import mmap
 import re
@@ -19,12 +18,14 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
+from imputune.data.static import StaticVariable
+from imputune.data.static_file import read_static_variables, read_text_table, write_static_variables
 from imputune.errors import UserError, one_line
 from imputune.files import replacing_folder
 
 HOURS = 48
-STATIC = ("age_years", "gender", "height_cm", "icu_type", "weight_kg")
-FILES = ("source.json", "stays.csv", "values.npy", "variables.csv")
+FORMAT = 2  # of the folder's files; raised when older cohorts lack what commands read
+FILES = ("source.json", "static.csv", "stays.csv", "values.npy", "variables.csv")
 HASHED_AT_ONCE = 2**20  # bytes
 _WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
 HOW_TO_EXTRACT = "run `imputune extract DATASET --raw DIR` or `imputune extract synthetic` to make it"
@@ -62,8 +63,8 @@ class Cohort:
     """ICU stays in hourly bins, with their outcome: in-hospital death.
 
     Shapes: `stay_ids_N` int64, ascending; `outcome_N` int8, 0 or 1; `values_NTD` float32 in the units of
-    `variables`, NaN where nothing was observed in the hour; `static` one row per stay in the same order
-    (age_years, gender 0 female and 1 male, height_cm, icu_type, weight_kg), NaN where unknown.
+    `variables`, NaN where nothing was observed in the hour; `static` float64, one row per stay in the same order and
+    one column per variable of `static_variables`, as recorded, NaN where unknown.
     `source` says where the cohort came from, and under `exclusions` how many stays were left out, by reason. It has no
     path, time or date. If the records' own ids must not leave data/, `stay_ids_N` are running numbers and
     `source_ids_N`, int64, are the records' ids.
@@ -79,6 +80,7 @@ class Cohort:
     variables: tuple[Variable, ...]
     static: pd.DataFrame
     source: Mapping[str, JsonValue]
+    static_variables: tuple[StaticVariable, ...] = ()
     values_file: ValuesFile | None = None
     source_ids_N: npt.NDArray[np.int64] | None = None
 
@@ -141,6 +143,7 @@ class _SourceFile(BaseModel, frozen=True, extra="allow"):
     """The content of source.json; a dataset may add keys of its own."""
 
     __pydantic_extra__: dict[str, JsonValue]
+    format: int
     dataset: str
     exclusions: dict[str, int]
 
@@ -165,7 +168,8 @@ def check_target(folder: Path) -> None:
 
 
 def read_cohort(folder: Path) -> Cohort:
-    """Read a cohort folder; raises UserError, with the remedy, if it is missing or malformed."""
+    """Read a cohort folder; raises UserError, with the remedy, if it is missing, malformed or of an older format."""
+    _refuse_other_format(folder)
     if missing := [name for name in FILES if not (folder / name).is_file()]:
         cause = f"{', '.join(missing)} missing" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder} is no cohort: {cause}; {HOW_TO_EXTRACT}")
@@ -175,6 +179,21 @@ def read_cohort(folder: Path) -> Cohort:
     except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"{folder} is no cohort: {one_line(error)}; delete it and {HOW_TO_EXTRACT}") from error
     return cohort
+
+
+def _refuse_other_format(folder: Path) -> None:
+    """Raise UserError, with the command that made the cohort, if another version of imputune wrote it."""
+    try:
+        source = json.loads((folder / "source.json").read_bytes())
+        found, command = source.get("format", 1), source.get("command", "")
+    except (OSError, ValueError, AttributeError):
+        return  # what is wrong is told where the files are read
+    if found != FORMAT:
+        again = f"`{command}` (with your --raw, if it needs one)" if command else "`imputune extract`"
+        raise UserError(
+            f"{folder} was written by another version of imputune (format {found}, this version reads {FORMAT}): run "
+            f"{again} again"
+        )
 
 
 def describe(cohort: Cohort) -> CohortFacts:
@@ -219,15 +238,17 @@ def _write_files(cohort: Cohort, folder: Path) -> None:
     stays.join(cohort.static.reset_index(drop=True)).to_csv(folder / "stays.csv", index=False, lineterminator="\n")
     variables = pd.DataFrame([(v.name, v.unit) for v in cohort.variables], columns=["name", "unit"])
     variables.to_csv(folder / "variables.csv", index=False, lineterminator="\n")
-    source = _SourceFile.model_validate({"dataset": cohort.dataset, **cohort.source}).model_dump()
+    write_static_variables(cohort.static_variables, folder / "static.csv")
+    source = _SourceFile.model_validate({"format": FORMAT, "dataset": cohort.dataset, **cohort.source}).model_dump()
     text = json.dumps(source, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / "source.json").write_text(text, encoding="utf-8")
 
 
 def _read_files(folder: Path) -> Cohort:
     source = _SourceFile.model_validate_json((folder / "source.json").read_bytes())
-    stays = _read_table(folder / "stays.csv")
-    variables = _read_table(folder / "variables.csv").astype(str)
+    stays = read_text_table(folder / "stays.csv")
+    variables = read_text_table(folder / "variables.csv").astype(str)
+    static_variables = read_static_variables(folder / "static.csv")
     values_file = ValuesFile.at(folder / "values.npy")
     return Cohort(
         dataset=source.dataset,
@@ -235,25 +256,12 @@ def _read_files(folder: Path) -> Cohort:
         outcome_N=_outcome(stays["died"]),
         values_NTD=values_file.map(),
         variables=tuple(Variable(name, unit) for name, unit in zip(variables["name"], variables["unit"], strict=True)),
-        static=pd.DataFrame({name: _numbers(stays[name]) for name in STATIC}),
-        source=source.model_dump(exclude={"dataset"}),
+        static=pd.DataFrame({each.name: _numbers(stays[each.name]) for each in static_variables}, index=stays.index),
+        source=source.model_dump(exclude={"dataset", "format"}),
+        static_variables=static_variables,
         values_file=values_file,
         source_ids_N=_whole_numbers(stays["source_id"]) if "source_id" in stays else None,
     )
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """Read a table that `write_cohort` wrote, as text, or raise ValueError where a part of it is missing."""
-    text = path.read_text(encoding="utf-8")
-    if not text.endswith("\n"):
-        raise ValueError(f"{path.name} is cut off")
-    header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise ValueError(f"row {number} of {path.name} has {len(row)} fields, not {len(header)}")
-    if len(set(header)) < len(header):
-        raise ValueError(f"{path.name} names a column twice")
-    return pd.DataFrame(rows, columns=header, dtype=object)
 
 
 def _whole_numbers(column: pd.Series) -> npt.NDArray[np.int64]:

@@ -9,6 +9,7 @@ from imputune.data.cohort import Cohort
 from imputune.data.directions import median_gap_hours
 from imputune.data.folds import Fold
 from imputune.data.scaling import Scaler, standardised_tensors
+from imputune.data.static import static_numbers
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -16,13 +17,14 @@ class Split:
     """The stays of one split of a fold.
 
     Shapes: values_NTD float32, standardised, 0 where not observed; observed_NTD bool; outcome_N float32, 0/1;
-    stay_ids_N int64.
+    stay_ids_N int64; static_NS float32, the static facts as `static_numbers` gives them.
     """
 
     values_NTD: torch.Tensor
     observed_NTD: torch.Tensor
     outcome_N: torch.Tensor
     stay_ids_N: np.ndarray
+    static_NS: np.ndarray
 
     def __len__(self) -> int:
         return len(self.stay_ids_N)
@@ -55,6 +57,8 @@ def fit_and_split(cohort: Cohort, fold: Fold, clip_quantile: float) -> FoldData:
 def split_cohort(cohort: Cohort, fold: Fold, scaler: Scaler) -> FoldData:
     """Standardise a cohort with a scaler that was fitted on the fold's training stays, and split the cohort."""
 
+    static_NS = static_numbers(cohort.static, cohort.static_variables)
+
     def split(stays: np.ndarray) -> Split:
         values_NTD, observed_NTD = standardised_tensors(cohort.values_NTD[stays], scaler)
         return Split(
@@ -62,6 +66,7 @@ def split_cohort(cohort: Cohort, fold: Fold, scaler: Scaler) -> FoldData:
             observed_NTD=observed_NTD,
             outcome_N=torch.from_numpy(cohort.outcome_N[stays].astype(np.float32)),
             stay_ids_N=cohort.stay_ids_N[stays],
+            static_NS=static_NS[stays],
         )
 
     train, validation, test = (split(stays) for stays in (fold.train, fold.validation, fold.test))

@@ -79,7 +79,8 @@ def score_cohort(
 
     threshold: the risk from which a stay counts as high risk. resamples, seed: of the bootstrap.
     Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,); static has a row for each stay (see `Cohort`). Stays for
-    which a static variable is unknown form the subgroup "unknown"; if it is unknown for all, there are no subgroups.
+    which a static variable is unknown form the subgroup "unknown"; if it is unknown for all, or the cohort does not
+    have it, there are no subgroups.
     """
     scoring = _Scoring(threshold=threshold, resamples=resamples, seed=seed)
     return tuple(
@@ -90,7 +91,8 @@ def score_cohort(
 
 def _subgroups(static: pd.DataFrame, stays: int) -> Iterator[_Subgroup]:
     yield _Subgroup(group="all", level="all", member_N=np.ones(stays, dtype=bool))
-    icu_N, sex_N, age_N = (static[name].to_numpy() for name in ("icu_type", "gender", "age_years"))
+    unknown_N = np.full(stays, np.nan)
+    icu_N, sex_N, age_N = (np.asarray(static.get(name, unknown_N)) for name in ("icu_type", "gender", "age_years"))
     levels_of = {
         "ICU type": {level: icu_N == code for code, level in ICU_TYPES.items()},
         "sex": {level: sex_N == code for code, level in SEXES.items()},

@@ -18,8 +18,9 @@ class Classifier(nn.Module):
 
     With `freeze_imputer` only the head's weights are trainable, and the imputer stays bit-equal. `input` says what the
     head gets: a hidden state alone (see `models.hidden_states`); `imputed` or `raw`, the state `hidden` and a series,
-    either imputed or observed with 0 where missing. Shapes: Directions of (K, B, T, D) tensors in, logits (B,) out.
-    Raises ValueError for another `input`.
+    either imputed or observed with 0 where missing. A head of record features gets these too. Shapes: Directions of
+    (K, B, T, D) tensors and, if the head reads them, record features (B, R) in, logits (B,) out. Raises ValueError for
+    another `input`.
 
     Source: paper, section V.A (frozen and unfrozen, inputs).
     """
@@ -33,12 +34,13 @@ class Classifier(nn.Module):
         self.input = input
         self.state: StateName = state_of(input)
 
-    def forward(self, directions: Directions) -> torch.Tensor:
+    def forward(self, directions: Directions, record_BR: torch.Tensor | None = None) -> torch.Tensor:
         """Return one logit per stay, (B,)."""
-        return self.head(*self.represent(directions))
+        record = () if record_BR is None else (record_BR,)
+        return self.head(*self.represent(directions), *record)
 
     def represent(self, directions: Directions) -> tuple[torch.Tensor, ...]:
-        """Return the head's input: the hidden state (B, size) and, if the head reads one, a series (B, T, D)."""
+        """Return what the head reads of the imputer: a hidden state (B, size) and, for some, a series (B, T, D)."""
         reconstruction = self.imputer(directions)
         return self.choose(reconstruction.state(self.state), reconstruction.imputed_BTD, directions.values[0])
 

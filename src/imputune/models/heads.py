@@ -1,10 +1,10 @@
 """Neural heads: small classifiers that read what an imputer gives.
 
-Letters: B stays, T hours, D variables, I input size, H hidden size, L layers and directions (1).
+Letters: B stays, T hours, D variables, I input size, H hidden size, R record features, L layers and directions (1).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -20,12 +20,15 @@ class HeadSizes:
     input_size: numbers per stay that an MLP reads, or that a recurrent head starts from: the size of the imputer's
     hidden state, or hours * variables of a flattened series. variables: of the series that a recurrent head reads.
     mlp_width: width of every hidden layer of an MLP. dropout: probability after each of these layers, 0 to below 1.
+    record: record features that the head reads too, 0 for none. input_dropout: their dropout, 0 to below 1.
     """
 
     input_size: int
     variables: int
     mlp_width: int
     dropout: float = 0.0
+    record: int = 0
+    input_dropout: float = 0.0
 
 
 class Mlp(nn.Module):
@@ -69,10 +72,49 @@ class RecurrentHead(nn.Module):
 
     def forward(self, hidden_BH: torch.Tensor, series_BTD: torch.Tensor) -> torch.Tensor:
         """Return one logit per stay, (B,)."""
-        first_LBH = hidden_BH.unsqueeze(0)
-        first = (first_LBH, first_LBH) if isinstance(self.recurrence, nn.LSTM) else first_LBH
-        states_BTH, _ = self.recurrence(series_BTD, first)
-        return self.mlp(states_BTH[:, -1])
+        return self.mlp(last_state(self.recurrence, hidden_BH, series_BTD))
+
+
+class RecordMlp(nn.Module):
+    """An `Mlp` on what an imputer gives, through a LayerNorm, and the features of the record itself, side by side.
+
+    The LayerNorm brings the hidden state to the scale of the record features, which are standardised. Shapes: (B, I)
+    and (B, R) in, logits of the outcome (B,) out.
+    """
+
+    def __init__(self, sizes: HeadSizes, layers: int = 2) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(sizes.input_size)
+        self.input_dropout = nn.Dropout(sizes.input_dropout)
+        self.mlp = Mlp(replace(sizes, input_size=sizes.input_size + sizes.record), layers)
+
+    def forward(self, input_BI: torch.Tensor, record_BR: torch.Tensor) -> torch.Tensor:
+        """Return one logit per stay, (B,)."""
+        return self.mlp(torch.cat([self.norm(input_BI), self.input_dropout(record_BR)], dim=1))
+
+
+class RecordRecurrentHead(nn.Module):
+    """A `RecurrentHead` whose mlp2 reads the features of the record beside the recurrence's last state.
+
+    Shapes: hidden state (B, H), series (B, T, D) and features (B, R) in; logits of the outcome (B,) out.
+    """
+
+    def __init__(self, cell: type[nn.LSTM] | type[nn.GRU], sizes: HeadSizes) -> None:
+        super().__init__()
+        self.recurrence = cell(sizes.variables, sizes.input_size, batch_first=True)
+        self.mlp = RecordMlp(sizes)
+
+    def forward(self, hidden_BH: torch.Tensor, series_BTD: torch.Tensor, record_BR: torch.Tensor) -> torch.Tensor:
+        """Return one logit per stay, (B,)."""
+        return self.mlp(last_state(self.recurrence, hidden_BH, series_BTD), record_BR)
+
+
+def last_state(recurrence: nn.LSTM | nn.GRU, hidden_BH: torch.Tensor, series_BTD: torch.Tensor) -> torch.Tensor:
+    """Return the output after the last hour, (B, H), of a recurrence that starts from a hidden state."""
+    first_LBH = hidden_BH.unsqueeze(0)
+    first = (first_LBH, first_LBH) if isinstance(recurrence, nn.LSTM) else first_LBH
+    states_BTH, _ = recurrence(series_BTD, first)
+    return states_BTH[:, -1]
 
 
 HEAD_BUILDERS: dict[str, Callable[[HeadSizes], nn.Module]] = {
@@ -82,3 +124,15 @@ HEAD_BUILDERS: dict[str, Callable[[HeadSizes], nn.Module]] = {
     "gru": partial(RecurrentHead, nn.GRU),
 }
 """Builds each neural head, freshly initialised."""
+RECORD_HEAD_BUILDERS: dict[str, Callable[[HeadSizes], nn.Module]] = {
+    "mlp2": RecordMlp,
+    "mlp5": partial(RecordMlp, layers=MLP5_LAYERS),
+    "lstm": partial(RecordRecurrentHead, nn.LSTM),
+    "gru": partial(RecordRecurrentHead, nn.GRU),
+}
+"""The same for heads that read record features too."""
+
+
+def build_head(name: str, sizes: HeadSizes) -> nn.Module:
+    """Return a neural head by name, freshly initialised; it reads record features if `sizes` has some."""
+    return (RECORD_HEAD_BUILDERS if sizes.record else HEAD_BUILDERS)[name](sizes)

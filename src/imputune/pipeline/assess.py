@@ -11,7 +11,8 @@ from imputune.artifacts.stage_output import EXAMPLE_HOURS, AssessmentOutput, Mad
 from imputune.data.cohort import Cohort
 from imputune.data.raw.synthetic import example_stay
 from imputune.pipeline.inputs import PretrainedImputer, assessment_made_from
-from imputune.pipeline.project import Project, read_divided_cohort, track_training
+from imputune.pipeline.project import Project, read_divided_cohort
+from imputune.pipeline.tracked import track_training
 from imputune.pipeline.variant_training import Say
 from imputune.runtime.workers import run_fold_jobs
 from imputune.settings.names import ImputerName

@@ -131,12 +131,12 @@ def _test_folds(data: DividedCohort, candidate: Bundle, champion: Bundle | None)
     """Ask each fold's model about the test stays of its fold, which it has never seen."""
     folds = []
     for fold in data.folds:
-        values_NTD = data.cohort.values_NTD[fold.test]
+        values_NTD, static = data.cohort.values_NTD[fold.test], data.cohort.static.iloc[fold.test]
         folds.append(
             TestStays(
                 outcome_N=data.cohort.outcome_N[fold.test],
-                candidate_N=candidate.risk_of(fold.number, values_NTD),
-                champion_N=champion.risk_of(fold.number, values_NTD) if champion else None,
+                candidate_N=candidate.risk_of(fold.number, values_NTD, static),
+                champion_N=champion.risk_of(fold.number, values_NTD, static) if champion else None,
             )
         )
     return folds

@@ -8,7 +8,8 @@ from imputune.artifacts.stage_output import MadeFrom, TrainingOutput
 from imputune.data.cohort import Cohort
 from imputune.evaluation.metrics import ReliabilityPoint, reliability
 from imputune.evaluation.rows import SCORES, FoldScores, VariantResults, VariantRow, make_variant_row
-from imputune.pipeline.project import EXPERIMENT, Project
+from imputune.pipeline.project import Project
+from imputune.pipeline.tracked import EXPERIMENT
 from imputune.protocol.imputers import DEFAULT_IMPUTER, known_imputer
 from imputune.protocol.variants import FIELDS, Variant
 from imputune.settings.names import ImputerName

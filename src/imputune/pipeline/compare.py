@@ -18,7 +18,8 @@ from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.collected import Collected, add_other_runs, collect, finetuned_runs
 from imputune.pipeline.comparison_notes import protocol_notes, settings_notes, unfinished_notes
 from imputune.pipeline.inputs import pretrain_first, read_imputer
-from imputune.pipeline.project import Project, track_if_allowed
+from imputune.pipeline.project import Project
+from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.choice import in_order
 from imputune.protocol.imputers import DEFAULT_IMPUTER
 from imputune.reporting.comparison import variant_latex, variant_markdown

@@ -14,8 +14,9 @@ from imputune.evaluation.variance import decompose
 from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.collected import collect, finetuned_runs
 from imputune.pipeline.inputs import assessment_made_from, read_imputer, was_pretrained
-from imputune.pipeline.project import DividedCohort, Project, read_divided_cohort, track_if_allowed, variant_settings
+from imputune.pipeline.project import DividedCohort, Project, read_divided_cohort, variant_settings
 from imputune.pipeline.report_material import ComparedImputer, report_inputs
+from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS
 from imputune.protocol.variants import HEADS, make_variant
 from imputune.reporting.comparison import imputer_answers

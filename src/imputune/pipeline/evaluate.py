@@ -12,7 +12,8 @@ from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import GroupScores, score_cohort
 from imputune.files import replace_text
 from imputune.pipeline.predict import Model, load_model
-from imputune.pipeline.project import Project, track_if_allowed
+from imputune.pipeline.project import Project
+from imputune.pipeline.tracked import track_if_allowed
 
 
 class Evaluation(Stored):
@@ -42,7 +43,7 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
     model = load_model(project, wanted)
     cohort, digest = read_cohort(folder), cohort_hash(folder)
     checked = _check(project, model, cohort, digest, folder)
-    risk_N = model.bundle.risk_by_fold(np.asarray(cohort.values_NTD)).mean(axis=0, dtype=np.float64)
+    risk_N = model.bundle.risk_by_fold(np.asarray(cohort.values_NTD), cohort.static).mean(axis=0, dtype=np.float64)
     threshold = model.bundle.threshold
     sets = cohort.source.get("sets")
     name = "-".join(map(str, sets)) if isinstance(sets, list) and sets else folder.resolve().name
@@ -101,6 +102,10 @@ def _check(project: Project, model: Model, cohort: Cohort, digest: str, folder: 
         raise UserError(
             f"{folder} has other variables or units than {model.name} ({', '.join(differing)}): "
             "evaluate a cohort with the model's variables"
+        )
+    if missing := {each.name for each in about.static} - {each.name for each in cohort.static_variables}:
+        raise UserError(
+            f"{folder} lacks static facts that {model.name} reads ({', '.join(sorted(missing))}): extract it with them"
         )
     if digest == model.version.tag("cohort_hash"):
         raise UserError(

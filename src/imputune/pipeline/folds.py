@@ -2,7 +2,8 @@
 
 from imputune.data.cohort import cohort_hash, read_cohort
 from imputune.data.folds import Fold, draw_folds, write_folds
-from imputune.pipeline.project import Project, track
+from imputune.pipeline.project import Project
+from imputune.pipeline.tracked import track
 
 
 def run_folds(project: Project) -> list[Fold]:

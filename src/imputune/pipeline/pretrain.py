@@ -7,15 +7,9 @@ from pydantic import JsonValue
 from imputune.artifacts.checkpoints import Checkpoints
 from imputune.artifacts.stage_files import find_training, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
-from imputune.pipeline.project import (
-    EpochProgress,
-    Project,
-    exclusive,
-    imputer_settings,
-    read_divided_cohort,
-    track_training,
-)
+from imputune.pipeline.project import EpochProgress, Project, exclusive, imputer_settings, read_divided_cohort
 from imputune.pipeline.recording import log_curves, log_summary, register_imputer, replay
+from imputune.pipeline.tracked import track_training
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, check_installed
 from imputune.runtime.workers import run_fold_jobs
 from imputune.settings.names import ImputerName

@@ -1,34 +1,26 @@
-"""A project folder: its paths, the settings of a stage, and the tracking of a command."""
+"""A project folder: its paths, its cohort with folds, its locks, and the settings of a stage."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import JsonValue
 
-from imputune.artifacts.stage_output import MadeFrom, Origin, Settings
+from imputune.artifacts.stage_output import Origin, Settings
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.folds import Fold, folds_hash, read_folds
 from imputune.errors import UserError
 from imputune.protocol.imputers import IMPUTERS
 from imputune.protocol.variants import Variant
-from imputune.runtime.console import say
-from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import Recorder
 from imputune.settings.file import read_params
 from imputune.settings.head_sections import UNFROZEN_ONLY
 from imputune.settings.names import ImputerName
 from imputune.settings.schema import Budget, Params
-from imputune.tracking.interrupted import noted
-from imputune.tracking.runs import TrackedRun, tracked_run
-from imputune.tracking.store import open_store
 
-EXPERIMENT = "imputune"
 OUTCOME = "in_hospital_death"
-NOTES = "runs"
 IMPUTER_SECTIONS = ("pretrain", "csai", "pypots", "scaling", "masking")
 """The sections of params.yaml that pretraining may depend on; see `imputer_settings`."""
 EpochProgress = Callable[[Recorder, int], AbstractContextManager[Recorder]]
@@ -58,7 +50,7 @@ class Project:
         """
         sections = {
             name: type(getattr(self.params, name)).model_validate(settings[name])
-            for name in (*IMPUTER_SECTIONS, "heads")
+            for name in (*IMPUTER_SECTIONS, "heads", "record_heads")
             if name in settings
         }
         return replace(self, params=self.params.model_copy(update=sections))
@@ -184,75 +176,6 @@ def read_divided_cohort(project: Project) -> DividedCohort:
     return DividedCohort(cohort, folds, origin)
 
 
-@contextmanager
-def track(
-    project: Project,
-    command: str,
-    *,
-    cohort_hash: str,
-    settings: Mapping[str, JsonValue],
-    tags: Mapping[str, str] | None = None,
-    folds: Sequence[int] = (),
-    parent: str | None = None,
-) -> Iterator[TrackedRun]:
-    """Track a command on the project's cohort, after ending the runs of commands of its kind that were killed.
-
-    See `tracking.runs.tracked_run`. Raises UserError also when artifacts/ cannot be written.
-    """
-    params: dict[str, JsonValue] = {
-        "cohort": {"dataset": project.dataset, "hash": cohort_hash},
-        "seed": project.params.seed,
-    }
-    all_tags = {"dataset": project.dataset, "cohort_hash": cohort_hash, **(tags or {})}
-    open_store(project.root)  # before the note: a store does not follow a move while a command has one
-    with (
-        noted(project.root, project.unfinished_folder / NOTES, command) as note,
-        tracked_run(
-            project.root,
-            experiment=EXPERIMENT,
-            command=command,
-            params=params | dict(settings),
-            tags={f"imputune.{key}": text for key, text in all_tags.items()} | note,
-            folds=folds,
-            parent=parent,
-        ) as run,
-    ):
-        yield run
-
-
-@contextmanager
-def track_if_allowed(
-    project: Project, command: str, *, cohort_hash: str, settings: Settings, tags: Mapping[str, str] | None = None
-) -> Iterator[TrackedRun | None]:
-    """Track a command as `track` does; give None, and say so, to a user who may not write in the project's folder."""
-    if not os.access(project.root, os.W_OK | os.X_OK):
-        say(f"note: no permission to write in {project.root}: results are shown, but not saved or tracked")
-        yield None
-        return
-    with track(project, command, cohort_hash=cohort_hash, settings=settings, tags=tags) as run:
-        yield run
-
-
-def track_training(
-    project: Project, made_from: MadeFrom, folds: Sequence[int], parent: str | None = None
-) -> AbstractContextManager[TrackedRun]:
-    """Track a training or assessment stage with a child per fold, its parameters the settings it depends on."""
-    tags = {"imputer": made_from.imputer, "device": choose_device(project.params.device).type}
-    if made_from.imputer_run_id:
-        tags["imputer_run"] = made_from.imputer_run_id
-    if made_from.variant is not None:
-        tags |= made_from.variant.tags()
-    return track(
-        project,
-        made_from.stage,
-        cohort_hash=made_from.cohort_hash,
-        settings=made_from.settings,
-        tags=tags,
-        folds=folds,
-        parent=parent,
-    )
-
-
 def imputer_settings(project: Project, imputer: ImputerName) -> Settings:
     """Return the sections of params.yaml that a pretrained imputer depends on."""
     pypots = IMPUTERS[imputer].family == "pypots"
@@ -270,7 +193,11 @@ def variant_settings(project: Project, variant: Variant) -> Settings:
         return settings
     frozen = variant.mode == "frozen"
     settings["heads"] = params.heads.model_dump(mode="json")
-    settings["finetune"] = params.finetune.model_dump(mode="json", exclude=set(UNFROZEN_ONLY) if frozen else None)
+    without_effect = set(UNFROZEN_ONLY) if frozen else set[str]()
+    if variant.record_parts:
+        settings["record_heads"] = params.record_heads.model_dump(mode="json")
+        without_effect |= {"dropout", "weight_decay"}  # record_heads has its own
+    settings["finetune"] = params.finetune.model_dump(mode="json", exclude=without_effect)
     settings["budget"] = project.budget.model_dump(
         exclude={"pretrain_epochs", "unfrozen_epochs"} if frozen else {"pretrain_epochs"}
     )

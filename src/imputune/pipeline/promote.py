@@ -6,7 +6,8 @@ from contextlib import nullcontext
 from imputune import signals
 from imputune.errors import UserError
 from imputune.pipeline.candidate import NEEDED_SCORES, ChampionCheck, Choice, Decision, was_trained_on
-from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort, track
+from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
+from imputune.pipeline.tracked import track
 from imputune.registry.register import classifier_name
 from imputune.registry.versions import Registry, Version
 

@@ -95,6 +95,7 @@ def _about(
     return BundleAbout(
         dataset=project.dataset,
         variables=data.cohort.variables,
+        static=data.cohort.static_variables if variant and "static" in variant.record_parts else (),
         sizes=csai_sizes(project.params, variables, hours),
         mlp_width=project.params.heads.mlp_width if variant else None,
         head=variant.head if variant else None,

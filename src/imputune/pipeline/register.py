@@ -10,8 +10,9 @@ from imputune.artifacts.stage_files import RESULT, read_fold, read_training
 from imputune.artifacts.stage_output import TrainingOutput
 from imputune.errors import UserError
 from imputune.pipeline.inputs import pretrain_first, read_imputer, was_pretrained
-from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort, track
+from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
 from imputune.pipeline.recording import log_curves, log_summary, register_classifier, register_imputer, replay
+from imputune.pipeline.tracked import track
 from imputune.protocol.imputers import IMPUTERS
 from imputune.registry.register import TRAINED_RUN, classifier_name, imputer_name, version_of_run
 from imputune.tracking.store import active_run, open_store

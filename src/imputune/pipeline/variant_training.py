@@ -6,10 +6,12 @@ from contextlib import ExitStack
 from imputune import signals
 from imputune.artifacts.stage_files import read_fold
 from imputune.artifacts.stage_output import TrainedFold
+from imputune.data.static import unknown_for_all
 from imputune.errors import UserError
 from imputune.files import remove_leftovers
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
-from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort, track
+from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
+from imputune.pipeline.tracked import track
 from imputune.pipeline.variant_work import FinetuneRequest, VariantResult, VariantWork
 from imputune.protocol.variants import Variant
 from imputune.runtime.console import counted
@@ -64,6 +66,7 @@ class _VariantQueue:
         self.works = [VariantWork(variant, imputers[variant.imputer], request) for variant in frozen_first]
         for work in self.works:
             self._check(work)
+        self._check_static()
         self.left = TimeLeft(self.project.params.workers)
 
     def run(self, stack: ExitStack, parent_run: str | None) -> None:
@@ -102,6 +105,21 @@ class _VariantQueue:
                 f"{work.variant.label} starts from {frozen.label}, and fold {self._searching_fold(frozen)} searches "
                 "the learning rate of all its folds: fine-tune the frozen variant first, or both in one `imputune grid`"
             )
+
+    def _check_static(self) -> None:
+        """Refuse heads that read static facts on a cohort that has none; say which facts no stay has."""
+        readers = [each.variant.label for each in self.works if each.missing and "static" in each.variant.record_parts]
+        if not readers:
+            return
+        cohort = self.data.cohort
+        unknown = unknown_for_all(cohort.static, cohort.static_variables)
+        if len(unknown) == len(cohort.static_variables):
+            raise UserError(
+                f"{readers[0]} reads static facts, and no stay of {self.project.dataset} has one: choose an input "
+                "without +static, or extract the cohort with them"
+            )
+        if unknown:
+            self.say(f"no stay has {', '.join(unknown)}: heads do not use {'it' if len(unknown) == 1 else 'them'}")
 
     def _tasks(
         self, works: list[VariantWork], stack: ExitStack, parent_run: str | None

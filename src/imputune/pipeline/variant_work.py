@@ -9,9 +9,10 @@ from imputune import signals
 from imputune.artifacts.checkpoints import Checkpoints
 from imputune.artifacts.stage_files import read_fold, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
+from imputune.data.record_features import RecordScaler
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
-from imputune.pipeline.project import track_training
 from imputune.pipeline.recording import log_curves, log_summary, register_classifier, replay
+from imputune.pipeline.tracked import track_training
 from imputune.protocol.imputers import IMPUTERS
 from imputune.protocol.variants import Variant
 from imputune.tracking.interrupted import end_interrupted
@@ -152,7 +153,9 @@ class VariantWork:
         params, shape = self.imputer.project.params, self.imputer.data.cohort.values_NTD.shape
         if not self.variant.is_neural:
             return None, None
-        head = sum(weight.numel() for weight in new_head(shape, params, self.variant).parameters())
+        first = self.folds[min(self.complete)].weights
+        record = RecordScaler.from_arrays(first).size if self.variant.record_parts else 0
+        head = sum(weight.numel() for weight in new_head(shape, params, self.variant, record=record).parameters())
         if self.variant.mode == "frozen":
             return head, head
         imputer = build_classifier(shape, params, self.variant).imputer

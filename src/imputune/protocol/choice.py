@@ -8,6 +8,7 @@ from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, known_imputer
 from imputune.protocol.variants import (
     FIELDS,
     HEADS,
+    PAPER_INPUTS,
     Family,
     Variant,
     existing,
@@ -25,6 +26,8 @@ def choose_variants(
 ) -> list[Variant]:
     """Return the protocol's variants whose fields are among the wanted words; a field without words takes any.
 
+    Inputs with static facts or statistics are not the paper's: they must be asked for.
+
     With `imputers`, return the variants of these imputers instead. Then mode, input and schedule without words take
     each head's default, so that an imputer and a head have one variant; without a wanted head, `heads` are taken.
 
@@ -39,8 +42,9 @@ def choose_variants(
     variants = [
         variant
         for name, family in families
-        for variant in family.variants(name, further=bool(asked["input"]))
+        for variant in family.variants(name)
         if all(getattr(variant, field) in words for field, words in asked.items() if words)
+        and (asked["input"] or variant.input in PAPER_INPUTS)
         and (not imputers or _is_default(variant, family, heads, asked))
     ]
     unmatched = [
@@ -94,7 +98,7 @@ def _block_variants(name: str, block: NeuralBlock | NonNeuralBlock) -> list[Vari
 def _order(variant: Variant) -> tuple[int, ...]:
     """Return a variant's place among those of its imputer: by head, mode, input and schedule."""
     family = family_of(variant.imputer, variant.head)
-    places = (family.words(field).index(getattr(variant, field)) for field in FIELDS[1:])
+    places = (getattr(family, field).index(getattr(variant, field)) for field in FIELDS[1:])
     return HEADS.index(variant.head), *places
 
 

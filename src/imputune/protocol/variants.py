@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict
 from imputune.errors import UserError, near_miss
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, known_imputer
 from imputune.settings.names import (
-    FurtherState,
     Head,
     ImputerName,
     Input,
@@ -23,11 +22,30 @@ from imputune.settings.names import (
     RecurrentHead,
     RecurrentInput,
     ScheduleName,
+    SeriesInput,
     StateName,
 )
 
 FIELDS = ("head", "mode", "input", "schedule")
 """What names a variant of an imputer, in the order of its name."""
+PAPER_INPUTS = ("hidden", "imputed", "raw", "summary")
+"""The inputs of the paper's protocol, and the plain statistics that stand beside them."""
+
+
+def base_of(input: str) -> str:
+    """Return what an input reads first: a hidden state, imputed, raw or summary."""
+    return input.split("+")[0]
+
+
+def state_of(input: str) -> StateName:
+    """Return which hidden state a head with this input reads: the input's first word, or `hidden` beside a series."""
+    word = base_of(input)
+    return cast(StateName, word) if word in get_args(StateName) else "hidden"
+
+
+def record_parts(input: str) -> tuple[str, ...]:
+    """Return the parts of the record itself that a neural head's input has too: static, summary."""
+    return tuple(input.split("+")[1:])
 
 
 class Variant(BaseModel):
@@ -62,6 +80,16 @@ class Variant(BaseModel):
         return self.schedule != "none"
 
     @property
+    def base(self) -> str:
+        """What the head reads first: a hidden state, imputed, raw or summary."""
+        return base_of(self.input)
+
+    @property
+    def record_parts(self) -> tuple[str, ...]:
+        """The parts of the record itself that the head reads too: static, summary."""
+        return record_parts(self.input)
+
+    @property
     def frozen(self) -> "Variant":
         """The variant whose head unfrozen training starts from: the same but for the mode."""
         return self.model_copy(update={"mode": "frozen"})
@@ -72,10 +100,7 @@ class Variant(BaseModel):
 
 
 class Family(BaseModel):
-    """Heads with the same modes, inputs and schedules; every combination is a variant. Defaults come first.
-
-    further_input: inputs beyond the paper's. Their variants exist, and are chosen where such an input is named.
-    """
+    """Heads with the same modes, inputs and schedules; every combination is a variant. Defaults come first."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -83,18 +108,11 @@ class Family(BaseModel):
     mode: tuple[str, ...]
     input: tuple[str, ...]
     schedule: tuple[str, ...]
-    further_input: tuple[str, ...] = ()
 
-    def variants(self, imputer: ImputerName = DEFAULT_IMPUTER, *, further: bool = False) -> list[Variant]:
-        """Return every variant of the family on an imputer; with `further`, those of further inputs too."""
-        inputs = self.words("input") if further else self.input
-        combinations = product(self.head, self.mode, inputs, self.schedule)
+    def variants(self, imputer: ImputerName = DEFAULT_IMPUTER) -> list[Variant]:
+        """Return every variant of the family on an imputer."""
+        combinations = product(self.head, self.mode, self.input, self.schedule)
         return [Variant.of(words, imputer) for words in combinations]
-
-    def words(self, field: str) -> tuple[str, ...]:
-        """Return all words of a field, those of further inputs too."""
-        words: tuple[str, ...] = getattr(self, field)
-        return (*words, *self.further_input) if field == "input" else words
 
     @property
     def defaults(self) -> dict[str, str]:
@@ -104,13 +122,7 @@ class Family(BaseModel):
 
 
 FAMILIES = (
-    Family(
-        head=get_args(MlpHead),
-        mode=get_args(Mode),
-        input=get_args(MlpInput),
-        schedule=get_args(NeuralSchedule),
-        further_input=get_args(FurtherState),
-    ),
+    Family(head=get_args(MlpHead), mode=get_args(Mode), input=get_args(MlpInput), schedule=get_args(NeuralSchedule)),
     Family(
         head=get_args(RecurrentHead),
         mode=get_args(Mode),
@@ -122,13 +134,14 @@ FAMILIES = (
         mode=("frozen",),
         input=get_args(NonNeuralInput),
         schedule=get_args(NonNeuralSchedule),
-        further_input=get_args(FurtherState),
     ),
 )
 HEADS: tuple[str, ...] = get_args(Head)
-PROTOCOL = tuple(variant for family in FAMILIES for variant in family.variants())
+PROTOCOL = tuple(variant for family in FAMILIES for variant in family.variants() if variant.input in PAPER_INPUTS)
 """Every variant of the paper's protocol, on CSAI."""
-WORDS = {field: tuple(dict.fromkeys(word for family in FAMILIES for word in family.words(field))) for field in FIELDS}
+WORDS = {
+    field: tuple(dict.fromkeys(word for family in FAMILIES for word in getattr(family, field))) for field in FIELDS
+}
 """The words that each field can have."""
 
 
@@ -142,12 +155,12 @@ def families_of(imputer: ImputerName) -> tuple[Family, ...]:
         return FAMILIES
     has_state = IMPUTERS[imputer].has_hidden_state
     inputs = (
-        get_args(MlpInput) if has_state else ("imputed",),
-        get_args(RecurrentInput) if has_state else ("imputed",),
+        tuple(word for word in get_args(MlpInput) if base_of(word) == "hidden") if has_state else get_args(SeriesInput),
+        get_args(RecurrentInput) if has_state else get_args(SeriesInput),
         ("imputed", "hidden") if has_state else ("imputed",),
     )
     return tuple(
-        family.model_copy(update={"mode": ("frozen",), "input": words, "further_input": ()})
+        family.model_copy(update={"mode": ("frozen",), "input": words})
         for family, words in zip(FAMILIES, inputs, strict=True)
     )
 
@@ -171,7 +184,7 @@ def make_variant(
     given = {"mode": mode, "input": input, "schedule": schedule}
     chosen = {field: known_word(field, word) if word else family.defaults[field] for field, word in given.items()}
     for field, word in chosen.items():
-        if word not in family.words(field):
+        if word not in getattr(family, field):
             on = "" if known == DEFAULT_IMPUTER else f" on {known}"
             raise UserError(f"{head}{on} has no {field} {word!r}: {existing(family)}")
     return Variant.of((head, *chosen.values()), known)
@@ -180,12 +193,6 @@ def make_variant(
 def family_of(imputer: ImputerName, head: str) -> Family:
     """Return the family of an imputer's variants with a head."""
     return next(family for family in families_of(imputer) if head in family.head)
-
-
-def state_of(input: str) -> StateName:
-    """Return which hidden state a head with this input reads: the input's own word, or `hidden` beside a series."""
-    word = input.split("+")[0]
-    return cast(StateName, word) if word in get_args(StateName) else "hidden"
 
 
 def known_word(field: str, word: str) -> str:
@@ -198,5 +205,5 @@ def known_word(field: str, word: str) -> str:
 
 def existing(family: Family) -> str:
     """Say which variants a family has."""
-    fields = ", ".join(f"{field} {'|'.join(family.words(field))}" for field in FIELDS[1:])
+    fields = ", ".join(f"{field} {'|'.join(getattr(family, field))}" for field in FIELDS[1:])
     return f"{' and '.join(family.head)} exist with {fields}"

@@ -3,7 +3,7 @@
 Shape letters: F fold models, N stays, T hours, D variables.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -16,11 +16,14 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from imputune.data.cohort import Variable
 from imputune.data.directions import Directions
 from imputune.data.raw.binning import BinnedStays
+from imputune.data.record_features import RecordScaler, record_features, static_of
 from imputune.data.scaling import Scaler, standardised_tensors
+from imputune.data.static import StaticVariable
 from imputune.errors import UserError
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HEAD_BUILDERS
+from imputune.protocol.variants import record_parts
 from imputune.runtime import threads
 from imputune.settings.names import Head, Input
 
@@ -31,15 +34,17 @@ BATCH = 256  # stays; a stay's results do not depend on it
 class BundleAbout(BaseModel):
     """What a bundle is made of.
 
-    head, input (what the head reads), mlp_width and threshold are None in a bundle of imputers. threshold: from this
-    risk on, a stay counts as high risk. It is `evaluation.metrics.youden_threshold` of the fold models' risks, each on
-    its own validation stays. It is applied to the mean over fold models, which varies a little less between stays.
+    static: the static facts that the head reads. head, input (what the head reads), mlp_width and threshold are None in
+    a bundle of imputers. threshold: from this risk on, a stay counts as high risk. It is
+    `evaluation.metrics.youden_threshold` of the fold models' risks, each on its own validation stays. It is applied to
+    the mean over fold models, which varies a little less between stays.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     dataset: str
     variables: tuple[Variable, ...]
+    static: tuple[StaticVariable, ...] = ()
     sizes: CsaiSizes
     head: Head | None = None
     input: Input | None = None
@@ -80,12 +85,22 @@ class FoldModel:
     scaler: Scaler
     imputer: Csai
     classifier: Classifier | None
+    record_scaler: RecordScaler | None = None
 
     def batches(self, values_NTD: np.ndarray) -> Iterator[Directions]:
-        """Yield what the models read, batch by batch; the values are in the variables' units, NaN where missing."""
+        """Yield what the imputer reads, batch by batch; the values are in the variables' units, NaN where missing."""
         for start in range(0, len(values_NTD), BATCH):
             standardised, observed = standardised_tensors(values_NTD[start : start + BATCH].copy(), self.scaler)
             yield Directions.of(standardised, observed.float())
+
+    def record(self, values_NTD: np.ndarray, static_NS: np.ndarray, parts: Sequence[str]) -> torch.Tensor | None:
+        """Return the record features that the head reads, (N, R), None if it reads none; see `record_features`."""
+        if self.record_scaler is None:
+            return None
+        standardised, observed = standardised_tensors(values_NTD.copy(), self.scaler)
+        return self.record_scaler.standardised(
+            record_features(standardised.numpy(), observed.numpy(), static_NS, parts)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,19 +113,20 @@ class Bundle:
     about: BundleAbout
     models: tuple[FoldModel, ...]
 
-    def risk_by_fold(self, values_NTD: np.ndarray) -> np.ndarray:
+    def risk_by_fold(self, values_NTD: np.ndarray, static: pd.DataFrame | None = None) -> np.ndarray:
         """Return each fold model's risk of in-hospital death, float32 (F, N).
 
-        Shapes: values_NTD float32 in the variables' units, NaN where not observed. In any batch, a stay gets the risk
+        Shapes: values_NTD float32 in the variables' units, NaN where not observed; static has a row for each stay and a
+        column for each of `about.static`; without it, all static facts are unknown. In any batch, a stay gets the risk
         that it got in training, to 1e-6. Raises UserError for a bundle of imputers.
         """
-        return np.stack([self._risk(model, values_NTD) for model in self.models])
+        return np.stack([self._risk(model, values_NTD, static) for model in self.models])
 
-    def risk_of(self, fold: int, values_NTD: np.ndarray) -> np.ndarray:
+    def risk_of(self, fold: int, values_NTD: np.ndarray, static: pd.DataFrame | None = None) -> np.ndarray:
         """Return one fold model's risk, float32 (N,); see `risk_by_fold`. Raises ValueError for an unknown fold."""
         if fold not in self.about.folds:
             raise ValueError(f"fold must be one of {self.about.folds}, got {fold}")
-        return self._risk(self.models[self.about.folds.index(fold)], values_NTD)
+        return self._risk(self.models[self.about.folds.index(fold)], values_NTD, static)
 
     def predict(self, stays: BinnedStays) -> pd.DataFrame:
         """Return a row per stay.
@@ -120,7 +136,7 @@ class Bundle:
         the number of rows that were read but do not count (see `BinnedStays`). A stay without an observed cell gets the
         risk of an empty record. Raises UserError for a bundle of imputers.
         """
-        risk_FN = self.risk_by_fold(stays.values_NTD).astype(np.float64)
+        risk_FN = self.risk_by_fold(stays.values_NTD, stays.static).astype(np.float64)
         risk_N = risk_FN.mean(axis=0)
         return pd.DataFrame(
             {
@@ -190,9 +206,14 @@ class Bundle:
             raise UserError(NO_RISK)
         return classifiers
 
-    def _risk(self, model: FoldModel, values_NTD: np.ndarray) -> np.ndarray:
-        if model.classifier is None:
+    def _risk(self, model: FoldModel, values_NTD: np.ndarray, static: pd.DataFrame | None) -> np.ndarray:
+        if model.classifier is None or self.about.input is None:
             raise UserError(NO_RISK)
+        static_NS = static_of(static, self.about.static, len(values_NTD))
+        record_NR = model.record(values_NTD, static_NS, record_parts(self.about.input))
         with torch.no_grad(), threads.computing():
-            logits = [model.classifier(directions) for directions in model.batches(values_NTD)]
+            logits = []
+            for batch, directions in enumerate(model.batches(values_NTD)):
+                record_BR = None if record_NR is None else record_NR[batch * BATCH : (batch + 1) * BATCH]
+                logits.append(model.classifier(directions, record_BR))
             return torch.sigmoid(torch.cat(logits)).numpy()

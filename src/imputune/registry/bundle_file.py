@@ -11,19 +11,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from imputune.artifacts.stage_files import read_weights, weights_file, write_weights
 from imputune.artifacts.stage_output import TrainedFold
 from imputune.data.cohort import Variable
+from imputune.data.record_features import RecordScaler
 from imputune.data.scaling import Scaler
 from imputune.errors import UserError
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
-from imputune.models.heads import HEAD_BUILDERS, HeadSizes
+from imputune.models.heads import HeadSizes, build_head
 from imputune.models.hidden_states import state_size
 from imputune.models.weights import load_module
-from imputune.protocol.variants import state_of
+from imputune.protocol.variants import base_of, record_parts, state_of
 from imputune.registry.bundle import Bundle, BundleAbout, FoldModel
 from imputune.settings.names import Head, Input
 
 ABOUT = "bundle.json"
-FORMAT: Literal[3] = 3  # of bundle.json; raised when older versions of imputune would misread it
+FORMAT: Literal[4] = 4  # of bundle.json; raised when older versions of imputune would misread it
 MLP_WIDTH_OF_FORMAT_2 = 128
 _MISFIT = (ArithmeticError, AssertionError, KeyError, MemoryError, RuntimeError, TypeError, ValueError)
 """What PyTorch raises for sizes that no network can have, or that are not those of the weights."""
@@ -34,9 +35,9 @@ class _Stored(BaseModel):
 
 
 class BundleFile(_Stored):
-    """The content of bundle.json; sha256: the checksum of each fold's weights file."""
+    """The content of bundle.json; sha256: the checksum of each fold's weights file. Format 3 had fewer fields."""
 
-    format: Literal[3] = FORMAT
+    format: Literal[3, 4] = FORMAT
     about: BundleAbout
     sha256: dict[int, str]
 
@@ -135,12 +136,12 @@ def read_bundle(folder: Path, checksum: str = "") -> Bundle:
 
 def _parsed(content: bytes) -> BundleFile:
     number = _FormatOnly.model_validate_json(content).format
-    if number == FORMAT:
+    if number in (3, FORMAT):
         return BundleFile.model_validate_json(content)
     if number == 2:
         return _BundleFileOfFormat2.model_validate_json(content).converted()
     raise UserError(
-        f"the bundle is of another version of imputune (format {number}, this version reads 2 and {FORMAT}): "
+        f"the bundle is of another version of imputune (format {number}, this version reads 2 to {FORMAT}): "
         "run `imputune finetune` again, or load it with that version"
     )
 
@@ -154,17 +155,27 @@ def _read_model(folder: Path, about: BundleAbout, fold: int) -> FoldModel:
         scaler=Scaler.from_arrays(weights),
         imputer=imputer.eval(),
         classifier=_read_classifier(about, imputer, weights),
+        record_scaler=_read_record_scaler(about, weights),
     )
 
 
 def _read_classifier(about: BundleAbout, imputer: Csai, weights: dict[str, torch.Tensor]) -> Classifier | None:
     if about.head is None or about.input is None or about.mlp_width is None:
         return None
-    size = state_size(state_of(about.input), about.sizes.hidden_size)
-    sizes = HeadSizes(input_size=size, variables=about.sizes.variables, mlp_width=about.mlp_width)
-    head = HEAD_BUILDERS[about.head](sizes)
+    scaler = _read_record_scaler(about, weights)
+    sizes = HeadSizes(
+        input_size=state_size(state_of(about.input), about.sizes.hidden_size),
+        variables=about.sizes.variables,
+        mlp_width=about.mlp_width,
+        record=scaler.size if scaler else 0,
+    )
+    head = build_head(about.head, sizes)
     load_module("head", head, weights)
-    return Classifier(imputer, head, freeze_imputer=True, input=about.input).eval()
+    return Classifier(imputer, head, freeze_imputer=True, input=base_of(about.input)).eval()
+
+
+def _read_record_scaler(about: BundleAbout, weights: dict[str, torch.Tensor]) -> RecordScaler | None:
+    return RecordScaler.from_arrays(weights) if about.input and record_parts(about.input) else None
 
 
 def _checksum(path: Path) -> str:

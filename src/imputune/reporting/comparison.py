@@ -1,12 +1,17 @@
 """The pages of both comparisons: fine-tuned variants, and imputers crossed with heads."""
 
 from imputune.evaluation.comparison import ImputerComparison, VariantComparison
-from imputune.reporting.imputer_tables import errors_table, lowest_error_sentence, missing_table, ranking_table
+from imputune.reporting.imputer_tables import (
+    errors_table,
+    lowest_error_sentence,
+    missing_table,
+    pretraining_table,
+    ranking_table,
+)
 from imputune.reporting.matrix_tables import against_table, answer_sentence, matrix_table, variance_table
 from imputune.reporting.tables import Table
 from imputune.reporting.variant_tables import (
     non_neural_table,
-    pretraining_table,
     protocol_table,
     references_table,
     summary_table,

@@ -6,6 +6,7 @@ from itertools import pairwise
 from imputune.data.masking_patterns import LABELS
 from imputune.evaluation.assessed_imputers import MEASURES, AssessedImputer, Measure, PatternScores
 from imputune.evaluation.contrasts import error_contrast
+from imputune.evaluation.rows import ImputerRow
 from imputune.evaluation.significance import SIGNIFICANCE_LEVEL
 from imputune.protocol.imputers import IMPUTERS
 from imputune.reporting.tables import EMPTY, Table, minutes_text, spread_text
@@ -141,6 +142,25 @@ def by_variable_table(imputers: Sequence[AssessedImputer]) -> Table | None:
         header=("variable", *(imputer.label for imputer, _ in ranked)),
         lines=tuple((name, *(_mae(scores.by_variable, name) for _, scores in ranked)) for name in names),
         remark="Mean absolute error, in training standard deviations.",
+    )
+
+
+def pretraining_table(rows: Sequence[ImputerRow]) -> Table:
+    """Return the imputers' errors on masked cells of test stays."""
+    lines = [
+        (
+            IMPUTERS[row.imputer].label,
+            LABELS[row.pattern],
+            spread_text(row.mae_mean, row.mae_std),
+            spread_text(row.mre_mean, row.mre_std),
+        )
+        for row in rows
+        if row.split == "test"
+    ]
+    return Table(
+        title="Imputation of masked cells, in training standard deviations",
+        header=("imputer", "masking pattern", "test MAE", "test MRE"),
+        lines=tuple(lines),
     )
 
 

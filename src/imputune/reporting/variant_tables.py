@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from imputune.data.masking_patterns import LABELS
-from imputune.evaluation.rows import ImputerRow, Score, Spread, VariantRow, schedule_average
+from imputune.evaluation.rows import Score, Spread, VariantRow, schedule_average
 from imputune.evaluation.significance import CITATION
 from imputune.evaluation.verdicts import Verdict
-from imputune.protocol.imputers import IMPUTERS
 from imputune.protocol.published import AVERAGE, REFERENCES, SCHEDULES, quoted
 from imputune.reporting.tables import (
     EMPTY,
@@ -204,25 +202,6 @@ def references_table(references: Mapping[str, float] = REFERENCES) -> Table:
         header=("model", "test AUC"),
         lines=tuple((name, auc_text(auc)) for name, auc in references.items()),
         remark="As published, by other protocols on other splits: these AUCs cannot be compared directly with ours.",
-    )
-
-
-def pretraining_table(rows: Sequence[ImputerRow]) -> Table:
-    """Return the imputers' errors on masked cells of test stays."""
-    lines = [
-        (
-            IMPUTERS[row.imputer].label,
-            LABELS[row.pattern],
-            spread_text(row.mae_mean, row.mae_std),
-            spread_text(row.mre_mean, row.mre_std),
-        )
-        for row in rows
-        if row.split == "test"
-    ]
-    return Table(
-        title="Imputation of masked cells, in training standard deviations",
-        header=("imputer", "masking pattern", "test MAE", "test MRE"),
-        lines=tuple(lines),
     )
 
 

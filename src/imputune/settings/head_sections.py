@@ -1,11 +1,10 @@
 """Sections of params.yaml on heads: sizes, training, schedules, non-neural heads, the grid of variants."""
 
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, Protocol, Self
 
 from pydantic import Field, model_validator
 
 from imputune.settings.names import (
-    FurtherState,
     Head,
     ImputerName,
     Mode,
@@ -69,6 +68,14 @@ UNFROZEN_ONLY = (
     "unfrozen_average_decay",
 )
 """The settings of `Finetune` that have no effect on frozen training."""
+
+
+class RecordHeads(ParamsSection):
+    """Heads whose input has static facts or summary statistics too; these values replace those of `Finetune`."""
+
+    dropout: FractionOrZero = Field(description="Dropout inside the head, 0 to below 1.")
+    input_dropout: FractionOrZero = Field(description="Dropout of the static facts and statistics, 0 to below 1.")
+    weight_decay: Weight = Field(description="Adam's weight decay, 0 or more.")
 
 
 class _Rates(Protocol):
@@ -174,7 +181,9 @@ class NeuralBlock(ParamsSection):
     head: tuple[NeuralHead, ...] = Field(strict=False, description="mlp2, mlp5, lstm, gru.")
     mode: tuple[Mode, ...] = Field(strict=False, description="frozen, unfrozen.")
     input: tuple[NeuralInput, ...] = Field(
-        strict=False, description="What the heads read: hidden, hidden_both, hidden_pooled, imputed, raw."
+        strict=False,
+        description="What the heads read: hidden, hidden_both, hidden_pooled, imputed, raw, each also with +static and "
+        "+static+summary.",
     )
     schedule: tuple[NeuralSchedule, ...] = Field(strict=False, description="optuna, cyclic, plateau.")
 
@@ -184,8 +193,9 @@ class NonNeuralBlock(ParamsSection):
 
     imputer: tuple[ImputerName, ...] = Field(strict=False, description="Imputers; an empty list takes none.")
     head: tuple[NonNeuralHead, ...] = Field(strict=False, description="xgboost, svm.")
-    input: tuple[Literal[NonNeuralInput, FurtherState], ...] = Field(
-        strict=False, description="What the heads read: imputed, hidden, summary, hidden_both, hidden_pooled."
+    input: tuple[NonNeuralInput, ...] = Field(
+        strict=False,
+        description="What the heads read: imputed, hidden, hidden_both, hidden_pooled, summary, each also +static.",
     )
 
 

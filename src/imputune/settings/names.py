@@ -17,10 +17,30 @@ NonNeuralHead = Literal["xgboost", "svm"]
 Head = Literal[NeuralHead, NonNeuralHead]
 FurtherState = Literal["hidden_both", "hidden_pooled"]
 StateName = Literal["hidden", FurtherState]
-MlpInput = Literal["hidden"]
-RecurrentInput = Literal["imputed", "raw"]
-NonNeuralInput = Literal["imputed", "hidden", "summary"]
-NeuralInput = Literal[MlpInput, RecurrentInput, FurtherState]
+FurtherInput = Literal[
+    "hidden_both",
+    "hidden_both+static",
+    "hidden_both+static+summary",
+    "hidden_pooled",
+    "hidden_pooled+static",
+    "hidden_pooled+static+summary",
+]
+MlpInput = Literal["hidden", "hidden+static", "hidden+summary", "hidden+static+summary", FurtherInput]
+SeriesInput = Literal["imputed", "imputed+static", "imputed+static+summary"]
+RecurrentInput = Literal[
+    "imputed", "raw", "imputed+static", "imputed+static+summary", "raw+static", "raw+static+summary"
+]
+NonNeuralInput = Literal[
+    "imputed",
+    "hidden",
+    "summary",
+    "imputed+static",
+    "hidden+static",
+    "hidden+static+summary",
+    "summary+static",
+    FurtherInput,
+]
+NeuralInput = Literal[MlpInput, RecurrentInput]
 Input = Literal[NeuralInput, NonNeuralInput]
 NeuralSchedule = Literal["optuna", "cyclic", "plateau"]
 NonNeuralSchedule = Literal["none"]

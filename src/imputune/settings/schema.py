@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from imputune.errors import UserError, near_miss
-from imputune.settings.head_sections import Finetune, Grid, Heads, NonNeural, Schedules
+from imputune.settings.head_sections import Finetune, Grid, Heads, NonNeural, RecordHeads, Schedules
 from imputune.settings.imputer_sections import Assess, Csai, Masking, Pretrain, Pypots, Scaling
 from imputune.settings.names import DeviceName, ImputerName
 from imputune.settings.section import Count, Fraction, ParamsSection, Seed, Weight, check_once
@@ -82,6 +82,7 @@ class Params(ParamsSection):
     pretrain: Pretrain = Field(description="Pretraining of CSAI; batch_size also of PyPOTS's networks.")
     heads: Heads = Field(description="Sizes of the neural heads.")
     finetune: Finetune = Field(description="Training of a neural head.")
+    record_heads: RecordHeads = Field(description="Heads that also read static facts or summary statistics.")
     schedules: Schedules = Field(description="Learning-rate schedules.")
     non_neural: NonNeural = Field(description="Non-neural heads.")
     imputers: tuple[ImputerName, ...] = Field(

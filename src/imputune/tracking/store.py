@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote, unquote
 
 import mlflow
 from filelock import FileLock, Timeout
@@ -16,19 +15,17 @@ from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
 from imputune import signals
 from imputune.errors import UserError
 from imputune.runtime.console import say
 from imputune.tracking.moved import follow_move, former_folder
+from imputune.tracking.sqlite import check_writable, make_database, make_folder, sqlite_path, sqlite_uri
 
-SQLITE_SCHEME = "sqlite:///"
 DATABASE_NAME = "mlflow.db"
 LOCK_NAME = ".mlflow-store.lock"
 LOCK_SECONDS = 60.0
-BUSY_SECONDS = 20.0
 NO_STORE = "train first, run `imputune register` for models in artifacts/, or correct MLFLOW_TRACKING_URI if it is set"
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}  # seconds
 
@@ -62,7 +59,7 @@ def open_existing_store(root: Path) -> str:
 
 def has_store(root: Path) -> bool:
     """Say whether there is a store to read; a server is taken to be there."""
-    path = _sqlite_path(os.environ.get("MLFLOW_TRACKING_URI") or _sqlite_uri(root.resolve() / DATABASE_NAME))
+    path = sqlite_path(os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root.resolve() / DATABASE_NAME))
     return path is None or path.exists()
 
 
@@ -74,10 +71,10 @@ def _open(root: Path, *, may_write: bool) -> str:
             logging.getLogger(name).setLevel(logging.WARNING)
     own = root.resolve() / DATABASE_NAME
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = chosen or _sqlite_uri(own)
-    path = _sqlite_path(uri)
+    uri = chosen or sqlite_uri(own)
+    path = sqlite_path(uri)
     if path is not None:
-        uri = _sqlite_uri(path)
+        uri = sqlite_uri(path)
         if not may_write and not path.exists():
             raise UserError(f"there is no tracking store at {shown_store(uri)}: {NO_STORE}")
         if may_write or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
@@ -107,7 +104,7 @@ def experiment(uri: str, name: str) -> str:
     Raises UserError when the experiment was deleted or the store fails.
     """
     client = MlflowClient(uri)
-    path = _sqlite_path(uri)
+    path = sqlite_path(uri)
     location = (path.parent / "mlruns" / name).as_uri() if path is not None else None
     with failures(uri):
         existing = client.get_experiment_by_name(name)
@@ -128,7 +125,7 @@ def experiment(uri: str, name: str) -> str:
 
 def shown_store(uri: str) -> str:
     """Return the store for a message, and that MLFLOW_TRACKING_URI chose it if it did."""
-    place = _sqlite_path(uri) or _without_password(uri)
+    place = sqlite_path(uri) or _without_password(uri)
     return f"{place}, which MLFLOW_TRACKING_URI names" if os.environ.get("MLFLOW_TRACKING_URI") else str(place)
 
 
@@ -164,7 +161,7 @@ def failures(uri: str) -> Iterator[None]:
         try:
             yield
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as failure:
-            path = _sqlite_path(uri)
+            path = sqlite_path(uri)
             if path is None:
                 remedy = "start the server, correct MLFLOW_TRACKING_URI, or unset it to use this project's own store"
             elif "out-of-date database schema" in str(failure):
@@ -205,13 +202,10 @@ def _open_unwritable(path: Path, uri: str, *, is_own: bool) -> None:
 
 def _open_sqlite(path: Path, uri: str, *, is_own: bool) -> None:
     with failures(uri):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise PermissionError(f"no permission to write in {path.parent}")
+        make_folder(path.parent)
     with _locked(path.parent / LOCK_NAME, uri), failures(uri):
-        if not path.exists() or path.stat().st_size == 0:
-            _create_sqlite(path)
-        _check_writable(path)
+        make_database(path)
+        check_writable(path)
         move = follow_move(path) if is_own else None
         MlflowClient(uri).search_experiments(max_results=1)
     if move:
@@ -236,38 +230,6 @@ def _locked(path: Path, uri: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _create_sqlite(path: Path) -> None:
-    """Build the database under another name first, so that an interruption leaves no half-built database."""
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.write_bytes(b"")
-    database = SqlAlchemyStore(_sqlite_uri(unfinished), (path.parent / "mlruns").as_uri())
-    database.engine.dispose()
-    unfinished.replace(path)
-
-
-def _check_writable(path: Path) -> None:
-    """Fail at once for a file that is read-only or no database: mlflow would retry for two minutes."""
-    if not os.access(path, os.W_OK):
-        raise PermissionError(f"no permission to write {path.name}")
-    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=BUSY_SECONDS)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.rollback()
-    finally:
-        connection.close()
-
-
-def _sqlite_uri(path: Path) -> str:
-    # SQLAlchemy decodes the path, but mlflow creates its folder without decoding: escape only what SQLAlchemy needs.
-    return SQLITE_SCHEME + str(path).replace("%", "%25").replace("?", "%3F")
-
-
-def _sqlite_path(uri: str) -> Path | None:
-    if not uri.startswith(SQLITE_SCHEME) or uri == SQLITE_SCHEME + ":memory:":
-        return None
-    return Path(unquote(uri.removeprefix(SQLITE_SCHEME).partition("?")[0])).absolute()
 
 
 def _cause(failure: Exception) -> str:

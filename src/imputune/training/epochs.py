@@ -35,6 +35,12 @@ class EpochPlan:
     learning_rate: float | None
     early_stopping: bool
 
+    @property
+    def weight_decay(self) -> float:
+        """Adam's weight decay."""
+        section = self.params.record_heads if self.variant.record_parts else self.params.finetune
+        return section.weight_decay
+
 
 def train_epochs(plan: EpochPlan, data: FoldData, trainer: Trainer, report: EpochReport) -> tuple[BestState, Curve]:
     """Train until the validation AUC stops rising; return the best epoch and the curve.
@@ -87,7 +93,7 @@ class _Stepper:
         settings, frozen = plan.params.finetune, plan.variant.mode == "frozen"
         self.trainer, self.settings = trainer, settings
         self.order = generator_for(plan.params.seed, data.number, Purpose.FINETUNE_ORDER)
-        self.optimizer = torch.optim.Adam([trainer.weights.vector], weight_decay=settings.weight_decay, fused=True)
+        self.optimizer = torch.optim.Adam([trainer.weights.vector], weight_decay=plan.weight_decay, fused=True)
         self.schedule = make_schedule(
             cast(NeuralSchedule, plan.variant.schedule),
             self.optimizer,

@@ -13,13 +13,14 @@ from torch import nn
 from imputune.artifacts.stage_output import TrainedFold
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
+from imputune.data.record_features import RecordScaler, record_features
 from imputune.data.scaling import Scaler
 from imputune.data.splits import FoldData, Split, split_cohort
 from imputune.imputers.build import csai_sizes, represent, saved_imputer
 from imputune.imputers.interface import Imputer
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
-from imputune.models.heads import HEAD_BUILDERS, HeadSizes
+from imputune.models.heads import HeadSizes, build_head
 from imputune.models.hidden_states import state_size
 from imputune.models.weights import load_module, module_weights
 from imputune.protocol.imputers import IMPUTERS
@@ -34,7 +35,7 @@ from imputune.training.epochs import EpochPlan, train_epochs
 from imputune.training.head_inputs import head_inputs
 from imputune.training.scoring import score_fold
 from imputune.training.search import EpochReport, Search, search_rate
-from imputune.training.trainers import FrozenTrainer, InputsOfSplits, Trainer, UnfrozenTrainer
+from imputune.training.trainers import FrozenTrainer, InputsOfSplits, RecordOfSplits, Trainer, UnfrozenTrainer
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,35 +83,47 @@ def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     return replace(trained, seconds=earlier + time.perf_counter() - started)
 
 
-def build_classifier(shape: tuple[int, ...], params: Params, variant: Variant, fold: int = 0) -> Classifier:
-    """Return a classifier on CSAI for a cohort of shape (N, T, D), its head with the initial weights of a fold."""
-    imputer, head = _draw_networks(shape, params, variant, fold)
-    return Classifier(imputer, head, freeze_imputer=variant.mode == "frozen", input=variant.input)
+def build_classifier(
+    shape: tuple[int, ...], params: Params, variant: Variant, fold: int = 0, record: int = 0
+) -> Classifier:
+    """Return a classifier on CSAI for a cohort of shape (N, T, D), its head with the initial weights of a fold.
+
+    record: the number of record features that the head reads.
+    """
+    imputer, head = _draw_networks(shape, params, variant, fold, record)
+    return Classifier(imputer, head, freeze_imputer=variant.mode == "frozen", input=variant.base)
 
 
-def new_head(shape: tuple[int, ...], params: Params, variant: Variant, fold: int = 0) -> nn.Module:
-    """Return a variant's neural head for a cohort of shape (N, T, D), with the initial weights of a fold."""
-    return _draw_networks(shape, params, variant, fold)[1]
+def new_head(shape: tuple[int, ...], params: Params, variant: Variant, fold: int = 0, record: int = 0) -> nn.Module:
+    """Return a variant's neural head for a cohort of shape (N, T, D), with the initial weights of a fold.
+
+    record: the number of record features that the head reads.
+    """
+    return _draw_networks(shape, params, variant, fold, record)[1]
 
 
-def _draw_networks(shape: tuple[int, ...], params: Params, variant: Variant, fold: int) -> tuple[Csai, nn.Module]:
+def _draw_networks(
+    shape: tuple[int, ...], params: Params, variant: Variant, fold: int, record: int
+) -> tuple[Csai, nn.Module]:
     """Draw the weights of a CSAI, then of a head.
 
     CSAI comes first whatever the variant's imputer is, so that a fold's head has the same initial weights on each.
     """
     _, hours, variables = shape
-    reads_series = variant.head in get_args(MlpHead) and variant.input == "imputed"
+    reads_series = variant.head in get_args(MlpHead) and variant.base == "imputed"
     size = hours * variables if reads_series else state_size(state_of(variant.input), params.csai.hidden_size)
     sizes = HeadSizes(
         input_size=size,
         variables=variables,
         mlp_width=params.heads.mlp_width,
-        dropout=params.finetune.dropout,
+        dropout=params.record_heads.dropout if record else params.finetune.dropout,
+        record=record,
+        input_dropout=params.record_heads.input_dropout if record else 0.0,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(params.seed, fold, Purpose.HEAD_WEIGHTS).initial_seed())
         imputer = Csai(csai_sizes(params, variables, hours))
-        return imputer, HEAD_BUILDERS[variant.head](sizes)
+        return imputer, build_head(variant.head, sizes)
 
 
 def _train_and_score(job: FinetuneJob, data: FoldData, recorder: Recorder) -> TrainedFold:
@@ -168,11 +181,13 @@ class _FoldAttempts:
     def __init__(self, job: FinetuneJob, data: FoldData) -> None:
         self.job, self.data = job, data
         self.device = choose_device(job.params.device)
+        splits = (data.train, data.validation, data.test)
+        self.record_scaler, self.record = _record(job.variant, splits, self.device)
         self.inputs: InputsOfSplits | None = None
         if job.variant.mode == "frozen":
             shape, state = job.cohort.values_NTD.shape, state_of(job.variant.input)
             imputer = saved_imputer(job.variant.imputer, shape, job.params, job.pretrained, state)
-            self.inputs = {split: self._inputs(imputer, split) for split in (data.train, data.validation, data.test)}
+            self.inputs = {split: self._inputs(imputer, split) for split in splits}
 
     def train(self, learning_rate: float | None, epochs: int, report: EpochReport) -> tuple[BestState, Curve]:
         """Train for at most so many epochs; `learning_rate` is for schedule optuna."""
@@ -187,18 +202,27 @@ class _FoldAttempts:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(generator_for(params.seed, fold, Purpose.DROPOUT).initial_seed())
             if self.inputs is None:
-                self.trainer = UnfrozenTrainer(self._new_classifier(), self.data, params)
+                self.trainer = UnfrozenTrainer(self._new_classifier(), self.data, params, self.record)
             else:
-                head = new_head(self.job.cohort.values_NTD.shape, params, self.job.variant, fold).to(self.device)
+                shape = self.job.cohort.values_NTD.shape
+                head = new_head(shape, params, self.job.variant, fold, self.record_size).to(self.device)
                 self.trainer = FrozenTrainer(head=head, data=self.data, inputs=self.inputs, device=self.device)
             return train_epochs(plan, self.data, self.trainer, report)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Return the weights of the head and, if the imputer is of the CSAI family, of the imputer.
+        """Return the weights of the head, the scaling of its record features, and a CSAI imputer's weights.
 
         Another imputer's weights stay in the output of its pretraining alone.
         """
-        module = self.trainer.module
+        record = self.record_scaler.to_arrays() if self.record_scaler else {}
+        return record | self._network_weights(self.trainer.module)
+
+    @property
+    def record_size(self) -> int:
+        """The number of record features that the head reads."""
+        return self.record_scaler.size if self.record_scaler else 0
+
+    def _network_weights(self, module: nn.Module) -> dict[str, np.ndarray]:
         if isinstance(module, Classifier):
             return module_weights("imputer", module.imputer) | module_weights("head", module.head)
         imputer = {name: tensor.numpy() for name, tensor in self.job.pretrained.items() if name.startswith("imputer.")}
@@ -208,13 +232,30 @@ class _FoldAttempts:
     def _inputs(self, imputer: Imputer, split: Split) -> tuple[torch.Tensor, ...]:
         representation = represent(imputer, split)
         inputs = head_inputs(self.job.variant, representation, split, self.job.params.csai.hidden_size)
-        return tuple(each.to(self.device) for each in inputs)
+        return (*(each.to(self.device) for each in inputs), *self.record[split])
 
     def _new_classifier(self) -> Classifier:
         job = self.job
-        classifier = build_classifier(job.cohort.values_NTD.shape, job.params, job.variant, self.data.number)
+        shape, fold = job.cohort.values_NTD.shape, self.data.number
+        classifier = build_classifier(shape, job.params, job.variant, fold, self.record_size)
         load_module("imputer", classifier.imputer, job.pretrained)
         if job.frozen is not None:
             start = {name: torch.from_numpy(array) for name, array in job.frozen.weights.items()}
             load_module("head", classifier.head, start)
         return classifier.to(self.device)
+
+
+def _record(
+    variant: Variant, splits: tuple[Split, Split, Split], device: torch.device
+) -> tuple[RecordScaler | None, RecordOfSplits]:
+    """Return the record features that a variant's head reads, and their scaling, fitted on the training split."""
+    if not variant.record_parts:
+        return None, dict.fromkeys(splits, ())
+    features = {
+        split: record_features(
+            split.values_NTD.numpy(), split.observed_NTD.numpy(), split.static_NS, variant.record_parts
+        )
+        for split in splits
+    }
+    scaler = RecordScaler.fit(features[splits[0]])
+    return scaler, {split: (scaler.standardised(each).to(device),) for split, each in features.items()}

@@ -21,10 +21,10 @@ def head_inputs(
     """
     imputed_NTD, hidden_NH = representation.imputed_BTD, representation.hidden_BH
     if variant.head in get_args(MlpHead):
-        return (imputed_NTD.flatten(1) if variant.input == "imputed" else hidden_states(variant, representation),)
+        return (imputed_NTD.flatten(1) if variant.base == "imputed" else hidden_states(variant, representation),)
     if hidden_NH is None:
         hidden_NH = torch.zeros(len(split), hidden_size)
-    return hidden_NH, imputed_NTD if variant.input == "imputed" else split.values_NTD
+    return hidden_NH, imputed_NTD if variant.base == "imputed" else split.values_NTD
 
 
 def hidden_states(variant: Variant, representation: Representation) -> torch.Tensor:

@@ -5,9 +5,9 @@ import time
 import numpy as np
 
 from imputune.artifacts.stage_output import TrainedFold
+from imputune.data.record_features import record_features
 from imputune.data.scaling import Scaler
 from imputune.data.splits import Split, split_cohort
-from imputune.data.summary import summarise
 from imputune.imputers.build import represent, saved_imputer
 from imputune.imputers.interface import Imputer
 from imputune.models.non_neural import ESTIMATORS
@@ -24,14 +24,17 @@ def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
 
     Inputs: `hidden`, `hidden_both` or `hidden_pooled`, a hidden state of the imputer; `imputed`, the imputed series
     with its hours side by side; `summary`, the statistics of `data.summary`, which do not depend on the imputer.
+    `+static` and `+summary` add features of the record; see `data.record_features`.
 
     Source: paper, section V.A (non-neural classifiers); `summary` is ours.
     """
     started = time.perf_counter()
     params = job.params
     data = split_cohort(job.cohort, job.fold, Scaler.from_arrays(job.pretrained))
-    shape, state = job.cohort.values_NTD.shape, state_of(job.variant.input)
-    imputer = saved_imputer(job.variant.imputer, shape, params, job.pretrained, state)
+    imputer = None
+    if job.variant.base != "summary":
+        shape, state = job.cohort.values_NTD.shape, state_of(job.variant.input)
+        imputer = saved_imputer(job.variant.imputer, shape, params, job.pretrained, state)
     splits = (data.train, data.validation, data.test)
     features = {split: _features(imputer, split, job.variant) for split in splits}
     settings = getattr(params.non_neural, job.variant.head).model_dump()
@@ -51,11 +54,14 @@ def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     )
 
 
-def _features(imputer: Imputer, split: Split, variant: Variant) -> np.ndarray:
-    """Return a split's features, float32 (N, F)."""
-    if variant.input == "summary":
-        return summarise(split.values_NTD.numpy(), split.observed_NTD.numpy())
+def _features(imputer: Imputer | None, split: Split, variant: Variant) -> np.ndarray:
+    """Return a split's features, float32 (N, F), those of the record last; NaN where unknown."""
+    base = (variant.base,) if variant.base == "summary" else ()
+    record_NF = record_features(
+        split.values_NTD.numpy(), split.observed_NTD.numpy(), split.static_NS, (*base, *variant.record_parts)
+    )
+    if imputer is None:
+        return record_NF
     representation = represent(imputer, split)
-    if variant.input == "imputed":
-        return representation.imputed_BTD.flatten(1).numpy()
-    return hidden_states(variant, representation).numpy()
+    learned_NF = representation.imputed_BTD if variant.base == "imputed" else hidden_states(variant, representation)
+    return np.concatenate([learned_NF.flatten(1).numpy(), record_NF], axis=1)

@@ -17,6 +17,9 @@ from imputune.training.reconstruction import VariableMasking, mask_batch, recons
 InputsOfSplits = dict[Split, tuple[torch.Tensor, ...]]
 """What the head reads of every stay of a fold's splits, on the device; see `head_inputs.head_inputs`."""
 
+RecordOfSplits = dict[Split, tuple[torch.Tensor, ...]]
+"""The record features (N, R) of every stay of a fold's splits, on the device; no tensor if the head reads none."""
+
 
 class FrozenTrainer:
     """Trains the head alone, on inputs that were computed once for every stay."""
@@ -47,15 +50,17 @@ class UnfrozenTrainer:
     """Trains the head and the imputer under it.
 
     Against overfitting, some observed cells are masked, and the imputer goes on learning to fill them: its
-    reconstruction loss is added to the head's loss.
+    reconstruction loss is added to the head's loss. Record features are those of the whole record: no cell is masked
+    in them.
     """
 
-    def __init__(self, classifier: Classifier, data: FoldData, params: Params) -> None:
+    def __init__(self, classifier: Classifier, data: FoldData, params: Params, record: RecordOfSplits) -> None:
         self.module = classifier
         self.weights = FlatWeights(
             classifier
         )  # before the step: its CUDA graphs keep the memory addresses of the weights
         self.device = classifier.imputer.device
+        self.record = record
         self.settings = params.finetune
         self.masking_rate = torch.tensor(params.finetune.masking_rate)
         self.masks = generator_for(params.seed, data.number, Purpose.FINETUNE_MASKS)
@@ -71,7 +76,8 @@ class UnfrozenTrainer:
         """Return the head's loss plus the weighted reconstruction loss on some stays, and their logits."""
         values, visible, masked = mask_batch(split, stays, self.masking_rate, self.masks, self.device, self.variables)
         reconstruction_loss, state_BS, imputed_BTD = self.reconstruct(values, visible, masked)
-        logits_B = self.module.head(*self.module.choose(state_BS, imputed_BTD, values * visible))
+        record = tuple(each[stays.to(self.device)] for each in self.record[split])
+        logits_B = self.module.head(*self.module.choose(state_BS, imputed_BTD, values * visible), *record)
         loss = binary_cross_entropy_with_logits(logits_B, split.outcome_N[stays].to(self.device))
         return loss + self.settings.reconstruction_weight * reconstruction_loss, logits_B
 
@@ -80,7 +86,7 @@ class UnfrozenTrainer:
         classifier = (module or self.module).eval()
         assert isinstance(classifier, Classifier)
         with torch.no_grad():
-            return torch.sigmoid(classifier.head(*_inputs(classifier, split))).cpu().numpy()
+            return torch.sigmoid(classifier.head(*_inputs(classifier, split), *self.record[split])).cpu().numpy()
 
 
 Trainer = FrozenTrainer | UnfrozenTrainer

@@ -10,7 +10,8 @@ import pytest
 
 from imputune.data.cohort import Cohort, Variable, describe
 from imputune.data.raw.binning import totals
-from imputune.data.raw.physionet2012 import VARIABLES, ChallengeSource, bin_long_table, extract_physionet2012
+from imputune.data.raw.physionet2012 import ChallengeSource, bin_long_table, extract_physionet2012
+from imputune.data.raw.physionet2012_parameters import VARIABLES
 from imputune.errors import UserError
 
 HEAD = (

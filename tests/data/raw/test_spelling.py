@@ -2,7 +2,7 @@ import pytest
 
 from imputune.data.raw.mimic3.variables import VARIABLES as MIMIC3_VARIABLES
 from imputune.data.raw.other_quantities import NAMES_NOT_IT, joined
-from imputune.data.raw.physionet2012 import VARIABLES
+from imputune.data.raw.physionet2012_parameters import VARIABLES
 from imputune.data.raw.spelling import explain_unknown, spelt_like
 
 CHALLENGE = tuple(variable.name for variable in VARIABLES)

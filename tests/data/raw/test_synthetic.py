@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from imputune.data.cohort import Cohort, cohort_hash, describe, write_cohort
-from imputune.data.raw.physionet2012 import VARIABLES
+from imputune.data.raw.physionet2012_parameters import VARIABLES
 from imputune.data.raw.synthetic import extract_synthetic, write_synthetic_records
 from imputune.errors import UserError
 

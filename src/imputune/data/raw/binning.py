@@ -6,15 +6,17 @@ Letters: N stays, T hours, D variables, R rows of the table.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from imputune.data.cohort import HOURS
-from imputune.data.raw.long_table import needed_columns, numbers
+from imputune.data.raw.long_table import Rows, further_columns, needed_columns, numbers
 from imputune.data.raw.spelling import explain_unknown
+from imputune.data.raw.static_rows import static_of_rows, with_columns, with_measured
+from imputune.data.static import StaticVariable
 from imputune.errors import UserError
 
 MOST_ID = 2.0**53  # larger whole numbers are not exact in floating point
@@ -25,36 +27,20 @@ _TIME = re.compile(r"(\d{2}):([0-5]\d)", re.ASCII)
 _NO_TIME, _NO_NAME, _UNKNOWN = -1, -1, -2
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Checked rows of a long table.
-
-    Shapes: `minute_R` minutes since admission; `parameter_R` index into the known names, -1 if the row names none;
-    `value_R` finite in every row that names a parameter.
-    """
-
-    minute_R: npt.NDArray[np.int64]
-    parameter_R: npt.NDArray[np.int64]
-    value_R: npt.NDArray[np.float64]
-
-    @property
-    def hour_R(self) -> npt.NDArray[np.int64]:
-        """Full hours since admission."""
-        return self.minute_R // 60
-
-
 @dataclass(frozen=True, eq=False)
 class BinnedStays:
     """Stays in hourly bins, without outcomes.
 
     Shapes: `stay_ids_N` int64, ascending; `values_NTD` float32 in the units of the records, NaN where nothing was
     observed in the hour. A stay without a row that counts has NaN in every hour. `ignored` has for each reason how many
-    rows of each stay were ignored, int64 (N,).
+    rows of each stay were ignored, int64 (N,). `static` has a row per stay and a column per static fact that was asked
+    for, NaN where unknown; None if none was asked for.
     """
 
     stay_ids_N: npt.NDArray[np.int64]
     values_NTD: npt.NDArray[np.float32]
     ignored: Mapping[str, npt.NDArray[np.int64]]
+    static: pd.DataFrame | None = None
 
     @property
     def ignored_N(self) -> npt.NDArray[np.int64]:
@@ -154,12 +140,34 @@ def bin_rows(
     return mean.astype(np.float32).reshape(shape), ignored
 
 
-def bin_table(table: object, variables: Sequence[str], others: Sequence[str]) -> BinnedStays:
+def bin_stays(
+    rows: Rows,
+    stay_R: npt.NDArray[np.int64],
+    stay_ids_N: npt.NDArray[np.int64],
+    variables: Sequence[str],
+    others: Sequence[str],
+    static: Sequence[StaticVariable],
+) -> BinnedStays:
+    """Bin the rows of stays, and read the static facts that are asked for; see `bin_rows` and `static_of_rows`."""
+    stays = len(stay_ids_N)
+    values_NTD, ignored = bin_rows(rows, stay_R, stays, len(variables))
+    if not static:
+        return BinnedStays(stay_ids_N, values_NTD, ignored)
+    found = static_of_rows(rows, stay_R, stays, static, [*variables, *others])
+    counts = {reason: np.bincount(stay_R[row_R], minlength=stays) for reason, row_R in found.unknown.items()}
+    others_N = ignored["not one of the variables"] - np.bincount(stay_R[found.used_R], minlength=stays)
+    ignored = {**ignored, "not one of the variables": others_N - sum(counts.values()), **counts}
+    return BinnedStays(stay_ids_N, values_NTD, ignored, with_measured(found.facts, values_NTD, variables, static))
+
+
+def bin_table(
+    table: object, variables: Sequence[str], others: Sequence[str], static: Sequence[StaticVariable] = ()
+) -> BinnedStays:
     """Bin one long table with the columns RecordID, Time (HH:MM), Parameter and Value; see `needed_columns`.
 
-    Rows of the parameters in `others`, rows after hour 48 and negative values are ignored and counted. Raises UserError
-    for a missing column, a table without rows, a row that cannot be read or repeats another, or a stay with too many
-    rows.
+    Static facts may stand in rows at 00:00, or in columns of the parameter's name, such as Age. Rows of the parameters
+    in `others`, rows after hour 48 and negative values are ignored and counted. Raises UserError for a missing column,
+    a table without rows, a row that cannot be read or repeats another, or a stay with too many rows.
     """
     columns = needed_columns(table, next((name for name in SODIUM if name in variables), ""))
     rows = check_rows(columns, variables, others, _row_of_table)
@@ -169,8 +177,11 @@ def bin_table(table: object, variables: Sequence[str], others: Sequence[str]) ->
         raise UserError(f"{_row_of_table(row)}: RecordID {text} is not a whole number below 2**53; correct it")
     stay_ids_N, stay_R = np.unique(record_id_R.astype(np.int64), return_inverse=True)
     check_repeats(rows, stay_R, stay_ids_N, len(variables), _row_of_table)
-    values_NTD, ignored = bin_rows(rows, stay_R, len(stay_ids_N), len(variables))
-    return BinnedStays(stay_ids_N, values_NTD, ignored)
+    binned = bin_stays(rows, stay_R, stay_ids_N, variables, others, static)
+    if binned.static is None:
+        return binned
+    facts = further_columns(table, [each.parameter for each in static if each.parameter])
+    return replace(binned, static=with_columns(binned.static, facts, stay_R, stay_ids_N, static))
 
 
 def check_repeats(

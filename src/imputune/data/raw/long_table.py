@@ -5,7 +5,8 @@ so a row without one of its four cells is always an error: the row may have had 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,24 @@ from imputune.errors import UserError
 COLUMNS = ("RecordID", "Time", "Parameter", "Value")
 _SEPARATORS = ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars"))
 _MOST_BITS = 1000  # of a whole number that fits a float
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Checked rows of a long table.
+
+    Shapes: `minute_R` minutes since admission; `parameter_R` index into the known names, -1 if the row names none;
+    `value_R` finite in every row that names a parameter.
+    """
+
+    minute_R: npt.NDArray[np.int64]
+    parameter_R: npt.NDArray[np.int64]
+    value_R: npt.NDArray[np.float64]
+
+    @property
+    def hour_R(self) -> npt.NDArray[np.int64]:
+        """Full hours since admission."""
+        return self.minute_R // 60
 
 
 def needed_columns(table: object, sodium: str = "") -> pd.DataFrame:
@@ -40,6 +59,13 @@ def needed_columns(table: object, sodium: str = "") -> pd.DataFrame:
         raise UserError("the table's rows have more fields than its header; write it again")
     _refuse_missing(columns, sodium)
     return columns
+
+
+def further_columns(table: object, names: Sequence[str]) -> dict[str, pd.Series]:
+    """Return those of a table's columns that have one of these names; UserError for a repeated column."""
+    frame = _as_frame(table)
+    there = {column.strip() for column in frame.columns if isinstance(column, str)}
+    return {name: _column(frame, name).reset_index(drop=True) for name in names if name in there}
 
 
 def numbers(column: pd.Series) -> npt.NDArray[np.float64]:
@@ -122,7 +148,7 @@ def _refuse_other_separators(frame: pd.DataFrame) -> None:
 
 
 def _refuse_missing(columns: pd.DataFrame, sodium: str) -> None:
-    missing = pd.DataFrame({name: _missing(columns[name]) for name in COLUMNS})
+    missing = pd.DataFrame({name: is_missing(columns[name]) for name in COLUMNS})
     if (empty_R := missing.all(axis=1)).any():
         row, others = int(empty_R.argmax()) + 1, int(empty_R.sum()) - 1
         raise UserError(f"row {row} of the table is empty{f', and {others:,} more' * (others > 0)}; remove such rows")
@@ -135,7 +161,8 @@ def _refuse_missing(columns: pd.DataFrame, sodium: str) -> None:
             )
 
 
-def _missing(column: pd.Series) -> pd.Series:
+def is_missing(column: pd.Series) -> pd.Series:
+    """Return which cells are empty, or blank text, bool (R,)."""
     missing_R = column.isna()
     if is_object_dtype(column):
         return missing_R | column.map(lambda cell: isinstance(cell, str) and not cell.strip())

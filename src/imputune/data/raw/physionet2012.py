@@ -16,71 +16,22 @@ from imputune.data.cohort import Cohort, Variable
 from imputune.data.raw.binning import (
     MOST_ID,
     BinnedStays,
-    Rows,
     bin_rows,
+    bin_stays,
     bin_table,
     check_repeats,
     check_rows,
     totals,
 )
+from imputune.data.raw.long_table import Rows
 from imputune.data.raw.outcomes import parse_outcomes
+from imputune.data.raw.physionet2012_parameters import ID, KNOWN, NAMES, OTHERS, STATIC, VARIABLES
 from imputune.data.raw.records import RecordSet, RecordTable, parse_records, read_record_set
+from imputune.data.raw.static_rows import static_of_rows
+from imputune.data.static import StaticVariable
 from imputune.errors import UserError
 
 SETS = ("a", "b", "c")
-# Units as the challenge's page gives them.
-VARIABLES = tuple(
-    Variable(name, unit)
-    for name, unit in (
-        ("DiasABP", "mmHg"),
-        ("HR", "beats/min"),
-        ("Na", "mEq/L"),
-        ("Lactate", "mmol/L"),
-        ("NIDiasABP", "mmHg"),
-        ("PaO2", "mmHg"),
-        ("WBC", "cells/nL"),
-        ("pH", "pH"),
-        ("Albumin", "g/dL"),
-        ("ALT", "IU/L"),
-        ("Glucose", "mg/dL"),
-        ("SaO2", "%"),
-        ("Temp", "°C"),
-        ("AST", "IU/L"),
-        ("Bilirubin", "mg/dL"),
-        ("HCO3", "mmol/L"),
-        ("BUN", "mg/dL"),
-        ("RespRate", "breaths/min"),
-        ("Mg", "mmol/L"),
-        ("HCT", "%"),
-        ("SysABP", "mmHg"),
-        ("FiO2", "fraction"),
-        ("K", "mEq/L"),
-        ("GCS", "points"),
-        ("Cholesterol", "mg/dL"),
-        ("NISysABP", "mmHg"),
-        ("TroponinT", "ug/L"),
-        ("MAP", "mmHg"),
-        ("TroponinI", "ug/L"),
-        ("PaCO2", "mmHg"),
-        ("Platelets", "cells/nL"),
-        ("Urine", "mL"),
-        ("NIMAP", "mmHg"),
-        ("Creatinine", "mg/dL"),
-        ("ALP", "IU/L"),
-    )
-)
-_NAMES = tuple(variable.name for variable in VARIABLES)
-# The parameters of rows at 00:00 with static data, and the columns of these data.
-_STATIC = {
-    "Age": "age_years",
-    "Gender": "gender",
-    "Height": "height_cm",
-    "ICUType": "icu_type",
-    "Weight": "weight_kg",
-}
-_ID = "RecordID"
-_OTHERS = (_ID, *_STATIC, "MechVent")
-_KNOWN = (*_NAMES, *_OTHERS)
 
 
 class ChallengeSource(BaseModel, frozen=True, extra="forbid"):
@@ -116,30 +67,33 @@ def extract_physionet2012(raw: Path, sets: Sequence[str], note: Callable[[str], 
     return read_records([read_record_set(raw, letter) for letter in letters], "physionet2012", command, note=note)
 
 
-def bin_long_table(table: object, variables: Sequence[Variable]) -> BinnedStays:
+def bin_long_table(table: object, variables: Sequence[Variable], static: Sequence[StaticVariable] = ()) -> BinnedStays:
     """Bin a table with the columns RecordID, Time (HH:MM), Parameter and Value, with the rules of the extraction.
 
-    The challenge's other parameters are ignored and counted. Raises UserError as `bin_table` does.
+    `static` are the facts that the model reads: in rows at 00:00, or in columns of the parameter's name. The
+    challenge's other parameters are ignored and counted. Raises UserError as `bin_table` does.
     """
     names, others = _known(variables)
-    return bin_table(table, names, others)
+    return bin_table(table, names, others, static)
 
 
-def bin_record_files(records: tuple[tuple[str, bytes], ...], variables: Sequence[Variable]) -> BinnedStays:
+def bin_record_files(
+    records: tuple[tuple[str, bytes], ...], variables: Sequence[Variable], static: Sequence[StaticVariable] = ()
+) -> BinnedStays:
     """Bin text records, (name, content) each, with the rules of the extraction, without outcomes.
 
-    Raises UserError, with file and line, for a broken line, an unknown parameter, a time that is not HH:MM, a duplicate
-    id, a line that repeats another, or a stay with too many lines.
+    `static` are the facts that the model reads, in rows at 00:00. Raises UserError, with file and line, for a broken
+    line, an unknown parameter, a time that is not HH:MM, a duplicate id, a line that repeats another, or a stay with
+    too many lines.
     """
     names, others = _known(variables)
     parsed = parse_records(records)
     rows = check_rows(parsed.table, names, others, parsed.locate)
-    stay_id_F = _stay_ids(parsed, rows, parsed.file_R, len(names) + others.index(_ID))
+    stay_id_F = _stay_ids(parsed, rows, parsed.file_R, len(names) + others.index(ID))
     order_N = np.argsort(stay_id_F)
     stay_R = np.argsort(order_N)[parsed.file_R]
     check_repeats(rows, stay_R, stay_id_F[order_N], len(names), parsed.locate)
-    values_NTD, ignored = bin_rows(rows, stay_R, len(stay_id_F), len(names))
-    return BinnedStays(stay_id_F[order_N], values_NTD, ignored)
+    return bin_stays(rows, stay_R, stay_id_F[order_N], names, others, static)
 
 
 def read_records(
@@ -151,15 +105,16 @@ def read_records(
     UserError as `bin_record_files` does, and for an id without outcome, or if no stay is left.
     """
     parsed = parse_records(tuple(record for record_set in record_sets for record in record_set.records))
-    rows = check_rows(parsed.table, _NAMES, _OTHERS, parsed.locate)
+    rows = check_rows(parsed.table, NAMES, OTHERS, parsed.locate)
     file_R = parsed.file_R
-    stay_id_F = _stay_ids(parsed, rows, file_R, _KNOWN.index(_ID))
+    stay_id_F = _stay_ids(parsed, rows, file_R, KNOWN.index(ID))
     outcome_F, unrecorded = _outcomes_of_stays(record_sets, stay_id_F, note)
 
     order_N = np.argsort(stay_id_F)
     stay_R = np.argsort(order_N)[file_R]
     check_repeats(rows, stay_R, stay_id_F[order_N], len(VARIABLES), parsed.locate)
     values_NTD, ignored = bin_rows(rows, stay_R, len(stay_id_F), len(VARIABLES))
+    static = static_of_rows(rows, stay_R, len(stay_id_F), STATIC, KNOWN)
     measured_N = ~np.isnan(values_NTD).all(axis=(1, 2))
     if not measured_N.any():
         raise UserError(f"no measurements in any of the {len(stay_id_F)} records; check the files")
@@ -180,7 +135,8 @@ def read_records(
         outcome_N=outcome_F[order_N][measured_N],
         values_NTD=values_NTD[measured_N],
         variables=VARIABLES,
-        static=_static_data(parsed, rows, stay_id_F[file_R], stay_ids_N),
+        static=static.facts.iloc[np.flatnonzero(measured_N)].reset_index(drop=True),
+        static_variables=STATIC,
         source=source.model_dump(),
     )
 
@@ -192,7 +148,7 @@ def _known(variables: Sequence[Variable]) -> tuple[list[str], list[str]]:
     """
     names = [variable.name for variable in variables]
     in_any_case = {name.casefold() for name in names}
-    return names, [name for name in _KNOWN if name.casefold() not in in_any_case]
+    return names, [name for name in KNOWN if name.casefold() not in in_any_case]
 
 
 def _stay_ids(
@@ -238,17 +194,3 @@ def _outcomes_of_stays(
             )
         outcome_by_set.append(outcome.reindex(ids).to_numpy(np.int8))
     return np.concatenate(outcome_by_set), unrecorded
-
-
-def _static_data(
-    parsed: RecordTable, rows: Rows, stay_id_R: npt.NDArray[np.int64], stay_ids_N: npt.NDArray[np.int64]
-) -> pd.DataFrame:
-    # Weight is also measured later; only the first line at 00:00 is static.
-    admission_R = (parsed.table["Time"] == "00:00").to_numpy()
-    columns = {}
-    for parameter, column in _STATIC.items():
-        rows_at_admission = np.flatnonzero(admission_R & (rows.parameter_R == _KNOWN.index(parameter)))
-        static_N = pd.Series(rows.value_R[rows_at_admission], index=stay_id_R[rows_at_admission])
-        static_N = static_N[~static_N.index.duplicated()]
-        columns[column] = static_N.where(static_N >= 0).reindex(stay_ids_N).to_numpy(np.float64)
-    return pd.DataFrame(columns)

@@ -12,14 +12,15 @@ from imputune.data.raw.binning import BinnedStays
 from imputune.data.raw.physionet2012 import bin_long_table, bin_record_files
 from imputune.data.raw.records import read_record_files
 from imputune.data.raw.text import is_utf16
+from imputune.data.static import StaticVariable
 from imputune.errors import UserError, one_line
 
 TABLES = (".csv", ".csv.gz", ".parquet")
 RECORDS = (".txt", ".tar.gz")
 
 
-def read_raw(path: Path, variables: Sequence[Variable]) -> BinnedStays:
-    """Read raw records and bin them by hour for a model of these variables.
+def read_raw(path: Path, variables: Sequence[Variable], static: Sequence[StaticVariable] = ()) -> BinnedStays:
+    """Read raw records and bin them by hour for a model of these variables and static facts.
 
     `path` is a folder or a .tar.gz archive of text records with the header Time,Parameter,Value and a line RecordID;
     one such .txt; or a table .csv, .csv.gz or .parquet with the columns RecordID, Time (HH:MM), Parameter and Value.
@@ -28,11 +29,11 @@ def read_raw(path: Path, variables: Sequence[Variable]) -> BinnedStays:
     if not path.exists():
         raise UserError(f"{path} does not exist; name a folder of records, or a file ({', '.join(RECORDS + TABLES)})")
     if path.is_dir() or path.name.lower().endswith(RECORDS):
-        return bin_record_files(read_record_files(path), variables)
+        return bin_record_files(read_record_files(path), variables, static)
     if not path.name.lower().endswith(TABLES):
         raise UserError(f"{path} is of an unknown kind; name a folder, or a file ({', '.join(RECORDS + TABLES)})")
     try:
-        return bin_long_table(_read_table(path), variables)
+        return bin_long_table(_read_table(path), variables, static)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imputune.data.cohort import HOURS
-from imputune.data.raw.mimic3.tables import NEEDED, RawTable, run_over
+from imputune.data.raw.mimic3.reading import run_over
+from imputune.data.raw.mimic3.tables import NEEDED, RawTable
 from imputune.data.raw.mimic3.variables import EVENT_TABLES, FACTOR_AND_SHIFT, VARIABLES
 from imputune.errors import UserError
 from imputune.files import FileProgress, no_progress

@@ -13,11 +13,13 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, JsonValue
 
 import imputune
-from imputune.data.cohort import HOURS, STATIC, Cohort, Variable
+from imputune.data.cohort import HOURS, Cohort, Variable
 from imputune.data.raw.mimic3.events import check_items, collect_events, combined_cells
+from imputune.data.raw.mimic3.reading import explained
 from imputune.data.raw.mimic3.stays import choose_stays
-from imputune.data.raw.mimic3.tables import RawTable, explained, find_tables
-from imputune.data.raw.mimic3.variables import VARIABLES
+from imputune.data.raw.mimic3.tables import RawTable, find_tables
+from imputune.data.raw.mimic3.variables import STATIC, VARIABLES
+from imputune.data.static import first_values
 from imputune.errors import UserError
 from imputune.files import FileProgress, no_progress
 from imputune.settings.schema import Mimic3
@@ -96,6 +98,7 @@ def _extract(
         values_NTD=values_NTD,
         variables=tuple(Variable(variable.name, variable.unit) for variable in VARIABLES),
         static=_static(stays, values_NTD),
+        static_variables=STATIC,
         source=source.model_dump(),
         source_ids_N=stays["icustay_id"].to_numpy(np.int64),
     )
@@ -104,13 +107,14 @@ def _extract(
 def _static(stays: pd.DataFrame, values_NTD: np.ndarray) -> pd.DataFrame:
     """Return the stays' static data; height and weight are the first measured values."""
     names = [variable.name for variable in VARIABLES]
-    first = {}
-    for column, name in (("height_cm", "height"), ("weight_kg", "weight")):
-        values_NT = values_NTD[:, :, names.index(name)]
-        hour_N1 = (~np.isnan(values_NT)).argmax(axis=1)[:, None]
-        first[column] = np.take_along_axis(values_NT, hour_N1, axis=1)[:, 0].astype(np.float64)
-    known = {name: stays[name].to_numpy(np.float64) for name in ("age_years", "gender", "icu_type")}
-    return pd.DataFrame(known | first)[list(STATIC)]
+    return pd.DataFrame(
+        {
+            each.name: first_values(values_NTD, names.index(each.first_of))
+            if each.first_of
+            else stays[each.name].to_numpy(np.float64)
+            for each in STATIC
+        }
+    )
 
 
 def _no_stay_left(all_stays: int, left_out: dict[str, int]) -> UserError:

@@ -2,7 +2,8 @@
 
 import duckdb
 
-from imputune.data.raw.mimic3.tables import RawTable, run_over
+from imputune.data.raw.mimic3.reading import run_over
+from imputune.data.raw.mimic3.tables import RawTable
 from imputune.errors import UserError
 from imputune.files import no_progress
 from imputune.settings.schema import Mimic3

@@ -1,20 +1,15 @@
-"""The raw tables on disk: finding them, checking their columns, and reading their rows into DuckDB."""
+"""The raw tables on disk: finding them, checking their columns, and the SQL that reads them."""
 
 import csv
 import gzip
-import os
 import re
-import threading
 import zlib
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
-import duckdb
-
 from imputune.data.raw.text import is_utf16, without_mark
 from imputune.errors import UserError
-from imputune.files import FileProgress
 
 _KEYS = {"subject_id": "BIGINT", "hadm_id": "BIGINT", "itemid": "BIGINT"}
 NEEDED = {
@@ -49,10 +44,8 @@ NEEDED = {
     },
 }
 """The columns that are read from each table, and their types; other columns are ignored."""
-KINDS = {"BIGINT": "whole number", "INTEGER": "whole number", "DOUBLE": "number", "TIMESTAMP": "date and time"}
-_CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20
 _BUFFER_BYTES = 8_000_000  # of DuckDB, a quarter of its default: faster, with less memory
-_REPORT_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class RawTable:
         return _packed(self.path)
 
     def select(self) -> str:
-        """Return the SQL that reads the needed columns, for `run_over`, which fills in the path."""
+        """Return the SQL that reads the needed columns, for `reading.run_over`, which fills in the path."""
         compression = "gzip" if self.packed else "none"
         types = {column: NEEDED[self.name].get(column.lower(), "VARCHAR") for column in self.columns}
         columns = ", ".join(f"'{column}': '{kind}'" for column, kind in types.items())
@@ -121,8 +114,8 @@ def find_tables(raw: Path) -> dict[str, RawTable]:
 
 def _header(name: str, path: Path) -> tuple[str, ...]:
     try:
-        with _opened(path) as rows:
-            first = rows.readline(_CHUNK_BYTES)
+        with opened(path) as rows:
+            first = rows.readline(CHUNK_BYTES)
         line = without_mark(first).decode()
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise UserError(f"{path} is truncated or damaged, or not a gzip file: fetch it again") from None
@@ -159,93 +152,6 @@ def _has_needed(name: str, columns: list[str]) -> bool:
     return any(column.lower() in NEEDED[name] for column in columns)
 
 
-def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
+def opened(path: Path) -> gzip.GzipFile | BufferedReader:
+    """Open a table to read its bytes, unpacked."""
     return gzip.open(path) if _packed(path) else path.open("rb")
-
-
-class _Check(threading.Thread):
-    """Unpacks a table to its end while DuckDB reads it, because DuckDB does not notice a truncated file."""
-
-    def __init__(self, path: Path, database: duckdb.DuckDBPyConnection) -> None:
-        super().__init__(daemon=True)
-        self.path, self.database = path, database
-        self.failure, self.is_over = "", False
-
-    def run(self) -> None:
-        try:
-            with _opened(self.path) as rows:
-                while not self.is_over and rows.read(_CHUNK_BYTES):
-                    pass
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            self.failure = f"{self.path} is truncated or damaged: fetch it again and compare its checksum"
-        except OSError as error:
-            self.failure = f"cannot read {self.path}: {os.strerror(error.errno or 0)}; check the file"
-        if self.failure and not self.is_over:
-            self.database.interrupt()
-
-    def finish(self) -> None:
-        """Wait for the end of the check, if one was started."""
-        if self.is_alive():
-            self.join()
-
-
-def run_over(database: duckdb.DuckDBPyConnection, table: RawTable, sql: str, progress: FileProgress) -> None:
-    """Run a statement that contains `table.select()`, and report how much of the table has been read.
-
-    Raises UserError for a truncated or damaged file, and with the line of `explained` if DuckDB fails. No message
-    contains values of a row.
-    """
-    size = table.path.stat().st_size
-    check, done = _Check(table.path, database), threading.Event()
-
-    def report() -> None:
-        while not done.wait(_REPORT_SECONDS):
-            progress(table.path.name, round(size * max(database.query_progress(), 0) / 100), size)
-
-    reporter = threading.Thread(target=report, daemon=True)
-    reporter.start()
-    try:
-        if table.packed:
-            check.start()
-        database.execute(sql, {"path": str(table.path)})
-        check.finish()
-    except (duckdb.Error, RuntimeError) as error:
-        padded = table.packed and "not a GZIP stream" in str(error)
-        if padded or "CSV Error" in str(error):
-            check.finish()  # a truncated file's last line is broken too
-        if padded and not check.failure:  # Python's gzip passes over zeros, DuckDB does not
-            check.failure = f"{table.path} has zero bytes after the end of the archive: remove them or fetch it again"
-        if not check.failure and isinstance(error, duckdb.Error):
-            raise UserError(explained(error, table)) from None
-        if not check.failure:
-            raise  # a RuntimeError is how DuckDB reports Ctrl-C
-    finally:
-        check.is_over = True
-        check.finish()
-        done.set()
-        reporter.join()
-    if check.failure:
-        raise UserError(check.failure)
-    progress(table.path.name, size, size)
-
-
-def explained(error: duckdb.Error, table: RawTable | None = None) -> str:
-    """Return one line that explains a failure of DuckDB and its remedy, without values of a row."""
-    text = str(error)
-    if re.search("No space left|max_temp_directory_size|Could not write|could not write|File too large", text):
-        return "cannot write temporary files in data/: free the disk"
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return "DuckDB needs more memory than mimic3.memory_gib in params.yaml gives it: raise it"
-    line = re.search(r"CSV Error on Line: (\d+)", text)
-    if table is not None and re.search("unicode|utf-?8", text, re.IGNORECASE):
-        return f"{table.path}{f', line {line[1]}' if line else ''}: no UTF-8 text; fetch the table again"
-    if table is not None and line:
-        place = f"{table.path}, line {line[1]}"
-        if column := re.search(r'Error when converting column "(\w+)"', text):
-            kind = KINDS.get(NEEDED[table.name].get(column[1].lower(), ""), "text")
-            return f"{place}: {column[1]} is not a {kind}; correct the line or fetch the table again"
-        if "quote" in text.split("Possible")[0]:
-            return f"{place}: a quotation mark is not closed, or closed too early; fetch the table again"
-        return f"{place}: not {len(table.columns)} fields as in the header; correct it or fetch the table again"
-    where = f" while reading {table.path}" if table else ""
-    return f"DuckDB failed{where} ({type(error).__name__}): fetch the tables again, or free memory and disk"

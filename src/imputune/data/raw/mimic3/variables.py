@@ -2,11 +2,13 @@
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Literal, cast, get_args
 
 from pydantic import BaseModel
+
+from imputune.data.static import AGE, GENDER, HEIGHT, ICU_TYPE, WEIGHT
 
 Combined = Literal["mean", "sum", "last"]
 EventTable = Literal["chartevents", "labevents", "outputevents", "inputevents_cv", "inputevents_mv"]
@@ -20,6 +22,13 @@ FACTOR_AND_SHIFT = {
     "fraction": (1.0, 0.0),  # to %: values up to 1 are fractions and are multiplied by 100
 }
 """A conversion multiplies an item's value by the factor and then adds the shift."""
+STATIC = (
+    AGE,
+    GENDER,
+    replace(HEIGHT, parameter="", first_of="height"),
+    ICU_TYPE,
+    replace(WEIGHT, parameter="", first_of="weight"),
+)
 NO_ITEMS = ("name", "unit", "combined", "lowest", "highest")
 """The columns of variables.csv without items; the others are named after a table and a system."""
 

@@ -1,0 +1,87 @@
+"""The tracking of a command: the run that it opens in the project's store, with its parameters and tags."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+from pydantic import JsonValue
+
+from imputune.artifacts.stage_output import MadeFrom, Settings
+from imputune.pipeline.project import Project
+from imputune.runtime.console import say
+from imputune.runtime.device import choose_device
+from imputune.tracking.interrupted import noted
+from imputune.tracking.runs import TrackedRun, tracked_run
+from imputune.tracking.store import open_store
+
+EXPERIMENT = "imputune"
+NOTES = "runs"
+
+
+@contextmanager
+def track(
+    project: Project,
+    command: str,
+    *,
+    cohort_hash: str,
+    settings: Mapping[str, JsonValue],
+    tags: Mapping[str, str] | None = None,
+    folds: Sequence[int] = (),
+    parent: str | None = None,
+) -> Iterator[TrackedRun]:
+    """Track a command on the project's cohort, after ending the runs of commands of its kind that were killed.
+
+    See `tracking.runs.tracked_run`. Raises UserError also when artifacts/ cannot be written.
+    """
+    params: dict[str, JsonValue] = {
+        "cohort": {"dataset": project.dataset, "hash": cohort_hash},
+        "seed": project.params.seed,
+    }
+    all_tags = {"dataset": project.dataset, "cohort_hash": cohort_hash, **(tags or {})}
+    open_store(project.root)  # before the note: a store does not follow a move while a command has one
+    with (
+        noted(project.root, project.unfinished_folder / NOTES, command) as note,
+        tracked_run(
+            project.root,
+            experiment=EXPERIMENT,
+            command=command,
+            params=params | dict(settings),
+            tags={f"imputune.{key}": text for key, text in all_tags.items()} | note,
+            folds=folds,
+            parent=parent,
+        ) as run,
+    ):
+        yield run
+
+
+@contextmanager
+def track_if_allowed(
+    project: Project, command: str, *, cohort_hash: str, settings: Settings, tags: Mapping[str, str] | None = None
+) -> Iterator[TrackedRun | None]:
+    """Track a command as `track` does; give None, and say so, to a user who may not write in the project's folder."""
+    if not os.access(project.root, os.W_OK | os.X_OK):
+        say(f"note: no permission to write in {project.root}: results are shown, but not saved or tracked")
+        yield None
+        return
+    with track(project, command, cohort_hash=cohort_hash, settings=settings, tags=tags) as run:
+        yield run
+
+
+def track_training(
+    project: Project, made_from: MadeFrom, folds: Sequence[int], parent: str | None = None
+) -> AbstractContextManager[TrackedRun]:
+    """Track a training or assessment stage with a child per fold, its parameters the settings it depends on."""
+    tags = {"imputer": made_from.imputer, "device": choose_device(project.params.device).type}
+    if made_from.imputer_run_id:
+        tags["imputer_run"] = made_from.imputer_run_id
+    if made_from.variant is not None:
+        tags |= made_from.variant.tags()
+    return track(
+        project,
+        made_from.stage,
+        cohort_hash=made_from.cohort_hash,
+        settings=made_from.settings,
+        tags=tags,
+        folds=folds,
+        parent=parent,
+    )
