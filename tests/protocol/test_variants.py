@@ -70,21 +70,26 @@ def test_what_is_left_out_takes_the_heads_default(words: tuple[str, ...], name: 
 
 
 @pytest.mark.parametrize(
-    ("imputer", "mlp_input", "recurrent_inputs", "modes"),
+    ("imputer", "mlp_inputs", "recurrent_inputs", "modes"),
     [
-        ("csai_shuffled", "hidden", {"imputed", "raw"}, {"frozen", "unfrozen"}),
-        ("brits", "hidden", {"imputed", "raw"}, {"frozen"}),
-        ("mean", "imputed", {"imputed"}, {"frozen"}),
+        ("csai_shuffled", {"hidden", "hidden_both", "hidden_pooled"}, {"imputed", "raw"}, {"frozen", "unfrozen"}),
+        ("brits", {"hidden"}, {"imputed", "raw"}, {"frozen"}),
+        ("mean", {"imputed"}, {"imputed"}, {"frozen"}),
     ],
 )
 def test_an_imputers_variants_follow_from_its_hidden_state(
-    imputer: Any, mlp_input: str, recurrent_inputs: set[str], modes: set[str]
+    imputer: Any, mlp_inputs: set[str], recurrent_inputs: set[str], modes: set[str]
 ) -> None:
     """A control of CSAI has CSAI's, a network with a hidden state frozen ones, and without one MLPs read the series."""
     variants = [variant for family in families_of(imputer) for variant in family.variants(imputer)]
     assert {variant.imputer for variant in variants} == {imputer}
-    assert {variant.input for variant in variants if variant.head == "mlp5"} == {mlp_input}
-    assert {variant.input for variant in variants if variant.head == "lstm"} == recurrent_inputs
+    assert {variant.base for variant in variants if variant.head == "mlp5"} == mlp_inputs
+    assert {variant.base for variant in variants if variant.head == "lstm"} == recurrent_inputs
+    for record in ({"static"}, {"static", "summary"}):
+        assert {each.base for each in variants if {*each.record_parts} == record and each.is_neural} == {
+            *mlp_inputs,
+            *recurrent_inputs,
+        }
     assert {variant.mode for variant in variants} == modes
     assert all(("hidden" in {each.input for each in variants}) == kind.has_hidden_state for kind in [IMPUTERS[imputer]])
 

@@ -195,7 +195,8 @@ class NonNeuralBlock(ParamsSection):
     head: tuple[NonNeuralHead, ...] = Field(strict=False, description="xgboost, svm.")
     input: tuple[NonNeuralInput, ...] = Field(
         strict=False,
-        description="What the heads read: imputed, hidden, hidden_both, hidden_pooled, summary, each also +static.",
+        description="What the heads read: imputed, hidden, hidden_both, hidden_pooled, summary, "
+        "also with +static, +summary.",
     )
 
 
