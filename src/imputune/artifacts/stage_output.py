@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue, TypeAdapter, field_validator
 
 from imputune.errors import UserError
 from imputune.evaluation.assessment import AssessedFold
@@ -23,6 +23,11 @@ EXAMPLE_HOURS = slice(18, 30)  # masked in the generated stay of an assessment
 Stage = Literal["pretrain", "finetune", "overfit", "assess"]
 Settings = dict[str, JsonValue]
 """Sections of params.yaml by name, as plain values."""
+LATER_SETTINGS: tuple[tuple[str, str, Mapping[str, JsonValue]], ...] = (
+    ("pretrain", "imputation_weight", {"missingness_weight": 0.0, "variable_masking": 0.0}),
+    ("finetune", "masking_rate", {"variable_masking": 0.0}),
+)
+"""Settings that outputs of earlier versions lack: section, a setting that stands beside them, and what these did."""
 
 
 class Origin(Stored):
@@ -84,6 +89,17 @@ class MadeFrom(Origin):
     def at(cls, origin: Origin, **fields: object) -> Self:
         """Return the description of an output on some data."""
         return cls.model_validate(origin.model_dump() | fields)
+
+    @field_validator("settings")
+    @classmethod
+    def _with_later_settings(cls, settings: Settings) -> Settings:
+        """Give the description of an earlier version's output the settings that came later, so that it stays valid."""
+        filled = dict(settings)
+        for name, beside, later in LATER_SETTINGS:
+            section = filled.get(name)
+            if isinstance(section, dict) and beside in section:
+                filled[name] = {**later, **section}
+        return filled
 
     def differences(self, wanted: "MadeFrom") -> list[str]:
         """Return the dotted names of what differs, settings without their prefix."""

@@ -13,7 +13,7 @@ from imputune.models.weights import load_module
 from imputune.protocol.imputers import imputer_kind
 from imputune.runtime.device import choose_device
 from imputune.runtime.seeds import Purpose, generator_for
-from imputune.settings.names import ImputerName
+from imputune.settings.names import ImputerName, StateName
 from imputune.settings.schema import Params
 
 
@@ -40,18 +40,24 @@ def new_imputer(name: ImputerName, data: FoldData, params: Params) -> Imputer:
 
 
 def saved_imputer(
-    name: ImputerName, shape: tuple[int, ...], params: Params, weights: dict[str, torch.Tensor]
+    name: ImputerName,
+    shape: tuple[int, ...],
+    params: Params,
+    weights: dict[str, torch.Tensor],
+    state: StateName = "hidden",
 ) -> Imputer:
     """Return a pretrained imputer, on the device of params.yaml, for a cohort of shape (N, T, D).
 
-    Raises UserError if its package is not installed.
+    Raises UserError if its package is not installed, ValueError for a `state` that it does not have.
     """
     _, hours, variables = shape
     if imputer_kind(name).family == "csai":
         with torch.random.fork_rng(devices=[]):  # building draws initial weights, which are not used
             csai = Csai(csai_sizes(params, variables, hours))
         load_module("imputer", csai, weights)
-        return CsaiImputer(csai.to(choose_device(params.device)), name)
+        return CsaiImputer(csai.to(choose_device(params.device)), name, state)
+    if state != "hidden":
+        raise ValueError(f"{name} has no state {state!r}")
     imputer = _new_other(name, shape, params, fold=0)
     if imputer.module is not None:
         load_module("imputer", imputer.module, weights)

@@ -23,6 +23,7 @@ from imputune.settings.names import (
     RecurrentInput,
     ScheduleName,
     SeriesInput,
+    StateName,
 )
 
 FIELDS = ("head", "mode", "input", "schedule")
@@ -32,8 +33,14 @@ PAPER_INPUTS = ("hidden", "imputed", "raw", "summary")
 
 
 def base_of(input: str) -> str:
-    """Return what an input reads first: hidden, imputed, raw or summary."""
+    """Return what an input reads first: a hidden state, imputed, raw or summary."""
     return input.split("+")[0]
+
+
+def state_of(input: str) -> StateName:
+    """Return which hidden state a head with this input reads: the input's first word, or `hidden` beside a series."""
+    word = base_of(input)
+    return cast(StateName, word) if word in get_args(StateName) else "hidden"
 
 
 def record_parts(input: str) -> tuple[str, ...]:
@@ -74,7 +81,7 @@ class Variant(BaseModel):
 
     @property
     def base(self) -> str:
-        """What the head reads first: hidden, imputed, raw or summary."""
+        """What the head reads first: a hidden state, imputed, raw or summary."""
         return base_of(self.input)
 
     @property
@@ -142,13 +149,13 @@ def families_of(imputer: ImputerName) -> tuple[Family, ...]:
     """Return the families of an imputer's variants.
 
     CSAI and its controls have the paper's protocol. The other imputers are only used frozen. An MLP on an imputer
-    without a hidden state reads the imputed series instead.
+    without a hidden state reads the imputed series instead. Only CSAI and its controls have further hidden states.
     """
     if imputer_kind(imputer).family == "csai":
         return FAMILIES
     has_state = imputer_kind(imputer).has_hidden_state
     inputs = (
-        get_args(MlpInput) if has_state else get_args(SeriesInput),
+        tuple(word for word in get_args(MlpInput) if base_of(word) == "hidden") if has_state else get_args(SeriesInput),
         get_args(RecurrentInput) if has_state else get_args(SeriesInput),
         ("imputed", "hidden") if has_state else ("imputed",),
     )
@@ -198,7 +205,7 @@ def known_word(field: str, word: str) -> str:
 
 def existing(family: Family) -> str:
     """Say which variants a family has."""
-    bases = tuple(word for word in family.input if word in PAPER_INPUTS)
+    bases = tuple(word for word in family.input if word == base_of(word))
     words = {"mode": family.mode, "input": bases, "schedule": family.schedule}
     fields = ", ".join(f"{field} {'|'.join(words[field])}" for field in FIELDS[1:])
     more = " (an input may add +static, +summary)" if len(bases) < len(family.input) else ""

@@ -18,8 +18,9 @@ from imputune.errors import UserError
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HeadSizes, build_head
+from imputune.models.hidden_states import state_size
 from imputune.models.weights import load_module
-from imputune.protocol.variants import base_of, record_parts
+from imputune.protocol.variants import base_of, record_parts, state_of
 from imputune.registry.bundle import Bundle, BundleAbout, FoldModel
 from imputune.settings.names import Head, Input
 
@@ -179,7 +180,7 @@ def _read_classifier(about: BundleAbout, imputer: Csai, weights: dict[str, torch
         return None
     scaler = _read_record_scaler(about, weights)
     sizes = HeadSizes(
-        input_size=about.sizes.hidden_size,
+        input_size=state_size(state_of(about.input), about.sizes.hidden_size),
         variables=about.sizes.variables,
         mlp_width=about.mlp_width,
         record=scaler.size if scaler else 0,

@@ -53,9 +53,20 @@ class Finetune(ParamsSection):
     )
     unfrozen_average_decay: FractionOrZero = Field(description="The same while the imputer is unfrozen, 0 to below 1.")
     gradient_norm: PositiveNumber = Field(description="Gradients are scaled down to this norm, above 0.")
+    variable_masking: FractionOrZero = Field(
+        default=0.0,
+        description="Probability that all observed cells of a variable of a stay are masked while the imputer is "
+        "unfrozen, 0 to below 1.",
+    )
 
 
-UNFROZEN_ONLY = ("masking_rate", "reconstruction_weight", "unfrozen_rate_factor", "unfrozen_average_decay")
+UNFROZEN_ONLY = (
+    "masking_rate",
+    "variable_masking",
+    "reconstruction_weight",
+    "unfrozen_rate_factor",
+    "unfrozen_average_decay",
+)
 """The settings of `Finetune` that have no effect on frozen training."""
 
 
@@ -170,7 +181,9 @@ class NeuralBlock(ParamsSection):
     head: tuple[NeuralHead, ...] = Field(strict=False, description="mlp2, mlp5, lstm, gru.")
     mode: tuple[Mode, ...] = Field(strict=False, description="frozen, unfrozen.")
     input: tuple[NeuralInput, ...] = Field(
-        strict=False, description="What the heads read: hidden, imputed, raw, each also with +static, +summary."
+        strict=False,
+        description="What the heads read: hidden, hidden_both, hidden_pooled, imputed, raw, each also with +static and "
+        "+static+summary.",
     )
     schedule: tuple[NeuralSchedule, ...] = Field(strict=False, description="optuna, cyclic, plateau.")
 
@@ -182,7 +195,8 @@ class NonNeuralBlock(ParamsSection):
     head: tuple[NonNeuralHead, ...] = Field(strict=False, description="xgboost, svm.")
     input: tuple[NonNeuralInput, ...] = Field(
         strict=False,
-        description="What the heads read: imputed, hidden, summary, also with +static, +summary.",
+        description="What the heads read: imputed, hidden, hidden_both, hidden_pooled, summary, "
+        "also with +static, +summary.",
     )
 
 

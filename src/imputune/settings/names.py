@@ -50,7 +50,17 @@ RecurrentHead = Literal["lstm", "gru"]
 NeuralHead = Literal[MlpHead, RecurrentHead]
 NonNeuralHead = Literal["xgboost", "svm"]
 Head = Literal[NeuralHead, NonNeuralHead]
-MlpInput = Literal["hidden", "hidden+static", "hidden+summary", "hidden+static+summary"]
+FurtherState = Literal["hidden_both", "hidden_pooled"]
+StateName = Literal["hidden", FurtherState]
+FurtherInput = Literal[
+    "hidden_both",
+    "hidden_both+static",
+    "hidden_both+static+summary",
+    "hidden_pooled",
+    "hidden_pooled+static",
+    "hidden_pooled+static+summary",
+]
+MlpInput = Literal["hidden", "hidden+static", "hidden+summary", "hidden+static+summary", FurtherInput]
 SeriesInput = Literal["imputed", "imputed+static", "imputed+static+summary"]
 RecurrentInput = Literal[
     "imputed", "raw", "imputed+static", "imputed+static+summary", "raw+static", "raw+static+summary"
@@ -63,6 +73,7 @@ NonNeuralInput = Literal[
     "hidden+static",
     "hidden+static+summary",
     "summary+static",
+    FurtherInput,
 ]
 NeuralInput = Literal[MlpInput, RecurrentInput]
 Input = Literal[NeuralInput, NonNeuralInput]

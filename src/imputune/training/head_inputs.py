@@ -15,13 +15,13 @@ def head_inputs(
 ) -> tuple[torch.Tensor, ...]:
     """Return the tensors that a variant's neural head reads of a split's stays.
 
-    An MLP reads the hidden state, (N, H), or the imputed series with its hours side by side, (N, T * D). A recurrent
+    An MLP reads a hidden state, (N, H), or the imputed series with its hours side by side, (N, T * D). A recurrent
     head reads two tensors: the hidden state, or zeros (N, hidden_size) if the imputer has none; and a series (N, T, D),
     either imputed or raw, with 0 in the missing cells.
     """
     imputed_NTD, hidden_NH = representation.imputed_BTD, representation.hidden_BH
     if variant.head in get_args(MlpHead):
-        return (hidden_states(variant, representation) if variant.base == "hidden" else imputed_NTD.flatten(1),)
+        return (imputed_NTD.flatten(1) if variant.base == "imputed" else hidden_states(variant, representation),)
     if hidden_NH is None:
         hidden_NH = torch.zeros(len(split), hidden_size)
     return hidden_NH, imputed_NTD if variant.base == "imputed" else split.values_NTD
@@ -30,5 +30,5 @@ def head_inputs(
 def hidden_states(variant: Variant, representation: Representation) -> torch.Tensor:
     """Return the hidden states (N, H); ValueError if the imputer has none, which no existing variant asks for."""
     if representation.hidden_BH is None:
-        raise ValueError(f"{variant.imputer} must have a hidden state for input hidden")
+        raise ValueError(f"{variant.imputer} must have a hidden state for input {variant.input}")
     return representation.hidden_BH

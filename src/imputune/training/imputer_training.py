@@ -17,12 +17,13 @@ from imputune.imputers.interface import Imputer
 from imputune.imputers.plain import PlainImputer
 from imputune.imputers.pypots import PypotsImputer
 from imputune.models.csai import Csai
+from imputune.models.missingness import Missingness
 from imputune.runtime.device import choose_device
 from imputune.runtime.seeds import Purpose, generator_for
 from imputune.settings.names import ImputerName
 from imputune.settings.schema import Params
 from imputune.training.fixed_masks import fixed_mask, variable_rates
-from imputune.training.reconstruction import mask_batch, reconstruction_loss, reconstruction_step
+from imputune.training.reconstruction import VariableMasking, mask_batch, reconstruction_loss, reconstruction_step
 
 
 class ImputerTraining(Protocol):
@@ -72,6 +73,9 @@ class CsaiTraining:
     The learning rate falls along a cosine over the dataset's budget of epochs. Scaling, median gaps and masking rates
     come from the fold's own training stays, also if the stays of further cohorts train too: all imputers of a fold
     then read the same values, are scored on the same masked cells, and differ only in what they were trained on.
+
+    With pretrain.missingness_weight, the layer `missingness` predicts which variables the next hour has; it is left out
+    of what is kept of training.
     """
 
     remedy = "lower pretrain.learning_rate in params.yaml"
@@ -85,10 +89,18 @@ class CsaiTraining:
         self.order = generator_for(params.seed, data.number, Purpose.PRETRAIN_ORDER)
         self.masks = generator_for(params.seed, data.number, Purpose.TRAIN_MASKS)
         self.rate_D = variable_rates(data.train, params, params.masking.pattern)
-        self.reconstruct = reconstruction_step(
-            imputer.to(self.device), self.train, self.settings.batch_size, self.settings
+        self.variables = VariableMasking(
+            self.settings.variable_masking, generator_for(params.seed, data.number, Purpose.TRAIN_VARIABLE_MASKS)
         )
-        self.weights = list(imputer.parameters())
+        self.missingness = _new_missingness(imputer, data.number, params)
+        self.reconstruct = reconstruction_step(
+            imputer.to(self.device),
+            self.train,
+            self.settings.batch_size,
+            self.settings,
+            missingness=self.missingness.to(self.device) if self.missingness else None,
+        )
+        self.weights = [*imputer.parameters(), *(self.missingness.parameters() if self.missingness else ())]
         self.optimizer = torch.optim.Adam(self.weights, self.settings.learning_rate, fused=True)
         epochs = params.budget_of(params.dataset).pretrain_epochs
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, epochs)
@@ -97,7 +109,8 @@ class CsaiTraining:
         """Take a step on every batch of the training stays, in a new order and with new masks; return their losses."""
         losses = []
         for stays in shuffled_batches(len(self.train), self.settings.batch_size, self.order):
-            loss, *_ = self.reconstruct(*mask_batch(self.train, stays, self.rate_D, self.masks, self.device))
+            batch = mask_batch(self.train, stays, self.rate_D, self.masks, self.device, self.variables)
+            loss, *_ = self.reconstruct(*batch)
             self.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_norm)
@@ -107,8 +120,12 @@ class CsaiTraining:
         return torch.stack(losses).tolist()
 
     def validate(self) -> dict[str, float]:
-        """Return validation_loss, and validation_mae on the masked cells."""
-        loss = error = 0.0
+        """Return validation_loss, and validation_mae on the masked cells.
+
+        With `missingness`, also validation_missingness, the binary cross-entropy of what it predicts; validation_loss
+        contains it, by its weight.
+        """
+        loss = error = missingness = 0.0
         split = self.validation
         with torch.no_grad():
             for stays in batches_in_order(len(split)):
@@ -117,10 +134,25 @@ class CsaiTraining:
                 visible = observed - masked
                 reconstruction = self.module(Directions.of(values, visible))
                 batch_loss = reconstruction_loss(reconstruction, values, visible, masked, self.settings)
-                loss += batch_loss.item() * len(stays) / len(split)
+                share = len(stays) / len(split)
+                loss += batch_loss.item() * share
+                if self.missingness is not None:
+                    missingness += self.missingness.loss(reconstruction.hidden_KBTH, observed).item() * share
                 error += ((reconstruction.imputed_BTD - values).abs() * masked).sum().item()
         mae = error / max(self.validation_mask_NTD.sum().item(), 1)
-        return {"validation_loss": loss, "validation_mae": mae}
+        if self.missingness is None:
+            return {"validation_loss": loss, "validation_mae": mae}
+        loss += self.settings.missingness_weight * missingness
+        return {"validation_loss": loss, "validation_mae": mae, "validation_missingness": missingness}
+
+
+def _new_missingness(imputer: Csai, fold: int, params: Params) -> Missingness | None:
+    """Return the layer with the initial weights of a fold, on the CPU; None if missingness is not predicted."""
+    if not params.pretrain.missingness_weight:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator_for(params.seed, fold, Purpose.MISSINGNESS_WEIGHTS).initial_seed())
+        return Missingness(imputer.sizes.hidden_size, imputer.sizes.variables)
 
 
 class PypotsTraining:

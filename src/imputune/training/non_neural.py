@@ -11,7 +11,7 @@ from imputune.data.splits import Split, split_cohort
 from imputune.imputers.build import represent, saved_imputer
 from imputune.imputers.interface import Imputer
 from imputune.models.non_neural import ESTIMATORS
-from imputune.protocol.variants import Variant
+from imputune.protocol.variants import Variant, state_of
 from imputune.runtime.recorder import Recorder
 from imputune.runtime.seeds import Purpose, generator_for
 from imputune.training.finetune import FinetuneJob
@@ -22,9 +22,9 @@ from imputune.training.scoring import score_fold
 def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     """Fit a non-neural head on a fold's training stays, and score it once on the test stays; nothing is reported.
 
-    Inputs: `hidden`, the imputer's hidden state; `imputed`, the imputed series with its hours side by side; `summary`,
-    the statistics of `data.summary`, which do not depend on the imputer. `+static` and `+summary` add features of the
-    record; see `data.record_features`.
+    Inputs: `hidden`, `hidden_both` or `hidden_pooled`, a hidden state of the imputer; `imputed`, the imputed series
+    with its hours side by side; `summary`, the statistics of `data.summary`, which do not depend on the imputer.
+    `+static` and `+summary` add features of the record; see `data.record_features`.
 
     Source: paper, section V.A (non-neural classifiers); `summary` is ours.
     """
@@ -33,7 +33,8 @@ def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     data = split_cohort(job.cohort, job.fold, Scaler.from_arrays(job.pretrained))
     imputer = None
     if job.variant.base != "summary":
-        imputer = saved_imputer(job.variant.imputer, job.cohort.values_NTD.shape, params, job.pretrained)
+        shape, state = job.cohort.values_NTD.shape, state_of(job.variant.input)
+        imputer = saved_imputer(job.variant.imputer, shape, params, job.pretrained, state)
     splits = (data.train, data.validation, data.test)
     features = {split: _features(imputer, split, job.variant) for split in splits}
     settings = getattr(params.non_neural, job.variant.head).model_dump()
@@ -62,5 +63,5 @@ def _features(imputer: Imputer | None, split: Split, variant: Variant) -> np.nda
     if imputer is None:
         return record_NF
     representation = represent(imputer, split)
-    learned_NF = hidden_states(variant, representation) if variant.base == "hidden" else representation.imputed_BTD
+    learned_NF = representation.imputed_BTD if variant.base == "imputed" else hidden_states(variant, representation)
     return np.concatenate([learned_NF.flatten(1).numpy(), record_NF], axis=1)
