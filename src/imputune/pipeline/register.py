@@ -63,7 +63,9 @@ def _outputs(project: Project, data: DividedCohort, say: Say) -> Iterator[tuple[
             output = read_training(path.parent, f"delete {path.parent}, or fine-tune that variant again")
             if output.made_from.imputer_run_id != imputer.run_id:
                 say(f"{output.variant.label} was fine-tuned on another pretraining and is skipped")
-            elif output.variant.is_neural:
+            elif output.variant.is_registered and not (output.variant.is_neural or output.folds[0].boosters_sha256):
+                say(f"{output.variant.label} was trained before its trees were kept and is skipped: fine-tune it again")
+            elif output.variant.is_registered:
                 yield path.parent, output
 
 
@@ -109,7 +111,8 @@ def _register(project: Project, data: DividedCohort, folder: Path, output: Train
         for fold in folds:
             replay(run, fold)
         log_summary(run, made_from, folds)
-        log_curves(run, folds, "loss")
+        if made_from.variant is None or made_from.variant.is_neural:
+            log_curves(run, folds, "loss")
         if made_from.variant is None:
             version = register_imputer(run, trained, data, folds, made_from, trained_run=output.run_id)
         else:

@@ -14,7 +14,6 @@ from imputune.pipeline.inputs import PretrainedImputer, finished_output
 from imputune.pipeline.kept_results import keep_finished_variant, keep_variant
 from imputune.pipeline.recording import log_curves, log_summary, register_classifier, replay
 from imputune.pipeline.tracked import track_training
-from imputune.protocol.imputers import imputer_kind
 from imputune.protocol.variants import Variant
 from imputune.tracking.interrupted import end_interrupted
 from imputune.tracking.runs import TrackedRun
@@ -125,8 +124,7 @@ class VariantWork:
             folds=tuple(fold.record for fold in folds),
         )
         write_training(self.folder, output, folds)
-        is_registered = imputer_kind(self.variant.imputer).is_registered
-        if is_registered and self.variant.is_neural and self.request.early_stopping:
+        if self.variant.is_registered and self.request.early_stopping:
             project, data = self.imputer.project, self.imputer.data
             register_classifier(run, project, data, folds, self.made_from)
         if self.request.early_stopping:

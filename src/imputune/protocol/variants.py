@@ -80,6 +80,11 @@ class Variant(BaseModel):
         return self.schedule != "none"
 
     @property
+    def is_registered(self) -> bool:
+        """Whether its fold models are registered; those of svm are not, because they hold records of patients."""
+        return imputer_kind(self.imputer).is_registered and self.head != "svm"
+
+    @property
     def base(self) -> str:
         """What the head reads first: a hidden state, imputed, raw or summary."""
         return base_of(self.input)

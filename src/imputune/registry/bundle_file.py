@@ -1,4 +1,4 @@
-"""A bundle's folder: bundle.json and a safetensors file of weights per fold. Loading it unpickles nothing."""
+"""A bundle's folder: bundle.json, and per fold a safetensors file and boosters. Loading it unpickles nothing."""
 
 import hashlib
 import shutil
@@ -6,22 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from imputune.artifacts.stage_files import read_weights, weights_file, write_weights
+from imputune.artifacts.stage_files import read_boosters, read_weights, weights_file, write_weights
 from imputune.artifacts.stage_output import TrainedFold
 from imputune.data.cohort import Variable
-from imputune.data.record_features import RecordScaler
+from imputune.data.record_features import RecordScaler, static_of
 from imputune.data.scaling import Scaler
 from imputune.errors import UserError
+from imputune.imputers.csai import CsaiImputer
+from imputune.models.boosters import Boosters
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HeadSizes, build_head
 from imputune.models.hidden_states import state_size
 from imputune.models.weights import load_module
 from imputune.protocol.variants import base_of, record_parts, state_of
-from imputune.registry.bundle import Bundle, BundleAbout, FoldModel
+from imputune.registry.bundle import BOOSTED, Bundle, BundleAbout
+from imputune.registry.fold_models import BoosterPredictor, FoldModel, NeuralPredictor, Predictor
 from imputune.settings.names import Head, Input
 
 ABOUT = "bundle.json"
@@ -36,16 +40,23 @@ class _Stored(BaseModel):
 
 
 class BundleFile(_Stored):
-    """The content of bundle.json; sha256: the checksum of each fold's weights file. Format 3 had fewer fields."""
+    """The content of bundle.json. Format 3 had fewer fields.
+
+    sha256: the checksum of each fold's weights file. boosters_sha256: those of each fold's boosters, for xgboost alone.
+    """
 
     format: Literal[3, 4] = FORMAT
     about: BundleAbout
     sha256: dict[int, str]
+    boosters_sha256: dict[int, tuple[str, ...]] = {}
 
     @model_validator(mode="after")
     def _folds_have_checksums(self) -> Self:
         if set(self.sha256) != set(self.about.folds):
             raise ValueError("sha256 must have one checksum for each fold")
+        boosted = self.about.folds if self.about.head == BOOSTED else ()
+        if {fold for fold, checksums in self.boosters_sha256.items() if checksums} != set(boosted):
+            raise ValueError(f"boosters_sha256 must have checksums for each fold if the head is {BOOSTED}")
         return self
 
 
@@ -100,7 +111,8 @@ def write_bundle(folder: Path, about: BundleAbout, folds: Sequence[TrainedFold])
     """Write the weights of the folds, and bundle.json with their checksums; return the checksum of bundle.json."""
     write_weights(folder, folds)
     checksums = {fold: _checksum(weights_file(folder, fold)) for fold in about.folds}
-    text = BundleFile(about=about, sha256=checksums).model_dump_json(indent=1)
+    boosters = {fold.fold: fold.boosters_sha256 for fold in folds if fold.boosters}
+    text = BundleFile(about=about, sha256=checksums, boosters_sha256=boosters).model_dump_json(indent=1)
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
     return _checksum(folder / ABOUT)
 
@@ -142,7 +154,7 @@ def read_bundle(folder: Path, checksum: str = "") -> Bundle:
         cause = _first_problem(error) if isinstance(error, ValidationError) else str(error)
         raise UserError(f"the bundle cannot be read ({cause}): restore its files, or fine-tune again") from None
     try:
-        return Bundle(file.about, tuple(_read_model(folder, file.about, fold) for fold in file.about.folds))
+        return Bundle(file.about, tuple(_read_model(folder, file, fold) for fold in file.about.folds))
     except _MISFIT as error:
         raise UserError(
             f"the bundle's weights do not fit the sizes, head or width in {ABOUT} ({type(error).__name__}): restore "
@@ -162,36 +174,60 @@ def _parsed(content: bytes) -> BundleFile:
     )
 
 
-def _read_model(folder: Path, about: BundleAbout, fold: int) -> FoldModel:
-    weights = read_weights(folder, fold)
+def _read_model(folder: Path, file: BundleFile, fold: int) -> FoldModel:
+    about, weights = file.about, read_weights(folder, fold)
+    scaler, imputer = Scaler.from_arrays(weights), _read_imputer(about, weights)
+    predictor: Predictor | None = None
+    if checksums := file.boosters_sha256.get(fold):
+        predictor = _read_boosted(about, scaler, imputer, read_boosters(folder, fold, checksums))
+    elif imputer is not None:
+        predictor = _read_neural(about, scaler, imputer, weights)
+    return FoldModel(fold=fold, scaler=scaler, imputer=imputer, predictor=predictor)
+
+
+def _read_imputer(about: BundleAbout, weights: dict[str, torch.Tensor]) -> Csai | None:
+    if not about.reads_imputer:
+        return None
     imputer = Csai(about.sizes)
     load_module("imputer", imputer, weights)
-    return FoldModel(
-        fold=fold,
-        scaler=Scaler.from_arrays(weights),
-        imputer=imputer.eval(),
-        classifier=_read_classifier(about, imputer, weights),
-        record_scaler=_read_record_scaler(about, weights),
+    return imputer.eval()
+
+
+def _read_boosted(
+    about: BundleAbout, scaler: Scaler, imputer: Csai | None, texts: Sequence[bytes]
+) -> BoosterPredictor | None:
+    if about.input is None:
+        return None
+    predictor = BoosterPredictor(
+        scaler=scaler,
+        imputer=CsaiImputer(imputer, state=state_of(about.input)) if imputer else None,
+        boosters=Boosters.from_texts(texts),
+        input=about.input,
     )
+    empty_1TD = np.full((1, about.sizes.hours, about.sizes.variables), np.nan, dtype=np.float32)
+    wanted = predictor.features(empty_1TD, static_of(None, about.static, 1)).shape[1]
+    if predictor.boosters.features != wanted:
+        raise ValueError(f"boosters of {predictor.boosters.features} features cannot read {wanted}")
+    return predictor
 
 
-def _read_classifier(about: BundleAbout, imputer: Csai, weights: dict[str, torch.Tensor]) -> Classifier | None:
+def _read_neural(
+    about: BundleAbout, scaler: Scaler, imputer: Csai, weights: dict[str, torch.Tensor]
+) -> NeuralPredictor | None:
     if about.head is None or about.input is None or about.mlp_width is None:
         return None
-    scaler = _read_record_scaler(about, weights)
+    parts = record_parts(about.input)
+    record_scaler = RecordScaler.from_arrays(weights) if parts else None
     sizes = HeadSizes(
         input_size=state_size(state_of(about.input), about.sizes.hidden_size),
         variables=about.sizes.variables,
         mlp_width=about.mlp_width,
-        record=scaler.size if scaler else 0,
+        record=record_scaler.size if record_scaler else 0,
     )
     head = build_head(about.head, sizes)
     load_module("head", head, weights)
-    return Classifier(imputer, head, freeze_imputer=True, input=base_of(about.input)).eval()
-
-
-def _read_record_scaler(about: BundleAbout, weights: dict[str, torch.Tensor]) -> RecordScaler | None:
-    return RecordScaler.from_arrays(weights) if about.input and record_parts(about.input) else None
+    classifier = Classifier(imputer, head, freeze_imputer=True, input=base_of(about.input)).eval()
+    return NeuralPredictor(scaler=scaler, classifier=classifier, record_scaler=record_scaler, record_parts=parts)
 
 
 def _checksum(path: Path) -> str:

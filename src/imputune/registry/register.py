@@ -18,7 +18,7 @@ from mlflow.types import ColSpec, Schema
 import imputune
 from imputune.artifacts.stage_output import TrainedFold
 from imputune.registry import serving
-from imputune.registry.bundle import BundleAbout
+from imputune.registry.bundle import BOOSTED, BundleAbout
 from imputune.registry.bundle_file import copy_bundle, write_bundle
 from imputune.settings.names import ImputerName
 from imputune.tracking import store
@@ -60,6 +60,7 @@ TRAINED_RUN_TAG = f"imputune.{TRAINED_RUN}"  # on a version from imputune regist
 THRESHOLD_RULE = "threshold_rule"
 CHECKSUM_TAG = "imputune.bundle_sha256"
 REQUIRED = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
+BOOSTED_REQUIRED = ("xgboost-cpu",)
 
 
 def imputer_name(imputer: ImputerName, dataset: str) -> str:
@@ -114,7 +115,7 @@ def _register(
                 code_paths=[str(package)],
                 signature=signature_of(about),
                 input_example=EXAMPLE,
-                pip_requirements=serving_requirements(),
+                pip_requirements=serving_requirements(about),
             )
         client = MlflowClient(run.tracking_uri)
         _ensure_model(client, name)
@@ -151,9 +152,10 @@ def version_of_run(tracking_uri: str, name: str, run_id: str) -> str:
     return str(max((int(version.version) for version in versions), default=""))
 
 
-def serving_requirements() -> list[str]:
+def serving_requirements(about: BundleAbout) -> list[str]:
     """Return the packages that loading a bundle needs, in the versions that trained it."""
-    return [f"{package}=={version(package).partition('+')[0]}" for package in REQUIRED]
+    packages = (*REQUIRED, *(BOOSTED_REQUIRED if about.head == BOOSTED else ()))
+    return [f"{package}=={version(package).partition('+')[0]}" for package in packages]
 
 
 @contextmanager
