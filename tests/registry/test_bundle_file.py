@@ -75,7 +75,7 @@ def test_bundle_json_has_the_present_format(written):
     """The file says its format, what the bundle is made of, and each fold's checksum."""
     folder, _ = written
     content = content_of(folder)
-    assert content["format"] == 3
+    assert content["format"] == 4
     assert content["about"] == {
         "dataset": "synthetic",
         "variables": [
@@ -209,7 +209,7 @@ def test_altered_weights_of_number2_are_refused(written):
         read_bundle(folder)
 
 
-@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("number", [1, 5])
 def test_other_formats_are_refused(written, number):
     """An unknown format is one line that says what to run."""
     folder, _ = written
@@ -217,7 +217,7 @@ def test_other_formats_are_refused(written, number):
     with pytest.raises(UserError) as caught:
         read_bundle(folder)
     assert str(caught.value) == (
-        f"the bundle is of another version of imputune (format {number}, this version reads 2 and 3): "
+        f"the bundle is of another version of imputune (format {number}, this version reads 2 to 4): "
         "run `imputune finetune` again, or load it with that version"
     )
 
