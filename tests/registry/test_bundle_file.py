@@ -83,6 +83,7 @@ def test_bundle_json_has_the_present_format(written):
             {"name": "Temp", "unit": "C"},
             {"name": "pH", "unit": "pH"},
         ],
+        "static": [],
         "sizes": {
             "variables": 3,
             "hours": 48,
