@@ -41,13 +41,13 @@ class Attribution:
         named = {field.name: [getattr(each, field.name) for each in several] for field in fields(cls)}
         return cls(**{name: np.mean(parts, axis=0) for name, parts in named.items() if parts[0] is not None})
 
-    def rescaled(self, risk: float, baseline: float) -> Self:
-        """Return the attribution of another risk and baseline: every part is multiplied by the same factor."""
+    def rescaled(self, risk: np.ndarray, baseline: np.ndarray) -> Self:
+        """Return the parts of another risk: recalibration bends the risk as a whole, so it scales every part alike."""
         moved = float(self.risk - self.baseline)
-        factor = (risk - baseline) / moved if moved else 1.0
-        parts = {name: getattr(self, name) for name in ("cells_TD", "statistics_D", "static_S", "hidden")}
+        factor = float(risk - baseline) / moved if moved else 1.0
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
         scaled = {name: None if part is None else part * factor for name, part in parts.items()}
-        return type(self)(risk=np.asarray(risk), baseline=np.asarray(baseline), **scaled)
+        return type(self)(**scaled | {"risk": risk, "baseline": baseline})
 
     @property
     def gap(self) -> float:

@@ -87,9 +87,8 @@ def explain_stay(bundle: Bundle, stays: BinnedStays, stay_id: int | None, steps:
     values_1TD = stays.values_NTD[place : place + 1]
     static = None if stays.static is None else stays.static.iloc[place : place + 1]
     static_1S = static_of(static, bundle.about.static, 1)
-    found = Attribution.mean([attribute(each, values_1TD, static_1S, steps) for each in bundle.predictors])
-    # Recalibration bends the risk as a whole, so it scales every attribution alike.
-    found = found.rescaled(*(float(bundle.recalibrated(np.array(each))) for each in (found.risk, found.baseline)))
+    mean = Attribution.mean([attribute(each, values_1TD, static_1S, steps) for each in bundle.predictors])
+    found = mean.rescaled(bundle.recalibrated(mean.risk), bundle.recalibrated(mean.baseline))
     observed_TD = ~np.isnan(values_1TD[0])
     facts = {} if static is None else {str(name): float(fact) for name, fact in static.iloc[0].items()}
     return Explanation(

@@ -25,6 +25,7 @@ from imputune.settings.names import Head, Input
 
 BOOSTED: Head = "xgboost"
 """The head that is no network; svm is not registered, because its support vectors are records of patients."""
+REGISTERED_HEADS = (*HEAD_BUILDERS, BOOSTED)
 
 
 class BundleAbout(BaseModel):
@@ -57,13 +58,13 @@ class BundleAbout(BaseModel):
 
     @model_validator(mode="after")
     def _head_is_complete(self) -> Self:
+        if self.head is not None and self.head not in REGISTERED_HEADS:
+            raise ValueError(f"head must be one of {', '.join(REGISTERED_HEADS)}, got {self.head}")
+        if self.head == BOOSTED and self.mlp_width is not None:
+            raise ValueError(f"{BOOSTED} has no mlp_width")
         together = [self.head, self.input, self.threshold] + ([] if self.head == BOOSTED else [self.mlp_width])
         if len({value is not None for value in together}) > 1:
             raise ValueError("head, input, mlp_width and threshold must be given together")
-        if self.head is not None and self.head not in (*HEAD_BUILDERS, BOOSTED):
-            raise ValueError(f"head must be one of {', '.join((*HEAD_BUILDERS, BOOSTED))}, got {self.head}")
-        if self.head == BOOSTED and self.mlp_width is not None:
-            raise ValueError(f"{BOOSTED} has no mlp_width")
         return self
 
     @model_validator(mode="after")

@@ -120,14 +120,15 @@ def write_bundle(folder: Path, about: BundleAbout, folds: Sequence[TrainedFold])
 def copy_bundle(source: Path, folder: Path, about: BundleAbout) -> str:
     """Copy a bundle that `read_bundle` accepts, described anew; return the checksum of the new bundle.json.
 
-    The weights stay the same files. Raises UserError when the source cannot be read.
+    Weights and boosters stay the same files. Raises UserError when the source cannot be read.
     """
     try:
-        checksums = _parsed((source / ABOUT).read_bytes()).sha256
+        stored = _parsed((source / ABOUT).read_bytes())
         shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(ABOUT))
     except (OSError, ValidationError) as error:
         raise UserError(f"the bundle in {source} cannot be copied ({error}): restore its files") from None
-    text = BundleFile(about=about, sha256=checksums).model_dump_json(indent=1)
+    described = BundleFile(about=about, sha256=stored.sha256, boosters_sha256=stored.boosters_sha256)
+    text = described.model_dump_json(indent=1)
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
     return _checksum(folder / ABOUT)
 
