@@ -67,13 +67,14 @@ def find_assessment(folder: Path) -> AssessmentOutput | None:
 def read_fold(folder: Path, output: TrainingOutput, fold: int, *, with_weights: bool = True) -> TrainedFold:
     """Read one fold of a training stage, of which `output` was read; raises UserError as `read_weights` does."""
     [record] = [each for each in output.folds if each.fold == fold]
-    has_weights = output.made_from.variant is None or output.made_from.variant.is_neural
+    variant = output.made_from.variant
+    has_weights = variant is None or variant.has_weights
     weights = read_weights(folder, fold) if with_weights and has_weights else {}
     predictions = pd.DataFrame()
     if (folder / PREDICTIONS).is_file():
         # A network's risks are float32: read so, they are what training returned, to the last bit.
-        kinds = {"risk": "float32"} if has_weights else {}
-        table = pd.read_csv(folder / PREDICTIONS, dtype=kinds)
+        kinds = {"risk": "float32"} if variant is not None and variant.is_neural else {}
+        table = pd.read_csv(folder / PREDICTIONS, dtype=kinds, float_precision="round_trip")
         predictions = table[table["fold"] == fold].drop(columns="fold")
     return TrainedFold(
         weights={name: tensor.numpy() for name, tensor in weights.items()},

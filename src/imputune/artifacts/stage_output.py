@@ -1,5 +1,7 @@
 """What the stages leave on disk and hand on, typed."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from imputune.errors import UserError
 from imputune.evaluation.assessment import AssessedFold
@@ -57,7 +59,8 @@ class MadeFrom(Origin):
     """All that decides what is in an output: equal descriptions, equal outputs.
 
     imputer_run_id: the run that pretrained the imputer; "" for the pretraining itself. variant: of fine-tuning.
-    settings: the sections of params.yaml that the output depends on.
+    settings: the sections of params.yaml that the output depends on. members: of a blend, a digest of what each member
+    was made from, by its label.
     """
 
     stage: Stage
@@ -65,11 +68,18 @@ class MadeFrom(Origin):
     imputer_run_id: str = ""
     variant: Variant | None = None
     settings: Settings
+    members: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
     def at(cls, origin: Origin, **fields: object) -> Self:
         """Return the description of an output on some data."""
         return cls.model_validate(origin.model_dump() | fields)
+
+    @property
+    def digest(self) -> str:
+        """A text that differs where the descriptions of two outputs differ."""
+        content = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def differences(self, wanted: "MadeFrom") -> list[str]:
         """Return the dotted names of what differs, settings without their prefix."""
@@ -152,9 +162,10 @@ class AssessmentOutput(Stored):
 class TrainedFold:
     """What training one fold returns.
 
-    weights: arrays under the prefixes `scaler.`, `imputer.` and, after fine-tuning, `head.`; empty for a non-neural
-    head. scores: final scores by name. history: one row of metrics per epoch. imputation: errors on held-out validation
-    and test cells (pretraining). predictions: stay_id, split, risk of validation and test stays (fine-tuning).
+    weights: arrays under the prefixes `scaler.`, `imputer.` and, after fine-tuning, `head.`; under `blend.` alone for a
+    blend; empty for a non-neural head. scores: final scores by name. history: one row of metrics per epoch. imputation:
+    errors on held-out validation and test cells (pretraining). predictions: stay_id, split, risk of validation and test
+    stays (fine-tuning).
     learning_rate and trials: result and course of a search.
     """
 

@@ -1,5 +1,6 @@
 """Pretrained imputers and finished outputs that fine-tuning and assessment read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -45,8 +46,10 @@ class PretrainedImputer:
             weights=weights,
         )
 
-    def variant_made_from(self, variant: Variant, stage: str = "finetune") -> MadeFrom:
-        """Return what a variant's output would be made from now."""
+    def variant_made_from(
+        self, variant: Variant, stage: str = "finetune", members: Mapping[str, str] | None = None
+    ) -> MadeFrom:
+        """Return what a variant's output would be made from now; `members` are a blend's, see `MadeFrom`."""
         return MadeFrom.at(
             self.data.origin,
             stage=stage,
@@ -54,6 +57,7 @@ class PretrainedImputer:
             imputer_run_id=self.run_id,
             variant=variant,
             settings=variant_settings(self.project, variant),
+            members=dict(members or {}),
         )
 
 
@@ -100,7 +104,7 @@ def finished_output(folder: Path, made_from: MadeFrom) -> TrainingOutput | None:
     if output is None:
         return None
     files = [folder / PREDICTIONS]
-    if output.made_from.variant is not None and output.made_from.variant.is_neural:
+    if output.made_from.variant is not None and output.made_from.variant.has_weights:
         files += [weights_file(folder, fold.fold) for fold in output.folds]
     same = not output.made_from.differences(made_from)
     return output if same and all(map(Path.is_file, files)) else None

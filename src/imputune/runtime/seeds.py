@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     DROPOUT = 13
     SEARCH = 14
     NON_NEURAL = 15
+    BLEND_GROUPS = 20
 
 
 def generator_for(seed: int, fold: int, purpose: Purpose, variety: int | None = None) -> torch.Generator:
