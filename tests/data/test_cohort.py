@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from imputune.data.cohort import Cohort, Variable, cohort_hash, describe, read_cohort, write_cohort
+from imputune.data.static import AGE, GENDER, HEIGHT, ICU_TYPE, WEIGHT
 from imputune.errors import UserError
 
 
@@ -47,6 +48,7 @@ def cohort() -> Cohort:
                 "weight_kg": [np.nan, np.nan],
             }
         ),
+        static_variables=(AGE, GENDER, HEIGHT, ICU_TYPE, WEIGHT),
         source={"command": "imputune extract", "exclusions": {"no measurements": 1}},
     )
 
@@ -64,6 +66,7 @@ def test_read_returns_what_was_written(cohort: Cohort, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.values_NTD, cohort.values_NTD)
     assert read.variables == cohort.variables
     pd.testing.assert_frame_equal(read.static, cohort.static)
+    assert read.static_variables == cohort.static_variables
     assert read.source == cohort.source
 
 
@@ -211,9 +214,24 @@ def test_read_refuses_a_source_without_exclusions(cohort: Cohort, tmp_path: Path
     """source.json must count the exclusions, as whole numbers by reason."""
     write_cohort(cohort, tmp_path / "out")
     for source in ({"dataset": "a"}, {"dataset": "a", "exclusions": {"too short": "many"}}):
-        (tmp_path / "out" / "source.json").write_text(json.dumps(source))
+        (tmp_path / "out" / "source.json").write_text(json.dumps({"format": 2, **source}))
         with pytest.raises(UserError, match=r"is no cohort: .*exclusions.*imputune extract"):
             read_cohort(tmp_path / "out")
+
+
+@pytest.mark.parametrize("number", [None, 1, 3])
+def test_a_cohort_of_another_format_names_the_command_that_makes_it_anew(
+    cohort: Cohort, tmp_path: Path, number: int | None
+) -> None:
+    """Cohorts of versions before static facts were typed had no format number."""
+    write_cohort(cohort, tmp_path / "out")
+    path = tmp_path / "out" / "source.json"
+    source = json.loads(path.read_text())
+    del source["format"]
+    path.write_text(json.dumps(source if number is None else source | {"format": number}))
+    (tmp_path / "out" / "static.csv").unlink()
+    with pytest.raises(UserError, match=rf"\(format {number or 1}, this version reads 2\): run `imputune extract`"):
+        read_cohort(tmp_path / "out")
 
 
 def test_outcome_of_stays(cohort: Cohort) -> None:
@@ -308,7 +326,7 @@ def test_hash_does_not_depend_on_how_much_is_read_at_once(
     """The hash is the same whether the files are read at once or seven bytes at a time."""
     write_cohort(cohort, tmp_path / "out")
     digest = sha256()
-    for name in ("source.json", "stays.csv", "values.npy", "variables.csv"):
+    for name in ("source.json", "static.csv", "stays.csv", "values.npy", "variables.csv"):
         content = (tmp_path / "out" / name).read_bytes()
         digest.update(f"{name} {len(content)}\n".encode() + content)
     assert cohort_hash(tmp_path / "out") == digest.hexdigest()

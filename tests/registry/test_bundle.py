@@ -13,7 +13,7 @@ from imputune.models.csai import Csai
 from imputune.models.heads import HEAD_BUILDERS, HeadSizes
 from imputune.models.weights import load_module
 from imputune.pipeline.explain import explain_stay
-from imputune.registry import bundle as bundle_module
+from imputune.registry import fold_models
 from imputune.registry.bundle_file import read_bundle, write_bundle
 from imputune.registry.register import EXAMPLE
 from imputune.registry.serving import BundleModel
@@ -77,7 +77,7 @@ def test_risks_do_not_depend_on_the_batch(load, make_about, values_NTD, monkeypa
     """One stay at a time gets the same risks as all together."""
     bundle = load(make_about())
     together_FN = bundle.risk_by_fold(values_NTD)
-    monkeypatch.setattr(bundle_module, "BATCH", 1)
+    monkeypatch.setattr(fold_models, "BATCH", 1)
     np.testing.assert_allclose(bundle.risk_by_fold(values_NTD), together_FN, atol=1e-6)
 
 
@@ -107,7 +107,7 @@ def test_imputed_series_keep_observed_values(load, imputers_about, values_NTD):
     np.testing.assert_array_equal(table["Value"][table["Observed"]], values_NTD[~np.isnan(values_NTD)])
     restored = []
     for model in bundle.models:
-        [directions] = model.batches(values_NTD)
+        [directions] = fold_models.batches(model.scaler, values_NTD)
         with torch.no_grad():
             restored.append(model.scaler.restore(model.imputer(directions).imputed_BTD.numpy()))
     missing = ~table["Observed"].to_numpy()
@@ -117,7 +117,7 @@ def test_imputed_series_keep_observed_values(load, imputers_about, values_NTD):
 def test_bundle_of_imputers_predicts_no_risk(load, imputers_about, values_NTD):
     """The error says which model to load instead."""
     bundle = load(imputers_about)
-    for ask in (lambda: bundle.predict(stays_of(values_NTD)), lambda: bundle.threshold, lambda: bundle.classifiers):
+    for ask in (lambda: bundle.predict(stays_of(values_NTD)), lambda: bundle.threshold, lambda: bundle.predictors):
         with pytest.raises(UserError, match="predicts no risk: load an imputune-mortality model"):
             ask()
 

@@ -63,10 +63,10 @@ def test_a_bundle_is_read_as_it_was_written(written, make_about, train):
         assert model.fold == fold.fold
         for name, array in model.scaler.to_arrays().items():
             np.testing.assert_array_equal(array, fold.weights[name])
-        for prefix, module in (("imputer", model.imputer), ("head", model.classifier.head)):
+        for prefix, module in (("imputer", model.imputer), ("head", model.predictor.classifier.head)):
             for name, tensor in module.state_dict().items():
                 np.testing.assert_array_equal(tensor.numpy(), fold.weights[f"{prefix}.{name}"])
-        assert not model.classifier.training
+        assert not model.predictor.classifier.training
 
 
 def test_bundle_json_has_the_present_format(written):
@@ -104,7 +104,7 @@ def test_a_bundle_of_imputers_has_no_classifiers(tmp_path, imputers_about, train
     write_bundle(tmp_path, imputers_about, train(imputers_about))
     bundle = read_bundle(tmp_path)
     assert bundle.about == imputers_about
-    assert [model.classifier for model in bundle.models] == [None, None]
+    assert [model.predictor for model in bundle.models] == [None, None]
 
 
 def test_reading_unpickles_nothing(written, monkeypatch):

@@ -11,6 +11,7 @@ from imputune.data.scaling import standardised_tensors
 from imputune.errors import UserError
 from imputune.models.attributions import attribute_risk
 from imputune.registry.bundle import Bundle
+from imputune.registry.fold_models import NeuralPredictor
 from imputune.runtime import threads
 
 
@@ -57,10 +58,14 @@ def explain_stay(bundle: Bundle, stays: BinnedStays, stay_id: int | None, steps:
     place = _place(stays, stay_id)
     values_1TD = stays.values_NTD[place : place + 1]
     attributions, risks, baselines = [], [], []
-    for model, classifier in zip(bundle.models, bundle.classifiers, strict=True):
-        standardised, observed = standardised_tensors(values_1TD.copy(), model.scaler)
+    for predictor in bundle.predictors:
+        if not isinstance(predictor, NeuralPredictor):
+            raise UserError("only neural heads can be explained so far: name another version with --model")
+        standardised, observed = standardised_tensors(values_1TD.copy(), predictor.scaler)
         with threads.computing():
-            attribution_BTD, risk_B, baseline_B = attribute_risk(classifier, standardised, observed.float(), steps)
+            attribution_BTD, risk_B, baseline_B = attribute_risk(
+                predictor.classifier, standardised, observed.float(), steps
+            )
         attributions.append(attribution_BTD[0].numpy().astype(np.float64))
         risks.append(float(risk_B))
         baselines.append(float(baseline_B))

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from imputune import signals
 from imputune.artifacts.stage_files import read_fold
 from imputune.artifacts.stage_output import TrainedFold
+from imputune.data.static import unknown_for_all
 from imputune.errors import UserError
 from imputune.files import remove_leftovers
 from imputune.pipeline.blend_members import BlendMember, find_members
@@ -83,6 +84,7 @@ class _VariantQueue:
         ]
         for work in self.works:
             self._check(work)
+        self._check_static()
         self.left = TimeLeft(self.project.params.workers)
 
     def run(self, stack: ExitStack, parent_run: str | None) -> None:
@@ -125,6 +127,21 @@ class _VariantQueue:
                 f"{work.variant.label} starts from {frozen.label}, and fold {self._searching_fold(frozen)} searches "
                 "the learning rate of all its folds: fine-tune the frozen variant first, or both in one `imputune grid`"
             )
+
+    def _check_static(self) -> None:
+        """Refuse heads that read static facts on a cohort that has none; say which facts no stay has."""
+        readers = [each.variant.label for each in self.works if each.missing and "static" in each.variant.record_parts]
+        if not readers:
+            return
+        cohort = self.data.cohort
+        unknown = unknown_for_all(cohort.static, cohort.static_variables)
+        if len(unknown) == len(cohort.static_variables):
+            raise UserError(
+                f"{readers[0]} reads static facts, and no stay of {self.project.dataset} has one: choose an input without "
+                "+static, or extract the cohort with them"
+            )
+        if unknown:
+            self.say(f"no stay has {', '.join(unknown)}: heads do not use {'it' if len(unknown) == 1 else 'them'}")
 
     def _tasks(
         self, works: list[VariantWork], stack: ExitStack, parent_run: str | None

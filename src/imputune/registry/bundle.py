@@ -3,32 +3,22 @@
 Shape letters: F fold models, N stays, T hours, D variables.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from imputune.data.cohort import Variable
-from imputune.data.directions import Directions
 from imputune.data.raw.binning import BinnedStays
-from imputune.data.record_features import RecordScaler, record_features, static_of
-from imputune.data.scaling import Scaler, standardised_tensors
+from imputune.data.record_features import static_of
 from imputune.data.static import StaticVariable
 from imputune.errors import UserError
-from imputune.models.classifier import Classifier
-from imputune.models.csai import Csai, CsaiSizes
+from imputune.models.csai import CsaiSizes
 from imputune.models.heads import HEAD_BUILDERS
-from imputune.protocol.variants import record_parts
-from imputune.runtime import threads
+from imputune.registry.fold_models import NO_RISK, FoldModel, Predictor
 from imputune.settings.names import Head, Input
-
-NO_RISK = "this bundle imputes and predicts no risk: load an imputune-mortality model"
-BATCH = 256  # stays; a stay's results do not depend on it
 
 
 class BundleAbout(BaseModel):
@@ -75,32 +65,6 @@ class BundleAbout(BaseModel):
     def variable_names(self) -> tuple[str, ...]:
         """The D names, in the models' order."""
         return tuple(variable.name for variable in self.variables)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FoldModel:
-    """One fold's models; `classifier` is None in a bundle of imputers."""
-
-    fold: int
-    scaler: Scaler
-    imputer: Csai
-    classifier: Classifier | None
-    record_scaler: RecordScaler | None = None
-
-    def batches(self, values_NTD: np.ndarray) -> Iterator[Directions]:
-        """Yield what the imputer reads, batch by batch; the values are in the variables' units, NaN where missing."""
-        for start in range(0, len(values_NTD), BATCH):
-            standardised, observed = standardised_tensors(values_NTD[start : start + BATCH].copy(), self.scaler)
-            yield Directions.of(standardised, observed.float())
-
-    def record(self, values_NTD: np.ndarray, static_NS: np.ndarray, parts: Sequence[str]) -> torch.Tensor | None:
-        """Return the record features that the head reads, (N, R), None if it reads none; see `record_features`."""
-        if self.record_scaler is None:
-            return None
-        standardised, observed = standardised_tensors(values_NTD.copy(), self.scaler)
-        return self.record_scaler.standardised(
-            record_features(standardised.numpy(), observed.numpy(), static_NS, parts)
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,11 +121,7 @@ class Bundle:
         """
         filled_NTD = np.zeros(stays.values_NTD.shape, dtype=np.float64)
         for model in self.models:
-            with torch.no_grad(), threads.computing():
-                imputed = [
-                    model.imputer(directions).imputed_BTD.numpy() for directions in model.batches(stays.values_NTD)
-                ]
-            filled_NTD += model.scaler.restore(np.concatenate(imputed)) / len(self.models)
+            filled_NTD += model.impute(stays.values_NTD) / len(self.models)
         observed_NTD = ~np.isnan(stays.values_NTD)
         complete_NTD = np.where(observed_NTD, stays.values_NTD, filled_NTD)
         count, hours, variables = complete_NTD.shape
@@ -198,22 +158,13 @@ class Bundle:
             raise UserError(NO_RISK)
         return self.about.threshold
 
-    @cached_property
-    def classifiers(self) -> tuple[Classifier, ...]:
-        """The fold models' classifiers; UserError for a bundle of imputers."""
-        classifiers = tuple(model.classifier for model in self.models if model.classifier is not None)
-        if not classifiers:
+    @property
+    def predictors(self) -> tuple[Predictor, ...]:
+        """What gives the fold models' risks; UserError for a bundle of imputers."""
+        predictors = tuple(model.predictor for model in self.models if model.predictor is not None)
+        if not predictors:
             raise UserError(NO_RISK)
-        return classifiers
+        return predictors
 
     def _risk(self, model: FoldModel, values_NTD: np.ndarray, static: pd.DataFrame | None) -> np.ndarray:
-        if model.classifier is None or self.about.input is None:
-            raise UserError(NO_RISK)
-        static_NS = static_of(static, self.about.static, len(values_NTD))
-        record_NR = model.record(values_NTD, static_NS, record_parts(self.about.input))
-        with torch.no_grad(), threads.computing():
-            logits = []
-            for batch, directions in enumerate(model.batches(values_NTD)):
-                record_BR = None if record_NR is None else record_NR[batch * BATCH : (batch + 1) * BATCH]
-                logits.append(model.classifier(directions, record_BR))
-            return torch.sigmoid(torch.cat(logits)).numpy()
+        return model.risk(values_NTD, static_of(static, self.about.static, len(values_NTD)))

@@ -19,7 +19,8 @@ from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HeadSizes, build_head
 from imputune.models.weights import load_module
 from imputune.protocol.variants import base_of, record_parts
-from imputune.registry.bundle import Bundle, BundleAbout, FoldModel
+from imputune.registry.bundle import Bundle, BundleAbout
+from imputune.registry.fold_models import FoldModel, NeuralPredictor
 from imputune.settings.names import Head, Input
 
 ABOUT = "bundle.json"
@@ -147,34 +148,29 @@ def _parsed(content: bytes) -> BundleFile:
 
 def _read_model(folder: Path, about: BundleAbout, fold: int) -> FoldModel:
     weights = read_weights(folder, fold)
-    imputer = Csai(about.sizes)
+    scaler, imputer = Scaler.from_arrays(weights), Csai(about.sizes)
     load_module("imputer", imputer, weights)
-    return FoldModel(
-        fold=fold,
-        scaler=Scaler.from_arrays(weights),
-        imputer=imputer.eval(),
-        classifier=_read_classifier(about, imputer, weights),
-        record_scaler=_read_record_scaler(about, weights),
-    )
+    predictor = _read_neural(about, scaler, imputer, weights)
+    return FoldModel(fold=fold, scaler=scaler, imputer=imputer.eval(), predictor=predictor)
 
 
-def _read_classifier(about: BundleAbout, imputer: Csai, weights: dict[str, torch.Tensor]) -> Classifier | None:
+def _read_neural(
+    about: BundleAbout, scaler: Scaler, imputer: Csai, weights: dict[str, torch.Tensor]
+) -> NeuralPredictor | None:
     if about.head is None or about.input is None or about.mlp_width is None:
         return None
-    scaler = _read_record_scaler(about, weights)
+    parts = record_parts(about.input)
+    record_scaler = RecordScaler.from_arrays(weights) if parts else None
     sizes = HeadSizes(
         input_size=about.sizes.hidden_size,
         variables=about.sizes.variables,
         mlp_width=about.mlp_width,
-        record=scaler.size if scaler else 0,
+        record=record_scaler.size if record_scaler else 0,
     )
     head = build_head(about.head, sizes)
     load_module("head", head, weights)
-    return Classifier(imputer, head, freeze_imputer=True, input=base_of(about.input)).eval()
-
-
-def _read_record_scaler(about: BundleAbout, weights: dict[str, torch.Tensor]) -> RecordScaler | None:
-    return RecordScaler.from_arrays(weights) if about.input and record_parts(about.input) else None
+    classifier = Classifier(imputer, head, freeze_imputer=True, input=base_of(about.input)).eval()
+    return NeuralPredictor(scaler=scaler, classifier=classifier, record_scaler=record_scaler, record_parts=parts)
 
 
 def _checksum(path: Path) -> str:

@@ -148,7 +148,7 @@ def _refuse_other_separators(frame: pd.DataFrame) -> None:
 
 
 def _refuse_missing(columns: pd.DataFrame, sodium: str) -> None:
-    missing = pd.DataFrame({name: _missing(columns[name]) for name in COLUMNS})
+    missing = pd.DataFrame({name: is_missing(columns[name]) for name in COLUMNS})
     if (empty_R := missing.all(axis=1)).any():
         row, others = int(empty_R.argmax()) + 1, int(empty_R.sum()) - 1
         raise UserError(f"row {row} of the table is empty{f', and {others:,} more' * (others > 0)}; remove such rows")
@@ -161,7 +161,8 @@ def _refuse_missing(columns: pd.DataFrame, sodium: str) -> None:
             )
 
 
-def _missing(column: pd.Series) -> pd.Series:
+def is_missing(column: pd.Series) -> pd.Series:
+    """Return which cells are empty, or blank text, bool (R,)."""
     missing_R = column.isna()
     if is_object_dtype(column):
         return missing_R | column.map(lambda cell: isinstance(cell, str) and not cell.strip())

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from imputune.data.raw.long_table import Rows, numbers
+from imputune.data.raw.long_table import Rows, is_missing, numbers
 from imputune.data.static import StaticVariable, first_values
 from imputune.errors import UserError
 
@@ -74,8 +74,8 @@ def with_columns(
     facts = facts.copy()
     for variable in (each for each in variables if each.parameter in columns):
         name, column = variable.parameter, columns[variable.parameter]
-        value_R = numbers(column)
-        if (unfit_R := np.isnan(value_R) & ~column.isna().to_numpy()).any():
+        value_R = numbers(column).copy()
+        if (unfit_R := np.isnan(value_R) & ~is_missing(column).to_numpy()).any():
             row = int(unfit_R.argmax())
             raise UserError(
                 f"row {row + 1} of the table: {name} {str(column.iloc[row])[:60]!r} is not a number; correct it"
