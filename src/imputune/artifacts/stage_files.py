@@ -73,8 +73,8 @@ def read_fold(folder: Path, output: TrainingOutput, fold: int, *, with_weights: 
     predictions = pd.DataFrame()
     if (folder / PREDICTIONS).is_file():
         # A network's risks are float32: read so, they are what training returned, to the last bit.
-        kinds = {"risk": "float32"} if variant is not None and variant.is_neural else {}
-        table = pd.read_csv(folder / PREDICTIONS, dtype=kinds, float_precision="round_trip")
+        kinds = {"risk": "float32"} if has_weights else {}
+        table = pd.read_csv(folder / PREDICTIONS, dtype=kinds)
         predictions = table[table["fold"] == fold].drop(columns="fold")
     return TrainedFold(
         weights={name: tensor.numpy() for name, tensor in weights.items()},

@@ -8,7 +8,8 @@ from imputune.artifacts.stage_files import PREDICTIONS, find_training, read_fold
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
 from imputune.errors import UserError
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
-from imputune.protocol.variants import Variant
+from imputune.pipeline.project import Project
+from imputune.protocol.variants import Variant, variant_of_label
 from imputune.settings.names import ImputerName
 
 
@@ -62,6 +63,34 @@ class BlendMember:
         raise UserError(
             f"{blend} combines {label}, which was fine-tuned with {' and '.join(what)} than now: run `{command}` again"
         )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FinishedMember:
+    """A member of a finished blend: its output, and where it is."""
+
+    folder: Path
+    output: TrainingOutput
+
+    def folds(self) -> list[TrainedFold]:
+        """Read its fold models; raises UserError as `read_fold` does."""
+        return [read_fold(self.folder, self.output, fold.fold) for fold in self.output.folds]
+
+
+def finished_members(project: Project, blend: MadeFrom) -> tuple[FinishedMember, ...]:
+    """Return the members that a finished blend was made of, in its order.
+
+    Raises UserError if one is missing, or was fine-tuned with other data or settings since.
+    """
+    members = []
+    for label, digest in blend.members.items():
+        folder = project.variant_folder(variant_of_label(label))
+        output = find_training(folder)
+        if output is None or output.made_from.digest != digest:
+            what = "is missing" if output is None else "was fine-tuned with other data or settings since"
+            raise UserError(f"{label}, a member of the blend, {what}: run `imputune finetune --head blend` again")
+        members.append(FinishedMember(folder=folder, output=output))
+    return tuple(members)
 
 
 def find_members(

@@ -9,9 +9,17 @@ from pathlib import Path
 from imputune.artifacts.stage_files import RESULT, read_fold, read_training
 from imputune.artifacts.stage_output import TrainingOutput
 from imputune.errors import UserError
+from imputune.pipeline.blend_members import finished_members
 from imputune.pipeline.inputs import pretrain_first, read_imputer, was_pretrained
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
-from imputune.pipeline.recording import log_curves, log_summary, register_classifier, register_imputer, replay
+from imputune.pipeline.recording import (
+    log_curves,
+    log_summary,
+    register_blend,
+    register_classifier,
+    register_imputer,
+    replay,
+)
 from imputune.pipeline.tracked import track
 from imputune.protocol.imputers import IMPUTERS
 from imputune.registry.register import TRAINED_RUN, classifier_name, imputer_name, version_of_run
@@ -46,7 +54,8 @@ def run_register(project: Project, say: Say) -> int:
 
 
 def _outputs(project: Project, data: DividedCohort, say: Say) -> Iterator[tuple[Path, TrainingOutput]]:
-    """Yield the folder and content of every output that training would have registered, imputers first."""
+    """Yield the folder and content of every output that training would have registered: imputers first, blends last."""
+    blends = []
     for name, kind in IMPUTERS.items():
         if not kind.is_registered or not was_pretrained(project, name):
             continue
@@ -64,6 +73,15 @@ def _outputs(project: Project, data: DividedCohort, say: Say) -> Iterator[tuple[
                 say(f"{output.variant.label} was fine-tuned on another pretraining and is skipped")
             elif output.variant.is_neural:
                 yield path.parent, output
+            elif output.variant.is_blend:
+                blends.append((path.parent, output))
+    for folder, output in blends:
+        try:
+            finished_members(project, output.made_from)
+        except UserError as error:
+            say(f"{output.variant.label} is skipped: {error}")
+        else:
+            yield folder, output
 
 
 def _is_missing(project: Project, uri: str, output: TrainingOutput, say: Say) -> bool:
@@ -98,6 +116,9 @@ def _register(project: Project, data: DividedCohort, folder: Path, output: Train
         for fold in folds:
             replay(run, fold)
         log_summary(run, made_from, folds)
+        if made_from.variant is not None and made_from.variant.is_blend:
+            version = register_blend(run, project, data, folds, made_from, trained_run=output.run_id)
+            return f"{_label(output)} is version {version} of {name}"
         log_curves(run, folds, "loss")
         if made_from.variant is None:
             version = register_imputer(run, trained, data, folds, made_from.imputer, trained_run=output.run_id)

@@ -12,7 +12,7 @@ from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutpu
 from imputune.data.record_features import RecordScaler
 from imputune.pipeline.blend_members import BlendMember
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
-from imputune.pipeline.recording import log_curves, log_summary, register_classifier, replay
+from imputune.pipeline.recording import log_curves, log_summary, register_blend, register_classifier, replay
 from imputune.pipeline.tracked import track_training
 from imputune.protocol.imputers import IMPUTERS
 from imputune.protocol.variants import Variant
@@ -137,6 +137,8 @@ class VariantWork:
         if is_registered and self.variant.is_neural and self.request.early_stopping:
             project, data = self.imputer.project, self.imputer.data
             register_classifier(run, project, data, folds, self.variant, self.imputer.run_id)
+        elif self.variant.is_blend:
+            register_blend(run, self.imputer.project, self.imputer.data, folds, self.made_from)
         self._stack.close()
         self.checkpoints.remove()
 

@@ -17,8 +17,18 @@ from imputune.data.static import StaticVariable
 from imputune.errors import UserError
 from imputune.models.csai import CsaiSizes
 from imputune.models.heads import HEAD_BUILDERS
+from imputune.protocol.variants import BLEND
 from imputune.registry.fold_models import NO_RISK, FoldModel, Predictor
 from imputune.settings.names import Head, Input
+
+
+class MemberAbout(BaseModel):
+    """A member of a blend: its variant's label, its version when the blend was registered ("" if there was none)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    label: str
+    version: str = ""
 
 
 class BundleAbout(BaseModel):
@@ -27,7 +37,7 @@ class BundleAbout(BaseModel):
     static: the static facts that the head reads. head, input (what the head reads), mlp_width and threshold are None in
     a bundle of imputers. threshold: from this risk on, a stay counts as high risk. It is
     `evaluation.metrics.youden_threshold` of the fold models' risks, each on its own validation stays. It is applied to
-    the mean over fold models, which varies a little less between stays.
+    the mean over fold models, which varies a little less between stays. members: of a blend, which has no mlp_width.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -41,9 +51,16 @@ class BundleAbout(BaseModel):
     mlp_width: int | None = None
     folds: tuple[int, ...]
     threshold: float | None = None
+    members: tuple[MemberAbout, ...] = ()
 
     @model_validator(mode="after")
     def _head_is_complete(self) -> Self:
+        if (self.head in BLEND.head) != (len(self.members) > 1) or len(self.members) == 1:
+            raise ValueError("a blend, and nothing else, has two members or more")
+        if self.members:
+            if self.mlp_width is not None or self.input not in BLEND.input or self.threshold is None:
+                raise ValueError("a blend has input members, a threshold and no mlp_width")
+            return self
         given = {value is not None for value in (self.head, self.input, self.mlp_width, self.threshold)}
         if len(given) > 1:
             raise ValueError("head, input, mlp_width and threshold must be given together")

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -14,11 +15,13 @@ from imputune.data.cohort import Variable
 from imputune.data.record_features import RecordScaler
 from imputune.data.scaling import Scaler
 from imputune.errors import UserError
+from imputune.models.blending import Blend
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HeadSizes, build_head
 from imputune.models.weights import load_module
 from imputune.protocol.variants import base_of, record_parts
+from imputune.registry.blend_predictor import blended_model
 from imputune.registry.bundle import Bundle, BundleAbout
 from imputune.registry.fold_models import FoldModel, NeuralPredictor
 from imputune.settings.names import Head, Input
@@ -35,16 +38,22 @@ class _Stored(BaseModel):
 
 
 class BundleFile(_Stored):
-    """The content of bundle.json; sha256: the checksum of each fold's weights file. Format 3 had fewer fields."""
+    """The content of bundle.json; sha256: the checksum of each fold's weights file. Format 3 had fewer fields.
+
+    members_sha256: the checksum of each member's own bundle.json, in a blend.
+    """
 
     format: Literal[3, 4] = FORMAT
     about: BundleAbout
     sha256: dict[int, str]
+    members_sha256: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _folds_have_checksums(self) -> Self:
         if set(self.sha256) != set(self.about.folds):
             raise ValueError("sha256 must have one checksum for each fold")
+        if len(self.members_sha256) != len(self.about.members):
+            raise ValueError("members_sha256 must have one checksum for each member")
         return self
 
 
@@ -95,11 +104,23 @@ class _FormatOnly(BaseModel):
     format: int
 
 
-def write_bundle(folder: Path, about: BundleAbout, folds: Sequence[TrainedFold]) -> str:
+@dataclass(frozen=True, eq=False)
+class BundleContent:
+    """What a bundle is written from; members: the bundles of a blend, each in a folder of its own inside the bundle."""
+
+    about: BundleAbout
+    folds: Sequence[TrainedFold]
+    members: Sequence["BundleContent"] = ()
+
+
+def write_bundle(folder: Path, content: BundleContent) -> str:
     """Write the weights of the folds, and bundle.json with their checksums; return the checksum of bundle.json."""
+    about, folds = content.about, content.folds
+    folder.mkdir(exist_ok=True)
     write_weights(folder, folds)
+    members = tuple(write_bundle(_member_folder(folder, place), each) for place, each in enumerate(content.members))
     checksums = {fold: _checksum(weights_file(folder, fold)) for fold in about.folds}
-    text = BundleFile(about=about, sha256=checksums).model_dump_json(indent=1)
+    text = BundleFile(about=about, sha256=checksums, members_sha256=members).model_dump_json(indent=1)
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
     return _checksum(folder / ABOUT)
 
@@ -125,7 +146,14 @@ def read_bundle(folder: Path, checksum: str = "") -> Bundle:
     except (OSError, ValidationError) as error:
         cause = _first_problem(error) if isinstance(error, ValidationError) else str(error)
         raise UserError(f"the bundle cannot be read ({cause}): restore its files, or fine-tune again") from None
+    members = tuple(
+        read_bundle(_member_folder(folder, place), checksum) for place, checksum in enumerate(file.members_sha256)
+    )
     try:
+        if members:
+            return Bundle(
+                file.about, tuple(_read_blend(folder, file.about, fold, members) for fold in file.about.folds)
+            )
         return Bundle(file.about, tuple(_read_model(folder, file.about, fold) for fold in file.about.folds))
     except _MISFIT as error:
         raise UserError(
@@ -144,6 +172,19 @@ def _parsed(content: bytes) -> BundleFile:
         f"the bundle is of another version of imputune (format {number}, this version reads 2 to {FORMAT}): "
         "run `imputune finetune` again, or load it with that version"
     )
+
+
+def _member_folder(folder: Path, place: int) -> Path:
+    return folder / f"member-{place}"
+
+
+def _read_blend(folder: Path, about: BundleAbout, fold: int, members: Sequence[Bundle]) -> FoldModel:
+    for member in members:
+        same = (member.about.dataset, member.about.variables) == (about.dataset, about.variables)
+        if not same or member.about.static not in ((), about.static):
+            raise ValueError("a blend and its members must read the same variables and static facts")
+    arrays = {name: tensor.numpy() for name, tensor in read_weights(folder, fold).items()}
+    return blended_model(fold, Blend.from_arrays(arrays), members)
 
 
 def _read_model(folder: Path, about: BundleAbout, fold: int) -> FoldModel:

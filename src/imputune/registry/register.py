@@ -19,7 +19,7 @@ import imputune
 from imputune.artifacts.stage_output import TrainedFold
 from imputune.registry import serving
 from imputune.registry.bundle import BundleAbout
-from imputune.registry.bundle_file import write_bundle
+from imputune.registry.bundle_file import BundleContent, write_bundle
 from imputune.settings.names import ImputerName
 from imputune.tracking import store
 from imputune.tracking.runs import TrackedRun
@@ -70,9 +70,7 @@ def classifier_name(dataset: str) -> str:
     return f"imputune-mortality-{dataset}"
 
 
-def register_bundle(
-    run: TrackedRun, name: str, about: BundleAbout, folds: Sequence[TrainedFold], lineage: Mapping[str, str]
-) -> str:
+def register_bundle(run: TrackedRun, name: str, content: BundleContent, lineage: Mapping[str, str]) -> str:
     """Store the fold models of a run as one model, register it under a name, and return the version.
 
     The version's tags are `lineage` (what the models were trained on), the run's id, the commit of the code, the scores
@@ -81,21 +79,24 @@ def register_bundle(
     package = Path(imputune.__file__).parent
     with tempfile.TemporaryDirectory() as temporary, store.failures(run.tracking_uri):
         folder = Path(temporary) / "bundle"
-        folder.mkdir()
-        checksum = write_bundle(folder, about, folds)
+        checksum = write_bundle(folder, content)
         with _active(run.run_id):
             logged = mlflow.pyfunc.log_model(
                 name="bundle",
                 python_model=serving.__file__,
                 artifacts={"bundle": str(folder)},
                 code_paths=[str(package)],
-                signature=signature_of(about),
+                signature=signature_of(content.about),
                 input_example=EXAMPLE,
                 pip_requirements=serving_requirements(),
             )
         client = MlflowClient(run.tracking_uri)
         _ensure_model(client, name)
-        tags = _tags(run, folds) | {CHECKSUM_TAG: checksum} | {f"imputune.{key}": text for key, text in lineage.items()}
+        tags = (
+            _tags(run, content.folds)
+            | {CHECKSUM_TAG: checksum}
+            | {f"imputune.{key}": text for key, text in lineage.items()}
+        )
         registered = client.create_model_version(
             name, logged.model_uri, run.run_id, tags=tags, model_id=logged.model_id
         )

@@ -38,22 +38,21 @@ def blend_fold(job: BlendJob, recorder: Recorder) -> TrainedFold:
     settings = job.params.blend
     seed = generator_for(job.params.seed, job.fold, Purpose.BLEND_GROUPS).initial_seed()
     fitting = BlendFit(settings.scale, settings.weights, seed)
-    validation_M, validation_MN = _risks(job, "validation")
-    test_M, test_MN = _risks(job, "test")
-    validation_outcome_N = job.cohort.outcome_of(validation_M)
-    blend = fitting.fit(validation_MN, validation_outcome_N)
+    validation_ids, validation_MN = _risks(job, "validation")
+    test_ids, test_MN = _risks(job, "test")
+    outcome_N = job.cohort.outcome_of(validation_ids)
+    blend = fitting.fit(validation_MN, outcome_N)
     risks = {
-        "validation": (validation_M, fitting.cross_fitted_risk(validation_MN, validation_outcome_N)),
-        "test": (test_M, blend.risk(test_MN)),
+        "validation": (validation_ids, fitting.cross_fitted_risk(validation_MN, outcome_N)),
+        "test": (test_ids, blend.risk(test_MN)),
     }
     scores: dict[str, float] = {}
+    tables = []
     for split, (stay_ids, risk_N) in risks.items():
-        found = risk_scores(job.cohort.outcome_of(stay_ids).astype(int), risk_N)
+        table = pd.DataFrame({"stay_id": stay_ids, "split": split, "risk": risk_N.astype(np.float32)})
+        found = risk_scores(job.cohort.outcome_of(stay_ids).astype(int), table["risk"].to_numpy())
         scores |= {f"{split}_{metric}": value for metric, value in found.items()}
-    tables = [
-        pd.DataFrame({"stay_id": stay_ids, "split": split, "risk": risk_N})
-        for split, (stay_ids, risk_N) in risks.items()
-    ]
+        tables.append(table)
     return TrainedFold(
         fold=job.fold,
         weights=blend.arrays(),
