@@ -34,7 +34,7 @@ RESERVED = {
     "mlflow": ("tracking", "registry"),
     "dvc": (),
     "optuna": ("training/search.py",),
-    "xgboost": ("models/non_neural.py",),
+    "xgboost": ("models/boosters.py", "models/non_neural.py"),
     "captum": ("models/attributions.py",),
     "pypots": ("imputers/pypots.py",),
     "duckdb": ("data/raw",),

@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from imputune.models.heads import HEAD_BUILDERS, HeadSizes, Mlp, RecurrentHead
+from imputune.models.heads import (
+    HEAD_BUILDERS,
+    RECORD_HEAD_BUILDERS,
+    HeadSizes,
+    Mlp,
+    RecordMlp,
+    RecurrentHead,
+    build_head,
+)
 from imputune.protocol.variants import FAMILIES
 
 # With hidden size 108, 35 variables and MLP width 128.
@@ -108,3 +116,49 @@ def test_dropout_acts_in_training_alone(name: str) -> None:
 def test_every_neural_head_of_the_protocol_can_be_built() -> None:
     """There is a builder for every neural head of the protocol, and no other."""
     assert set(HEAD_BUILDERS) == {head for family in FAMILIES[:2] for head in family.head}
+
+
+def with_record(name: str, stays: int, **sizes: float) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    """Return a head that reads five record features too, and random inputs of it."""
+    head = build_head(name, HeadSizes(input_size=6, variables=4, mlp_width=128, record=5, **sizes))  # type: ignore[arg-type]
+    return head, (*inputs(name, stays), torch.randn(stays, 5))
+
+
+@pytest.mark.parametrize("name", RECORD_HEAD_BUILDERS)
+def test_heads_that_read_record_features(name: str) -> None:
+    """One logit a stay, alone as in a batch; every weight gets gradient; eight stays are overfitted."""
+    torch.manual_seed(0)
+    head, given = with_record(name, 8)
+    logits = head.eval()(*given)
+    assert logits.shape == (8,)
+    for row in range(8):
+        torch.testing.assert_close(head(*(each[[row]] for each in given)), logits[[row]], rtol=0, atol=1e-6)
+    outcome_B = torch.tensor([0.0, 1, 1, 0, 0, 1, 0, 1])
+    optimizer = torch.optim.Adam(head.train().parameters(), lr=0.01)
+    for step in range(150):
+        optimizer.zero_grad()
+        torch.nn.functional.binary_cross_entropy_with_logits(head(*given), outcome_B).backward()
+        gradients = [parameter.grad for parameter in head.parameters()]
+        assert step or all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+        optimizer.step()
+    assert ((head(*given) > 0) == outcome_B.bool()).all()
+
+
+@pytest.mark.parametrize("name", RECORD_HEAD_BUILDERS)
+def test_dropout_of_record_features(name: str) -> None:
+    """Input dropout acts on the record features in training alone."""
+    torch.manual_seed(0)
+    head, given = with_record(name, 4, input_dropout=0.5)
+    assert not torch.equal(head(*given), head(*given))
+    head.eval()
+    assert torch.equal(head(*given), head(*given))
+
+
+def test_record_mlp_by_hand() -> None:
+    """The hidden state (3, 1) becomes (1, -1) by LayerNorm; one unit: relu(2 * 1 + 3 * -1 + 4 * 1.5 - 1) * 2 = 8."""
+    head = RecordMlp(HeadSizes(input_size=2, variables=2, mlp_width=1, record=1))
+    for parameter, number in zip(head.mlp.parameters(), ([[2, 3, 4]], [-1], [[2]], [0]), strict=True):
+        parameter.data = torch.tensor(number, dtype=torch.float32)
+    torch.testing.assert_close(
+        head(torch.tensor([[3.0, 1.0]]), torch.tensor([[1.5]])), torch.tensor([8.0]), rtol=0, atol=1e-4
+    )

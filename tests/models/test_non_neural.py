@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from imputune.models.non_neural import ESTIMATORS, Labelled, Svm, Xgboost
+from imputune.models.non_neural import ESTIMATORS, BoosterSettings, Labelled, Svm, Xgboost
 
 SETTINGS = {
     "trees": 200,
@@ -26,7 +26,7 @@ def stays(seed: int, count: int = 300) -> Labelled:
 
 def build(name: str) -> Xgboost | Svm:
     """Return a small model."""
-    return Xgboost(**SETTINGS) if name == "xgboost" else Svm((0.1, 1.0))
+    return Xgboost(BoosterSettings(**SETTINGS)) if name == "xgboost" else Svm((0.1, 1.0))
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
@@ -56,11 +56,11 @@ def test_same_seed_same_risks_and_a_stay_alone(name: str) -> None:
 
 def test_boosting_stops_when_validation_stops_rising() -> None:
     """Far fewer trees than allowed are grown; validation stays choose their number."""
-    model = Xgboost(**SETTINGS)
+    model = Xgboost(BoosterSettings(**SETTINGS))
     model.fit(stays(0), stays(1), seed=3)
-    assert model.model.best_iteration + SETTINGS["patience"] < SETTINGS["trees"]
-    scores = model.model.evals_result()["validation_0"]["auc"]
-    assert model.model.best_iteration == int(np.argmax(scores))
+    assert model.models[0].best_iteration + SETTINGS["patience"] < SETTINGS["trees"]
+    scores = model.models[0].evals_result()["validation_0"]["auc"]
+    assert model.models[0].best_iteration == int(np.argmax(scores))
 
 
 def test_cost_is_the_best_on_validation() -> None:

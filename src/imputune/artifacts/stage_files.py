@@ -1,5 +1,6 @@
-"""A stage's folder in artifacts: result.json, predictions.csv, and a weights file per fold."""
+"""A stage's folder in artifacts: result.json, predictions.csv, and per fold a weights file and boosters."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,21 +66,26 @@ def find_assessment(folder: Path) -> AssessmentOutput | None:
 
 
 def read_fold(folder: Path, output: TrainingOutput, fold: int, *, with_weights: bool = True) -> TrainedFold:
-    """Read one fold of a training stage, of which `output` was read; raises UserError as `read_weights` does."""
+    """Read one fold of a training stage, of which `output` was read.
+
+    with_weights: whether its weights and boosters are read too. Raises UserError as `read_weights` and `read_boosters`.
+    """
     [record] = [each for each in output.folds if each.fold == fold]
     variant = output.made_from.variant
-    has_weights = variant is None or variant.has_weights
+    has_weights = variant is None or variant.has_weights or bool(record.boosters_sha256)
     weights = read_weights(folder, fold) if with_weights and has_weights else {}
+    boosters = read_boosters(folder, fold, record.boosters_sha256) if with_weights else ()
     predictions = pd.DataFrame()
     if (folder / PREDICTIONS).is_file():
-        # A network's risks are float32: read so, they are what training returned, to the last bit.
+        # Risks of networks and boosters are float32: read so, they are what training returned, to the last bit.
         kinds = {"risk": "float32"} if has_weights else {}
         table = pd.read_csv(folder / PREDICTIONS, dtype=kinds)
         predictions = table[table["fold"] == fold].drop(columns="fold")
     return TrainedFold(
         weights={name: tensor.numpy() for name, tensor in weights.items()},
+        boosters=boosters,
         predictions=predictions,
-        **{name: getattr(record, name) for name in FoldRecord.model_fields},
+        **{name: getattr(record, name) for name in FoldRecord.model_fields if name != "boosters_sha256"},
     )
 
 
@@ -100,9 +106,16 @@ def weights_file(folder: Path, fold: int) -> Path:
     return folder / f"fold-{fold}.safetensors"
 
 
+def booster_files(folder: Path, fold: int, boosters: int) -> list[Path]:
+    """Return the paths of a fold's boosters in a stage's output, given their number."""
+    return [folder / f"fold-{fold}-booster-{place}.json" for place in range(boosters)]
+
+
 def write_weights(folder: Path, folds: Sequence[TrainedFold]) -> None:
-    """Write a safetensors file for each fold that has weights."""
+    """Write a safetensors file for each fold that has weights, and a file for each booster."""
     for fold in folds:
+        for path, booster in zip(booster_files(folder, fold.fold, len(fold.boosters)), fold.boosters, strict=True):
+            path.write_bytes(booster)
         if not fold.weights:
             continue
         # safetensors writes an array's memory as it lies, whatever its strides.
@@ -117,6 +130,20 @@ def read_weights(folder: Path, fold: int) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read ({error}): restore it, or train again") from error
+
+
+def read_boosters(folder: Path, fold: int, checksums: Sequence[str]) -> tuple[bytes, ...]:
+    """Read one fold's boosters; raises UserError when a file is missing or its sha256 is not its checksum."""
+    boosters = []
+    for path, checksum in zip(booster_files(folder, fold, len(checksums)), checksums, strict=True):
+        try:
+            booster = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): restore it, or train again") from error
+        if hashlib.sha256(booster).hexdigest() != checksum:
+            raise UserError(f"{path} has changed since it was written (its sha256 differs): restore it, or train again")
+        boosters.append(booster)
+    return tuple(boosters)
 
 
 Output = TypeVar("Output", TrainingOutput, AssessmentOutput)

@@ -104,7 +104,10 @@ class MadeFrom(Origin):
 
 
 class FoldRecord(Stored):
-    """What result.json says of a fold: all but its weights and predictions; see `TrainedFold`."""
+    """What result.json says of a fold: all but its weights, boosters and predictions; see `TrainedFold`.
+
+    boosters_sha256: the checksum of each of its boosters, in their order.
+    """
 
     fold: int
     scores: dict[str, float]
@@ -114,6 +117,7 @@ class FoldRecord(Stored):
     imputation: list[ImputationErrors]
     learning_rate: float | None
     trials: list[Trial]
+    boosters_sha256: tuple[str, ...] = ()
 
 
 class TrainingOutput(Stored):
@@ -163,14 +167,14 @@ class TrainedFold:
     """What training one fold returns.
 
     weights: arrays under the prefixes `scaler.`, `imputer.` and, after fine-tuning, `head.`; under `blend.` alone for a
-    blend; empty for a non-neural head. scores: final scores by name. history: one row of metrics per epoch. imputation:
-    errors on held-out validation and test cells (pretraining). predictions: stay_id, split, risk of validation and test
-    stays (fine-tuning).
-    learning_rate and trials: result and course of a search.
+    blend; empty for svm. boosters: those of xgboost, in its open format. scores: final scores by name. history: one row
+    of metrics per epoch. imputation: errors on held-out validation and test cells (pretraining). predictions: stay_id,
+    split, risk of validation and test stays (fine-tuning). learning_rate and trials: result and course of a search.
     """
 
     fold: int
     weights: Mapping[str, np.ndarray]
+    boosters: tuple[bytes, ...] = ()
     scores: dict[str, float]
     best_epoch: int
     seconds: float
@@ -184,6 +188,11 @@ class TrainedFold:
     def final_metrics(self) -> dict[str, float]:
         """What a recorder gets at the end of the fold: scores, best epoch and seconds."""
         return self.scores | {"best_epoch": float(self.best_epoch), "seconds": self.seconds}
+
+    @property
+    def boosters_sha256(self) -> tuple[str, ...]:
+        """The checksum of each booster."""
+        return tuple(hashlib.sha256(booster).hexdigest() for booster in self.boosters)
 
     @property
     def record(self) -> FoldRecord:

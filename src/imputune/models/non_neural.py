@@ -4,6 +4,7 @@ Letters: N stays, F features.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
+from imputune.models.boosters import booster_text
+
 Labelled = tuple[np.ndarray, np.ndarray]
 """Features (N, F), NaN where missing, and outcomes 0/1 (N,)."""
 
@@ -27,43 +30,64 @@ class NonNeuralModel(Protocol):
         """Fit on training stays; choose what is left open on validation stays."""
 
     def risk(self, features_NF: np.ndarray) -> np.ndarray:
-        """Return each stay's risk of the outcome, float64 (N,), in [0, 1]."""
+        """Return each stay's risk of the outcome, float (N,), in [0, 1]."""
+
+    def to_texts(self) -> tuple[bytes, ...]:
+        """Return what is kept of the model, in an open format; nothing if the model consists of records."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoosterSettings:
+    """What decides the trees: see `settings.head_sections.Xgboost`."""
+
+    trees: int
+    patience: int
+    learning_rate: float
+    max_depth: int
+    stay_fraction: float
+    feature_fraction: float
+    min_child_weight: float = 1.0
+    l2: float = 1.0
+    seeds: int = 1
 
 
 class Xgboost:
     """Gradient-boosted trees; boosting stops when the validation AUC has not risen for `patience` trees.
 
+    With `seeds` above 1, so many boosters differ in their random draws, and the risk is the mean of theirs.
+
     The classes are not reweighted: giving both outcomes the same total weight lowered the validation AUC. Risks are the
     model's own, without further calibration.
     """
 
-    def __init__(
-        self,
-        *,
-        trees: int,
-        patience: int,
-        learning_rate: float,
-        max_depth: int,
-        stay_fraction: float,
-        feature_fraction: float,
-    ) -> None:
+    def __init__(self, settings: BoosterSettings) -> None:
+        self.seeds = settings.seeds
         self.settings: dict[str, Any] = {
-            "n_estimators": trees,
-            "early_stopping_rounds": patience,
-            "learning_rate": learning_rate,
-            "max_depth": max_depth,
-            "subsample": stay_fraction,
-            "colsample_bytree": feature_fraction,
+            "n_estimators": settings.trees,
+            "early_stopping_rounds": settings.patience,
+            "learning_rate": settings.learning_rate,
+            "max_depth": settings.max_depth,
+            "subsample": settings.stay_fraction,
+            "colsample_bytree": settings.feature_fraction,
+            "min_child_weight": settings.min_child_weight,
+            "reg_lambda": settings.l2,
         }
 
     def fit(self, train: Labelled, validation: Labelled, seed: int) -> None:
         """Fit the trees."""
-        self.model = XGBClassifier(**self.settings, eval_metric="auc", tree_method="hist", n_jobs=1, random_state=seed)
-        self.model.fit(*train, eval_set=[validation], verbose=False)
+        self.models = [self._fitted(train, validation, seed + place) for place in range(self.seeds)]
 
     def risk(self, features_NF: np.ndarray) -> np.ndarray:
-        """Return each stay's risk, (N,)."""
-        return self.model.predict_proba(features_NF)[:, 1]
+        """Return each stay's risk, (N,): the mean over seeds."""
+        return np.mean(np.stack([model.predict_proba(features_NF)[:, 1] for model in self.models]), axis=0)
+
+    def to_texts(self) -> tuple[bytes, ...]:
+        """Return the boosters as they are stored, without the trees after the best; see `models.boosters`."""
+        return tuple(booster_text(model.get_booster(), model.best_iteration + 1) for model in self.models)
+
+    def _fitted(self, train: Labelled, validation: Labelled, seed: int) -> XGBClassifier:
+        model = XGBClassifier(**self.settings, eval_metric="auc", tree_method="hist", n_jobs=1, random_state=seed)
+        return model.fit(*train, eval_set=[validation], verbose=False)
 
 
 class Svm:
@@ -93,9 +117,16 @@ class Svm:
         """Return each stay's risk, (N,)."""
         return self.calibrated.predict_proba(features_NF)[:, 1]
 
+    def to_texts(self) -> tuple[bytes, ...]:
+        """Return nothing: support vectors are records of patients."""
+        return ()
+
     def _machine(self, cost: float) -> Pipeline:
         machine = SVC(C=cost, kernel="rbf", gamma="scale", class_weight="balanced")
         return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), machine)
 
 
-ESTIMATORS: Mapping[str, Callable[..., NonNeuralModel]] = {"xgboost": Xgboost, "svm": Svm}
+ESTIMATORS: Mapping[str, Callable[..., NonNeuralModel]] = {
+    "xgboost": lambda **settings: Xgboost(BoosterSettings(**settings)),
+    "svm": Svm,
+}

@@ -7,7 +7,15 @@ from typing import Self
 
 import torch
 
-from imputune.artifacts.stage_files import PREDICTIONS, RESULT, find_training, read_training, read_weights, weights_file
+from imputune.artifacts.stage_files import (
+    PREDICTIONS,
+    RESULT,
+    booster_files,
+    find_training,
+    read_training,
+    read_weights,
+    weights_file,
+)
 from imputune.artifacts.stage_output import MadeFrom, Origin, TrainingOutput
 from imputune.errors import UserError
 from imputune.pipeline.project import DividedCohort, Project, variant_settings
@@ -106,5 +114,8 @@ def finished_output(folder: Path, made_from: MadeFrom) -> TrainingOutput | None:
     files = [folder / PREDICTIONS]
     if output.made_from.variant is not None and output.made_from.variant.has_weights:
         files += [weights_file(folder, fold.fold) for fold in output.folds]
+    for fold in output.folds:
+        boosters = booster_files(folder, fold.fold, len(fold.boosters_sha256))
+        files += [weights_file(folder, fold.fold), *boosters] if boosters else []
     same = not output.made_from.differences(made_from)
     return output if same and all(map(Path.is_file, files)) else None

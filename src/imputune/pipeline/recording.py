@@ -139,7 +139,7 @@ def _about(
         variables=data.cohort.variables,
         static=data.cohort.static_variables if variant and "static" in variant.record_parts else (),
         sizes=csai_sizes(project.params, variables, hours),
-        mlp_width=project.params.heads.mlp_width if variant else None,
+        mlp_width=project.params.heads.mlp_width if variant and variant.is_neural else None,
         head=variant.head if variant else None,
         input=variant.input if variant else None,
         folds=tuple(fold.fold for fold in folds),

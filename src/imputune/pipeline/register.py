@@ -71,10 +71,12 @@ def _outputs(project: Project, data: DividedCohort, say: Say) -> Iterator[tuple[
             output = read_training(path.parent, f"delete {path.parent}, or fine-tune that variant again")
             if output.made_from.imputer_run_id != imputer.run_id:
                 say(f"{output.variant.label} was fine-tuned on another pretraining and is skipped")
-            elif output.variant.is_neural:
-                yield path.parent, output
             elif output.variant.is_blend:
                 blends.append((path.parent, output))
+            elif output.variant.is_registered and not (output.variant.is_neural or output.folds[0].boosters_sha256):
+                say(f"{output.variant.label} was trained before its trees were kept and is skipped: fine-tune it again")
+            elif output.variant.is_registered:
+                yield path.parent, output
     for folder, output in blends:
         try:
             finished_members(project, output.made_from)
@@ -119,7 +121,8 @@ def _register(project: Project, data: DividedCohort, folder: Path, output: Train
         if made_from.variant is not None and made_from.variant.is_blend:
             version = register_blend(run, project, data, folds, made_from, trained_run=output.run_id)
             return f"{_label(output)} is version {version} of {name}"
-        log_curves(run, folds, "loss")
+        if made_from.variant is None or made_from.variant.is_neural:
+            log_curves(run, folds, "loss")
         if made_from.variant is None:
             version = register_imputer(run, trained, data, folds, made_from.imputer, trained_run=output.run_id)
         else:

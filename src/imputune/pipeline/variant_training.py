@@ -137,8 +137,8 @@ class _VariantQueue:
         unknown = unknown_for_all(cohort.static, cohort.static_variables)
         if len(unknown) == len(cohort.static_variables):
             raise UserError(
-                f"{readers[0]} reads static facts, and no stay of {self.project.dataset} has one: choose an input without "
-                "+static, or extract the cohort with them"
+                f"{readers[0]} reads static facts, and no stay of {self.project.dataset} has one: choose an input "
+                "without +static, or extract the cohort with them"
             )
         if unknown:
             self.say(f"no stay has {', '.join(unknown)}: heads do not use {'it' if len(unknown) == 1 else 'them'}")

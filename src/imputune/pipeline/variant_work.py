@@ -14,7 +14,6 @@ from imputune.pipeline.blend_members import BlendMember
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
 from imputune.pipeline.recording import log_curves, log_summary, register_blend, register_classifier, replay
 from imputune.pipeline.tracked import track_training
-from imputune.protocol.imputers import IMPUTERS
 from imputune.protocol.variants import Variant
 from imputune.tracking.interrupted import end_interrupted
 from imputune.tracking.runs import TrackedRun
@@ -133,12 +132,11 @@ class VariantWork:
             folds=tuple(fold.record for fold in folds),
         )
         write_training(self.folder, output, folds)
-        is_registered = IMPUTERS[self.variant.imputer].is_registered
-        if is_registered and self.variant.is_neural and self.request.early_stopping:
-            project, data = self.imputer.project, self.imputer.data
+        project, data = self.imputer.project, self.imputer.data
+        if self.variant.is_blend:
+            register_blend(run, project, data, folds, self.made_from)
+        elif self.variant.is_registered and self.request.early_stopping:
             register_classifier(run, project, data, folds, self.variant, self.imputer.run_id)
-        elif self.variant.is_blend:
-            register_blend(run, self.imputer.project, self.imputer.data, folds, self.made_from)
         self._stack.close()
         self.checkpoints.remove()
 

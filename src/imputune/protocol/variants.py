@@ -76,12 +76,12 @@ class Variant(BaseModel):
 
     @property
     def is_registered(self) -> bool:
-        """Whether its fold models become a version of a registered model: a support vector is a patient's record."""
+        """Whether its fold models are registered; those of svm are not, because they hold records of patients."""
         return IMPUTERS[self.imputer].is_registered and self.head != "svm"
 
     @property
     def has_weights(self) -> bool:
-        """Whether a fold leaves a file of weights."""
+        """Whether a fold has weights; those of xgboost are known by its boosters."""
         return self.is_neural or self.is_blend
 
     @property

@@ -17,9 +17,12 @@ from imputune.data.static import StaticVariable
 from imputune.errors import UserError
 from imputune.models.csai import CsaiSizes
 from imputune.models.heads import HEAD_BUILDERS
-from imputune.protocol.variants import BLEND
+from imputune.protocol.variants import BLEND, base_of
 from imputune.registry.fold_models import NO_RISK, FoldModel, Predictor
 from imputune.settings.names import Head, Input
+
+BOOSTED: Head = "xgboost"
+"""The head that is no network; svm is not registered, because its support vectors are records of patients."""
 
 
 class MemberAbout(BaseModel):
@@ -34,8 +37,9 @@ class MemberAbout(BaseModel):
 class BundleAbout(BaseModel):
     """What a bundle is made of.
 
-    static: the static facts that the head reads. head, input (what the head reads), mlp_width and threshold are None in
-    a bundle of imputers. threshold: from this risk on, a stay counts as high risk. It is
+    static: the static facts that the head reads. sizes: of CSAI; for an input that reads no imputer, only its variables
+    and hours count. head, input (what the head reads) and threshold are None in a bundle of imputers; mlp_width is None
+    there too, and for xgboost. threshold: from this risk on, a stay counts as high risk. It is
     `evaluation.metrics.youden_threshold` of the fold models' risks, each on its own validation stays. It is applied to
     the mean over fold models, which varies a little less between stays. members: of a blend, which has no mlp_width.
     """
@@ -61,11 +65,13 @@ class BundleAbout(BaseModel):
             if self.mlp_width is not None or self.input not in BLEND.input or self.threshold is None:
                 raise ValueError("a blend has input members, a threshold and no mlp_width")
             return self
-        given = {value is not None for value in (self.head, self.input, self.mlp_width, self.threshold)}
-        if len(given) > 1:
+        together = [self.head, self.input, self.threshold] + ([] if self.head == BOOSTED else [self.mlp_width])
+        if len({value is not None for value in together}) > 1:
             raise ValueError("head, input, mlp_width and threshold must be given together")
-        if self.head is not None and self.head not in HEAD_BUILDERS:
-            raise ValueError(f"head must be one of {', '.join(HEAD_BUILDERS)}, got {self.head}")
+        if self.head is not None and self.head not in (*HEAD_BUILDERS, BOOSTED):
+            raise ValueError(f"head must be one of {', '.join((*HEAD_BUILDERS, BOOSTED))}, got {self.head}")
+        if self.head == BOOSTED and self.mlp_width is not None:
+            raise ValueError(f"{BOOSTED} has no mlp_width")
         return self
 
     @model_validator(mode="after")
@@ -82,6 +88,11 @@ class BundleAbout(BaseModel):
     def variable_names(self) -> tuple[str, ...]:
         """The D names, in the models' order."""
         return tuple(variable.name for variable in self.variables)
+
+    @property
+    def reads_imputer(self) -> bool:
+        """Whether the bundle has imputers: all but those whose head reads the record alone."""
+        return self.input is None or base_of(self.input) != "summary"
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +146,7 @@ class Bundle:
 
         Values are in the variables' units. An observed value is the mean of its hour; a missing value is the mean of
         the folds' imputations. RowsIgnored is the number of the stay's rows that do not count, the same in each row.
+        Raises UserError if the head reads no imputer.
         """
         filled_NTD = np.zeros(stays.values_NTD.shape, dtype=np.float64)
         for model in self.models:

@@ -1,4 +1,4 @@
-"""A bundle's folder: bundle.json and a safetensors file of weights per fold. Loading it unpickles nothing."""
+"""A bundle's folder: bundle.json, and per fold a safetensors file and boosters. Loading unpickles nothing."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,24 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from imputune.artifacts.stage_files import read_weights, weights_file, write_weights
+from imputune.artifacts.stage_files import read_boosters, read_weights, weights_file, write_weights
 from imputune.artifacts.stage_output import TrainedFold
 from imputune.data.cohort import Variable
-from imputune.data.record_features import RecordScaler
+from imputune.data.record_features import RecordScaler, static_of
 from imputune.data.scaling import Scaler
 from imputune.errors import UserError
+from imputune.imputers.csai import CsaiImputer
 from imputune.models.blending import Blend
+from imputune.models.boosters import Boosters
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HeadSizes, build_head
 from imputune.models.weights import load_module
 from imputune.protocol.variants import base_of, record_parts
 from imputune.registry.blend_predictor import blended_model
-from imputune.registry.bundle import Bundle, BundleAbout
-from imputune.registry.fold_models import FoldModel, NeuralPredictor
+from imputune.registry.bundle import BOOSTED, Bundle, BundleAbout
+from imputune.registry.fold_models import BoosterPredictor, FoldModel, NeuralPredictor, Predictor
 from imputune.settings.names import Head, Input
 
 ABOUT = "bundle.json"
@@ -38,20 +41,27 @@ class _Stored(BaseModel):
 
 
 class BundleFile(_Stored):
-    """The content of bundle.json; sha256: the checksum of each fold's weights file. Format 3 had fewer fields.
+    """The content of bundle.json. Format 3 had fewer fields.
 
-    members_sha256: the checksum of each member's own bundle.json, in a blend.
+    sha256: the checksum of each fold's weights file. boosters_sha256: those of each fold's boosters, for xgboost alone.
+    members_sha256: the checksum of each member's own bundle.json, for a blend alone.
     """
 
     format: Literal[3, 4] = FORMAT
     about: BundleAbout
     sha256: dict[int, str]
+    boosters_sha256: dict[int, tuple[str, ...]] = {}
     members_sha256: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _folds_have_checksums(self) -> Self:
         if set(self.sha256) != set(self.about.folds):
             raise ValueError("sha256 must have one checksum for each fold")
+        has_boosters = {fold for fold, checksums in self.boosters_sha256.items() if checksums}
+        if has_boosters != (set(self.about.folds) if self.about.head == BOOSTED else set()):
+            raise ValueError(
+                f"boosters_sha256 must have the checksums of each fold's boosters if the head is {BOOSTED}"
+            )
         if len(self.members_sha256) != len(self.about.members):
             raise ValueError("members_sha256 must have one checksum for each member")
         return self
@@ -120,7 +130,9 @@ def write_bundle(folder: Path, content: BundleContent) -> str:
     write_weights(folder, folds)
     members = tuple(write_bundle(_member_folder(folder, place), each) for place, each in enumerate(content.members))
     checksums = {fold: _checksum(weights_file(folder, fold)) for fold in about.folds}
-    text = BundleFile(about=about, sha256=checksums, members_sha256=members).model_dump_json(indent=1)
+    boosters = {fold.fold: fold.boosters_sha256 for fold in folds if fold.boosters}
+    file = BundleFile(about=about, sha256=checksums, boosters_sha256=boosters, members_sha256=members)
+    text = file.model_dump_json(indent=1)
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
     return _checksum(folder / ABOUT)
 
@@ -150,11 +162,12 @@ def read_bundle(folder: Path, checksum: str = "") -> Bundle:
         read_bundle(_member_folder(folder, place), checksum) for place, checksum in enumerate(file.members_sha256)
     )
     try:
-        if members:
-            return Bundle(
-                file.about, tuple(_read_blend(folder, file.about, fold, members) for fold in file.about.folds)
-            )
-        return Bundle(file.about, tuple(_read_model(folder, file.about, fold) for fold in file.about.folds))
+        read = (
+            [_read_blend(folder, file.about, fold, members) for fold in file.about.folds]
+            if members
+            else [_read_model(folder, file, fold) for fold in file.about.folds]
+        )
+        return Bundle(file.about, tuple(read))
     except _MISFIT as error:
         raise UserError(
             f"the bundle's weights do not fit the sizes, head or width in {ABOUT} ({type(error).__name__}): restore "
@@ -187,12 +200,41 @@ def _read_blend(folder: Path, about: BundleAbout, fold: int, members: Sequence[B
     return blended_model(fold, Blend.from_arrays(arrays), members)
 
 
-def _read_model(folder: Path, about: BundleAbout, fold: int) -> FoldModel:
-    weights = read_weights(folder, fold)
-    scaler, imputer = Scaler.from_arrays(weights), Csai(about.sizes)
+def _read_model(folder: Path, file: BundleFile, fold: int) -> FoldModel:
+    about, weights = file.about, read_weights(folder, fold)
+    scaler, imputer = Scaler.from_arrays(weights), _read_imputer(about, weights)
+    predictor: Predictor | None = None
+    if checksums := file.boosters_sha256.get(fold):
+        predictor = _read_boosted(about, scaler, imputer, read_boosters(folder, fold, checksums))
+    elif imputer is not None:
+        predictor = _read_neural(about, scaler, imputer, weights)
+    return FoldModel(fold=fold, scaler=scaler, imputer=imputer, predictor=predictor)
+
+
+def _read_imputer(about: BundleAbout, weights: dict[str, torch.Tensor]) -> Csai | None:
+    if not about.reads_imputer:
+        return None
+    imputer = Csai(about.sizes)
     load_module("imputer", imputer, weights)
-    predictor = _read_neural(about, scaler, imputer, weights)
-    return FoldModel(fold=fold, scaler=scaler, imputer=imputer.eval(), predictor=predictor)
+    return imputer.eval()
+
+
+def _read_boosted(
+    about: BundleAbout, scaler: Scaler, imputer: Csai | None, texts: Sequence[bytes]
+) -> BoosterPredictor | None:
+    if about.input is None:
+        return None
+    predictor = BoosterPredictor(
+        scaler=scaler,
+        imputer=CsaiImputer(imputer) if imputer else None,
+        boosters=Boosters.from_texts(texts),
+        input=about.input,
+    )
+    no_stay = np.empty((0, about.sizes.hours, about.sizes.variables), dtype=np.float32)
+    wanted = predictor.features(no_stay, static_of(None, about.static, 0)).shape[1]
+    if predictor.boosters.features != wanted:
+        raise ValueError(f"boosters of {predictor.boosters.features} features cannot read {wanted}")
+    return predictor
 
 
 def _read_neural(

@@ -14,11 +14,16 @@ from imputune.data.directions import Directions
 from imputune.data.record_features import RecordScaler, record_features
 from imputune.data.scaling import Scaler, standardised_tensors
 from imputune.errors import UserError
+from imputune.imputers.csai import CsaiImputer
+from imputune.models.boosters import Boosters
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
 from imputune.runtime import threads
+from imputune.settings.names import Input
+from imputune.training.head_inputs import non_neural_features
 
 BATCH = 256  # stays; a stay's results do not depend on it
+NO_IMPUTER = "this model reads no imputer, so it has no imputed series: name a version with input hidden or imputed"
 NO_RISK = "this bundle imputes and predicts no risk: load an imputune-mortality model"
 
 
@@ -35,11 +40,11 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FoldModel:
-    """One fold's models; `predictor` is None in a bundle of imputers."""
+    """One fold's models: `predictor` is None in a bundle of imputers, `imputer` where the head reads none."""
 
     fold: int
     scaler: Scaler
-    imputer: Csai
+    imputer: Csai | None
     predictor: Predictor | None = None
 
     def risk(self, values_NTD: np.ndarray, static_NS: np.ndarray) -> np.ndarray:
@@ -49,7 +54,12 @@ class FoldModel:
         return self.predictor.risk(values_NTD, static_NS)
 
     def impute(self, values_NTD: np.ndarray) -> np.ndarray:
-        """Return values as float32 (N, T, D) in the variables' units, each missing one imputed."""
+        """Return values as float32 (N, T, D) in the variables' units, each missing one imputed.
+
+        Raises UserError if there is no imputer.
+        """
+        if self.imputer is None:
+            raise UserError(NO_IMPUTER)
         with torch.no_grad(), threads.computing():
             imputed = [self.imputer(each).imputed_BTD.numpy() for each in batches(self.scaler, values_NTD)]
         return self.scaler.restore(np.concatenate(imputed))
@@ -81,6 +91,35 @@ class NeuralPredictor:
         standardised, observed = standardised_tensors(values_NTD.copy(), self.scaler)
         return self.record_scaler.standardised(
             record_features(standardised.numpy(), observed.numpy(), static_NS, self.record_parts)
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BoosterPredictor:
+    """Boosted trees on the features of an input; `imputer` is None if the input reads none."""
+
+    scaler: Scaler
+    imputer: CsaiImputer | None
+    boosters: Boosters
+    input: Input
+
+    def risk(self, values_NTD: np.ndarray, static_NS: np.ndarray) -> np.ndarray:
+        """Return each stay's risk, float32 (N,); see `Predictor.risk`."""
+        places = range(0, len(values_NTD), BATCH)
+        batches = [(values_NTD[start : start + BATCH], static_NS[start : start + BATCH]) for start in places]
+        return np.concatenate([self.boosters.risk(self.features(*batch)) for batch in batches])
+
+    def features(self, values_NTD: np.ndarray, static_NS: np.ndarray) -> np.ndarray:
+        """Return the features that the trees read, float32 (N, F); see `non_neural_features`."""
+        standardised, observed = standardised_tensors(values_NTD.copy(), self.scaler)
+        with threads.computing():
+            learned = self.imputer.represent(standardised, observed.float()) if self.imputer else None
+        return non_neural_features(
+            self.input,
+            values_NTD=standardised.numpy(),
+            observed_NTD=observed.numpy(),
+            static_NS=static_NS,
+            learned=learned,
         )
 
 

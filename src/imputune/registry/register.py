@@ -18,7 +18,7 @@ from mlflow.types import ColSpec, Schema
 import imputune
 from imputune.artifacts.stage_output import TrainedFold
 from imputune.registry import serving
-from imputune.registry.bundle import BundleAbout
+from imputune.registry.bundle import BOOSTED, BundleAbout
 from imputune.registry.bundle_file import BundleContent, write_bundle
 from imputune.settings.names import ImputerName
 from imputune.tracking import store
@@ -58,6 +58,7 @@ TRAINED_RUN = "trained_run"
 TRAINED_RUN_TAG = f"imputune.{TRAINED_RUN}"  # on a version from imputune register: the run that trained its models
 CHECKSUM_TAG = "imputune.bundle_sha256"
 REQUIRED = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
+BOOSTED_REQUIRED = ("xgboost",)
 
 
 def imputer_name(imputer: ImputerName, dataset: str) -> str:
@@ -88,7 +89,7 @@ def register_bundle(run: TrackedRun, name: str, content: BundleContent, lineage:
                 code_paths=[str(package)],
                 signature=signature_of(content.about),
                 input_example=EXAMPLE,
-                pip_requirements=serving_requirements(),
+                pip_requirements=serving_requirements(content.about, *(each.about for each in content.members)),
             )
         client = MlflowClient(run.tracking_uri)
         _ensure_model(client, name)
@@ -128,9 +129,11 @@ def version_of_run(tracking_uri: str, name: str, run_id: str) -> str:
     return str(max((int(version.version) for version in versions), default=""))
 
 
-def serving_requirements() -> list[str]:
-    """Return the packages that loading a bundle needs, in the versions that trained it."""
-    return [f"{package}=={version(package).partition('+')[0]}" for package in REQUIRED]
+def serving_requirements(*abouts: BundleAbout) -> list[str]:
+    """Return the packages that loading a bundle and its members needs, in the versions that trained them."""
+    boosted = any(about.head == BOOSTED for about in abouts)
+    packages = (*REQUIRED, *(BOOSTED_REQUIRED if boosted else ()))
+    return [f"{package}=={version(package).partition('+')[0]}" for package in packages]
 
 
 def _tags(run: TrackedRun, folds: Sequence[TrainedFold]) -> dict[str, str]:

@@ -150,6 +150,9 @@ class Xgboost(ParamsSection):
     max_depth: Count = Field(description="Depth of a tree at most, 1 or more.")
     stay_fraction: FractionOrOne = Field(description="Fraction of the stays that each tree sees, above 0 to 1.")
     feature_fraction: FractionOrOne = Field(description="Fraction of the features that each tree sees, above 0 to 1.")
+    min_child_weight: Weight = Field(description="Least weight of the stays in a leaf, 0 or more.")
+    l2: Weight = Field(description="Penalty on the squares of the leaves' values (lambda), 0 or more.")
+    seeds: Count = Field(description="Boosters with different random draws whose risks are averaged, 1 or more.")
 
 
 class Svm(ParamsSection):

@@ -2,11 +2,13 @@
 
 from typing import get_args
 
+import numpy as np
 import torch
 
+from imputune.data.record_features import record_features
 from imputune.data.splits import Split
 from imputune.imputers.interface import Representation
-from imputune.protocol.variants import Variant
+from imputune.protocol.variants import Variant, base_of, record_parts
 from imputune.settings.names import MlpHead
 
 
@@ -32,3 +34,32 @@ def hidden_states(variant: Variant, representation: Representation) -> torch.Ten
     if representation.hidden_BH is None:
         raise ValueError(f"{variant.imputer} must have a hidden state for input hidden")
     return representation.hidden_BH
+
+
+def parts_of_record(input: str) -> tuple[str, ...]:
+    """Return the parts of the record itself that a non-neural head reads: static, summary."""
+    base = base_of(input)
+    return (base, *record_parts(input)) if base == "summary" else record_parts(input)
+
+
+def non_neural_features(
+    input: str,
+    *,
+    values_NTD: np.ndarray,
+    observed_NTD: np.ndarray,
+    static_NS: np.ndarray,
+    learned: Representation | None,
+) -> np.ndarray:
+    """Return the features that a non-neural head reads, float32 (N, F), NaN where unknown.
+
+    First the hidden state, or the imputed series with its hours side by side; then the features of the record (see
+    `data.record_features`). `learned` is not needed for an input that starts with summary. Raises ValueError for an
+    imputer without the hidden state that the input asks for.
+    """
+    record_NF = record_features(values_NTD, observed_NTD, static_NS, parts_of_record(input))
+    if base_of(input) == "summary" or learned is None:
+        return record_NF
+    learned_NF = learned.hidden_BH if base_of(input) == "hidden" else learned.imputed_BTD.flatten(1)
+    if learned_NF is None:
+        raise ValueError("the imputer must have a hidden state for input hidden")
+    return np.concatenate([learned_NF.numpy(), record_NF], axis=1)

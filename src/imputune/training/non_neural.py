@@ -5,17 +5,18 @@ import time
 import numpy as np
 
 from imputune.artifacts.stage_output import TrainedFold
-from imputune.data.record_features import record_features
+from imputune.data.scaling import PREFIX as SCALER
 from imputune.data.scaling import Scaler
 from imputune.data.splits import Split, split_cohort
 from imputune.imputers.build import represent, saved_imputer
 from imputune.imputers.interface import Imputer
 from imputune.models.non_neural import ESTIMATORS
+from imputune.protocol.imputers import IMPUTERS
 from imputune.protocol.variants import Variant
 from imputune.runtime.recorder import Recorder
 from imputune.runtime.seeds import Purpose, generator_for
 from imputune.training.finetune import FinetuneJob
-from imputune.training.head_inputs import hidden_states
+from imputune.training.head_inputs import non_neural_features
 from imputune.training.scoring import score_fold
 
 
@@ -25,6 +26,9 @@ def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     Inputs: `hidden`, the imputer's hidden state; `imputed`, the imputed series with its hours side by side; `summary`,
     the statistics of `data.summary`, which do not depend on the imputer. `+static` and `+summary` add features of the
     record; see `data.record_features`.
+
+    Of xgboost, the fold keeps the boosters, the scaler, and the weights of a CSAI imputer that the input reads; of svm
+    nothing, because its support vectors are records of patients.
 
     Source: paper, section V.A (non-neural classifiers); `summary` is ours.
     """
@@ -42,9 +46,11 @@ def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     seed = generator_for(params.seed, data.number, Purpose.NON_NEURAL).initial_seed() % 2**31
     model.fit(train, validation, seed)
     scores, predictions = score_fold(data, lambda split: model.risk(features[split]))
+    boosters = model.to_texts()
     return TrainedFold(
         fold=data.number,
-        weights={},
+        weights=_kept_weights(job) if boosters else {},
+        boosters=boosters,
         scores=scores,
         best_epoch=0,
         seconds=time.perf_counter() - started,
@@ -54,13 +60,18 @@ def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
 
 
 def _features(imputer: Imputer | None, split: Split, variant: Variant) -> np.ndarray:
-    """Return a split's features, float32 (N, F), those of the record last; NaN where unknown."""
-    base = (variant.base,) if variant.base == "summary" else ()
-    record_NF = record_features(
-        split.values_NTD.numpy(), split.observed_NTD.numpy(), split.static_NS, (*base, *variant.record_parts)
+    """Return a split's features, float32 (N, F); see `non_neural_features`."""
+    return non_neural_features(
+        variant.input,
+        values_NTD=split.values_NTD.numpy(),
+        observed_NTD=split.observed_NTD.numpy(),
+        static_NS=split.static_NS,
+        learned=None if imputer is None else represent(imputer, split),
     )
-    if imputer is None:
-        return record_NF
-    representation = represent(imputer, split)
-    learned_NF = hidden_states(variant, representation) if variant.base == "hidden" else representation.imputed_BTD
-    return np.concatenate([learned_NF.flatten(1).numpy(), record_NF], axis=1)
+
+
+def _kept_weights(job: FinetuneJob) -> dict[str, np.ndarray]:
+    """Return the weights that predicting needs beside the boosters: the scaler's, and those of a CSAI that is read."""
+    reads_csai = IMPUTERS[job.variant.imputer].family == "csai" and job.variant.base != "summary"
+    kept = (SCALER, "imputer.") if reads_csai else (SCALER,)
+    return {name: tensor.numpy() for name, tensor in job.pretrained.items() if name.startswith(kept)}
