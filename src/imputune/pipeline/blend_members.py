@@ -58,10 +58,10 @@ class BlendMember:
         names = found.made_from.differences(self.made_from)
         if not names:
             raise UserError(f"{blend} combines {label}, but {self.folder / PREDICTIONS} is missing: run `{command}`")
-        words = {"cohort_hash": "other data", "folds_hash": "other folds"}
-        what = [word for name, word in words.items() if name in names] or [f"another {', '.join(names)}"]
+        words = {"cohort_hash": "data", "folds_hash": "folds", "imputer_run_id": "pretraining of the imputer"}
+        what = [word for name, word in words.items() if name in names] or [f"settings ({', '.join(names)})"]
         raise UserError(
-            f"{blend} combines {label}, which was fine-tuned with {' and '.join(what)} than now: run `{command}` again"
+            f"{blend} combines {label}, which was fine-tuned with other {' and '.join(what)}: run `{command}` again"
         )
 
 

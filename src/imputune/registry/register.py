@@ -58,7 +58,7 @@ TRAINED_RUN = "trained_run"
 TRAINED_RUN_TAG = f"imputune.{TRAINED_RUN}"  # on a version from imputune register: the run that trained its models
 CHECKSUM_TAG = "imputune.bundle_sha256"
 REQUIRED = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
-BOOSTED_REQUIRED = ("xgboost",)
+BOOSTED_REQUIRED = ("xgboost-cpu",)
 
 
 def imputer_name(imputer: ImputerName, dataset: str) -> str:
