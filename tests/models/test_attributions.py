@@ -28,7 +28,7 @@ def classifier_of(head: str, reads: str) -> Classifier:
 def test_attributions_are_complete(make_record, head, reads):
     """They add up to the risk minus the baseline's, for every stay; missing cells have attribution 0."""
     values, observed = make_record(4)
-    attribution, risk, baseline = attribute_risk(classifier_of(head, reads), values, observed, 512)
+    attribution, _, risk, baseline = attribute_risk(classifier_of(head, reads), values, observed, 512)
     torch.testing.assert_close(attribution.sum(dim=(1, 2)), risk - baseline, atol=3e-4, rtol=0)
     assert (risk - baseline).abs().max() > 1e-3
     assert (attribution[observed == 0] == 0).all()
@@ -38,7 +38,7 @@ def test_attributions_are_complete(make_record, head, reads):
 def test_a_record_at_its_means_has_nothing_to_explain(make_record):
     """Values at the training means are the baseline: every attribution is 0."""
     values, observed = make_record(2)
-    attribution, risk, baseline = attribute_risk(classifier_of("mlp2", "hidden"), values * 0, observed, 8)
+    attribution, _, risk, baseline = attribute_risk(classifier_of("mlp2", "hidden"), values * 0, observed, 8)
     assert (attribution == 0).all()
     assert torch.equal(risk, baseline)
 
@@ -47,8 +47,8 @@ def test_a_stay_alone_is_explained_as_in_a_batch(make_record):
     """A stay's attributions do not depend on the other stays of the batch."""
     values, observed = make_record(3)
     built = classifier_of("mlp2", "hidden")
-    together, _, _ = attribute_risk(built, values, observed, 16)
-    alone, _, _ = attribute_risk(built, values[1:2], observed[1:2], 16)
+    together, *_ = attribute_risk(built, values, observed, 16)
+    alone, *_ = attribute_risk(built, values[1:2], observed[1:2], 16)
     torch.testing.assert_close(together[1:2], alone, atol=1e-6, rtol=1e-4)
 
 
@@ -56,6 +56,6 @@ def test_numbers_in_missing_cells_change_nothing(make_record):
     """A number in a missing cell is not read."""
     values, observed = make_record(2)
     built = classifier_of("mlp2", "hidden")
-    attribution, _, _ = attribute_risk(built, values, observed, 8)
-    spoilt, _, _ = attribute_risk(built, values + 9 * (1 - observed), observed, 8)
+    attribution, *_ = attribute_risk(built, values, observed, 8)
+    spoilt, *_ = attribute_risk(built, values + 9 * (1 - observed), observed, 8)
     torch.testing.assert_close(attribution, spoilt)

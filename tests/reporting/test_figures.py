@@ -124,9 +124,14 @@ def test_calibration_shows_the_schedule_that_validation_chose() -> None:
     assert calibration_figure(rows[3:]) is None
 
 
+def explained(rows: list[tuple[str, int | None, str, float]]) -> pd.DataFrame:
+    """Return the table of an explanation."""
+    return pd.DataFrame(rows, columns=["Part", "Hour", "Parameter", "Attribution"]).astype({"Hour": "Int64"})
+
+
 def test_attributions_are_a_heat_map_of_variables_and_hours() -> None:
     """The variable with the largest effect is on top; unobserved cells are empty; colours are symmetric around 0."""
-    table = pd.DataFrame({"Hour": [0, 5, 3], "Parameter": ["HR", "HR", "pH"], "Attribution": [0.02, -0.03, 0.01]})
+    table = explained([("value", 0, "HR", 0.02), ("value", 5, "HR", -0.03), ("value", 3, "pH", 0.01)])
     axes, colours = attributions_figure(table, "Stay 7: risk 0.25").axes
     mesh = axes.collections[0]
     expected = np.full((2, HOURS), np.nan)
@@ -143,10 +148,27 @@ def test_attributions_are_a_heat_map_of_variables_and_hours() -> None:
 @pytest.mark.parametrize("attributions", [[], [0.0]])
 def test_attributions_of_nothing_can_be_drawn(attributions) -> None:
     """Without observations, or if none changed the risk, the colours go from -1 to 1."""
-    table = pd.DataFrame(
-        {"Hour": range(len(attributions)), "Parameter": ["HR"] * len(attributions), "Attribution": attributions}
-    )
+    table = explained([("value", hour, "HR", added) for hour, added in enumerate(attributions)])
     assert attributions_figure(table, "").axes[0].collections[0].get_clim() == (-1, 1)
+
+
+def test_what_has_no_hour_stands_beside_the_cells_as_bars() -> None:
+    """Statistics, facts and a hidden state are bars, the largest on top; the smallest are summed to keep 30."""
+    facts = [("static", None, f"fact_{place:02}", place / 1000) for place in range(31)]
+    table = explained([("value", 0, "HR", 0.02), ("statistics", None, "HR", -0.5), *facts])
+    _, bars, _ = attributions_figure(table, "").axes
+    names = [label.get_text() for label in bars.get_yticklabels()]
+    assert (len(names), names[0], names[1], names[-1]) == (30, "3 others", "fact_03 (static)", "HR (statistics)")
+    widths = [patch.get_width() for patch in bars.patches]
+    assert (widths[0], widths[-1]) == pytest.approx((0.003, -0.5))
+    assert sum(widths) == pytest.approx(table["Attribution"][1:].sum())
+
+
+def test_without_cells_there_are_bars_alone() -> None:
+    """A model of statistics alone has no heat map."""
+    [axes] = attributions_figure(explained([("hidden state", None, "hidden state", 0.1)]), "Stay 7").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["hidden state"]
+    assert axes.get_title() == "Stay 7"
 
 
 def test_saved_figures_are_of_their_kind_and_repeat() -> None:

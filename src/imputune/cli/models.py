@@ -120,8 +120,10 @@ class ExplainOptions:
     dataset: Dataset = None
     model: ModelOption = "champion"
     stay: Annotated[str, typer.Option(help="RecordID; not needed if there is only one stay.")] = ""
-    out: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the attribution of every cell.")] = None
-    figure: Annotated[Path | None, typer.Option(help="A .png or .svg of hours by variables.")] = None
+    out: Annotated[
+        Path | None, typer.Option(help="A .csv or .parquet for the attribution of every cell, statistic and fact.")
+    ] = None
+    figure: Annotated[Path | None, typer.Option(help="A .png or .svg of hours by variables, and of the rest.")] = None
     steps: Annotated[
         int, typer.Option(help="Points of the path from the baseline to the record.", min=2, max=10_000)
     ] = 128
@@ -131,7 +133,7 @@ class ExplainOptions:
 @app.command("explain")
 @takes(ExplainOptions)
 def explain_command(options: ExplainOptions) -> None:
-    """Show how much each variable and hour changed a stay's risk (integrated gradients)."""
+    """Show how much each value, statistic and static fact changed a stay's risk (integrated gradients, or TreeSHAP)."""
     from imputune.files import replace_bytes
     from imputune.pipeline.explain import explain_stay
     from imputune.pipeline.predict import (
@@ -154,24 +156,21 @@ def explain_command(options: ExplainOptions) -> None:
     loaded = load_model(Project.open(find_root(Path.cwd()), options.dataset), options.model)
     stays, notes = read_stays(loaded, options.records)
     explanation = explain_stay(loaded.bundle, stays, int(options.stay) if options.stay else None, options.steps)
-    title = f"stay {explanation.stay_id}: risk {explanation.risk:.3f}; with every measured value at its training mean "
-    title += f"{explanation.baseline_risk:.3f}"
     if options.out is not None:
         write_table(explanation.table, options.out)
     if options.figure is not None:
-        replace_bytes(options.figure, drawings[options.figure.suffix](attributions_figure(explanation.table, title)))
+        replace_bytes(
+            options.figure, drawings[options.figure.suffix](attributions_figure(explanation.table, explanation.title))
+        )
     for note in notes:
         say(f"note: {note}")
     if options.as_json:
         typer.echo(explanation.to_json())
         return
-    variables = explanation.by_variable()
-    shown, rest = variables[:SHOWN_VARIABLES], variables[SHOWN_VARIABLES:]
-    lines = [(str(row.Parameter), str(row.Hours), f"{row.Attribution:+.4f}") for row in shown.itertuples()]
-    if len(rest):
-        lines.append((f"{len(rest)} others", str(rest["Hours"].sum()), f"{rest['Attribution'].sum():+.4f}"))
-    typer.echo(title)
-    print_table("", ("variable", "hours observed", "added to the risk"), lines)
+    typer.echo(explanation.title)
+    print_table(
+        "", ("variable or fact", "part", "hours observed", "added to the risk"), explanation.largest(SHOWN_VARIABLES)
+    )
     say(f"attributions sum to the difference of the two risks up to {explanation.gap:.1e}")
 
 

@@ -1,4 +1,4 @@
-"""The command explain: how much each variable and hour changed the risk of one stay."""
+"""The command explain: how much each value, statistic and static fact changed the risk of one stay."""
 
 import json
 from dataclasses import dataclass
@@ -7,44 +7,73 @@ import numpy as np
 import pandas as pd
 
 from imputune.data.raw.binning import BinnedStays
-from imputune.data.scaling import standardised_tensors
+from imputune.data.record_features import static_of
 from imputune.errors import UserError
-from imputune.models.attributions import attribute_risk
-from imputune.registry.bundle import Bundle
-from imputune.registry.fold_models import NeuralPredictor
-from imputune.runtime import threads
+from imputune.pipeline.attribution import Attribution, attribute
+from imputune.protocol.variants import record_parts
+from imputune.registry.bundle import BOOSTED, Bundle, BundleAbout
+
+VALUE, IMPUTED, STATISTICS, STATIC, HIDDEN = "value", "imputed value", "statistics", "static", "hidden state"
+COLUMNS = ("Part", "Hour", "Parameter", "Value", "Attribution")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Explanation:
     """How a stay's risk came about, mean over fold models.
 
-    baseline_risk: the risk of the same record with every observed value at its variable's training mean. table: Hour,
-    Parameter, Value (in its unit) and Attribution of every observed cell; attributions sum to risk - baseline_risk, up
-    to `gap`.
+    baseline_risk: the risk without what is explained; `baseline` says in words whose risk it is. table: COLUMNS, a row
+    for each part of the risk. Part is one of: value, an observed cell; imputed value, a missing cell that the head
+    reads as a feature; statistics, all statistics of a variable; static, a fact; hidden state, all of it. Hour is
+    missing but for cells. Value is in the variable's unit, NaN for what has none. Attributions sum to risk -
+    baseline_risk, up to `gap`. hours: how many hours each variable was observed.
     """
 
     stay_id: int
     risk: float
     baseline_risk: float
+    baseline: str
     table: pd.DataFrame
     gap: float
+    hours: dict[str, int]
+
+    @property
+    def title(self) -> str:
+        """The two risks in one line."""
+        return f"stay {self.stay_id}: risk {self.risk:.3f}; {self.baseline} {self.baseline_risk:.3f}"
 
     def by_variable(self) -> pd.DataFrame:
-        """Return a row per variable, the largest change of the risk first: hours observed and attribution."""
-        grouped = self.table.groupby("Parameter", sort=False)["Attribution"].agg(["size", "sum"]).reset_index()
-        grouped.columns = pd.Index(["Parameter", "Hours", "Attribution"])
-        return grouped.sort_values("Attribution", key=abs, ascending=False, ignore_index=True)
+        """Return a row per part and variable or fact, the largest change of the risk first.
+
+        Part, Parameter, Hours (in which the variable was observed, 0 for what is no variable) and Attribution.
+        """
+        sums = self.table.groupby(["Part", "Parameter"], sort=False)["Attribution"].sum().reset_index()
+        sums.insert(2, "Hours", [self.hours.get(name, 0) for name in sums["Parameter"]])
+        return sums.sort_values("Attribution", key=abs, ascending=False, ignore_index=True)
+
+    def largest(self, count: int) -> list[tuple[str, str, str, str]]:
+        """Return the first rows of `by_variable` as text, and the sum of the others."""
+        rows = self.by_variable()
+        shown, rest = rows[:count], rows[count:]
+        lines = [
+            (str(row.Parameter), str(row.Part), str(row.Hours or ""), f"{row.Attribution:+.4f}")
+            for row in shown.itertuples()
+        ]
+        if len(rest):
+            lines.append((f"{len(rest)} others", "", "", f"{rest['Attribution'].sum():+.4f}"))
+        return lines
 
     def to_json(self) -> str:
-        """Return it for machines."""
+        """Return it for machines: cells are the observed values, others all that is no observed value."""
+        is_cell = self.table["Part"] == VALUE
         content = {
             "RecordID": self.stay_id,
             "risk": self.risk,
             "baseline_risk": self.baseline_risk,
+            "baseline": self.baseline,
             "completeness_gap": self.gap,
-            "by_variable": self.by_variable().to_dict("records"),
-            "cells": self.table.to_dict("records"),
+            "by_variable": _rows(self.by_variable()),
+            "cells": _rows(self.table[is_cell].drop(columns="Part")),
+            "others": _rows(self.table[~is_cell]),
         }
         return json.dumps(content, indent=1)
 
@@ -52,38 +81,69 @@ class Explanation:
 def explain_stay(bundle: Bundle, stays: BinnedStays, stay_id: int | None, steps: int) -> Explanation:
     """Explain the risk of one of the stays; None is the only one there is.
 
-    Source: `models.attributions.attribute_risk`. Raises UserError for an id that is not there, or for a bundle of
-    imputers.
+    Source: `attribution.attribute`. Raises UserError for an id that is not there, or for a bundle of imputers.
     """
     if bundle.about.members:
         named = " or ".join(f"{each.version or 'the version'} ({each.label})" for each in bundle.about.members)
         raise UserError(f"a blend is explained member by member: name one with --model, {named}")
     place = _place(stays, stay_id)
     values_1TD = stays.values_NTD[place : place + 1]
-    attributions, risks, baselines = [], [], []
-    for predictor in bundle.predictors:
-        if not isinstance(predictor, NeuralPredictor):
-            raise UserError("only neural heads can be explained so far: name another version with --model")
-        standardised, observed = standardised_tensors(values_1TD.copy(), predictor.scaler)
-        with threads.computing():
-            attribution_BTD, risk_B, baseline_B = attribute_risk(
-                predictor.classifier, standardised, observed.float(), steps
-            )
-        attributions.append(attribution_BTD[0].numpy().astype(np.float64))
-        risks.append(float(risk_B))
-        baselines.append(float(baseline_B))
-    attribution_TD, risk, baseline = np.mean(attributions, axis=0), float(np.mean(risks)), float(np.mean(baselines))
-    hour_M, variable_M = np.nonzero(~np.isnan(values_1TD[0]))
-    table = pd.DataFrame(
-        {
-            "Hour": hour_M,
-            "Parameter": np.array(bundle.about.variable_names, dtype=object)[variable_M],
-            "Value": values_1TD[0][hour_M, variable_M].astype(np.float64),
-            "Attribution": attribution_TD[hour_M, variable_M],
-        }
+    static = None if stays.static is None else stays.static.iloc[place : place + 1]
+    static_1S = static_of(static, bundle.about.static, 1)
+    found = Attribution.mean([attribute(each, values_1TD, static_1S, steps) for each in bundle.predictors])
+    observed_TD = ~np.isnan(values_1TD[0])
+    facts = {} if static is None else {str(name): float(fact) for name, fact in static.iloc[0].items()}
+    return Explanation(
+        stay_id=int(stays.stay_ids_N[place]),
+        risk=float(found.risk),
+        baseline_risk=float(found.baseline),
+        baseline=_baseline(bundle.about),
+        table=_table(found, values_1TD[0], bundle.about, facts),
+        gap=found.gap,
+        hours=dict(zip(bundle.about.variable_names, observed_TD.sum(axis=0).tolist(), strict=True)),
     )
-    gap = abs(float(attribution_TD.sum()) - (risk - baseline))
-    return Explanation(stay_id=int(stays.stay_ids_N[place]), risk=risk, baseline_risk=baseline, table=table, gap=gap)
+
+
+def _baseline(about: BundleAbout) -> str:
+    if about.head == BOOSTED:
+        return "of the average training stay, by the trees"
+    read = "measured value, statistic and static fact" if record_parts(about.input or "") else "measured value"
+    return f"with every {read} at its training mean"
+
+
+def _table(found: Attribution, values_TD: np.ndarray, about: BundleAbout, facts: dict[str, float]) -> pd.DataFrame:
+    """Return the table of an explanation; see `Explanation`."""
+    names = np.array(about.variable_names, dtype=object)
+    tables = []
+    if found.cells_TD is not None:
+        observed_TD = ~np.isnan(values_TD)
+        read_TD = observed_TD | (found.cells_TD != 0)
+        hour_M, variable_M = np.nonzero(read_TD)
+        part_M = np.where(observed_TD[hour_M, variable_M], VALUE, IMPUTED)
+        cells_M, value_M = found.cells_TD[hour_M, variable_M], values_TD[hour_M, variable_M].astype(np.float64)
+        columns = (part_M, hour_M, names[variable_M], value_M, cells_M)
+        tables.append(pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))))
+    others: list[tuple[str, str, float, float]] = []
+    if found.statistics_D is not None:
+        others += [(STATISTICS, name, np.nan, part) for name, part in zip(names, found.statistics_D, strict=True)]
+    if found.static_S is not None:
+        ends = np.cumsum([len(each.categories) or 1 for each in about.static])[:-1]
+        for variable, parts in zip(about.static, np.split(found.static_S, ends), strict=True):
+            others.append((STATIC, variable.name, facts.get(variable.name, np.nan), float(parts.sum())))
+    if found.hidden is not None:
+        others.append((HIDDEN, HIDDEN, np.nan, float(found.hidden)))
+    if others:
+        part, name, value, added = zip(*others, strict=True)
+        missing = pd.array([pd.NA] * len(others), dtype="Int64")
+        tables.append(pd.DataFrame(dict(zip(COLUMNS, (part, missing, name, value, added), strict=True))))
+    table = pd.concat([each.astype({"Hour": "Int64"}) for each in tables], ignore_index=True)
+    return table.sort_values(["Part"], key=lambda part: part != VALUE, kind="stable", ignore_index=True)
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, object]]:
+    """Return a table's rows as JSON can hold them: null where a cell is missing."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(name): cell for name, cell in row.items()} for row in rows]
 
 
 def _place(stays: BinnedStays, stay_id: int | None) -> int:

@@ -1,4 +1,4 @@
-"""A bundle's folder: bundle.json, and per fold a safetensors file and boosters. Loading unpickles nothing."""
+"""A bundle's folder: bundle.json, and per fold a safetensors file and boosters. Loading it unpickles nothing."""
 
 import hashlib
 from collections.abc import Sequence
@@ -57,11 +57,9 @@ class BundleFile(_Stored):
     def _folds_have_checksums(self) -> Self:
         if set(self.sha256) != set(self.about.folds):
             raise ValueError("sha256 must have one checksum for each fold")
-        has_boosters = {fold for fold, checksums in self.boosters_sha256.items() if checksums}
-        if has_boosters != (set(self.about.folds) if self.about.head == BOOSTED else set()):
-            raise ValueError(
-                f"boosters_sha256 must have the checksums of each fold's boosters if the head is {BOOSTED}"
-            )
+        boosted = self.about.folds if self.about.head == BOOSTED else ()
+        if {fold for fold, checksums in self.boosters_sha256.items() if checksums} != set(boosted):
+            raise ValueError(f"boosters_sha256 must have checksums for each fold if the head is {BOOSTED}")
         if len(self.members_sha256) != len(self.about.members):
             raise ValueError("members_sha256 must have one checksum for each member")
         return self

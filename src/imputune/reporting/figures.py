@@ -20,6 +20,7 @@ from imputune.settings.names import Mode
 History = Sequence[Mapping[str, float]]
 DOTS_PER_INCH = 110
 COLUMNS = 3
+SHOWN_BARS = 30
 CURVE_STYLES = {"train": "--", "validation": "-"}
 CURVE_LABELS = {"train": "train, with dropout", "validation": "validation"}
 
@@ -141,21 +142,56 @@ def calibration_figure(rows: Sequence[VariantRow]) -> Figure | None:
 def attributions_figure(table: pd.DataFrame, title: str) -> Figure:
     """Draw how much each variable in each hour added to a risk, the variables with the largest effect on top.
 
-    `table` has one row per observed cell: Hour, Parameter, Attribution. Cells that were not observed are grey.
+    `table` has the columns Part, Hour, Parameter and Attribution. Cells have an hour; those that the model does not
+    read are grey. What has no hour (statistics, static facts, a hidden state) stands beside them as bars, the largest
+    on top. No more than SHOWN_BARS are drawn; the last one is the sum of the others.
     """
-    grid = table.pivot_table(index="Parameter", columns="Hour", values="Attribution")
+    is_cell = table["Hour"].notna()
+    cells, bars = table[is_cell], _bars(table[~is_cell])
+    rows = max(cells["Parameter"].nunique(), len(bars), 1)
+    with_cells = len(cells) > 0 or len(bars) == 0
+    widths = ([9.0] if with_cells else []) + ([4.5 if with_cells else 9.0] if len(bars) else [])
+    figure = Figure(figsize=(sum(widths), 1.2 + 0.22 * rows), layout="constrained")
+    panels = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
+    if with_cells:
+        _draw_cells(figure, panels[0], cells)
+    if len(bars):
+        colours = ["tab:red" if added > 0 else "tab:blue" for added in bars]
+        panels[-1].barh(np.arange(len(bars)), bars.to_numpy(), color=colours)
+        panels[-1].set_yticks(np.arange(len(bars)), list(bars.index), fontsize="small")
+        panels[-1].axvline(0, color="0.5", linewidth=0.8)
+        panels[-1].set(xlabel="added to the risk")
+    if len(panels) > 1:
+        figure.suptitle(title, fontsize="medium")
+    else:
+        panels[0].set_title(title, fontsize="medium")
+    return figure
+
+
+def _bars(table: pd.DataFrame) -> pd.Series:
+    """Return the attribution of each part without hours by its name, the largest last, the smallest as one sum."""
+    added = [float(each) for each in table["Attribution"]]
+    names = [
+        f"{name} ({part})" if part != name else str(name)
+        for part, name in zip(table["Part"], table["Parameter"], strict=True)
+    ]
+    bars = pd.Series(added, index=names, dtype=np.float64).sort_values(key=abs)
+    if len(bars) <= SHOWN_BARS:
+        return bars
+    rest, shown = bars[: 1 - SHOWN_BARS], bars[1 - SHOWN_BARS :]
+    return pd.concat([pd.Series([rest.sum()], index=[f"{len(rest)} others"]), shown])
+
+
+def _draw_cells(figure: Figure, axes: Axes, table: pd.DataFrame) -> None:
+    grid = table.astype({"Hour": int}).pivot_table(index="Parameter", columns="Hour", values="Attribution")
     grid = grid.loc[grid.abs().sum(axis=1).sort_values().index].reindex(columns=range(HOURS))
-    figure = Figure(figsize=(9, 1.2 + 0.22 * len(grid)), layout="constrained")
-    axes = figure.add_subplot()
     furthest = float(np.nanmax(np.abs(grid.to_numpy()))) if len(grid) else 1.0
     furthest = furthest or 1.0
     drawn = axes.pcolormesh(grid.to_numpy(), cmap="RdBu_r", vmin=-furthest, vmax=furthest)
     axes.set_facecolor("0.85")
     axes.set_yticks(np.arange(len(grid)) + 0.5, list(grid.index), fontsize="small")
     axes.set(xlabel="hour since admission (grey: not observed)")
-    axes.set_title(title, fontsize="medium")
     figure.colorbar(drawn, ax=axes, label="added to the risk")
-    return figure
 
 
 def to_png(figure: Figure) -> bytes:
