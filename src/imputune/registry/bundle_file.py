@@ -228,8 +228,8 @@ def _read_boosted(
         boosters=Boosters.from_texts(texts),
         input=about.input,
     )
-    no_stay = np.empty((0, about.sizes.hours, about.sizes.variables), dtype=np.float32)
-    wanted = predictor.features(no_stay, static_of(None, about.static, 0)).shape[1]
+    empty_1TD = np.full((1, about.sizes.hours, about.sizes.variables), np.nan, dtype=np.float32)
+    wanted = predictor.features(empty_1TD, static_of(None, about.static, 1)).shape[1]
     if predictor.boosters.features != wanted:
         raise ValueError(f"boosters of {predictor.boosters.features} features cannot read {wanted}")
     return predictor
