@@ -1,10 +1,10 @@
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks import fuzz, fuzz_tables
-from imputune.data.raw.binning import BinnedStays
 from imputune.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -43,11 +43,11 @@ def test_a_changed_value_is_found(bench, kind, monkeypatch):
 
     def changed(*arguments):
         stays = read_raw(*arguments)
-        return BinnedStays(stays.stay_ids_N, stays.values_NTD + np.float32(0.5), stays.ignored)
+        return replace(stays, values_NTD=stays.values_NTD + np.float32(0.5))
 
     def uncounted(*arguments):
         stays = read_raw(*arguments)
-        return BinnedStays(stays.stay_ids_N, stays.values_NTD, {})
+        return replace(stays, ignored={})
 
     for fault in (changed, uncounted):
         monkeypatch.setattr(fuzz_tables, "read_raw", fault)

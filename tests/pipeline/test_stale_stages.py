@@ -113,6 +113,6 @@ def test_the_checks_expand_folders_and_follow_imports() -> None:
     stage = {"deps": ["data/synthetic", "src/imputune/data/folds.py", "src/imputune/artifacts"]}
     artifacts = {"artifacts/checkpoints.py", "artifacts/stage_files.py", "artifacts/stage_output.py"}
     assert named_files(stage) == {"data/folds.py", *artifacts}
-    assert run_files("folds") == {"data/cohort.py", "data/folds.py"}
+    assert run_files("folds") == {"data/cohort.py", "data/folds.py", "data/static.py", "data/static_file.py"}
     assert {"training/search.py", "models/heads.py", "runtime/seeds.py"} < run_files("finetune_neural")
     assert "runtime/workers.py" not in run_files("pretrain")

@@ -83,8 +83,13 @@ def test_an_imputers_variants_follow_from_its_hidden_state(
     """A control of CSAI has CSAI's, a network with a hidden state frozen ones, and without one MLPs read the series."""
     variants = [variant for family in families_of(imputer) for variant in family.variants(imputer)]
     assert {variant.imputer for variant in variants} == {imputer}
-    assert {variant.input for variant in variants if variant.head == "mlp5"} == {mlp_input}
-    assert {variant.input for variant in variants if variant.head == "lstm"} == recurrent_inputs
+    assert {variant.base for variant in variants if variant.head == "mlp5"} == {mlp_input}
+    assert {variant.base for variant in variants if variant.head == "lstm"} == recurrent_inputs
+    for record in ({"static"}, {"static", "summary"}):
+        assert {each.base for each in variants if {*each.record_parts} == record and each.is_neural} == {
+            mlp_input,
+            *recurrent_inputs,
+        }
     assert {variant.mode for variant in variants} == modes
     assert all(("hidden" in {each.input for each in variants}) == kind.has_hidden_state for kind in [IMPUTERS[imputer]])
 

@@ -33,7 +33,7 @@ def load(tmp_path, train):
 def stays_of(values_NTD):
     """Return stays 11, 12, ... with some values."""
     ignored = {"after hour 48": np.array([2, 0, 0]), "negative value": np.array([1, 0, 4])}
-    return BinnedStays(np.arange(11, 11 + len(values_NTD)), values_NTD, ignored)
+    return BinnedStays(stay_ids_N=np.arange(11, 11 + len(values_NTD)), values_NTD=values_NTD, ignored=ignored)
 
 
 def expected_risk(about, fold, values_NTD):

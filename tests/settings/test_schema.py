@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from imputune.errors import UserError
+from imputune.protocol.variants import base_of, record_parts
 from imputune.settings.file import read_params
 from imputune.settings.schema import Params
 
@@ -116,7 +117,8 @@ def test_every_field_says_what_it_means_and_its_range(name: str, field: FieldInf
     assert described_range(field) in text
     words = [word for part in (field.annotation, *get_args(field.annotation)) for word in literals(part)]
     if not IMPUTERS.search(name):
-        assert all(re.search(rf"\b{word}\b", text) for word in words)
+        assert all(re.search(rf"\b{base_of(word)}\b", text) for word in words)
+        assert all(f"+{part}" in text for word in words for part in record_parts(word))
 
 
 def literals(annotation: Any) -> tuple[str, ...]:
@@ -182,11 +184,11 @@ def test_wrong_type_names_key_and_value(edited: Edited, change: Change, message:
         ),
         (
             lambda p: p["grid"]["mlp"].update(input=["summary"]),
-            "grid.mlp.input.0 = 'summary': input should be 'hidden', 'imputed' or 'raw'",
+            "grid.mlp.input.0 = 'summary': input should be 'hidden', 'hidden+static', 'hidden+summary'",
         ),
         (
             lambda p: p["grid"]["non_neural"].update(input=["raw"]),
-            "grid.non_neural.input.0 = 'raw': input should be 'imputed', 'hidden' or 'summary'",
+            "grid.non_neural.input.0 = 'raw': input should be 'imputed', 'hidden', 'summary', 'imputed+static'",
         ),
         (
             lambda p: p["schedules"]["cyclic"].update(lowest_rate=0.5),

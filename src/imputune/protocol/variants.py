@@ -227,8 +227,11 @@ def known_word(field: str, word: str) -> str:
 
 def existing(family: Family) -> str:
     """Say which variants a family has."""
-    fields = ", ".join(f"{field} {'|'.join(getattr(family, field))}" for field in FIELDS[1:])
-    return f"{' and '.join(family.head)} exist{'s' * (len(family.head) == 1)} with {fields}"
+    bases = tuple(word for word in family.input if word in PAPER_INPUTS) or family.input
+    words = {"mode": family.mode, "input": bases, "schedule": family.schedule}
+    fields = ", ".join(f"{field} {'|'.join(words[field])}" for field in FIELDS[1:])
+    more = " (an input may add +static, +summary)" if len(bases) < len(family.input) else ""
+    return f"{' and '.join(family.head)} exist{'s' * (len(family.head) == 1)} with {fields}{more}"
 
 
 def variant_of_label(label: str) -> Variant:

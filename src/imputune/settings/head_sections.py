@@ -210,7 +210,8 @@ class NonNeuralBlock(ParamsSection):
     imputer: tuple[ImputerName, ...] = Field(strict=False, description="Imputers; an empty list takes none.")
     head: tuple[NonNeuralHead, ...] = Field(strict=False, description="xgboost, svm.")
     input: tuple[NonNeuralInput, ...] = Field(
-        strict=False, description="What the heads read: imputed, hidden, summary, each also with +static."
+        strict=False,
+        description="What the heads read: imputed, hidden, summary, also with +static, +summary.",
     )
 
 

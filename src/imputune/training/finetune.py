@@ -199,7 +199,7 @@ class _FoldAttempts:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(generator_for(params.seed, fold, Purpose.DROPOUT).initial_seed())
             if self.inputs is None:
-                self.trainer = UnfrozenTrainer(self._new_classifier(), self.data, params, self.record)
+                self.trainer = UnfrozenTrainer(self._new_classifier(), self.data, params, record=self.record)
             else:
                 shape = self.job.cohort.values_NTD.shape
                 head = new_head(shape, params, self.job.variant, fold, self.record_size).to(self.device)

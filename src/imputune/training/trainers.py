@@ -54,7 +54,7 @@ class UnfrozenTrainer:
     in them.
     """
 
-    def __init__(self, classifier: Classifier, data: FoldData, params: Params, record: RecordOfSplits) -> None:
+    def __init__(self, classifier: Classifier, data: FoldData, params: Params, *, record: RecordOfSplits) -> None:
         self.module = classifier
         self.weights = FlatWeights(
             classifier

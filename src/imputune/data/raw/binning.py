@@ -27,7 +27,7 @@ _TIME = re.compile(r"(\d{2}):([0-5]\d)", re.ASCII)
 _NO_TIME, _NO_NAME, _UNKNOWN = -1, -1, -2
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class BinnedStays:
     """Stays in hourly bins, without outcomes.
 
@@ -152,12 +152,13 @@ def bin_stays(
     stays = len(stay_ids_N)
     values_NTD, ignored = bin_rows(rows, stay_R, stays, len(variables))
     if not static:
-        return BinnedStays(stay_ids_N, values_NTD, ignored)
+        return BinnedStays(stay_ids_N=stay_ids_N, values_NTD=values_NTD, ignored=ignored)
     found = static_of_rows(rows, stay_R, stays, static, [*variables, *others])
     counts = {reason: np.bincount(stay_R[row_R], minlength=stays) for reason, row_R in found.unknown.items()}
     others_N = ignored["not one of the variables"] - np.bincount(stay_R[found.used_R], minlength=stays)
     ignored = {**ignored, "not one of the variables": others_N - sum(counts.values()), **counts}
-    return BinnedStays(stay_ids_N, values_NTD, ignored, with_measured(found.facts, values_NTD, variables, static))
+    facts = with_measured(found.facts, values_NTD, variables, static)
+    return BinnedStays(stay_ids_N=stay_ids_N, values_NTD=values_NTD, ignored=ignored, static=facts)
 
 
 def bin_table(
