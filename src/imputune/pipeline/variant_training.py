@@ -59,7 +59,7 @@ def train_variants(project: Project, request: FinetuneRequest, say: Say, one_run
         for folder in folders:
             remove_leftovers(folder)
         parent = _track_command(project, data, request, stack) if one_run else None
-        training = _VariantQueue(imputers, request, say, find_members(blended, imputers))
+        training = _VariantQueue(imputers, request, say, members=find_members(blended, imputers))
         training.run(stack, parent)
         return [work.result for work in training.works]
 
@@ -72,6 +72,7 @@ class _VariantQueue:
         imputers: Mapping[ImputerName, PretrainedImputer],
         request: FinetuneRequest,
         say: Say,
+        *,
         members: Sequence[BlendMember],
     ) -> None:
         self.request, self.say = request, say
