@@ -90,7 +90,8 @@ def fit_sigmoid(score_N: np.ndarray, outcome_N: np.ndarray) -> Sigmoid:
     positives = float(outcome_N.sum())
     target_N = np.where(outcome_N > 0, 1 - 1 / (positives + 2), 1 / (len(outcome_N) - positives + 2))
     logit_N = logit(score_N)
-    centre, spread = float(logit_N.mean()), float(logit_N.std()) or 1.0
+    centre, spread = float(logit_N.mean()), float(logit_N.std())
+    spread = spread if spread > SMALLEST else 1.0  # all scores are the same
     place_N = (logit_N - centre) / spread
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
