@@ -35,6 +35,7 @@ def fold_scores(fold: int, test_auc: float) -> FoldScores:
         test_auprc=0.5,
         test_brier=0.1,
         test_calibration_error=0.03,
+        test_calibration_slope=0.9,
     )
 
 

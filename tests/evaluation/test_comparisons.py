@@ -59,6 +59,8 @@ def test_metrics_leave_out_times_and_run_ids() -> None:
                 "test_brier_std": 0.0,
                 "test_calibration_error_mean": 0.03,
                 "test_calibration_error_std": 0.0,
+                "test_calibration_slope_mean": 0.9,
+                "test_calibration_slope_std": 0.0,
             }
         },
         "imputer_mae": {"csai-uniform-test": 0.2, "csai-uniform-validation": 0.9, "mean-uniform-test": 0.7},

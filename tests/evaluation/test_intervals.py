@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from imputune.evaluation.intervals import bootstrap_intervals, percentile_interval
+from imputune.evaluation.intervals import bootstrap_intervals, percentile_interval, shifted_interval
 
 
 def test_the_interval_of_a_mean_is_the_normal_one() -> None:
@@ -47,3 +47,11 @@ def test_percentiles_by_hand() -> None:
     numbers = np.append(np.arange(1001.0), np.nan)
     assert percentile_interval(numbers) == (pytest.approx(25), pytest.approx(975))
     assert np.isnan(percentile_interval(np.array([np.nan]))).all()
+
+
+def test_a_shifted_interval_by_hand() -> None:
+    """Numbers 1000 to 2000 have mean 1500: shifted to a value of 600 they are 100 to 1100; bounds below 0 are 0."""
+    numbers = np.append(np.arange(1000.0, 2001), np.nan)
+    assert shifted_interval(numbers, 600.0) == (pytest.approx(125), pytest.approx(1075))
+    assert shifted_interval(numbers, 100.0) == (0, pytest.approx(575))
+    assert np.isnan(shifted_interval(np.array([np.nan]), 1.0)).all()

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 
+from imputune.evaluation.calibration import fit_line
 from imputune.evaluation.metrics import (
     ReliabilityPoint,
     curve_scores,
     reliability,
     risk_scores,
+    sensitivity_threshold,
     youden_threshold,
 )
 
@@ -19,6 +21,8 @@ def test_risk_scores_by_hand() -> None:
         "brier": pytest.approx((0.2**2 + 0.6**2 + 0.6**2 + 0.2**2) / 4),
         "log_loss": pytest.approx(-np.log([0.8, 0.4, 0.4, 0.8]).mean()),
         "calibration_error": pytest.approx((0.2 + 0.6 + 0.6 + 0.2) / 4),
+        "calibration_slope": pytest.approx(fit_line(np.array([1, 0, 1, 0]), np.array([0.8, 0.6, 0.4, 0.2])).slope),
+        "calibration_intercept": pytest.approx(0, abs=1e-9),  # the mean risk is 0.5, and half died
     }
     assert {type(score) for score in scores.values()} == {float}
 
@@ -79,3 +83,18 @@ def test_youden_threshold_by_hand() -> None:
     """At 0.4 two of two deaths and one of three survivors are called high: 1 + 2/3 - 1, the best there is."""
     assert youden_threshold(np.array([0, 1, 0, 1, 0]), np.array([0.1, 0.4, 0.5, 0.8, 0.2])) == pytest.approx(0.4)
     assert youden_threshold(np.array([0, 1]), np.array([0.9, 0.1])) <= 1
+
+
+@pytest.mark.parametrize(("sensitivity", "threshold"), [(0.2, 0.9), (0.25, 0.9), (0.26, 0.7), (0.5, 0.7), (0.8, 0.2)])
+def test_sensitivity_threshold_by_hand(sensitivity: float, threshold: float) -> None:
+    """Deaths at 0.9, 0.7, 0.4 and 0.2: the highest threshold that reaches the sensitivity is the risk of a death."""
+    outcome_N, risk_N = np.array([1, 0, 1, 0, 1, 1]), np.array([0.4, 0.95, 0.9, 0.3, 0.2, 0.7])
+    found = sensitivity_threshold(outcome_N, risk_N, sensitivity)
+    assert found == threshold
+    assert (risk_N[outcome_N == 1] >= found).mean() >= sensitivity
+
+
+def test_sensitivity_threshold_with_ties_and_rounding() -> None:
+    """Tied deaths count together; 55 of 100 deaths reach a sensitivity of 0.55, though 0.55 * 100 is above 55."""
+    assert sensitivity_threshold(np.ones(4), np.array([0.5, 0.5, 0.5, 0.1]), 0.5) == 0.5
+    assert sensitivity_threshold(np.ones(100), np.arange(100, 0, -1) / 100, 0.55) == 0.46

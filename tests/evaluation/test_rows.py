@@ -81,6 +81,27 @@ def test_row_keeps_the_scores_of_each_fold() -> None:
     assert row().calibration == (POINT,)
 
 
+def test_the_calibration_slope_needs_every_fold() -> None:
+    """0.8, 0.9 and 1.3 have mean 1.0; with one fold from before it was recorded, or without a line, there is none."""
+    later = [{"test_calibration_slope": slope, "test_calibration_intercept": 0.1} for slope in (0.8, 0.9, 1.3)]
+    recorded = [fold.model_dump(exclude={"fold"}, exclude_none=True) for fold in FOLDS]
+    folds = tuple(
+        FoldScores.of(fold, {**old, **new, "seconds": 3.0})
+        for fold, (old, new) in enumerate(zip(recorded, later, strict=True))
+    )
+    assert folds[0].test_calibration_slope == 0.8
+    made = row(folds=folds)
+    assert made.test_calibration_slope_mean == pytest.approx(1.0)
+    assert made.test_calibration_slope_std == pytest.approx((0.14 / 2) ** 0.5)
+    assert VariantRow.model_validate_json(made.model_dump_json()) == made
+    unfit = FoldScores.of(2, {**recorded[2], "test_calibration_slope": float("nan")})
+    for last in (FOLDS[2], unfit):
+        assert last.test_calibration_slope is None
+        assert row(folds=(*folds[:2], last)).test_calibration_slope_mean is None
+    with pytest.raises(KeyError, match="test_auc"):
+        FoldScores.of(0, {"validation_auc": 0.7})
+
+
 def test_one_fold_has_deviation_0() -> None:
     """A single fold's mean is its score."""
     made = row(folds=FOLDS[:1])

@@ -3,7 +3,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from imputune.evaluation.subgroups import score_cohort
+from imputune.evaluation.challenge2012 import event_1, event_2
+from imputune.evaluation.metrics import reliability, risk_scores
+from imputune.evaluation.subgroups import GroupScores, score_cohort
 
 STAYS = 600
 
@@ -38,6 +40,28 @@ def test_scores_are_scikit_learns(cohort) -> None:
     assert all(
         point.outcome_rate.low <= point.outcome_rate.value <= point.outcome_rate.high for point in every.calibration
     )
+
+
+def test_calibration_and_the_challenges_scores_have_intervals(cohort) -> None:
+    """Each is the number of its own function, in its interval, which no score's own bias pushes away from it."""
+    outcome_N, risk_N, static = cohort
+    [every] = score_cohort(outcome_N, risk_N, static * np.nan, threshold=0.3, resamples=60, seed=0)
+    scores = risk_scores(outcome_N, risk_N)
+    expected = {name: scores[name] for name in ("auc", "auprc", "brier")}
+    expected |= {name: score for name, score in scores.items() if name.startswith("calibration_")}
+    expected["challenge_event_1"] = event_1(outcome_N, risk_N, 0.3)
+    expected["challenge_event_2"] = event_2(reliability(outcome_N, risk_N))
+    assert {name: each.value for name, each in every.scores.items()} == pytest.approx(expected)
+    assert all(each.low <= each.value <= each.high for each in every.scores.values())
+    assert every.scores["calibration_slope"].low < 1 < every.scores["calibration_slope"].high  # true by construction
+
+
+def test_results_of_earlier_versions_are_read() -> None:
+    """Scores of a group without those that were added later."""
+    interval = {"value": 0.8, "low": 0.7, "high": 0.9}
+    content = {"group": "all", "level": "all", "stays": 100, "deaths": 20, "scores": {"auc": interval}}
+    read = GroupScores(**content, sensitivity=0.8, specificity=0.7, calibration=())
+    assert list(read.scores) == ["auc"]
 
 
 def test_groups_cover_what_is_known(cohort) -> None:

@@ -67,7 +67,8 @@ def test_stages_leave_tables_and_tracked_runs(project):
         name: values["test_auc_mean"] for name, values in metrics.items()
     }
     written = {path.name for path in (project / "results/synthetic").rglob("*") if path.is_file()}
-    assert {"comparison.tex", "calibration.png", "calibration.svg", "curves.png", "curves.svg"} < written
+    figures = {f"{name}.{form}" for name in ("calibration", "decision", "curves") for form in ("png", "svg")}
+    assert {"comparison.tex", *figures} < written
 
 
 def test_tables_hold_the_scores_of_the_folds(project):

@@ -4,7 +4,7 @@ The parameters are tiny ones: networks of width 8, two epochs, 54 training stays
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
@@ -35,6 +35,7 @@ from imputune.imputers.build import new_imputer
 from imputune.pipeline import variant_training
 from imputune.pipeline.inputs import PretrainedImputer
 from imputune.pipeline.project import DividedCohort, Project
+from imputune.pipeline.recording import find_threshold
 from imputune.pipeline.variant_work import FinetuneRequest, VariantWork
 from imputune.protocol.choice import blend_members, grid_variants
 from imputune.protocol.variants import make_variant
@@ -340,6 +341,13 @@ def interval_on_a_cohort(params: Params, world: World) -> object:
     return every.scores["auc"]
 
 
+def high_risk_threshold(params: Params, world: World) -> object:
+    """Find the threshold from risks of validation stays."""
+    _, risk_N = risks(1)
+    predictions = pd.DataFrame({"stay_id": world.cohort.stay_ids_N, "split": "validation", "risk": risk_N})
+    return find_threshold([replace(world.csai, predictions=predictions)], world.cohort, params.threshold)
+
+
 def device(params: Params, world: World) -> object:
     """Return the device, or why there is none."""
     try:
@@ -476,6 +484,8 @@ EFFECTS: dict[str, Effect] = {
     "assess.ranking.rate": Effect(0.3, ranked),
     "assess.block_hours": Effect(2, held_out),
     "assess.block_variables": Effect(1, held_out),
+    "threshold.rule": Effect("sensitivity", high_risk_threshold),
+    "threshold.sensitivity": Effect(0.3, high_risk_threshold, {"threshold.rule": "sensitivity"}),
     "promote.minimum_auc": Effect(0.73, gates),
     "promote.auc_margin": Effect(0.001, gates),
     "promote.calibration_margin": Effect(0.001, gates),

@@ -12,7 +12,14 @@ import torch
 from typer.testing import Result
 
 from imputune.artifacts.stage_files import weights_file
+from imputune.cli.evaluation import score_lines
+from imputune.data.cohort import read_cohort
 from imputune.errors import UserError
+from imputune.evaluation.challenge2012 import event_1, event_2
+from imputune.evaluation.decision_curve import decision_curve
+from imputune.evaluation.metrics import reliability, risk_scores
+from imputune.pipeline.evaluate import Evaluation
+from imputune.protocol.published import CHALLENGE_2012
 from imputune.registry.bundle_file import read_bundle
 from imputune.registry.versions import Registry
 from projects import STAYS, heads_folder, invoke, refused
@@ -200,8 +207,25 @@ def test_evaluate_measures_on_another_cohort(models, monkeypatch):
     assert json.loads((models / "results/synthetic/external-set-s.json").read_text()) == told
     path = models / f"results/synthetic/external-set-s-{third['cohort_hash'][:8]}.json"  # both are named set-s
     assert json.loads(path.read_text()) == third
+    picture = models / "results/synthetic/external-set-s.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert path.with_suffix(".png").read_bytes() != picture.read_bytes()
+    bundle = Registry(models, NAME).load(Registry(models, NAME).find("1"))
+    other = read_cohort(models / "other")
+    risk_N = bundle.risk(np.asarray(other.values_NTD))
+    curve = [point.model_dump() for point in decision_curve(other.outcome_N, risk_N)]
+    assert (told["decision_curve"], told["threshold_rule"], told["landmarks"]) == (curve, "youden", {})
+    later = ("decision_curve", "threshold_rule", "landmarks", "recalibrated_on")
+    earlier = Evaluation(**{name: each for name, each in told.items() if name not in later})
+    assert (earlier.decision_curve, earlier.threshold_rule, earlier.recalibrated_on) == ((), "youden", "")
     every = told["groups"][0]
     assert every["stays"] == 90
+    expected = risk_scores(other.outcome_N, risk_N) | {
+        "challenge_event_1": event_1(other.outcome_N, risk_N, told["threshold"]),
+        "challenge_event_2": event_2(reliability(other.outcome_N, risk_N)),
+    }
+    del expected["log_loss"]
+    assert {name: score["value"] for name, score in every["scores"].items()} == pytest.approx(expected)
     assert every["scores"]["auc"]["low"] <= every["scores"]["auc"]["value"] <= every["scores"]["auc"]["high"]
     assert sum(group["stays"] for group in told["groups"] if group["group"] == "sex") == 90
     assert "is the cohort that" in refused(invoke(models, [*words, "data/synthetic"], monkeypatch))
@@ -211,6 +235,25 @@ def test_evaluate_measures_on_another_cohort(models, monkeypatch):
     line = refused(invoke(models, [*words, "other"], monkeypatch))
     assert "has other variables or units than" in line
     assert "(HR, Pulse)" in line
+
+
+def test_evaluate_shows_every_score_of_all_stays(models, monkeypatch):
+    """The challenge's winners stand beside its two scores where the dataset is the challenge's; the rule is named."""
+    extract = ["extract", "synthetic", "--stays", "90", "--seed", "5", "--out", "other"]
+    assert invoke(models, extract, monkeypatch).exit_code == 0
+    done = invoke(models, ["evaluate", "--model", "1", "--data", "other"], monkeypatch)
+    assert done.exit_code == 0, done.stderr
+    for words in ("AUPRC", "calibration slope", "calibration intercept", "min(sensitivity, PPV)", "H, challenge 2012"):
+        assert words in done.stdout
+    assert "winner" not in done.stdout
+    assert "(rule: youden); results are in " in done.stderr
+    assert "the decision curve is in external-set-s.png" in done.stderr
+    told = json.loads((models / "results/synthetic/external-set-s.json").read_text())
+    shown = score_lines(Evaluation(**told | {"landmarks": CHALLENGE_2012}))
+    assert shown[-2][2] == "1 is best; challenge 2012's winner on set-c: 0.5353"
+    assert shown[-1][2].endswith("; challenge 2012's winner on set-c: 17.88")
+    score = told["groups"][0]["scores"]["auc"]
+    assert shown[0][:2] == ("AUC", f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})")
 
 
 def test_evaluate_refuses_stays_the_model_was_trained_on(models, monkeypatch):

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from imputune.data.directions import Directions
 from imputune.data.raw.binning import BinnedStays
 from imputune.errors import UserError
+from imputune.evaluation.calibration import CalibrationLine
 from imputune.models.csai import Csai
 from imputune.models.heads import HEAD_BUILDERS, HeadSizes
 from imputune.models.weights import load_module
@@ -176,3 +177,43 @@ def test_descriptions_that_cannot_be_true_are_refused(make_about, fields):
     """A neural head comes with its input, width and threshold, and no field has the wrong type."""
     with pytest.raises(ValidationError):
         make_about(**fields)
+
+
+def test_a_recalibrated_bundle_corrects_the_mean_and_keeps_who_is_of_high_risk(load, make_about, values_NTD):
+    """The line is applied to the mean over folds, to each fold's own risk, and to the threshold."""
+    line = CalibrationLine(intercept=-0.5, slope=0.6)
+    plain_FN = load(make_about()).risk_by_fold(values_NTD)
+    mean_N = plain_FN.mean(axis=0, dtype=np.float64)
+    threshold = float(np.sort(mean_N)[1])  # one stay lies exactly on it
+    plain = load(make_about(threshold=threshold)).predict(stays_of(values_NTD))
+    bundle = load(make_about(threshold=threshold, recalibration=line))
+    np.testing.assert_array_equal(bundle.risk(values_NTD), line.apply(mean_N))
+    np.testing.assert_allclose(bundle.risk_by_fold(values_NTD), line.apply(plain_FN), rtol=1e-6)
+    assert bundle.risk_by_fold(values_NTD).dtype == bundle.risk_of(2, values_NTD).dtype == np.float32
+    np.testing.assert_array_equal(bundle.risk_of(2, values_NTD), bundle.risk_by_fold(values_NTD)[1])
+    assert bundle.threshold == float(line.apply(np.array(threshold)))
+    answer = bundle.predict(stays_of(values_NTD))
+    np.testing.assert_allclose(answer["risk"], line.apply(plain["risk"].to_numpy()))
+    np.testing.assert_allclose(answer["risk_deviation"], line.apply(plain_FN).std(axis=0, ddof=1), rtol=1e-5)
+    assert answer["high_risk"].tolist() == plain["high_risk"].tolist()
+    assert sorted(answer["high_risk"]) == [False, True, True]
+
+
+def test_without_recalibration_the_risk_is_the_mean_of_the_folds(load, make_about, values_NTD):
+    """To the bit."""
+    bundle = load(make_about())
+    expected = bundle.risk_by_fold(values_NTD).mean(axis=0, dtype=np.float64)
+    np.testing.assert_array_equal(bundle.risk(values_NTD), expected)
+    assert bundle.threshold == bundle.about.threshold
+
+
+def test_attributions_of_a_recalibrated_bundle_add_up_to_its_risks(load, make_about, values_NTD):
+    """Each is that of the bundle it came from, times one number."""
+    plain = explain_stay(load(make_about()), stays_of(values_NTD), 11, 32)
+    line = CalibrationLine(intercept=-0.5, slope=0.6)
+    found = explain_stay(load(make_about(recalibration=line)), stays_of(values_NTD), 11, 32)
+    assert found.risk == pytest.approx(float(line.apply(np.array(plain.risk))))
+    assert found.baseline_risk == pytest.approx(float(line.apply(np.array(plain.baseline_risk))))
+    ratio = (found.risk - found.baseline_risk) / (plain.risk - plain.baseline_risk)
+    np.testing.assert_allclose(found.table["Attribution"], plain.table["Attribution"] * ratio, rtol=1e-6)
+    assert found.table["Attribution"].sum() == pytest.approx(found.risk - found.baseline_risk, abs=1e-5)

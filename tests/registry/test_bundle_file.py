@@ -6,10 +6,12 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from imputune.artifacts.stage_files import weights_file
 from imputune.errors import UserError
-from imputune.registry.bundle_file import read_bundle, write_bundle
+from imputune.evaluation.calibration import CalibrationLine
+from imputune.registry.bundle_file import copy_bundle, read_bundle, write_bundle
 
 
 def content_of(folder):
@@ -73,9 +75,10 @@ def test_bundle_json_has_the_present_format(written):
     """The file says its format, what the bundle is made of, and each fold's checksum."""
     folder, _ = written
     content = content_of(folder)
-    assert content["format"] == 3
+    assert content["format"] == 4
     assert content["about"] == {
         "dataset": "synthetic",
+        "static": [],
         "variables": [
             {"name": "HR", "unit": "beats/min"},
             {"name": "Temp", "unit": "C"},
@@ -94,6 +97,8 @@ def test_bundle_json_has_the_present_format(written):
         "mlp_width": 128,
         "folds": [0, 2],
         "threshold": 0.1 + 0.2,
+        "threshold_rule": None,
+        "recalibration": None,
     }
     assert list(content["sha256"]) == ["0", "2"]
     assert all(re.fullmatch("[0-9a-f]{64}", checksum) for checksum in content["sha256"].values())
@@ -205,7 +210,7 @@ def test_altered_weights_of_number2_are_refused(written):
         read_bundle(folder)
 
 
-@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("number", [1, 5])
 def test_other_formats_are_refused(written, number):
     """An unknown format is one line that says what to run."""
     folder, _ = written
@@ -213,7 +218,7 @@ def test_other_formats_are_refused(written, number):
     with pytest.raises(UserError) as caught:
         read_bundle(folder)
     assert str(caught.value) == (
-        f"the bundle is of another version of imputune (format {number}, this version reads 2 and 3): "
+        f"the bundle is of another version of imputune (format {number}, this version reads 2 to 4): "
         "run `imputune finetune` again, or load it with that version"
     )
 
@@ -251,3 +256,37 @@ def test_sizes_that_do_not_fit_are_one_line(written, part, key, value, cause):
         read_bundle(folder)
     assert cause in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_bundle_from_before_recalibration_is_read(written, make_about):
+    """Without the fields that were added later, nothing is recalibrated."""
+    folder, _ = written
+    content = content_of(folder)
+    del content["about"]["threshold_rule"], content["about"]["recalibration"]
+    replace_content(folder, content)
+    assert read_bundle(folder).about == make_about()
+
+
+def test_a_copied_bundle_has_the_same_weights_and_another_description(written, make_about, tmp_path_factory):
+    """Files of weights are equal to the byte; the checksum is that of the new bundle.json; the source stays."""
+    folder, checksum = written
+    target = tmp_path_factory.mktemp("copied")
+    line = CalibrationLine(intercept=-0.25, slope=0.75)
+    copied = copy_bundle(folder, target, make_about(recalibration=line))
+    assert copied != checksum
+    bundle = read_bundle(target, copied)
+    assert bundle.about == make_about(recalibration=line)
+    assert content_of(target)["sha256"] == content_of(folder)["sha256"]
+    for fold in (0, 2):
+        assert weights_file(target, fold).read_bytes() == weights_file(folder, fold).read_bytes()
+    assert read_bundle(folder, checksum).about == make_about()
+    (folder / "bundle.json").unlink()
+    with pytest.raises(UserError, match="cannot be copied"):
+        copy_bundle(folder, target, make_about())
+
+
+@pytest.mark.parametrize("line", [(0.0, 0.0), (0.0, -1.0), (float("nan"), 1.0), (0.0, float("inf"))])
+def test_a_recalibration_that_is_none_is_refused(make_about, line):
+    """A slope of 0 or below turns the order of the stays round; NaN and infinity are no numbers to correct with."""
+    with pytest.raises(ValidationError, match="recalibration must have a slope above 0"):
+        make_about(recalibration=CalibrationLine(intercept=line[0], slope=line[1]))

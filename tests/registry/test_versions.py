@@ -98,7 +98,7 @@ def test_registering_starts_no_process(root, register, make_about, train, monkey
         monkeypatch.setattr(subprocess, "Popen", trapped)
         number = register_bundle(run, NAME, about, train(about), LINEAGE)
     required = (files_of(Registry(root, NAME), number) / "requirements.txt").read_text().split()
-    assert set(serving_requirements()) <= set(required)
+    assert set(serving_requirements(about)) <= set(required)
 
 
 def test_versions_and_aliases_are_found(root, register):

@@ -5,12 +5,15 @@ from matplotlib.colors import to_rgba
 
 from example_results import variant_row
 from imputune.data.cohort import HOURS
+from imputune.evaluation.decision_curve import DecisionPoint
 from imputune.evaluation.metrics import ReliabilityPoint
 from imputune.evaluation.rows import VariantRow
 from imputune.reporting.figures import (
     attributions_figure,
+    best_schedules,
     calibration_figure,
     curves_figure,
+    decision_figure,
     mean_curves_figure,
     parameters_figure,
     to_png,
@@ -179,3 +182,32 @@ def test_saved_figures_are_of_their_kind_and_repeat() -> None:
     assert pngs[0] == pngs[1]
     assert svgs[0] == svgs[1]
     assert b"AUC by epoch</text>" in svgs[0]
+
+
+def test_decision_figure_shows_the_models_beside_all_and_none() -> None:
+    """A panel per title: each model's net benefit, that of treating all, and 0; the axis starts a little below 0."""
+    points = [
+        DecisionPoint(threshold=threshold, net_benefit=benefit, treat_all=benefit - 0.1)
+        for threshold, benefit in ((0.1, 0.3), (0.2, 0.2))
+    ]
+    figure = decision_figure({"frozen": {"mlp2, hidden": points, "gru, raw": points[:1]}, "unfrozen": {"a": points}})
+    first, second = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["frozen", "unfrozen"]
+    assert [line.get_label() for line in first.lines] == ["mlp2, hidden", "gru, raw", "treat all", "treat none"]
+    assert [list(line.get_ydata()) for line in first.lines] == [[0.3, 0.2], [0.3], pytest.approx([0.2, 0.1]), [0, 0]]
+    assert list(second.lines[0].get_xdata()) == [0.1, 0.2]
+    assert first.get_ylim() == pytest.approx((-0.05, 0.22))
+    assert to_png(figure).startswith(b"\x89PNG")
+
+
+def test_the_best_schedule_is_chosen_by_validation() -> None:
+    """One row for each mode, head and input."""
+    rows = [
+        variant_row(f"{head}-{schedule}", [auc])
+        for head, schedule, auc in (
+            ("mlp2-frozen-hidden", "optuna", 0.8),
+            ("mlp2-frozen-hidden", "cyclic", 0.9),
+            ("mlp2-unfrozen-hidden", "optuna", 0.7),
+        )
+    ]
+    assert best_schedules(rows) == rows[1:]

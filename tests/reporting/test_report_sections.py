@@ -185,15 +185,15 @@ def test_risks_of_the_first_imputers_classifiers(report) -> None:
     [table] = found.tables
     assert (table.title, table.header) == (
         "Classifiers on CSAI",
-        ("classifier", "AUC", "AUPRC", "Brier score", "calibration error"),
+        ("classifier", "AUC", "AUPRC", "Brier score", "calibration error", "calibration slope"),
     )
-    rest = ("0.500 ± 0.000", "0.100 ± 0.000", "0.030 ± 0.000")
+    rest = ("0.500 ± 0.000", "0.100 ± 0.000", "0.030 ± 0.000", "0.900 ± 0.000")
     assert [(line[0], line[2:]) for line in table.lines] == [("mlp2", rest), ("xgboost", rest)]
     aucs = MATRIX[0].by_fold("test_auc")
     assert table.lines[0][1] == f"{np.mean(list(aucs.values())):.3f} ± {np.std(list(aucs.values()), ddof=1):.3f}"
     assert table.remark == (
-        "Mean ± sample standard deviation over the test folds. In the figure of precision and recall, the dotted line "
-        "is the share that died."
+        "Mean ± sample standard deviation over the test folds. A calibration slope below 1 says that risks are too "
+        "extreme, above 1 too moderate. In the figure of precision and recall, the dotted line is the share that died."
     )
     caption = "ROC, precision-recall and calibration curves of the classifiers on CSAI, test stays of all folds"
     assert figure_texts(found) == [("risks", caption)]

@@ -78,8 +78,8 @@ def test_non_neural_heads_stand_beside_the_papers() -> None:
     table = non_neural_table([*frozen_mlp2(), *rows])
     assert table.title == "Non-neural heads"
     assert table.lines == (
-        ("xgboost", "hidden", "0.560 ± 0.071", "0.550 ± 0.071", "0.620", "−0.070"),
-        ("xgboost", "summary", "0.810 ± 0.000", "0.800 ± 0.000", "", ""),
+        ("xgboost", "hidden", "0.560 ± 0.071", "0.550 ± 0.071", "0.620", "−0.070", "0.500 ± 0.000"),
+        ("xgboost", "summary", "0.810 ± 0.000", "0.800 ± 0.000", "", "", "0.500 ± 0.000"),
     )
     assert non_neural_table(frozen_mlp2()) is None
 
@@ -142,9 +142,12 @@ def test_every_variant_has_its_scores() -> None:
         "test AUPRC": "0.500 ± 0.000",
         "test Brier": "0.100 ± 0.000",
         "calibration error": "0.030 ± 0.000",
+        "calibration slope": "0.900 ± 0.000",
         "seconds": "60",
     }
     assert by_column(table, 1)["params"] == by_column(table, 1)["paper"] == ""
+    earlier = frozen_mlp2()[2].model_copy(update={"test_calibration_slope_mean": None})
+    assert by_column(variants_table([earlier]))["calibration slope"] == ""
 
 
 def test_time_is_added_up_by_mode() -> None:

@@ -1,4 +1,4 @@
-"""Commands on registered models: promote, register, predict, explain, evaluate."""
+"""Commands on registered models: promote, register, predict, explain."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ from imputune.runtime.console import counted, print_table, say
 from imputune.settings.file import find_root
 
 if TYPE_CHECKING:
-    from imputune.evaluation.subgroups import GroupScores, Interval
     from imputune.pipeline.candidate import Decision
 
 REFUSED = 3  # exit code of a promotion whose candidate failed a gate
@@ -174,35 +173,6 @@ def explain_command(options: ExplainOptions) -> None:
     say(f"attributions sum to the difference of the two risks up to {explanation.gap:.1e}")
 
 
-@app.command("evaluate")
-def evaluate_command(
-    data: Annotated[Path, typer.Option(help="Folder of a cohort, as `imputune extract` writes it.")],
-    dataset: Dataset = None,
-    model: ModelOption = "champion",
-    as_json: AsJson = False,
-) -> None:
-    """Measure a model on a cohort it was not trained on: scores and calibration with intervals, by group of stays."""
-    from imputune.pipeline.evaluate import run_evaluate
-    from imputune.pipeline.project import Project
-
-    evaluation, path = run_evaluate(Project.open(find_root(Path.cwd()), dataset), model, data)
-    if as_json:
-        typer.echo(evaluation.model_dump_json(indent=1))
-        return
-    header = ("group", "level", "stays", "deaths", "AUC", "AUPRC", "Brier", "sensitivity", "specificity")
-    title = f"{evaluation.model} version {evaluation.version} on {evaluation.cohort}: 95 % bootstrap intervals"
-    print_table(title, header, [_group_line(group) for group in evaluation.groups])
-    points = [
-        (f"{point.risk:.3f}", _interval(point.outcome_rate), f"{point.stays:,}")
-        for point in evaluation.groups[0].calibration
-    ]
-    print_table("Calibration", ("mean risk", "share that died", "stays"), points)
-    if not evaluation.checked_against_training:
-        say("note: the model's training cohort is not in data/: whether it shares stays with this one was not checked")
-    kept = f"; results are in {path}" if path else ""
-    say(f"sensitivity and specificity are at the model's threshold, {evaluation.threshold:.3f}{kept}")
-
-
 def _check_apart(records: Path, *outputs: Path | None) -> None:
     """Refuse to write over the records, or one file over another."""
     taken = {records.resolve()}
@@ -236,15 +206,3 @@ def _print_decision(decision: "Decision") -> None:
         "unchanged": f"version {decision.candidate} is the champion already",
     }[decision.outcome]
     typer.echo(f"dry run, no alias changed: {decision.outcome}" if decision.dry_run else outcome)
-
-
-def _group_line(group: "GroupScores") -> tuple[str, ...]:
-    counts = (group.group, group.level, f"{group.stays:,}", f"{group.deaths:,}")
-    if group.sensitivity is None or group.specificity is None:
-        return (*counts, "too few", "", "", "", "")
-    scores = (_interval(group.scores[name]) for name in ("auc", "auprc", "brier"))
-    return (*counts, *scores, f"{group.sensitivity:.3f}", f"{group.specificity:.3f}")
-
-
-def _interval(interval: "Interval") -> str:
-    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"

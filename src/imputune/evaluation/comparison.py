@@ -89,7 +89,7 @@ class VariantComparison(Stored):
 def _scores(row: VariantRow) -> JsonValue:
     fields = row.model_dump(mode="json")
     names = [name for name in fields if name.endswith(("_mean", "_std"))]
-    return {name: rounded(fields[name], PLACES) for name in names}
+    return {name: rounded(fields[name], PLACES) for name in names if fields[name] is not None}
 
 
 class ImputerComparison(Stored):

@@ -24,9 +24,16 @@ def bootstrap_intervals(
 
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (percentile interval).
     """
+    return [percentile_interval(number_R) for number_R in resampled(statistic, sizes, resamples, seed)]
+
+
+def resampled(
+    statistic: Callable[[Resample], Sequence[float]], sizes: Sequence[int], resamples: int, seed: int
+) -> list[np.ndarray]:
+    """Return the resamples (R,) of each number that `statistic` returns; see `bootstrap_intervals`."""
     generator = np.random.default_rng(seed)
     rows = [statistic([generator.integers(0, size, size) for size in sizes]) for _ in range(resamples)]
-    return [percentile_interval(number_R) for number_R in np.array(rows, dtype=np.float64).T]
+    return list(np.array(rows, dtype=np.float64).T)
 
 
 def percentile_interval(number_R: np.ndarray) -> tuple[float, float]:
@@ -37,3 +44,19 @@ def percentile_interval(number_R: np.ndarray) -> tuple[float, float]:
     tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
     low, high = np.percentile(counted, (tail, 100 - tail))
     return float(low), float(high)
+
+
+def shifted_interval(number_R: np.ndarray, value: float) -> tuple[float, float]:
+    """Return the 95 % interval of a number that is 0 or more, and that resampling itself raises.
+
+    A resample of stays whose risks are right fits them worse than the stays do, so that the percentile interval of a
+    calibration error can lie wholly above it. Here the resamples (R,) are shifted until their mean is the value, and
+    bounds below 0 are 0. NaN is not counted; NaN bounds if all are NaN.
+
+    Source: Efron and Tibshirani 1993, chapter 10 (the bootstrap's estimate of bias, which is taken off).
+    """
+    counted = number_R[~np.isnan(number_R)]
+    if not len(counted):
+        return float("nan"), float("nan")
+    low, high = percentile_interval(counted - (counted.mean() - value))
+    return max(low, 0.0), high

@@ -3,9 +3,12 @@
 Letters: N stays, M thresholds, R different risks.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score, roc_curve
 
+from imputune.evaluation.calibration import fit_line, intercept_at_slope_1
 from imputune.evaluation.stored import Stored
 
 GROUPS = 10  # of stays by risk, in the calibration curve and its error
@@ -20,22 +23,31 @@ class ReliabilityPoint(Stored):
 
 
 def risk_scores(outcome_N: np.ndarray, risk_N: np.ndarray) -> dict[str, float]:
-    """Score predicted risks: auc, auprc, brier, log_loss, calibration_error.
+    """Score predicted risks: auc, auprc, brier, log_loss, calibration_error, calibration_slope, calibration_intercept.
 
-    calibration_error is the expected calibration error: the mean difference between the risk and the fraction with the
-    outcome over ten groups of stays of equal size, ordered by risk.
+    calibration_error: see `calibration_error`. calibration_slope: see `calibration.fit_line`; NaN where no line fits
+    best. calibration_intercept: see `calibration.intercept_at_slope_1`.
 
     Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,). At least one stay must have the outcome and one must not.
     """
-    points = reliability(outcome_N, risk_N)
-    error = sum(abs(point.risk - point.outcome_rate) * point.stays for point in points) / len(outcome_N)
     return {
         "auc": float(roc_auc_score(outcome_N, risk_N)),
         "auprc": float(average_precision_score(outcome_N, risk_N)),
         "brier": float(brier_score_loss(outcome_N, risk_N)),
         "log_loss": float(log_loss(outcome_N, risk_N, labels=[0, 1])),
-        "calibration_error": error,
+        "calibration_error": calibration_error(reliability(outcome_N, risk_N)),
+        "calibration_slope": fit_line(outcome_N, risk_N).slope,
+        "calibration_intercept": intercept_at_slope_1(outcome_N, risk_N),
     }
+
+
+def calibration_error(points: Sequence[ReliabilityPoint]) -> float:
+    """Return the expected calibration error: the mean difference between risk and outcome rate over groups of stays.
+
+    points: `reliability` of all stays, ten groups of equal size, ordered by risk.
+    """
+    differences = sum(abs(point.risk - point.outcome_rate) * point.stays for point in points)
+    return differences / sum(point.stays for point in points)
 
 
 def reliability(outcome_N: np.ndarray, risk_N: np.ndarray, groups: int = GROUPS) -> list[ReliabilityPoint]:
@@ -59,6 +71,17 @@ def youden_threshold(outcome_N: np.ndarray, risk_N: np.ndarray) -> float:
     """
     false_positive_M, true_positive_M, threshold_M = roc_curve(outcome_N, risk_N)
     return float(min(threshold_M[np.argmax(true_positive_M - false_positive_M)], 1.0))
+
+
+def sensitivity_threshold(outcome_N: np.ndarray, risk_N: np.ndarray, sensitivity: float) -> float:
+    """Return the highest threshold at which at least this fraction of the stays with the outcome count as high risk.
+
+    Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,). sensitivity: above 0 to 1. At least one stay must have the
+    outcome.
+    """
+    falling_M = np.sort(risk_N[outcome_N > 0])[::-1]
+    reached_M = np.arange(1, len(falling_M) + 1) / len(falling_M)
+    return float(falling_M[np.argmax(reached_M >= sensitivity)])
 
 
 def curve_scores(outcome_N: np.ndarray, risk_N: np.ndarray) -> dict[str, float]:

@@ -1,9 +1,10 @@
 """From scores by fold to rows of results: one for each fine-tuned variant, one for each imputer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 from statistics import fmean, stdev
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 from imputune.evaluation.imputation import ImputationErrors
 from imputune.evaluation.metrics import ReliabilityPoint
@@ -15,10 +16,16 @@ from imputune.settings.names import Head, ImputerName, Input, Mode, RandomPatter
 
 Score = Literal["validation_auc", "test_auc", "test_auprc", "test_brier", "test_calibration_error"]
 SCORES: tuple[Score, ...] = get_args(Score)
+LaterScore = Literal["test_calibration_slope", "test_calibration_intercept"]
+LATER_SCORES: tuple[LaterScore, ...] = get_args(LaterScore)
+"""Scores that folds trained by earlier versions do not have."""
 
 
 class FoldScores(Stored):
-    """The final scores of a variant on one fold."""
+    """The final scores of a variant on one fold.
+
+    A calibration score is None if the fold was trained before the score was introduced, or if no line fits best.
+    """
 
     fold: int
     validation_auc: float
@@ -26,6 +33,14 @@ class FoldScores(Stored):
     test_auprc: float
     test_brier: float
     test_calibration_error: float
+    test_calibration_slope: float | None = None
+    test_calibration_intercept: float | None = None
+
+    @classmethod
+    def of(cls, fold: int, scores: Mapping[str, float]) -> Self:
+        """Pick the scores of a fold out of all that were recorded; KeyError if one of SCORES is missing."""
+        later = {name: scores[name] for name in LATER_SCORES if not isnan(scores.get(name, nan))}
+        return cls(fold=fold, **{name: scores[name] for name in SCORES}, **later)
 
 
 class VariantRow(Stored):
@@ -34,7 +49,7 @@ class VariantRow(Stored):
     num_parameters: of the head alone, as the paper counts; trainable_parameters: all that fine-tuning changes; both
     None for a non-neural head. paper_from: where the paper has its test AUC, which may be an average. source: what the
     row was read from, a tracked run, or stage outputs if the run is gone. calibration: the calibration curve over all
-    test stays; empty if only the run is left.
+    test stays; empty if only the run is left. test_calibration_slope: None unless every fold has one.
     """
 
     imputer: ImputerName
@@ -54,6 +69,8 @@ class VariantRow(Stored):
     test_brier_std: float
     test_calibration_error_mean: float
     test_calibration_error_std: float
+    test_calibration_slope_mean: float | None = None
+    test_calibration_slope_std: float | None = None
     paper_test_auc: float | None
     paper_from: str | None
     seconds: float
@@ -104,6 +121,8 @@ class Spread(NamedTuple):
 
 def make_variant_row(dataset: str, variant: Variant, results: VariantResults) -> VariantRow:
     """Aggregate a variant's folds; the paper's figure is added for variants on CSAI."""
+    slopes = [fold.test_calibration_slope for fold in results.folds]
+    slope = None if None in slopes else Spread.of([each for each in slopes if each is not None])
     spread = {score: Spread.of([float(getattr(fold, score)) for fold in results.folds]) for score in SCORES}
     paper = None
     if variant.imputer == DEFAULT_IMPUTER:
@@ -127,6 +146,8 @@ def make_variant_row(dataset: str, variant: Variant, results: VariantResults) ->
         test_brier_std=spread["test_brier"].deviation,
         test_calibration_error_mean=spread["test_calibration_error"].mean,
         test_calibration_error_std=spread["test_calibration_error"].deviation,
+        test_calibration_slope_mean=slope.mean if slope else None,
+        test_calibration_slope_std=slope.deviation if slope else None,
         paper_test_auc=paper_test_auc,
         paper_from=paper.source if paper and paper_test_auc is not None else None,
         seconds=results.seconds,

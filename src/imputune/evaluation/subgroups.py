@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from imputune.evaluation.intervals import Resample, bootstrap_intervals, percentile_interval
-from imputune.evaluation.metrics import reliability
+from imputune.evaluation.calibration import fit_line, intercept_at_slope_1
+from imputune.evaluation.challenge2012 import event_1, event_2
+from imputune.evaluation.intervals import Resample, percentile_interval, resampled, shifted_interval
+from imputune.evaluation.metrics import calibration_error, reliability
 from imputune.evaluation.stored import Stored
 
 FEWEST = 10  # deaths, and survivors, that a subgroup needs for scores
-RISK_SCORES = {"auc": roc_auc_score, "auprc": average_precision_score, "brier": brier_score_loss}
+RAISED_BY_RESAMPLING = ("calibration_error", "challenge_event_2")  # see `intervals.shifted_interval`
 ICU_TYPES = {1: "coronary care", 2: "cardiac surgery recovery", 3: "medical", 4: "surgical"}
 SEXES = {0: "female", 1: "male"}
 AGES = ((0, 45), (45, 65), (65, 80), (80, np.inf))  # years, from and below
@@ -43,8 +45,10 @@ class CalibrationPoint(Stored):
 class GroupScores(Stored):
     """A cohort, or one of its subgroups.
 
-    group, level: what divides the stays, and which subgroup this is; both "all" for the whole cohort. scores: auc,
-    auprc and brier. calibration: up to ten groups of equal size by risk. sensitivity, specificity: at the threshold.
+    group, level: what divides the stays, and which subgroup this is; both "all" for the whole cohort. scores: those of
+    `metrics.risk_scores` without log_loss, and challenge_event_1 and challenge_event_2 of `challenge2012`; results of
+    earlier versions have auc, auprc and brier alone. calibration: up to ten groups of equal size by risk. sensitivity,
+    specificity: at the threshold.
     With fewer than ten deaths or survivors, scores and calibration are empty, sensitivity and specificity None.
     """
 
@@ -130,17 +134,34 @@ def _scores(subgroup: _Subgroup, outcome_N: np.ndarray, risk_N: np.ndarray, scor
 
 
 def _intervals(outcome_N: np.ndarray, risk_N: np.ndarray, scoring: _Scoring) -> dict[str, Interval]:
+    found = _risk_scores(outcome_N, risk_N, scoring.threshold)
+
     def scores(resample: Resample) -> list[float]:
         [stays] = resample
         if not 0 < outcome_N[stays].sum() < len(stays):
-            return [np.nan] * len(RISK_SCORES)
-        return [float(score(outcome_N[stays], risk_N[stays])) for score in RISK_SCORES.values()]
+            return [np.nan] * len(found)
+        return list(_risk_scores(outcome_N[stays], risk_N[stays], scoring.threshold).values())
 
-    values = scores([np.arange(len(outcome_N))])
-    bounds = bootstrap_intervals(scores, [len(outcome_N)], scoring.resamples, scoring.seed)
+    intervals = {}
+    numbers = resampled(scores, [len(outcome_N)], scoring.resamples, scoring.seed)
+    for (name, value), number_R in zip(found.items(), numbers, strict=True):
+        shifted = name in RAISED_BY_RESAMPLING
+        low, high = shifted_interval(number_R, value) if shifted else percentile_interval(number_R)
+        intervals[name] = Interval(value=value, low=low, high=high)
+    return intervals
+
+
+def _risk_scores(outcome_N: np.ndarray, risk_N: np.ndarray, threshold: float) -> dict[str, float]:
+    points = reliability(outcome_N, risk_N)
     return {
-        name: Interval(value=value, low=low, high=high)
-        for name, value, (low, high) in zip(RISK_SCORES, values, bounds, strict=True)
+        "auc": float(roc_auc_score(outcome_N, risk_N)),
+        "auprc": float(average_precision_score(outcome_N, risk_N)),
+        "brier": float(brier_score_loss(outcome_N, risk_N)),
+        "calibration_error": calibration_error(points),
+        "calibration_slope": fit_line(outcome_N, risk_N).slope,
+        "calibration_intercept": intercept_at_slope_1(outcome_N, risk_N),
+        "challenge_event_1": event_1(outcome_N, risk_N, threshold),
+        "challenge_event_2": event_2(points),
     }
 
 

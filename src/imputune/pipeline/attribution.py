@@ -41,6 +41,14 @@ class Attribution:
         named = {field.name: [getattr(each, field.name) for each in several] for field in fields(cls)}
         return cls(**{name: np.mean(parts, axis=0) for name, parts in named.items() if parts[0] is not None})
 
+    def rescaled(self, risk: np.ndarray, baseline: np.ndarray) -> Self:
+        """Return the parts of another risk: recalibration bends the risk as a whole, so it scales every part alike."""
+        moved = float(self.risk - self.baseline)
+        factor = float(risk - baseline) / moved if moved else 1.0
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        scaled = {name: None if part is None else part * factor for name, part in parts.items()}
+        return type(self)(**scaled | {"risk": risk, "baseline": baseline})
+
     @property
     def gap(self) -> float:
         """The difference between the sum of all parts and risk - baseline, 0 or more."""

@@ -7,6 +7,7 @@ from imputune.artifacts.stage_files import RESULT, read_test_risks, read_trainin
 from imputune.artifacts.stage_output import MadeFrom, TrainingOutput
 from imputune.data.cohort import Cohort
 from imputune.errors import UserError
+from imputune.evaluation.decision_curve import DecisionPoint, decision_curve
 from imputune.evaluation.metrics import ReliabilityPoint, reliability
 from imputune.evaluation.rows import SCORES, FoldScores, VariantResults, VariantRow, make_variant_row
 from imputune.pipeline.blend_members import finished_members
@@ -20,13 +21,17 @@ from imputune.tracking.history import RunRecord, finished_runs
 
 @dataclass(kw_only=True)
 class Collected:
-    """The variants of one imputer: their outputs and rows, and notes on what is skipped or read from elsewhere."""
+    """The variants of one imputer: their outputs and rows, and notes on what is skipped or read from elsewhere.
+
+    decisions: the decision curve over all test stays of each variant in artifacts.
+    """
 
     project: Project
     cohort: Cohort
     imputer: TrainingOutput
     outputs: dict[Variant, TrainingOutput] = field(default_factory=dict)
     rows: dict[Variant, VariantRow] = field(default_factory=dict)
+    decisions: dict[Variant, tuple[DecisionPoint, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -52,7 +57,9 @@ def collect(project: Project, cohort: Cohort, imputer: TrainingOutput, runs: Map
         run = runs.get(output.run_id)
         folder = project.variant_folder(variant)
         stay_ids, risks = read_test_risks(folder, f"delete {folder}, or fine-tune that variant again")
-        calibration = reliability(cohort.outcome_of(stay_ids), risks)
+        outcomes = cohort.outcome_of(stay_ids)
+        calibration = reliability(outcomes, risks)
+        found.decisions[variant] = decision_curve(outcomes, risks)
         if run is not None:
             found.rows[variant] = _row_of_run(project.dataset, run, variant, calibration)
         else:
@@ -132,7 +139,7 @@ def _row_of_run(dataset: str, run: RunRecord, variant: Variant, calibration: lis
     results = VariantResults(
         **{name: None if count is None else int(count) for name, count in counts.items()},
         seconds=run.metrics["seconds"],
-        folds=[FoldScores(fold=fold.fold, **{name: fold.metrics[name] for name in SCORES}) for fold in run.folds],
+        folds=[FoldScores.of(fold.fold, fold.metrics) for fold in run.folds],
         run_id=run.run_id,
         source="tracked run",
         calibration=calibration,
@@ -145,7 +152,7 @@ def _row_of_output(dataset: str, output: TrainingOutput, calibration: list[Relia
         num_parameters=output.num_parameters,
         trainable_parameters=output.trainable_parameters,
         seconds=sum(fold.seconds for fold in output.folds),
-        folds=[FoldScores(fold=fold.fold, **{name: fold.scores[name] for name in SCORES}) for fold in output.folds],
+        folds=[FoldScores.of(fold.fold, fold.scores) for fold in output.folds],
         run_id=output.run_id,
         source="stage outputs",
         calibration=calibration,

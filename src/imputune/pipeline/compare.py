@@ -12,6 +12,7 @@ from imputune.data.cohort import cohort_hash, read_cohort
 from imputune.data.folds import folds_hash
 from imputune.errors import UserError
 from imputune.evaluation.comparison import VariantComparison
+from imputune.evaluation.decision_curve import DecisionPoint
 from imputune.evaluation.rows import imputer_rows
 from imputune.evaluation.significance import test_to_train
 from imputune.files import replace_bytes, replace_text
@@ -23,7 +24,15 @@ from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.choice import in_order
 from imputune.protocol.imputers import DEFAULT_IMPUTER
 from imputune.reporting.comparison import variant_latex, variant_markdown
-from imputune.reporting.figures import calibration_figure, mean_curves_figure, parameters_figure, to_png, to_svg
+from imputune.reporting.figures import (
+    best_schedules,
+    calibration_figure,
+    decision_figure,
+    mean_curves_figure,
+    parameters_figure,
+    to_png,
+    to_svg,
+)
 
 
 def run_compare(project: Project) -> VariantComparison:
@@ -97,11 +106,22 @@ def _figures(comparison: VariantComparison, found: Collected) -> Iterator[tuple[
             yield f"parameters-{mode}", figure
     if figure := calibration_figure(comparison.rows):
         yield "calibration", figure
+    if panels := _decisions(comparison, found):
+        yield "decision", decision_figure(panels)
     plateau = [variant for variant in in_order(found.outputs) if variant.schedule == "plateau"]
     if plateau:
         yield "curves", mean_curves_figure({each.name: found.outputs[each].histories for each in plateau}, "auc")
     if overfit := _overfitting(found):
         yield "overfitting", mean_curves_figure(overfit, "auc")
+
+
+def _decisions(comparison: VariantComparison, found: Collected) -> dict[str, dict[str, tuple[DecisionPoint, ...]]]:
+    """Return by mode the decision curves that stand beside those of the calibration figure, by head and input."""
+    curves = {variant.name: points for variant, points in found.decisions.items()}
+    panels: dict[str, dict[str, tuple[DecisionPoint, ...]]] = {}
+    for row in best_schedules([row for row in comparison.rows if row.name in curves]):
+        panels.setdefault(row.mode, {})[", ".join(row.head_and_input)] = curves[row.name]
+    return panels
 
 
 def _overfitting(found: Collected) -> dict[str, dict[int, list[dict[str, float]]]]:

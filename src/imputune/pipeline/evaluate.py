@@ -4,22 +4,32 @@ import json
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
 from imputune.artifacts.stage_output import Settings
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.errors import UserError
+from imputune.evaluation.decision_curve import DecisionPoint, decision_curve
 from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import GroupScores, score_cohort
-from imputune.files import replace_text
+from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project
 from imputune.pipeline.tracked import track_if_allowed
+from imputune.protocol.published import CHALLENGE_2012, REFERENCE_DATASET
+from imputune.registry.versions import RECALIBRATED_ON
+from imputune.reporting.figures import decision_figure, to_png
+
+YOUDEN = "youden"  # the rule of versions from before it was a setting
 
 
 class Evaluation(Stored):
     """The scores of a model on a cohort: `groups` has all stays first.
 
     checked_against_training: whether the model's training cohort was in data/, so that shared stays could be found.
+    threshold_rule: how the threshold was found. recalibrated_on: the cohort that the version was recalibrated on, ""
+    for none. decision_curve: over all stays. landmarks: for some scores, what the winners of the 2012 challenge reached
+    on its set-c. The files of earlier versions lack these four.
     """
 
     model: str
@@ -30,23 +40,26 @@ class Evaluation(Stored):
     threshold: float
     checked_against_training: bool
     groups: tuple[GroupScores, ...]
+    threshold_rule: str = YOUDEN
+    recalibrated_on: str = ""
+    decision_curve: tuple[DecisionPoint, ...] = ()
+    landmarks: dict[str, float] = Field(default_factory=dict)
 
 
 def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluation, Path | None]:
-    """Measure a model on a cohort folder, track it, write results/<dataset>/external-<cohort>.json.
+    """Measure a model on a cohort folder, track it, write results/<dataset>/external-<cohort>.json and .png.
 
-    Returns the scores, and the path of the file or None if the user may not write in the project. A cohort's name is
-    its sets, or its folder; two cohorts of the same name get two files.
+    The picture is the decision curve. Returns the scores, and the path of the .json, None if the user may not write in
+    the project. A cohort's name is its sets, or its folder; two cohorts of the same name get two files.
 
     Raises UserError for an unknown model, a cohort of other variables, or one with stays the model was trained on.
     """
     model = load_model(project, wanted)
     cohort, digest = read_cohort(folder), cohort_hash(folder)
-    checked = _check(project, model, cohort, digest, folder)
-    risk_N = model.bundle.risk_by_fold(np.asarray(cohort.values_NTD), cohort.static).mean(axis=0, dtype=np.float64)
+    checked = check_cohort(project, model, cohort, folder, doing="evaluate")
+    risk_N = model.bundle.risk(np.asarray(cohort.values_NTD), cohort.static)
     threshold = model.bundle.threshold
-    sets = cohort.source.get("sets")
-    name = "-".join(map(str, sets)) if isinstance(sets, list) and sets else folder.resolve().name
+    name = cohort_name(cohort, folder)
     settings = project.params.evaluate
     groups = score_cohort(
         cohort.outcome_N,
@@ -66,6 +79,10 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
         threshold=threshold,
         checked_against_training=checked,
         groups=groups,
+        threshold_rule=model.bundle.about.threshold_rule or YOUDEN,
+        recalibrated_on=version.tag(RECALIBRATED_ON),
+        decision_curve=decision_curve(cohort.outcome_N, risk_N),
+        landmarks=CHALLENGE_2012 if project.dataset == REFERENCE_DATASET else {},
     )
     tags = {"model": version.name, "model_version": str(version.number), "evaluated_on": name}
     content = evaluation.model_dump(mode="json")
@@ -76,6 +93,9 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
         path = _free_path(project.results_folder, name, digest)
         run.log_metrics({score: interval.value for score, interval in groups[0].scores.items()})
         run.log_dict(content, "evaluation.json")
+        picture = to_png(decision_figure({f"{version.variant} on {name}": {"model": evaluation.decision_curve}}))
+        run.log_picture(picture, "figures/decision.png")
+        replace_bytes(path.with_suffix(".png"), picture)
         replace_text(path, json.dumps(content, indent=1) + "\n")
     return evaluation, path
 
@@ -93,15 +113,26 @@ def _free_path(folder: Path, name: str, digest: str) -> Path:
     return path
 
 
-def _check(project: Project, model: Model, cohort: Cohort, digest: str, folder: Path) -> bool:
-    """Refuse a cohort that cannot measure the model; return whether its stays could be compared with the training's."""
-    about = model.bundle.about
+def cohort_name(cohort: Cohort, folder: Path) -> str:
+    """Return the name of a cohort: its sets, or its folder's name."""
+    sets = cohort.source.get("sets")
+    return "-".join(map(str, sets)) if isinstance(sets, list) and sets else folder.resolve().name
+
+
+def check_cohort(project: Project, model: Model, cohort: Cohort, folder: Path, *, doing: str) -> bool:
+    """Refuse a cohort that is not external to the model, or cannot measure it; `doing`: what the user is told to do.
+
+    Returns whether its stays could be compared with the training's. Raises UserError for other variables, the cohort
+    that the model was trained or recalibrated on, stays that it was trained on, and a cohort without deaths or without
+    survivors.
+    """
+    about, digest = model.bundle.about, cohort_hash(folder)
     if cohort.variables != about.variables:
         theirs, ours = set(cohort.variables), set(about.variables)
         differing = sorted({variable.name for variable in theirs ^ ours}) or ["their order"]
         raise UserError(
             f"{folder} has other variables or units than {model.name} ({', '.join(differing)}): "
-            "evaluate a cohort with the model's variables"
+            f"{doing} a cohort with the model's variables"
         )
     if missing := {each.name for each in about.static} - {each.name for each in cohort.static_variables}:
         raise UserError(
@@ -109,15 +140,19 @@ def _check(project: Project, model: Model, cohort: Cohort, digest: str, folder: 
         )
     if digest == model.version.tag("cohort_hash"):
         raise UserError(
-            f"{folder} is the cohort that {model.name} was trained on: `imputune compare` has its test folds; evaluate "
+            f"{folder} is the cohort that {model.name} was trained on: `imputune compare` has its test folds; {doing} "
             "another one"
+        )
+    if digest in model.version.recalibrated_cohorts:
+        raise UserError(
+            f"{folder} is a cohort that {model.name} was recalibrated on, and would flatter it: {doing} another one"
         )
     there = (project.cohort_folder / "source.json").is_file()
     comparable = there and cohort_hash(project.cohort_folder) == model.version.tag("cohort_hash")
     if comparable and (shared := _shared(project.cohort_folder, cohort)):
         raise UserError(
             f"{shared:,} of the {len(cohort.outcome_N):,} stays of {folder} are in {project.cohort_folder} too, where "
-            f"{model.name} was trained: evaluate other stays"
+            f"{model.name} was trained: {doing} other stays"
         )
     if not 0 < cohort.outcome_N.sum() < len(cohort.outcome_N):
         raise UserError(f"{folder} needs deaths and survivors: scores of risks need both")

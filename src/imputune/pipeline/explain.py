@@ -19,7 +19,7 @@ COLUMNS = ("Part", "Hour", "Parameter", "Value", "Attribution")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Explanation:
-    """How a stay's risk came about, mean over fold models.
+    """How a stay's risk came about, mean over fold models; in a recalibrated version, scaled to the recalibrated risk.
 
     baseline_risk: the risk without what is explained; `baseline` says in words whose risk it is. table: COLUMNS, a row
     for each part of the risk. Part is one of: value, an observed cell; imputed value, a missing cell that the head
@@ -90,7 +90,8 @@ def explain_stay(bundle: Bundle, stays: BinnedStays, stay_id: int | None, steps:
     values_1TD = stays.values_NTD[place : place + 1]
     static = None if stays.static is None else stays.static.iloc[place : place + 1]
     static_1S = static_of(static, bundle.about.static, 1)
-    found = Attribution.mean([attribute(each, values_1TD, static_1S, steps) for each in bundle.predictors])
+    mean = Attribution.mean([attribute(each, values_1TD, static_1S, steps) for each in bundle.predictors])
+    found = mean.rescaled(bundle.recalibrated(mean.risk), bundle.recalibrated(mean.baseline))
     observed_TD = ~np.isnan(values_1TD[0])
     facts = {} if static is None else {str(name): float(fact) for name, fact in static.iloc[0].items()}
     return Explanation(

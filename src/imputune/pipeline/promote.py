@@ -9,7 +9,7 @@ from imputune.pipeline.candidate import NEEDED_SCORES, ChampionCheck, Choice, De
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
 from imputune.pipeline.tracked import track
 from imputune.registry.register import classifier_name
-from imputune.registry.versions import Registry, Version
+from imputune.registry.versions import UNCHANGED_SCORES, Registry, Version
 
 CHAMPION, PREVIOUS = "champion", "previous"
 LOCK = ".promote.lock"
@@ -18,9 +18,10 @@ LOCK = ".promote.lock"
 def run_promote(project: Project, choice: Choice) -> Decision:
     """Choose a candidate, put it to the gates, and move the aliases if it passes; write the decision on its version.
 
-    The candidate is chosen by validation AUC alone, among the versions of the present data and folds; its test folds
-    only confirm or refuse it. With `dry_run` nothing is written, and no permission to write is needed. Raises UserError
-    when there is no candidate, another promotion is running, or the champion changed meanwhile.
+    The candidate is chosen by validation AUC alone, among the versions of the present data and folds that were not
+    recalibrated for another site; its test folds only confirm or refuse it. With `dry_run` nothing is written, and no
+    permission to write is needed. Raises UserError when there is no candidate, another promotion is running, or the
+    champion changed meanwhile.
     """
     data = read_divided_cohort(project)
     registry = Registry(project.root, classifier_name(project.dataset))
@@ -83,14 +84,21 @@ def _candidate(
     """Return the version wanted, or of those with scores, and of this data, the best by validation AUC."""
     if choice.version:
         wanted = registry.find(choice.version)
+        if wanted.is_recalibrated and not was_trained_on(wanted, data):
+            raise UserError(
+                f"version {wanted.number} was recalibrated, and its calibration on the data it was trained on is not "
+                f"recorded: it can only be judged where data/ has that data and its folds"
+            )
         if not _has_scores(wanted):
             raise UserError(f"version {wanted.number} was registered without fold scores: fine-tune its variant again")
         return wanted, {}
-    scored = [version for version in versions if _has_scores(version)]
+    original = [version for version in versions if not version.is_recalibrated]
+    scored = [version for version in original if _has_scores(version)]
     ours = [version for version in scored if was_trained_on(version, data)]
     left_out = {
-        "registered without fold scores": len(versions) - len(scored),
+        "registered without fold scores": len(original) - len(scored),
         "of other data or folds": len(scored) - len(ours),
+        "recalibrated for another site": len(versions) - len(original),
     }
     left_out = {reason: count for reason, count in left_out.items() if count}
     if not ours:
@@ -117,5 +125,5 @@ def _move(registry: Registry, number: int, champion: int | None) -> None:
 
 
 def _has_scores(version: Version) -> bool:
-    scores = version.fold_scores.values()
-    return bool(scores) and all(name in fold for fold in scores for name in NEEDED_SCORES)
+    scores, needed = version.fold_scores.values(), UNCHANGED_SCORES if version.is_recalibrated else NEEDED_SCORES
+    return bool(scores) and all(name in fold for fold in scores for name in needed)

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold
 from imputune.data.cohort import Cohort
-from imputune.evaluation.metrics import youden_threshold
+from imputune.evaluation.metrics import sensitivity_threshold, youden_threshold
 from imputune.imputers.build import csai_sizes
 from imputune.pipeline.blend_members import finished_members
 from imputune.pipeline.project import DividedCohort, Project
@@ -16,6 +16,7 @@ from imputune.protocol.variants import Variant
 from imputune.registry.bundle import BundleAbout, MemberAbout
 from imputune.registry.bundle_file import BundleContent
 from imputune.registry.register import (
+    THRESHOLD_RULE,
     TRAINED_RUN,
     classifier_name,
     imputer_name,
@@ -24,6 +25,7 @@ from imputune.registry.register import (
 )
 from imputune.reporting.figures import curves_figure, to_png
 from imputune.settings.names import ImputerName
+from imputune.settings.schema import Threshold
 from imputune.tracking.runs import TrackedRun
 
 
@@ -87,6 +89,7 @@ def register_classifier(
     imputer_version = version_of_run(run.tracking_uri, name, imputer_run_id)
     lineage = _lineage(data, trained_run) | variant.tags()
     lineage |= {"imputer_run": imputer_run_id, "imputer_version": imputer_version}
+    lineage[THRESHOLD_RULE] = project.params.threshold.label
     return register_bundle(run, classifier_name(project.dataset), BundleContent(about, folds), lineage)
 
 
@@ -119,12 +122,12 @@ def register_blend(
             "head": made_from.variant.head,
             "input": made_from.variant.input,
             "mlp_width": None,
-            "threshold": _threshold(folds, data.cohort),
+            "threshold": find_threshold(folds, data.cohort, project.params.threshold),
             "members": tuple(abouts),
         }
     )
     lineage = _lineage(data, trained_run) | made_from.variant.tags()
-    lineage |= {"members": ",".join(each.label for each in abouts)}
+    lineage |= {THRESHOLD_RULE: project.params.threshold.label, "members": ",".join(each.label for each in abouts)}
     lineage |= {"member_runs": ",".join(member.output.run_id for member in members)}
     lineage |= {"member_versions": ",".join(each.version for each in abouts)}
     return register_bundle(run, classifier_name(project.dataset), BundleContent(about, folds, contents), lineage)
@@ -143,7 +146,8 @@ def _about(
         head=variant.head if variant else None,
         input=variant.input if variant else None,
         folds=tuple(fold.fold for fold in folds),
-        threshold=_threshold(folds, data.cohort) if variant else None,
+        threshold=find_threshold(folds, data.cohort, project.params.threshold) if variant else None,
+        threshold_rule=project.params.threshold.label if variant else None,
     )
 
 
@@ -152,8 +156,16 @@ def _lineage(data: DividedCohort, trained_run: str) -> dict[str, str]:
     return lineage | {TRAINED_RUN: trained_run} if trained_run else lineage
 
 
-def _threshold(folds: Sequence[TrainedFold], cohort: Cohort) -> float:
-    """Return the threshold of a bundle, from the risks that each fold's model gives its validation stays."""
+def find_threshold(folds: Sequence[TrainedFold], cohort: Cohort, settings: Threshold) -> float:
+    """Return the threshold of a bundle by the rule in params.yaml.
+
+    It comes from the risks that each fold's model gives its validation stays. The rule is no setting of the variant's
+    training and no parameter of a stage of dvc.yaml: it changes neither weights nor scores, so that a new rule trains
+    nothing again.
+    """
     predictions = pd.concat([fold.predictions for fold in folds])
     validation = predictions[predictions["split"] == "validation"]
-    return youden_threshold(cohort.outcome_of(validation["stay_id"].to_numpy()), validation["risk"].to_numpy())
+    outcome_N, risk_N = cohort.outcome_of(validation["stay_id"].to_numpy()), validation["risk"].to_numpy()
+    if settings.rule == "youden":
+        return youden_threshold(outcome_N, risk_N)
+    return sensitivity_threshold(outcome_N, risk_N, settings.sensitivity)

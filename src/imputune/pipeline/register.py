@@ -22,7 +22,8 @@ from imputune.pipeline.recording import (
 )
 from imputune.pipeline.tracked import track
 from imputune.protocol.imputers import IMPUTERS
-from imputune.registry.register import TRAINED_RUN, classifier_name, imputer_name, version_of_run
+from imputune.registry.register import THRESHOLD_RULE, TRAINED_RUN, classifier_name, imputer_name, version_of_run
+from imputune.registry.versions import Registry
 from imputune.tracking.store import active_run, open_store
 
 LOCK = "lock.register"
@@ -90,13 +91,23 @@ def _is_missing(project: Project, uri: str, output: TrainingOutput, say: Say) ->
     """Say whether the store lacks the model of an output whose training ended."""
     label = _label(output)
     if version := version_of_run(uri, _name(project, output), output.run_id):
-        say(f"{label} is version {version} of {_name(project, output)} already")
-        return False
+        wanted, found = project.params.threshold.label, _threshold_rule(project, output, version)
+        if not output.made_from.variant or found == wanted:
+            say(f"{label} is version {version} of {_name(project, output)} already")
+            return False
+        say(f"{label} is version {version} with another threshold rule ({found}): registered again with {wanted}")
+        return True
     run = active_run(uri, output.run_id)
     if run is not None and run.info.status != "FINISHED":
         say(f"{label} is skipped: its training did not end; run that command again")
         return False
     return True
+
+
+def _threshold_rule(project: Project, output: TrainingOutput, version: str) -> str:
+    """Return the rule by which a version's threshold was found."""
+    registry = Registry(project.root, _name(project, output))
+    return registry.find(version).tag(THRESHOLD_RULE) or "youden"
 
 
 def _register(project: Project, data: DividedCohort, folder: Path, output: TrainingOutput, parent: str) -> str:

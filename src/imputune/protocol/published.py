@@ -56,6 +56,10 @@ REFERENCES = {
     "mTAN": 0.858,
     "BRITS": 0.850,
 }
+# The winners of the PhysioNet/Computing in Cardiology Challenge 2012 on its set-c (4,000 stays), by the score's name in
+# `evaluate`: Johnson et al. in event 1, Citi and Barbieri in event 2 (physionet.org/challenge/2012, top scores). They
+# are landmarks too: of other stays, and H grows with the number of stays.
+CHALLENGE_2012 = {"challenge_event_1": 0.5353, "challenge_event_2": 17.88}
 REFERENCE_DATASET = "physionet2012"
 
 

@@ -4,6 +4,7 @@ Shape letters: F fold models, N stays, T hours, D variables.
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from imputune.data.raw.binning import BinnedStays
 from imputune.data.record_features import static_of
 from imputune.data.static import StaticVariable
 from imputune.errors import UserError
+from imputune.evaluation.calibration import CalibrationLine
 from imputune.models.csai import CsaiSizes
 from imputune.models.heads import HEAD_BUILDERS
 from imputune.protocol.variants import BLEND, base_of
@@ -23,6 +25,7 @@ from imputune.settings.names import Head, Input
 
 BOOSTED: Head = "xgboost"
 """The head that is no network; svm is not registered, because its support vectors are records of patients."""
+REGISTERED_HEADS = (*HEAD_BUILDERS, BOOSTED, *BLEND.head)
 
 
 class MemberAbout(BaseModel):
@@ -33,15 +36,24 @@ class MemberAbout(BaseModel):
     label: str
     version: str = ""
 
+    @property
+    def head(self) -> str:
+        """The head of its variant."""
+        return self.label.partition("/")[2].partition("-")[0]
+
 
 class BundleAbout(BaseModel):
     """What a bundle is made of.
 
     static: the static facts that the head reads. sizes: of CSAI; for an input that reads no imputer, only its variables
     and hours count. head, input (what the head reads) and threshold are None in a bundle of imputers; mlp_width is None
-    there too, and for xgboost. threshold: from this risk on, a stay counts as high risk. It is
-    `evaluation.metrics.youden_threshold` of the fold models' risks, each on its own validation stays. It is applied to
-    the mean over fold models, which varies a little less between stays. members: of a blend, which has no mlp_width.
+    there too, and for xgboost and a blend. threshold: from this risk on, a stay counts as high risk. It comes from the
+    fold models' risks, each on its own validation stays, by threshold_rule: "youden" or, for instance, "sensitivity
+    0.8"; None means Youden's, from before it was a setting. It is applied to the mean over fold models, which varies a
+    little less between stays. members: of a blend.
+
+    recalibration: corrects the mean risk for another site, None where nothing is corrected. threshold is of the risk
+    before this correction; see `Bundle.threshold`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -55,23 +67,22 @@ class BundleAbout(BaseModel):
     mlp_width: int | None = None
     folds: tuple[int, ...]
     threshold: float | None = None
+    threshold_rule: str | None = None
+    recalibration: CalibrationLine | None = None
     members: tuple[MemberAbout, ...] = ()
 
     @model_validator(mode="after")
     def _head_is_complete(self) -> Self:
+        if self.head is not None and self.head not in REGISTERED_HEADS:
+            raise ValueError(f"head must be one of {', '.join(REGISTERED_HEADS)}, got {self.head}")
         if (self.head in BLEND.head) != (len(self.members) > 1) or len(self.members) == 1:
             raise ValueError("a blend, and nothing else, has two members or more")
-        if self.members:
-            if self.mlp_width is not None or self.input not in BLEND.input or self.threshold is None:
-                raise ValueError("a blend has input members, a threshold and no mlp_width")
-            return self
-        together = [self.head, self.input, self.threshold] + ([] if self.head == BOOSTED else [self.mlp_width])
+        has_no_width = self.head == BOOSTED or self.head in BLEND.head
+        if has_no_width and self.mlp_width is not None:
+            raise ValueError(f"{self.head} has no mlp_width")
+        together = [self.head, self.input, self.threshold] + ([] if has_no_width else [self.mlp_width])
         if len({value is not None for value in together}) > 1:
             raise ValueError("head, input, mlp_width and threshold must be given together")
-        if self.head is not None and self.head not in (*HEAD_BUILDERS, BOOSTED):
-            raise ValueError(f"head must be one of {', '.join((*HEAD_BUILDERS, BOOSTED))}, got {self.head}")
-        if self.head == BOOSTED and self.mlp_width is not None:
-            raise ValueError(f"{BOOSTED} has no mlp_width")
         return self
 
     @model_validator(mode="after")
@@ -82,6 +93,8 @@ class BundleAbout(BaseModel):
             raise ValueError("folds must name each fold once")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold must be from 0 to 1, got {self.threshold}")
+        if (line := self.recalibration) and not (line.slope > 0 and isfinite(line.slope) and isfinite(line.intercept)):
+            raise ValueError(f"recalibration must have a slope above 0 and an intercept, got {line}")
         return self
 
     @property
@@ -105,36 +118,49 @@ class Bundle:
     about: BundleAbout
     models: tuple[FoldModel, ...]
 
+    def risk(self, values_NTD: np.ndarray, static: pd.DataFrame | None = None) -> np.ndarray:
+        """Return the risk of in-hospital death, float64 (N,): the mean over fold models, recalibrated if the bundle is.
+
+        A recalibrated mean is not exactly the mean of recalibrated risks; see `risk_by_fold` for shapes and errors.
+        """
+        return self.recalibrated(self._uncorrected(values_NTD, static).mean(axis=0, dtype=np.float64))
+
+    def recalibrated(self, risk_N: np.ndarray) -> np.ndarray:
+        """Return risks of the fold models, or their mean, corrected by `about.recalibration`, unchanged without it."""
+        line = self.about.recalibration
+        return line.apply(risk_N) if line else risk_N
+
     def risk_by_fold(self, values_NTD: np.ndarray, static: pd.DataFrame | None = None) -> np.ndarray:
-        """Return each fold model's risk of in-hospital death, float32 (F, N).
+        """Return each fold model's risk of in-hospital death, float32 (F, N), recalibrated by the line of their mean.
 
         Shapes: values_NTD float32 in the variables' units, NaN where not observed; static has a row for each stay and a
         column for each of `about.static`; without it, all static facts are unknown. In any batch, a stay gets the risk
         that it got in training, to 1e-6. Raises UserError for a bundle of imputers.
         """
-        return np.stack([self._risk(model, values_NTD, static) for model in self.models])
+        return self.recalibrated(self._uncorrected(values_NTD, static)).astype(np.float32, copy=False)
 
     def risk_of(self, fold: int, values_NTD: np.ndarray, static: pd.DataFrame | None = None) -> np.ndarray:
         """Return one fold model's risk, float32 (N,); see `risk_by_fold`. Raises ValueError for an unknown fold."""
         if fold not in self.about.folds:
             raise ValueError(f"fold must be one of {self.about.folds}, got {fold}")
-        return self._risk(self.models[self.about.folds.index(fold)], values_NTD, static)
+        risk_N = self._risk(self.models[self.about.folds.index(fold)], values_NTD, static)
+        return self.recalibrated(risk_N).astype(np.float32, copy=False)
 
     def predict(self, stays: BinnedStays) -> pd.DataFrame:
         """Return a row per stay.
 
-        RecordID; risk of in-hospital death, the mean over folds; risk_deviation, the sample deviation over folds;
+        RecordID; risk of in-hospital death (see `risk`); risk_deviation, the sample deviation of `risk_by_fold`;
         high_risk, whether the risk reaches the threshold; observed_cells, the number of observed cells; rows_ignored,
         the number of rows that were read but do not count (see `BinnedStays`). A stay without an observed cell gets the
         risk of an empty record. Raises UserError for a bundle of imputers.
         """
-        risk_FN = self.risk_by_fold(stays.values_NTD, stays.static).astype(np.float64)
-        risk_N = risk_FN.mean(axis=0)
+        uncorrected_FN = self._uncorrected(stays.values_NTD, stays.static).astype(np.float64)
+        risk_N = self.recalibrated(uncorrected_FN.mean(axis=0))
         return pd.DataFrame(
             {
                 "RecordID": stays.stay_ids_N,
                 "risk": risk_N,
-                "risk_deviation": risk_FN.std(axis=0, ddof=1),
+                "risk_deviation": self.recalibrated(uncorrected_FN).std(axis=0, ddof=1),
                 "high_risk": risk_N >= self.threshold,
                 "observed_cells": (~np.isnan(stays.values_NTD)).sum(axis=(1, 2)),
                 "rows_ignored": stays.ignored_N,
@@ -182,10 +208,13 @@ class Bundle:
 
     @property
     def threshold(self) -> float:
-        """The risk from which on a stay counts as high risk; UserError for a bundle of imputers."""
+        """The risk from which on a stay counts as high risk, recalibrated as risks are, so that the same stays do.
+
+        Raises UserError for a bundle of imputers.
+        """
         if self.about.threshold is None:
             raise UserError(NO_RISK)
-        return self.about.threshold
+        return float(self.recalibrated(np.array(self.about.threshold)))
 
     @property
     def predictors(self) -> tuple[Predictor, ...]:
@@ -194,6 +223,10 @@ class Bundle:
         if not predictors:
             raise UserError(NO_RISK)
         return predictors
+
+    def _uncorrected(self, values_NTD: np.ndarray, static: pd.DataFrame | None) -> np.ndarray:
+        """Return each fold model's risk without recalibration, float32 (F, N)."""
+        return np.stack([self._risk(model, values_NTD, static) for model in self.models])
 
     def _risk(self, model: FoldModel, values_NTD: np.ndarray, static: pd.DataFrame | None) -> np.ndarray:
         return model.risk(values_NTD, static_of(static, self.about.static, len(values_NTD)))

@@ -1,6 +1,7 @@
 """A bundle's folder: bundle.json, and per fold a safetensors file and boosters. Loading it unpickles nothing."""
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,22 @@ def write_bundle(folder: Path, content: BundleContent) -> str:
     boosters = {fold.fold: fold.boosters_sha256 for fold in folds if fold.boosters}
     file = BundleFile(about=about, sha256=checksums, boosters_sha256=boosters, members_sha256=members)
     text = file.model_dump_json(indent=1)
+    (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
+    return _checksum(folder / ABOUT)
+
+
+def copy_bundle(source: Path, folder: Path, about: BundleAbout) -> str:
+    """Copy a bundle that `read_bundle` accepts, described anew; return the checksum of the new bundle.json.
+
+    Weights and boosters stay the same files. Raises UserError when the source cannot be read.
+    """
+    try:
+        stored = _parsed((source / ABOUT).read_bytes())
+        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(ABOUT))
+    except (OSError, ValidationError) as error:
+        raise UserError(f"the bundle in {source} cannot be copied ({error}): restore its files") from None
+    described = stored.model_copy(update={"about": about, "format": FORMAT})
+    text = described.model_dump_json(indent=1)
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
     return _checksum(folder / ABOUT)
 

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +16,9 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
 import imputune
-from imputune.artifacts.stage_output import TrainedFold
 from imputune.registry import serving
 from imputune.registry.bundle import BOOSTED, BundleAbout
-from imputune.registry.bundle_file import BundleContent, write_bundle
+from imputune.registry.bundle_file import BundleContent, copy_bundle, write_bundle
 from imputune.settings.names import ImputerName
 from imputune.tracking import store
 from imputune.tracking.runs import TrackedRun
@@ -53,9 +52,11 @@ SERIES_SCHEMA = Schema(
     ]
 )
 REGISTERED_TAG = "imputune.registered"
-FOLD_SCORES_TAG = "imputune.fold_scores"
+FOLD_SCORES = "fold_scores"
+FOLD_SCORES_TAG = f"imputune.{FOLD_SCORES}"
 TRAINED_RUN = "trained_run"
 TRAINED_RUN_TAG = f"imputune.{TRAINED_RUN}"  # on a version from imputune register: the run that trained its models
+THRESHOLD_RULE = "threshold_rule"
 CHECKSUM_TAG = "imputune.bundle_sha256"
 REQUIRED = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
 BOOSTED_REQUIRED = ("xgboost-cpu",)
@@ -77,27 +78,46 @@ def register_bundle(run: TrackedRun, name: str, content: BundleContent, lineage:
     The version's tags are `lineage` (what the models were trained on), the run's id, the commit of the code, the scores
     of every fold, and the checksum of bundle.json. Raises UserError when the store fails.
     """
+    lineage = {FOLD_SCORES: fold_scores_text({fold.fold: fold.scores for fold in content.folds}), **lineage}
+    return _register(run, name, content.about, lambda folder: write_bundle(folder, content), lineage)
+
+
+def register_copy(run: TrackedRun, name: str, about: BundleAbout, source: Path, lineage: Mapping[str, str]) -> str:
+    """Register a bundle's folder as a new version with the same weights, described anew, and return the version.
+
+    `lineage` has the scores of every fold too; see `register_bundle`, also for the errors.
+    """
+    return _register(run, name, about, lambda folder: copy_bundle(source, folder, about), lineage)
+
+
+def fold_scores_text(scores: Mapping[int, Mapping[str, float]]) -> str:
+    """Return the tag FOLD_SCORES of the scores of every fold."""
+    return json.dumps({str(fold): {name: round(score, 6) for name, score in of.items()} for fold, of in scores.items()})
+
+
+def _register(
+    run: TrackedRun, name: str, about: BundleAbout, fill: Callable[[Path], str], lineage: Mapping[str, str]
+) -> str:
+    """Register the bundle that `fill` writes into a folder; `fill` returns the checksum of its bundle.json."""
     package = Path(imputune.__file__).parent
     with tempfile.TemporaryDirectory() as temporary, store.failures(run.tracking_uri):
         folder = Path(temporary) / "bundle"
-        checksum = write_bundle(folder, content)
+        folder.mkdir()
+        checksum = fill(folder)
         with _active(run.run_id):
             logged = mlflow.pyfunc.log_model(
                 name="bundle",
                 python_model=serving.__file__,
                 artifacts={"bundle": str(folder)},
                 code_paths=[str(package)],
-                signature=signature_of(content.about),
+                signature=signature_of(about),
                 input_example=EXAMPLE,
-                pip_requirements=serving_requirements(content.about, *(each.about for each in content.members)),
+                pip_requirements=serving_requirements(about),
             )
         client = MlflowClient(run.tracking_uri)
         _ensure_model(client, name)
-        tags = (
-            _tags(run, content.folds)
-            | {CHECKSUM_TAG: checksum}
-            | {f"imputune.{key}": text for key, text in lineage.items()}
-        )
+        tags = {f"imputune.{key}": text for key, text in lineage.items()}
+        tags |= {"imputune.run_id": run.run_id, **run.source, CHECKSUM_TAG: checksum}
         registered = client.create_model_version(
             name, logged.model_uri, run.run_id, tags=tags, model_id=logged.model_id
         )
@@ -129,16 +149,11 @@ def version_of_run(tracking_uri: str, name: str, run_id: str) -> str:
     return str(max((int(version.version) for version in versions), default=""))
 
 
-def serving_requirements(*abouts: BundleAbout) -> list[str]:
-    """Return the packages that loading a bundle and its members needs, in the versions that trained them."""
-    boosted = any(about.head == BOOSTED for about in abouts)
+def serving_requirements(about: BundleAbout) -> list[str]:
+    """Return the packages that loading a bundle, and its members, needs, in the versions that trained it."""
+    boosted = BOOSTED in (about.head, *(member.head for member in about.members))
     packages = (*REQUIRED, *(BOOSTED_REQUIRED if boosted else ()))
     return [f"{package}=={version(package).partition('+')[0]}" for package in packages]
-
-
-def _tags(run: TrackedRun, folds: Sequence[TrainedFold]) -> dict[str, str]:
-    scores = {str(result.fold): {name: round(score, 6) for name, score in result.scores.items()} for result in folds}
-    return {"imputune.run_id": run.run_id, FOLD_SCORES_TAG: json.dumps(scores), **run.source}
 
 
 @contextmanager

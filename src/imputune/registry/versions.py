@@ -22,6 +22,11 @@ from imputune.tracking import store
 PAGE_VERSIONS = 200
 SHOWN = 9  # a message names so many versions one by one
 BUNDLE_FOLDER = "artifacts/bundle"  # where mlflow puts a model's own artifacts
+RECALIBRATED_FROM = "recalibrated_from"
+RECALIBRATED_ON = "recalibrated_on"
+RECALIBRATED_COHORTS = "recalibrated_cohorts"
+UNCHANGED_SCORES = ("validation_auc", "validation_auprc", "test_auc", "test_auprc")
+"""The fold scores that recalibration leaves as they are, because it keeps the order of the stays."""
 ScoresByFold = dict[int, dict[str, float]]
 _SCORES_BY_FOLD = TypeAdapter(ScoresByFold)
 
@@ -47,6 +52,16 @@ class Version:
     def tag(self, name: str) -> str:
         """Return one of imputune's tags by its short name, "" if it is missing."""
         return self.tags.get(f"imputune.{name}", "")
+
+    @property
+    def is_recalibrated(self) -> bool:
+        """Whether `imputune recalibrate` made it from another version."""
+        return bool(self.tag(RECALIBRATED_FROM))
+
+    @property
+    def recalibrated_cohorts(self) -> list[str]:
+        """The hashes of the cohorts that it was recalibrated on, one after the other."""
+        return [digest for digest in self.tag(RECALIBRATED_COHORTS).split(",") if digest]
 
     @property
     def variant(self) -> str:
@@ -108,15 +123,21 @@ class Registry:
             f"{self.name} has no version or alias {wanted!r}{hint}: it has {named}, and versions {numbers}{remedy}"
         )
 
-    def load(self, version: Version) -> Bundle:
-        """Load a version's bundle; UserError when its files are missing, were altered, or have an unknown format."""
+    def folder_of(self, version: Version) -> Path:
+        """Return a folder with a version's bundle: the store's own, or a copy from a server."""
         with store.failures(self.uri):
             # Of the whole model, mlflow would write a file into the store's own folder.
-            folder = mlflow.artifacts.download_artifacts(
-                artifact_uri=f"models:/{self.name}/{version.number}/{BUNDLE_FOLDER}", tracking_uri=self.uri
+            return Path(
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"models:/{self.name}/{version.number}/{BUNDLE_FOLDER}", tracking_uri=self.uri
+                )
             )
+
+    def load(self, version: Version) -> Bundle:
+        """Load a version's bundle; UserError when its files are missing, were altered, or have an unknown format."""
+        folder = self.folder_of(version)
         try:
-            return read_bundle(Path(folder), version.tags.get(CHECKSUM_TAG, ""))
+            return read_bundle(folder, version.tags.get(CHECKSUM_TAG, ""))
         except UserError as error:
             raise UserError(f"{self.name} version {version.number}: {error}") from None
 

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from imputune.data.cohort import HOURS
+from imputune.evaluation.decision_curve import DecisionPoint
 from imputune.evaluation.rows import Spread, VariantRow, schedule_average
 from imputune.settings.names import Mode
 
@@ -113,28 +114,62 @@ def _head_scores(rows: Sequence[VariantRow]) -> list[_HeadScores]:
     return sorted(heads, key=lambda head: head.parameters)
 
 
+def best_schedules(rows: Sequence[VariantRow]) -> list[VariantRow]:
+    """Return for each mode, head and input the row of the schedule with the best validation AUC."""
+    best: dict[tuple[str, tuple[str, str]], VariantRow] = {}
+    for row in rows:
+        key = row.mode, row.head_and_input
+        if key not in best or row.val_auc_mean > best[key].val_auc_mean:
+            best[key] = row
+    return list(best.values())
+
+
 def calibration_figure(rows: Sequence[VariantRow]) -> Figure | None:
     """Draw the share that died against the predicted risk, one panel per mode, one curve per head and input.
 
     A curve belongs to the schedule with the best validation AUC. None if no row has calibration points.
     """
-    best: dict[tuple[str, tuple[str, str]], VariantRow] = {}
-    for row in rows:
-        key = row.mode, row.head_and_input
-        if row.calibration and (key not in best or row.val_auc_mean > best[key].val_auc_mean):
-            best[key] = row
+    best = best_schedules([row for row in rows if row.calibration])
     if not best:
         return None
-    modes = dict.fromkeys(mode for mode, _ in best)
+    modes = dict.fromkeys(row.mode for row in best)
     figure = Figure(figsize=(4.5 * len(modes), 4.5), layout="constrained")
     for axes, mode in zip(figure.subplots(1, len(modes), squeeze=False)[0], modes, strict=True):
         axes.plot([0, 1], [0, 1], ":", color="grey")
-        for row in best.values():
+        for row in best:
             if row.mode == mode:
                 risks = [point.risk for point in row.calibration]
                 rates = [point.outcome_rate for point in row.calibration]
                 axes.plot(risks, rates, ".-", linewidth=1, label=", ".join(row.head_and_input))
         axes.set(title=mode, xlabel="predicted risk", ylabel="share that died", xlim=(0, 0.8), ylim=(0, 0.8))
+        axes.legend(fontsize="x-small")
+    return figure
+
+
+def decision_figure(panels: Mapping[str, Mapping[str, Sequence[DecisionPoint]]]) -> Figure:
+    """Draw the net benefit against the threshold, one panel per title, one curve per name, all over the same stays.
+
+    Beside them stand treating all stays, and treating none. The axis ends a little below treating none.
+    """
+    figure = Figure(figsize=(4.5 * len(panels), 4.5), layout="constrained")
+    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for name, points in curves.items():
+            axes.plot(
+                [each.threshold for each in points], [each.net_benefit for each in points], linewidth=1, label=name
+            )
+        points = next(iter(curves.values()))
+        axes.plot(
+            [each.threshold for each in points],
+            [each.treat_all for each in points],
+            "--",
+            color="grey",
+            label="treat all",
+        )
+        axes.axhline(0, linestyle=":", color="grey", label="treat none")
+        highest = max(each.treat_all for each in points)
+        axes.set(
+            title=title, xlabel="threshold of the risk", ylabel="net benefit", ylim=(-0.25 * highest, 1.1 * highest)
+        )
         axes.legend(fontsize="x-small")
     return figure
 

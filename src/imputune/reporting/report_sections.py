@@ -18,7 +18,7 @@ from imputune.reporting.imputer_tables import by_variable_table
 from imputune.reporting.page import Report, ReportFigure, Section
 from imputune.reporting.report_inputs import Curves, ImputerFindings, ReportInputs
 from imputune.reporting.reproduction import reproduction_section
-from imputune.reporting.tables import Table, spread_text
+from imputune.reporting.tables import Table, slope_text, spread_text
 from imputune.reporting.variant_tables import verdicts_table
 from imputune.settings.names import ImputerName
 
@@ -165,16 +165,18 @@ def _risks(inputs: ReportInputs) -> Section:
             spread_text(row.test_auprc_mean, row.test_auprc_std),
             spread_text(row.test_brier_mean, row.test_brier_std),
             spread_text(row.test_calibration_error_mean, row.test_calibration_error_std),
+            slope_text(row),
         )
         for row in rows
     ]
     label = IMPUTERS[inputs.shown].label
     table = Table(
         title=f"Classifiers on {label}",
-        header=("classifier", "AUC", "AUPRC", "Brier score", "calibration error"),
+        header=("classifier", "AUC", "AUPRC", "Brier score", "calibration error", "calibration slope"),
         lines=tuple(lines),
         remark=(
-            "Mean ± sample standard deviation over the test folds. In the figure of precision and recall, the dotted "
+            "Mean ± sample standard deviation over the test folds. A calibration slope below 1 says that risks are too "
+            "extreme, above 1 too moderate. In the figure of precision and recall, the dotted "
             "line is the share that died."
         ),
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from imputune.evaluation.rows import Spread
+from imputune.evaluation.rows import Spread, VariantRow
 
 EMPTY = ""
 SMALLEST_P = 0.001  # smaller p-values are written as below it
@@ -37,6 +37,12 @@ class Table:
 def spread_text(mean: float, deviation: float) -> str:
     """Return mean ± deviation, three decimal places."""
     return f"{mean:.3f} ± {deviation:.3f}"
+
+
+def slope_text(row: VariantRow) -> str:
+    """Return the calibration slope of a variant, mean ± deviation, "" if a fold has none."""
+    mean, deviation = row.test_calibration_slope_mean, row.test_calibration_slope_std
+    return EMPTY if mean is None or deviation is None else spread_text(mean, deviation)
 
 
 def auc_text(auc: float | None) -> str:

@@ -13,6 +13,7 @@ from imputune.reporting.tables import (
     difference_from,
     difference_text,
     minutes_text,
+    slope_text,
     spread_text,
 )
 from imputune.settings.names import Mode
@@ -93,6 +94,7 @@ def non_neural_table(rows: Sequence[VariantRow]) -> Table | None:
             spread_text(row.test_auc_mean, row.test_auc_std),
             auc_text(row.paper_test_auc),
             difference_from(Spread(row.test_auc_mean, row.test_auc_std), row.paper_test_auc),
+            spread_text(row.test_auprc_mean, row.test_auprc_std),
         )
         for row in rows
         if row.schedule == "none" and row.head != "blend"
@@ -101,7 +103,7 @@ def non_neural_table(rows: Sequence[VariantRow]) -> Table | None:
         return None
     return Table(
         title="Non-neural heads",
-        header=("head", "input", "val AUC", "test AUC", "paper", "difference"),
+        header=("head", "input", "val AUC", "test AUC", "paper", "difference", "test AUPRC"),
         lines=tuple(lines),
         remark="The paper does not say which input its figures are for; it did not try summary statistics.",
     )
@@ -144,6 +146,7 @@ def variants_table(rows: Sequence[VariantRow]) -> Table:
             spread_text(row.test_auprc_mean, row.test_auprc_std),
             spread_text(row.test_brier_mean, row.test_brier_std),
             spread_text(row.test_calibration_error_mean, row.test_calibration_error_std),
+            slope_text(row),
             f"{row.seconds:,.0f}",
         )
         for row in rows
@@ -162,14 +165,16 @@ def variants_table(rows: Sequence[VariantRow]) -> Table:
             "test AUPRC",
             "test Brier",
             "calibration error",
+            "calibration slope",
             "seconds",
         ),
         lines=tuple(lines),
         remark=(
             "Mean ± sample standard deviation over the test folds. Each fold's epoch was chosen on its validation "
-            "stays. Params: parameters of the head alone. Seconds: training time of all folds together; for an "
-            "unfrozen variant it includes the frozen head that it starts from. Paper: the paper's test AUC, by "
-            "schedule for frozen variants, averaged over the schedules for unfrozen ones."
+            "stays. A calibration slope below 1 says that risks are too extreme, above 1 too moderate; variants "
+            "trained before it was recorded have none. Params: parameters of the head alone. Seconds: training time of "
+            "all folds together; for an unfrozen variant it includes the frozen head that it starts from. Paper: the "
+            "paper's test AUC, by schedule for frozen variants, averaged over the schedules for unfrozen ones."
         ),
     )
 

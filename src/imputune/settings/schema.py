@@ -45,6 +45,20 @@ class Folds(ParamsSection):
     count: Annotated[int, Field(ge=3)] = Field(description="Number of folds, 3 or more.")
 
 
+class Threshold(ParamsSection):
+    """From which risk on a stay counts as high risk, found on validation stays; see `imputune.evaluation.metrics`."""
+
+    rule: Literal["youden", "sensitivity"] = Field(
+        description="youden: highest sensitivity + specificity; sensitivity: highest threshold that reaches one."
+    )
+    sensitivity: Fraction = Field(description="Sensitivity that the rule sensitivity reaches, between 0 and 1.")
+
+    @property
+    def label(self) -> str:
+        """The rule in tags and bundles: youden, or sensitivity and its number."""
+        return "youden" if self.rule == "youden" else f"sensitivity {self.sensitivity:g}"
+
+
 class Promote(ParamsSection):
     """What a candidate must reach to become champion; see `imputune.evaluation.gates`."""
 
@@ -91,6 +105,7 @@ class Params(ParamsSection):
     )
     grid: Grid = Field(description="The variants that are fine-tuned.")
     assess: Assess = Field(description="Scoring of imputers alone.")
+    threshold: Threshold = Field(description="The threshold of high risk.")
     promote: Promote = Field(description="Gates of a promotion.")
     evaluate: Evaluate = Field(description="Evaluation on another cohort.")
 

@@ -1,0 +1,144 @@
+"""The command recalibrate: fit a registered model's risks to another site's stays, as a new version of the model."""
+
+import json
+from math import isnan
+from pathlib import Path
+
+import numpy as np
+
+from imputune import signals
+from imputune.artifacts.stage_output import Settings
+from imputune.data.cohort import Cohort, cohort_hash, read_cohort
+from imputune.errors import UserError
+from imputune.evaluation.calibration import CalibrationLine, fit_line
+from imputune.evaluation.metrics import risk_scores
+from imputune.evaluation.stored import Stored
+from imputune.evaluation.subgroups import FEWEST
+from imputune.pipeline.evaluate import check_cohort, cohort_name
+from imputune.pipeline.predict import Model, load_model
+from imputune.pipeline.project import Project
+from imputune.pipeline.tracked import track
+from imputune.registry.register import FOLD_SCORES, fold_scores_text, register_copy
+from imputune.registry.versions import (
+    RECALIBRATED_COHORTS,
+    RECALIBRATED_FROM,
+    RECALIBRATED_ON,
+    UNCHANGED_SCORES,
+    Registry,
+)
+from imputune.runtime.console import counted
+
+NOT_INHERITED = {FOLD_SCORES, "run_id", "bundle_sha256", "trained_run", "decision", "decision_run", "rolled_back_to"}
+"""Tags that belong to one version, and not to a version recalibrated from it."""
+
+
+class Recalibration(Stored):
+    """A model's recalibration on a cohort.
+
+    version: the new version, recalibrated from version `source`. line: what now corrects the mean of the fold models'
+    risks. before, after: `metrics.risk_scores` on the cohort; those after are of the stays that the line was fitted to.
+    """
+
+    model: str
+    version: int
+    source: int
+    cohort: str
+    cohort_hash: str
+    stays: int
+    deaths: int
+    line: CalibrationLine
+    before: dict[str, float]
+    after: dict[str, float]
+    checked_against_training: bool
+
+
+def run_recalibrate(project: Project, wanted: str, folder: Path) -> Recalibration:
+    """Fit slope and intercept of a model's risks on a cohort folder, and register the result as a new version.
+
+    The line is fitted to the final risks, the mean over fold models. The new version has the same weights; its lineage
+    is its source's, with the source and the cohort beside it. Of the fold scores it keeps those that do not depend on
+    calibration.
+
+    Raises UserError for an unknown model, a cohort that cannot measure it (see `evaluate.check_cohort`), too few deaths
+    or survivors, and risks that do not rise with the outcome rate.
+    """
+    model = load_model(project, wanted)
+    cohort, digest = read_cohort(folder), cohort_hash(folder)
+    checked = check_cohort(project, model, cohort, folder, doing="recalibrate on")
+    deaths = int(cohort.outcome_N.sum())
+    if min(deaths, len(cohort.outcome_N) - deaths) < FEWEST:
+        raise UserError(
+            f"{folder} has {counted(deaths, 'death')} among {counted(len(cohort.outcome_N), 'stay')}: recalibrate on a "
+            f"cohort with at least {FEWEST} deaths and {FEWEST} survivors"
+        )
+    risk_N = model.bundle.risk(np.asarray(cohort.values_NTD), cohort.static)
+    fitted = _fitted(model, cohort, risk_N, folder)
+    earlier = model.bundle.about.recalibration
+    line = fitted.after(earlier) if earlier else fitted
+    about = model.bundle.about.model_copy(update={"recalibration": line})
+    before, after = (risk_scores(cohort.outcome_N, each) for each in (risk_N, fitted.apply(risk_N)))
+    name, version = cohort_name(cohort, folder), model.version
+    lineage = _inherited(model) | {
+        RECALIBRATED_FROM: str(version.number),
+        RECALIBRATED_ON: name,
+        RECALIBRATED_COHORTS: ",".join([*version.recalibrated_cohorts, digest]),
+        "recalibration": line.model_dump_json(),
+        "recalibrated_stays": str(len(cohort.outcome_N)),
+        "recalibrated_deaths": str(deaths),
+        "calibration_before": _calibration(before),
+        "calibration_after": _calibration(after),
+    }
+    settings: Settings = {}
+    tags = {"model": version.name, RECALIBRATED_FROM: str(version.number), RECALIBRATED_ON: name}
+    source = Registry(project.root, version.name).folder_of(version)
+    with track(project, "recalibrate", cohort_hash=digest, settings=settings, tags=tags) as run, signals.held():
+        number = register_copy(run, version.name, about, source, {**lineage})
+        result = Recalibration(
+            model=version.name,
+            version=int(number),
+            source=version.number,
+            cohort=name,
+            cohort_hash=digest,
+            stays=len(cohort.outcome_N),
+            deaths=deaths,
+            line=line,
+            before=before,
+            after=after,
+            checked_against_training=checked,
+        )
+        run.log_metrics({f"before_{score}": value for score, value in before.items()})
+        run.log_metrics({f"after_{score}": value for score, value in after.items()})
+        run.log_dict(result.model_dump(mode="json"), "recalibration.json")
+    return result
+
+
+def _fitted(model: Model, cohort: Cohort, risk_N: np.ndarray, folder: Path) -> CalibrationLine:
+    """Return the line that corrects the present risks; UserError where there is none, or it turns their order round."""
+    line = fit_line(cohort.outcome_N, risk_N)
+    if isnan(line.slope):
+        raise UserError(
+            f"the risks of {model.name} separate all deaths from all survivors of {folder}, or are all equal, so that "
+            "no slope fits best: recalibrate on a larger cohort"
+        )
+    if line.slope <= 0:
+        raise UserError(
+            f"the slope on {folder} is {line.slope:.3f}: stays of higher risk by {model.name} do not die more often "
+            "there, and no recalibration can mend this; check the units of its values, or train on its stays"
+        )
+    return line
+
+
+def _inherited(model: Model) -> dict[str, str]:
+    """Return the lineage that a recalibrated version has from its source, and the scores that stay the same."""
+    prefix, version = "imputune.", model.version
+    lineage = {key.removeprefix(prefix): text for key, text in version.tags.items() if key.startswith(prefix)}
+    scores = {
+        fold: {name: score for name, score in of.items() if name in UNCHANGED_SCORES}
+        for fold, of in version.fold_scores.items()
+    }
+    kept = {key: text for key, text in lineage.items() if key not in NOT_INHERITED}
+    return kept | ({FOLD_SCORES: fold_scores_text(scores)} if scores else {})
+
+
+def _calibration(scores: dict[str, float]) -> str:
+    return json.dumps({name: round(score, 6) for name, score in scores.items() if name.startswith("calibration_")})
