@@ -37,12 +37,13 @@ from imputune.pipeline.inputs import PretrainedImputer
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.pipeline.recording import find_threshold
 from imputune.pipeline.variant_work import FinetuneRequest, VariantWork
-from imputune.protocol.choice import grid_variants
+from imputune.protocol.choice import blend_members, grid_variants
 from imputune.protocol.variants import make_variant
 from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import SilentRecorder
 from imputune.settings.schema import Params
 from imputune.training import assess
+from imputune.training.blend import BlendJob, blend_fold
 from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.non_neural import fit_non_neural_fold
 from imputune.training.pretrain import PretrainJob, pretrain_fold
@@ -362,6 +363,26 @@ def all_imputers(params: Params, world: World) -> object:
     return imputer_names("all", params)
 
 
+def members(params: Params, world: World) -> object:
+    """Return the members of the blend."""
+    return [variant.label for variant in blend_members(params.blend)]
+
+
+def blended(params: Params, world: World) -> object:
+    """Blend two members' invented risks of the first fold."""
+    fold = world.folds[0]
+    stays = np.concatenate([fold.validation, fold.test])
+    splits = ["validation"] * len(fold.validation) + ["test"] * len(fold.test)
+    outcome_N = world.cohort.outcome_N[stays]
+    draws = [np.random.default_rng(seed).random(len(stays)) for seed in (1, 2)]
+    risks = [0.3 * outcome_N + 0.5 * draws[0], 0.1 * outcome_N + 0.8 * draws[1]]
+    tables = [
+        pd.DataFrame({"stay_id": world.cohort.stay_ids_N[stays], "split": splits, "risk": risk_N}) for risk_N in risks
+    ]
+    job = BlendJob(cohort=world.cohort, fold=0, params=params, predictions=dict(zip("ab", tables, strict=True)))
+    return blend_fold(job, SilentRecorder()).predictions["risk"].tolist()
+
+
 def variants(params: Params, world: World) -> object:
     """Return the variants of the grid."""
     return [variant.label for variant in grid_variants(params.grid, params.imputers)]
@@ -458,6 +479,9 @@ EFFECTS: dict[str, Effect] = {
     "non_neural.xgboost.stay_fraction": Effect(0.4, xgboost),
     "non_neural.xgboost.feature_fraction": Effect(0.9, xgboost),
     "non_neural.svm.costs": Effect([0.0001], svm),
+    "blend.members": Effect(["csai/mlp2-frozen-hidden-plateau", "csai/gru-frozen-raw-cyclic"], members),
+    "blend.scale": Effect("ranks", blended),
+    "blend.weights": Effect("cross_fitted", blended),
     "imputers": Effect(["csai", "csai_untrained", "mean", "locf", "linear"], all_imputers),
     "assess.patterns": Effect(["hours"], held_out),
     "assess.rates": Effect([0.5], held_out),
@@ -481,6 +505,8 @@ for dataset in CONTENT["budget"]:
 for block, words in CONTENT["grid"].items():
     for name in words:
         EFFECTS[f"grid.{block}.{name}"] = Effect([], variants)  # an empty list takes none
+EFFECTS["grid.blend.imputer"] = Effect(["csai"], variants)
+EFFECTS["grid.blend.head"] = Effect([], variants, {"grid.blend.imputer": ["csai"]})
 
 
 @pytest.fixture(scope="module")

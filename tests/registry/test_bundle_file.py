@@ -78,7 +78,6 @@ def test_bundle_json_has_the_present_format(written):
     assert content["format"] == 4
     assert content["about"] == {
         "dataset": "synthetic",
-        "static": [],
         "variables": [
             {"name": "HR", "unit": "beats/min"},
             {"name": "Temp", "unit": "C"},

@@ -1,6 +1,7 @@
 """What the stages leave on disk and hand on, typed."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import JsonValue, TypeAdapter, field_validator
+from pydantic import Field, JsonValue, TypeAdapter, field_validator
 
 from imputune.errors import UserError
 from imputune.evaluation.assessment import AssessedFold
@@ -76,7 +77,8 @@ class MadeFrom(Origin):
 
     imputer_run_id: the run that pretrained the imputer; "" for the pretraining itself. variant: of fine-tuning.
     settings: the sections of params.yaml that the output depends on. also: the further cohorts that the imputer was
-    pretrained on.
+    pretrained on. members: of a blend, a digest of what each member
+    was made from, by its label.
     """
 
     stage: Stage
@@ -85,6 +87,7 @@ class MadeFrom(Origin):
     variant: Variant | None = None
     settings: Settings
     also: tuple[FurtherCohort, ...] = ()
+    members: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
     def at(cls, origin: Origin, **fields: object) -> Self:
@@ -101,6 +104,12 @@ class MadeFrom(Origin):
             if isinstance(section, dict) and beside in section:
                 filled[name] = {**later, **section}
         return filled
+
+    @property
+    def digest(self) -> str:
+        """A text that differs where the descriptions of two outputs differ."""
+        content = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def differences(self, wanted: "MadeFrom") -> list[str]:
         """Return the dotted names of what differs, settings without their prefix."""
@@ -196,10 +205,10 @@ class AssessmentOutput(Stored):
 class TrainedFold:
     """What training one fold returns.
 
-    weights: arrays under the prefixes `scaler.`, `imputer.` and, after fine-tuning, `head.`; empty for svm. boosters:
-    those of xgboost, in its open format. scores: final scores by name. history: one row of metrics per epoch.
-    imputation: errors on held-out validation and test cells (pretraining). predictions: stay_id, split, risk of
-    validation and test stays (fine-tuning). learning_rate and trials: result and course of a search.
+    weights: arrays under the prefixes `scaler.`, `imputer.` and, after fine-tuning, `head.`; under `blend.` alone for a
+    blend; empty for svm. boosters: those of xgboost, in its open format. scores: final scores by name. history: one row
+    of metrics per epoch. imputation: errors on held-out validation and test cells (pretraining). predictions: stay_id,
+    split, risk of validation and test stays (fine-tuning). learning_rate and trials: result and course of a search.
     """
 
     fold: int

@@ -14,7 +14,7 @@ from imputune.cli.word_lists import fold_numbers, imputer_names, split_words
 from imputune.errors import UserError
 from imputune.protocol.choice import choose_variants, grid_variants
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, check_installed, imputer_kind
-from imputune.protocol.variants import FIELDS, HEADS, PROTOCOL, WORDS, Variant, make_variant
+from imputune.protocol.variants import FIELDS, PROTOCOL, SINGLE_HEADS, WORDS, Variant, make_variant
 from imputune.runtime.console import print_table, say, show_epochs
 from imputune.runtime.workers import start_preloading
 from imputune.settings.file import find_root, read_params
@@ -89,7 +89,7 @@ def finetune_command(
     ] = "",
     schedule: Annotated[
         str,
-        typer.Option(help=f"One of: {', '.join(WORDS['schedule'])} (default: plateau; none for xgboost and svm)."),
+        typer.Option(help=f"One of: {', '.join(WORDS['schedule'])} (default: plateau; none for xgboost, svm, blend)."),
     ] = "",
     imputer: Annotated[str, typer.Option(help=f"One of: {', '.join(IMPUTERS)}, or an own name.")] = DEFAULT_IMPUTER,
 ) -> None:
@@ -142,7 +142,7 @@ class GridOptions:
         if self.all_variants:
             return list(PROTOCOL)
         if chosen:
-            return choose_variants(wanted, imputers, params.grid.heads if imputers else HEADS)
+            return choose_variants(wanted, imputers, params.grid.heads if imputers else SINGLE_HEADS)
         return grid_variants(params.grid, [DEFAULT_IMPUTER])
 
 

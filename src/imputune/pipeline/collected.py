@@ -7,8 +7,10 @@ from imputune.artifacts.results_files import Code, VariantFile
 from imputune.artifacts.stage_files import RESULT, read_training
 from imputune.artifacts.stage_output import MadeFrom, TrainingOutput
 from imputune.data.cohort import Cohort
+from imputune.errors import UserError
 from imputune.evaluation.metrics import ReliabilityPoint
 from imputune.evaluation.rows import SCORES, FoldScores, VariantResults, VariantRow, make_variant_row
+from imputune.pipeline.blend_members import finished_members
 from imputune.pipeline.calibration import calibration_of
 from imputune.pipeline.project import Project
 from imputune.pipeline.tracked import EXPERIMENT
@@ -116,6 +118,19 @@ def _read_outputs(found: Collected) -> None:
             found.notes.append(f"{found.name}/{folder.name} is skipped: it was made from {made_from}")
         else:
             found.outputs[output.variant] = output
+            if output.variant.is_blend:
+                found.notes += _blend_notes(found.project, output.made_from)
+
+
+def _blend_notes(project: Project, made_from: MadeFrom) -> list[str]:
+    """Say what a blend combines, or why its members are no longer those that it combined."""
+    try:
+        members = finished_members(project, made_from)
+    except UserError as error:
+        return [str(error)]
+    scale, weights = (made_from.setting(f"blend.{name}") for name in ("scale", "weights"))
+    labels = " and ".join(member.output.variant.label for member in members)
+    return [f"blend combines {labels} ({scale}, weights {weights})"]
 
 
 def _other_origin(made_from: MadeFrom, imputer: TrainingOutput) -> list[str]:

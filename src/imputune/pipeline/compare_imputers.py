@@ -18,7 +18,7 @@ from imputune.pipeline.project import DividedCohort, Project, read_divided_cohor
 from imputune.pipeline.report_material import ComparedImputer, report_inputs
 from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.imputers import DEFAULT_IMPUTER, imputer_kind
-from imputune.protocol.variants import HEADS, make_variant
+from imputune.protocol.variants import SINGLE_HEADS, make_variant
 from imputune.reporting.comparison import imputer_answers
 from imputune.reporting.report_sections import build_report
 from imputune.settings.names import ImputerName
@@ -116,7 +116,7 @@ def _collect_imputer(
     found = collect(project, data.cohort, output, runs)
     notes = [*found.notes]
     pretrained = project.with_imputer(output.made_from.settings)
-    defaults = [make_variant(head, imputer=name) for head in HEADS]
+    defaults = [make_variant(head, imputer=name) for head in SINGLE_HEADS]
     variants = [variant for variant in defaults if variant in found.outputs]
     for variant in variants:
         now = variant_settings(pretrained, variant)

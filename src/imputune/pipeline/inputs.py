@@ -1,5 +1,6 @@
 """Pretrained imputers and finished outputs that fine-tuning and assessment read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -60,8 +61,10 @@ class PretrainedImputer:
             also=output.made_from.also,
         )
 
-    def variant_made_from(self, variant: Variant, stage: str = "finetune") -> MadeFrom:
-        """Return what a variant's output would be made from now."""
+    def variant_made_from(
+        self, variant: Variant, stage: str = "finetune", members: Mapping[str, str] | None = None
+    ) -> MadeFrom:
+        """Return what a variant's output would be made from now; `members` are a blend's, see `MadeFrom`."""
         return MadeFrom.at(
             self.data.origin,
             stage=stage,
@@ -70,6 +73,7 @@ class PretrainedImputer:
             variant=variant,
             settings=variant_settings(self.project, variant),
             also=self.also,
+            members=dict(members or {}),
         )
 
 
@@ -129,7 +133,7 @@ def finished_output(folder: Path, made_from: MadeFrom) -> TrainingOutput | None:
     if output is None:
         return None
     files = [folder / PREDICTIONS]
-    if output.made_from.variant is not None and output.made_from.variant.is_neural:
+    if output.made_from.variant is not None and output.made_from.variant.has_weights:
         files += [weights_file(folder, fold.fold) for fold in output.folds]
     for fold in output.folds:
         boosters = booster_files(folder, fold.fold, len(fold.boosters_sha256))

@@ -197,6 +197,8 @@ def imputer_settings(project: Project, imputer: ImputerName) -> Settings:
 def variant_settings(project: Project, variant: Variant) -> Settings:
     """Return the sections of params.yaml that a variant depends on."""
     params = project.params
+    if variant.is_blend:
+        return {"blend": params.blend.model_dump(mode="json"), "folds": params.folds.model_dump(mode="json")}
     settings = imputer_settings(project, variant.imputer)
     if not variant.is_neural:
         head = getattr(params.non_neural, variant.head)

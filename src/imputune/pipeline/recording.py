@@ -10,9 +10,11 @@ from imputune.artifacts.stage_output import MadeFrom, TrainedFold
 from imputune.data.cohort import Cohort
 from imputune.evaluation.metrics import sensitivity_threshold, youden_threshold
 from imputune.imputers.build import csai_sizes
+from imputune.pipeline.blend_members import finished_members
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.variants import Variant
-from imputune.registry.bundle import BundleAbout
+from imputune.registry.bundle import BundleAbout, MemberAbout
+from imputune.registry.bundle_file import BundleContent
 from imputune.registry.register import (
     THRESHOLD_RULE,
     TRAINED_RUN,
@@ -64,7 +66,8 @@ def register_imputer(
     """
     about = _about(project, data, folds)
     lineage = _lineage(made_from, trained_run)
-    return register_bundle(run, imputer_name(made_from.imputer, project.dataset), about, list(folds), lineage)
+    name = imputer_name(made_from.imputer, project.dataset)
+    return register_bundle(run, name, BundleContent(about, folds), lineage)
 
 
 def register_classifier(
@@ -89,7 +92,47 @@ def register_classifier(
     lineage = _lineage(made_from, trained_run) | variant.tags()
     lineage |= {"imputer_run": made_from.imputer_run_id, "imputer_version": imputer_version}
     lineage[THRESHOLD_RULE] = project.params.threshold.label
-    return register_bundle(run, classifier_name(project.dataset), about, list(folds), lineage)
+    return register_bundle(run, classifier_name(project.dataset), BundleContent(about, folds), lineage)
+
+
+def register_blend(
+    run: TrackedRun,
+    project: Project,
+    data: DividedCohort,
+    folds: Sequence[TrainedFold],
+    made_from: MadeFrom,
+    *,
+    trained_run: str = "",
+) -> str:
+    """Register a blend with its members as one version, and return it; its lineage has the members' versions.
+
+    trained_run: the id of the run that trained it, if it is not this run. Raises UserError if a member is missing.
+    """
+    if made_from.variant is None:
+        raise ValueError("a blend must have a variant")
+    members = finished_members(project, made_from)
+    contents, abouts = [], []
+    for member in members:
+        variant, member_folds = member.output.variant, member.folds()
+        trained = project.with_imputer(member.output.made_from.settings)
+        contents.append(BundleContent(_about(trained, data, member_folds, variant), member_folds))
+        version = version_of_run(run.tracking_uri, classifier_name(project.dataset), member.output.run_id)
+        abouts.append(MemberAbout(label=variant.label, version=version))
+    about = contents[0].about.model_copy(
+        update={
+            "static": next((each.about.static for each in contents if each.about.static), ()),
+            "head": made_from.variant.head,
+            "input": made_from.variant.input,
+            "mlp_width": None,
+            "threshold": find_threshold(folds, data.cohort, project.params.threshold),
+            "members": tuple(abouts),
+        }
+    )
+    lineage = _lineage(made_from, trained_run) | made_from.variant.tags()
+    lineage |= {THRESHOLD_RULE: project.params.threshold.label, "members": ",".join(each.label for each in abouts)}
+    lineage |= {"member_runs": ",".join(member.output.run_id for member in members)}
+    lineage |= {"member_versions": ",".join(each.version for each in abouts)}
+    return register_bundle(run, classifier_name(project.dataset), BundleContent(about, folds, contents), lineage)
 
 
 def _about(

@@ -10,9 +10,10 @@ from imputune.artifacts.checkpoints import Checkpoints
 from imputune.artifacts.stage_files import read_fold, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
 from imputune.data.record_features import RecordScaler
+from imputune.pipeline.blend_members import BlendMember
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
 from imputune.pipeline.kept_results import keep_finished_variant, keep_variant
-from imputune.pipeline.recording import log_curves, log_summary, register_classifier, replay
+from imputune.pipeline.recording import log_curves, log_summary, register_blend, register_classifier, replay
 from imputune.pipeline.tracked import track_training
 from imputune.protocol.variants import Variant
 from imputune.tracking.interrupted import end_interrupted
@@ -45,16 +46,25 @@ class VariantResult:
 class VariantWork:
     """A variant: finished already, or to be trained, checkpointed, tracked and written fold by fold.
 
-    folds: the finished ones by number. was_finished: whether the variant was finished before; its folds then have no
-    weights.
+    members: of a blend. folds: the finished ones by number. was_finished: whether the variant was finished before; its
+    folds then have no weights.
     """
 
-    def __init__(self, variant: Variant, imputer: PretrainedImputer, request: FinetuneRequest) -> None:
+    def __init__(
+        self,
+        variant: Variant,
+        imputer: PretrainedImputer,
+        request: FinetuneRequest,
+        *,
+        members: Sequence[BlendMember] = (),
+    ) -> None:
         """Look up what there is of the variant: its output, or folds of an interrupted try."""
-        self.variant, self.imputer, self.request = variant, imputer, request
+        self.variant, self.imputer, self.request, self.members = variant, imputer, request, members
         project, data = imputer.project, imputer.data
         stage = "finetune" if request.early_stopping else "overfit"
-        self.made_from: MadeFrom = imputer.variant_made_from(variant, stage)
+        self.made_from: MadeFrom = imputer.variant_made_from(
+            variant, stage, {each.variant.label: each.digest for each in members}
+        )
         self.folder: Path = project.variant_folder(variant, early_stopping=request.early_stopping)
         # An overfitting run of some folds is complete with these; fine-tuning needs every fold.
         partial = request.folds if not request.early_stopping else None
@@ -124,8 +134,10 @@ class VariantWork:
             folds=tuple(fold.record for fold in folds),
         )
         write_training(self.folder, output, folds)
-        if self.variant.is_registered and self.request.early_stopping:
-            project, data = self.imputer.project, self.imputer.data
+        project, data = self.imputer.project, self.imputer.data
+        if self.variant.is_blend:
+            register_blend(run, project, data, folds, self.made_from)
+        elif self.variant.is_registered and self.request.early_stopping:
             register_classifier(run, project, data, folds, self.made_from)
         if self.request.early_stopping:
             keep_variant(self.imputer, output, run)  # before the run ends: a run that ended has its file

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from imputune.errors import UserError, near_miss
 from imputune.protocol.imputers import DEFAULT_IMPUTER, imputer_kind, known_imputer
 from imputune.settings.names import (
+    BlendHead,
+    BlendInput,
     Head,
     ImputerName,
     Input,
@@ -85,8 +87,18 @@ class Variant(BaseModel):
         return imputer_kind(self.imputer).is_registered and self.head != "svm"
 
     @property
+    def has_weights(self) -> bool:
+        """Whether a fold has weights; those of xgboost are known by its boosters."""
+        return self.is_neural or self.is_blend
+
+    @property
+    def is_blend(self) -> bool:
+        """Whether the head combines other variants."""
+        return self.head in BLEND.head
+
+    @property
     def base(self) -> str:
-        """What the head reads first: a hidden state, imputed, raw or summary."""
+        """What the head reads first: a hidden state, imputed, raw, summary or members."""
         return base_of(self.input)
 
     @property
@@ -141,11 +153,16 @@ FAMILIES = (
         schedule=get_args(NonNeuralSchedule),
     ),
 )
+BLEND = Family(head=get_args(BlendHead), mode=("frozen",), input=get_args(BlendInput), schedule=("none",))
+"""The variants that combine others. They belong to no imputer; they are stored under the default one."""
 HEADS: tuple[str, ...] = get_args(Head)
+SINGLE_HEADS = tuple(head for head in HEADS if head not in BLEND.head)
+"""Every head that reads one imputer's representation."""
 PROTOCOL = tuple(variant for family in FAMILIES for variant in family.variants() if variant.input in PAPER_INPUTS)
 """Every variant of the paper's protocol, on CSAI."""
 WORDS = {
-    field: tuple(dict.fromkeys(word for family in FAMILIES for word in getattr(family, field))) for field in FIELDS
+    field: tuple(dict.fromkeys(word for family in (*FAMILIES, BLEND) for word in getattr(family, field)))
+    for field in FIELDS
 }
 """The words that each field can have."""
 
@@ -155,7 +172,10 @@ def families_of(imputer: ImputerName) -> tuple[Family, ...]:
 
     CSAI and its controls have the paper's protocol. The other imputers are only used frozen. An MLP on an imputer
     without a hidden state reads the imputed series instead. Only CSAI and its controls have further hidden states.
+    A blend is stored under the default imputer alone.
     """
+    if imputer == DEFAULT_IMPUTER:
+        return (*FAMILIES, BLEND)
     if imputer_kind(imputer).family == "csai":
         return FAMILIES
     has_state = imputer_kind(imputer).has_hidden_state
@@ -196,8 +216,13 @@ def make_variant(
 
 
 def family_of(imputer: ImputerName, head: str) -> Family:
-    """Return the family of an imputer's variants with a head."""
-    return next(family for family in families_of(imputer) if head in family.head)
+    """Return the family of an imputer's variants with a head; raises UserError for a blend on another imputer."""
+    found = next((family for family in families_of(imputer) if head in family.head), None)
+    if found is None:
+        raise UserError(
+            f"{head} belongs to no imputer, because its members have their own: leave out imputer {imputer}"
+        )
+    return found
 
 
 def known_word(field: str, word: str) -> str:
@@ -214,4 +239,17 @@ def existing(family: Family) -> str:
     words = {"mode": family.mode, "input": bases, "schedule": family.schedule}
     fields = ", ".join(f"{field} {'|'.join(words[field])}" for field in FIELDS[1:])
     more = " (an input may add +static, +summary)" if len(bases) < len(family.input) else ""
-    return f"{' and '.join(family.head)} exist with {fields}{more}"
+    return f"{' and '.join(family.head)} exist{'s' * (len(family.head) == 1)} with {fields}{more}"
+
+
+def variant_of_label(label: str) -> Variant:
+    """Return the variant of a label, such as csai/mlp2-frozen-hidden-plateau.
+
+    Raises UserError for a text of another form, and as `make_variant` does.
+    """
+    imputer, slash, name = label.partition("/")
+    words = name.split("-")
+    if not slash or len(words) != len(FIELDS) or not all((imputer, *words)):
+        raise UserError(f"{label!r} names no variant: write it as csai/mlp2-frozen-hidden-plateau")
+    head, mode, input, schedule = words
+    return make_variant(head, mode, input, schedule, imputer)

@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     SEARCH = 14
     NON_NEURAL = 15
     FINETUNE_VARIABLE_MASKS = 16
+    BLEND_GROUPS = 20
 
 
 def generator_for(seed: int, fold: int, purpose: Purpose, variety: int | None = None) -> torch.Generator:

@@ -1,10 +1,13 @@
 """Sections of params.yaml on heads: sizes, training, schedules, non-neural heads, the grid of variants."""
 
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Literal, Protocol, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from imputune.settings.names import (
+    BlendHead,
+    BlendScale,
+    BlendWeights,
     Head,
     ImputerName,
     Mode,
@@ -23,6 +26,7 @@ from imputune.settings.section import (
     ParamsSection,
     PositiveNumber,
     Weight,
+    check_once,
 )
 
 
@@ -177,6 +181,28 @@ class NonNeural(ParamsSection):
     svm: Svm = Field(description="Support vector machine.")
 
 
+class Blend(ParamsSection):
+    """A head that combines fine-tuned variants, its members, fold by fold; see `imputune.models.blending`."""
+
+    members: tuple[str, ...] = Field(
+        strict=False,
+        min_length=2,
+        description="Labels of two variants or more, such as csai/mlp2-frozen-hidden-plateau.",
+    )
+    scale: BlendScale = Field(
+        description="What is averaged: each member's calibrated risk (calibrated), or its rank (ranks)."
+    )
+    weights: BlendWeights = Field(
+        description="equal, or cross_fitted: those with the lowest log loss on the validation stays."
+    )
+
+    @field_validator("members")
+    @classmethod
+    def _each_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        check_once(labels)
+        return labels
+
+
 class NeuralBlock(ParamsSection):
     """Variants with a neural head: every combination of these lists."""
 
@@ -203,6 +229,15 @@ class NonNeuralBlock(ParamsSection):
     )
 
 
+class BlendBlock(ParamsSection):
+    """The blend of the members under blend, or no blend."""
+
+    imputer: tuple[Literal["csai"], ...] = Field(
+        strict=False, description="csai, under which the blend is stored; an empty list takes none."
+    )
+    head: tuple[BlendHead, ...] = Field(strict=False, description="blend.")
+
+
 class Grid(ParamsSection):
     """The variants that `dvc repro` and `imputune grid` fine-tune; each block is one set of stages of dvc.yaml."""
 
@@ -212,13 +247,15 @@ class Grid(ParamsSection):
     recurrent: NeuralBlock = Field(description="LSTM and GRU.")
     non_neural: NonNeuralBlock = Field(description="xgboost and svm.")
     non_neural_more: NonNeuralBlock = Field(description="xgboost and svm on further inputs.")
+    blend: BlendBlock = Field(description="The blend.")
 
     @property
-    def blocks(self) -> dict[str, NeuralBlock | NonNeuralBlock]:
+    def blocks(self) -> dict[str, NeuralBlock | NonNeuralBlock | BlendBlock]:
         """The blocks by name."""
         return {name: getattr(self, name) for name in type(self).model_fields}
 
     @property
     def heads(self) -> tuple[Head, ...]:
-        """Every head of a block, each once."""
-        return tuple(dict.fromkeys(head for block in self.blocks.values() for head in block.head))
+        """Every head of a block, each once; a blend is none of them, because it has no imputer of its own."""
+        blocks = [block for block in self.blocks.values() if not isinstance(block, BlendBlock)]
+        return tuple(dict.fromkeys(head for block in blocks for head in block.head))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from imputune.errors import UserError, near_miss
-from imputune.settings.head_sections import Finetune, Grid, Heads, NonNeural, RecordHeads, Schedules
+from imputune.settings.head_sections import Blend, Finetune, Grid, Heads, NonNeural, RecordHeads, Schedules
 from imputune.settings.imputer_sections import Assess, Csai, Masking, Pretrain, Pypots, Scaling
 from imputune.settings.names import CatalogueName, DeviceName, ImputerName, check_own_name
 from imputune.settings.section import Count, Fraction, ParamsSection, Seed, Weight, check_once
@@ -102,6 +102,7 @@ class Params(ParamsSection):
     record_heads: RecordHeads = Field(description="Heads that also read static facts or summary statistics.")
     schedules: Schedules = Field(description="Learning-rate schedules.")
     non_neural: NonNeural = Field(description="Non-neural heads.")
+    blend: Blend = Field(description="The blend of several variants.")
     imputers: tuple[CatalogueName, ...] = Field(
         strict=False, min_length=1, description="Imputers that are pretrained, assessed and compared."
     )
