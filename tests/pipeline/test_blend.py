@@ -116,7 +116,8 @@ def test_the_settings_and_the_members_of_a_blend_make_it_stale(blended, monkeypa
     line = refused(invoke(blended, ["grid", "--head", "blend"], monkeypatch))
     assert line == (
         f"csai/{BLEND} combines {LABELS[1]}, which was fine-tuned with other settings (non_neural.xgboost.trees): run "
-        "`imputune finetune synthetic --head xgboost --input summary --mode frozen --schedule none --imputer csai` again"
+        "`imputune finetune synthetic --head xgboost --input summary --mode frozen --schedule none --imputer csai` "
+        "again"
     )
 
 
@@ -179,8 +180,8 @@ def test_a_changed_member_of_a_registered_blend_is_refused(blended, records, mon
     [
         (
             ["csai/mlp2-frozen-hidden-cyclic", LABELS[1]],
-            f"csai/{BLEND} combines csai/mlp2-frozen-hidden-cyclic, which is not fine-tuned yet: run `imputune finetune "
-            "synthetic --head mlp2 --input hidden --mode frozen --schedule cyclic --imputer csai` first",
+            f"csai/{BLEND} combines csai/mlp2-frozen-hidden-cyclic, which is not fine-tuned yet: run `imputune "
+            "finetune synthetic --head mlp2 --input hidden --mode frozen --schedule cyclic --imputer csai` first",
         ),
         (
             ["csai/mlp3-frozen-hidden-plateau", LABELS[1]],

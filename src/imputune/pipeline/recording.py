@@ -14,7 +14,7 @@ from imputune.pipeline.blend_members import finished_members
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.variants import Variant
 from imputune.registry.bundle import BundleAbout, MemberAbout
-from imputune.registry.bundle_file import BundleContent
+from imputune.registry.bundle_file import MemberContent
 from imputune.registry.register import (
     THRESHOLD_RULE,
     TRAINED_RUN,
@@ -67,7 +67,7 @@ def register_imputer(
     about = _about(project, data, folds)
     lineage = _lineage(made_from, trained_run)
     name = imputer_name(made_from.imputer, project.dataset)
-    return register_bundle(run, name, BundleContent(about, folds), lineage)
+    return register_bundle(run, name, about, list(folds), lineage)
 
 
 def register_classifier(
@@ -92,7 +92,7 @@ def register_classifier(
     lineage = _lineage(made_from, trained_run) | variant.tags()
     lineage |= {"imputer_run": made_from.imputer_run_id, "imputer_version": imputer_version}
     lineage[THRESHOLD_RULE] = project.params.threshold.label
-    return register_bundle(run, classifier_name(project.dataset), BundleContent(about, folds), lineage)
+    return register_bundle(run, classifier_name(project.dataset), about, list(folds), lineage)
 
 
 def register_blend(
@@ -115,7 +115,7 @@ def register_blend(
     for member in members:
         variant, member_folds = member.output.variant, member.folds()
         trained = project.with_imputer(member.output.made_from.settings)
-        contents.append(BundleContent(_about(trained, data, member_folds, variant), member_folds))
+        contents.append(MemberContent(_about(trained, data, member_folds, variant), member_folds))
         version = version_of_run(run.tracking_uri, classifier_name(project.dataset), member.output.run_id)
         abouts.append(MemberAbout(label=variant.label, version=version))
     about = contents[0].about.model_copy(
@@ -132,7 +132,8 @@ def register_blend(
     lineage |= {THRESHOLD_RULE: project.params.threshold.label, "members": ",".join(each.label for each in abouts)}
     lineage |= {"member_runs": ",".join(member.output.run_id for member in members)}
     lineage |= {"member_versions": ",".join(each.version for each in abouts)}
-    return register_bundle(run, classifier_name(project.dataset), BundleContent(about, folds, contents), lineage)
+    name = classifier_name(project.dataset)
+    return register_bundle(run, name, about, list(folds), lineage, members=contents)
 
 
 def _about(

@@ -115,23 +115,30 @@ class _FormatOnly(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
-class BundleContent:
-    """What a bundle is written from; members: the bundles of a blend, each in a folder of its own inside the bundle."""
+class MemberContent:
+    """What the bundle of a blend's member is written from."""
 
     about: BundleAbout
     folds: Sequence[TrainedFold]
-    members: Sequence["BundleContent"] = ()
 
 
-def write_bundle(folder: Path, content: BundleContent) -> str:
-    """Write the weights of the folds, and bundle.json with their checksums; return the checksum of bundle.json."""
-    about, folds = content.about, content.folds
-    folder.mkdir(exist_ok=True)
+def write_bundle(
+    folder: Path, about: BundleAbout, folds: Sequence[TrainedFold], members: Sequence[MemberContent] = ()
+) -> str:
+    """Write the weights of the folds, and bundle.json with their checksums; return the checksum of bundle.json.
+
+    Each member of a blend has a folder of its own in the bundle.
+    """
     write_weights(folder, folds)
-    members = tuple(write_bundle(_member_folder(folder, place), each) for place, each in enumerate(content.members))
+    checksums_of_members = []
+    for place, member in enumerate(members):
+        _member_folder(folder, place).mkdir()
+        checksums_of_members.append(write_bundle(_member_folder(folder, place), member.about, member.folds))
     checksums = {fold: _checksum(weights_file(folder, fold)) for fold in about.folds}
     boosters = {fold.fold: fold.boosters_sha256 for fold in folds if fold.boosters}
-    file = BundleFile(about=about, sha256=checksums, boosters_sha256=boosters, members_sha256=members)
+    file = BundleFile(
+        about=about, sha256=checksums, boosters_sha256=boosters, members_sha256=tuple(checksums_of_members)
+    )
     text = file.model_dump_json(indent=1)
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
     return _checksum(folder / ABOUT)

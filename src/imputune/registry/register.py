@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +16,10 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
 import imputune
+from imputune.artifacts.stage_output import TrainedFold
 from imputune.registry import serving
 from imputune.registry.bundle import BOOSTED, BundleAbout
-from imputune.registry.bundle_file import BundleContent, copy_bundle, write_bundle
+from imputune.registry.bundle_file import MemberContent, copy_bundle, write_bundle
 from imputune.settings.names import ImputerName
 from imputune.tracking import store
 from imputune.tracking.runs import TrackedRun
@@ -72,14 +73,23 @@ def classifier_name(dataset: str) -> str:
     return f"imputune-mortality-{dataset}"
 
 
-def register_bundle(run: TrackedRun, name: str, content: BundleContent, lineage: Mapping[str, str]) -> str:
+def register_bundle(
+    run: TrackedRun,
+    name: str,
+    about: BundleAbout,
+    folds: Sequence[TrainedFold],
+    lineage: Mapping[str, str],
+    *,
+    members: Sequence[MemberContent] = (),
+) -> str:
     """Store the fold models of a run as one model, register it under a name, and return the version.
 
     The version's tags are `lineage` (what the models were trained on), the run's id, the commit of the code, the scores
-    of every fold, and the checksum of bundle.json. Raises UserError when the store fails.
+    of every fold, and the checksum of bundle.json. members: of a blend, whose version contains them. Raises UserError
+    when the store fails.
     """
-    lineage = {FOLD_SCORES: fold_scores_text({fold.fold: fold.scores for fold in content.folds}), **lineage}
-    return _register(run, name, content.about, lambda folder: write_bundle(folder, content), lineage)
+    lineage = {FOLD_SCORES: fold_scores_text({fold.fold: fold.scores for fold in folds}), **lineage}
+    return _register(run, name, about, lambda folder: write_bundle(folder, about, folds, members), lineage)
 
 
 def register_copy(run: TrackedRun, name: str, about: BundleAbout, source: Path, lineage: Mapping[str, str]) -> str:
