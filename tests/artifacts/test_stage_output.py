@@ -66,6 +66,28 @@ def test_differences_of_descriptions_name_settings_without_their_section(variant
     assert variant_made_from.differences(MadeFrom.model_validate(variant_made_from.model_dump(mode="json"))) == []
 
 
+def test_an_output_made_before_a_setting_came_stays_valid(origin):
+    """What an earlier version's description lacks counts as off: equal to 0 now, different from another value."""
+
+    def described(**sections):
+        return MadeFrom.at(origin, stage="finetune", imputer="csai", settings=sections)
+
+    found = described(pretrain={"imputation_weight": 1.0}, finetune={"masking_rate": 0.3})
+    later = {"missingness_weight": 0.0, "variable_masking": 0.0}
+    off = described(
+        pretrain={"imputation_weight": 1.0, **later}, finetune={"masking_rate": 0.3, "variable_masking": 0.0}
+    )
+    on = described(
+        pretrain={"imputation_weight": 1.0, **later, "missingness_weight": 0.5},
+        finetune={"masking_rate": 0.3, "variable_masking": 0.1},
+    )
+    assert found.differences(off) == off.differences(found) == []
+    assert found.differences(on) == on.differences(found)
+    assert found.differences(on) == ["pretrain.missingness_weight", "finetune.variable_masking"]
+    frozen = described(pretrain={"imputation_weight": 1.0}, finetune={"dropout": 0.3})
+    assert frozen.settings["finetune"] == {"dropout": 0.3}
+
+
 def test_settings_are_read_by_their_dotted_names(made_from):
     """A whole number is returned; another kind of value and an unknown name are errors."""
     assert made_from.number("csai.hidden_size") == 8

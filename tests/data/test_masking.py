@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from imputune.data.masking import draw_mask, masking_rates
+from imputune.data.masking import draw_mask, draw_variable_mask, masking_rates
 
 OBSERVED_COUNTS = [10, 20, 60]
 
@@ -103,3 +103,15 @@ def test_masked_fractions_are_the_rates() -> None:
     mask = draw_mask(torch.ones((2000, 50, 3)), rate_D, torch.Generator().manual_seed(2012))
     error = (mask.mean(dim=(0, 1)) - rate_D).abs()
     assert (error < 5 * (rate_D * (1 - rate_D) / 100_000).sqrt()).all()
+
+
+def test_whole_variables_of_a_stay_are_masked() -> None:
+    """All observed cells of a series are masked or none, at the rate; rate 0 masks none."""
+    observed = (torch.rand((500, 7, 20), generator=torch.Generator().manual_seed(0)) < 0.6).float()
+    mask = draw_variable_mask(observed, 0.2, torch.Generator().manual_seed(1))
+    of_series = mask.sum(dim=1) / observed.sum(dim=1)
+    assert set(of_series[observed.sum(dim=1) > 0].tolist()) == {0.0, 1.0}
+    assert (mask * (1 - observed)).sum() == 0
+    assert mask.dtype == observed.dtype
+    assert of_series.nanmean().item() == pytest.approx(0.2, abs=5 * (0.2 * 0.8 / 10_000) ** 0.5)
+    assert draw_variable_mask(observed, 0.0, torch.Generator().manual_seed(1)).sum() == 0

@@ -9,7 +9,7 @@ from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
 from imputune.data.masking import masking_rates
 from imputune.data.scaling import Scaler
-from imputune.data.splits import FoldData, fit_and_split, split_cohort
+from imputune.data.splits import FoldData, fit_and_split, split_cohort, with_further
 
 MakeCohort = Callable[..., Cohort]
 FOLD = Fold(number=2, train=np.array([0, 3, 4, 6, 8, 9]), validation=np.array([1, 5]), test=np.array([2, 7]))
@@ -115,3 +115,21 @@ def test_variable_never_observed_in_training_makes_no_nan(make_cohort: MakeCohor
         assert torch.isfinite(split.values_NTD).all()
     assert data.train.observed_NTD[..., 1].sum() == 0
     assert data.test.observed_NTD[..., 1].sum() > 0
+
+
+def test_further_records_stand_behind_the_training_stays(make_cohort: MakeCohort) -> None:
+    """They are standardised by the fold's own scaler, missing cells are 0, and the cohorts stay as they are."""
+    cohort = make_cohort(10, 4)
+    data = fit_and_split(cohort, FOLD, 0.0)
+    one = with_other_values(cohort, np.arange(10))
+    before = one.values_NTD.copy()
+    joined = with_further(data.train, (one, cohort), data.scaler)
+    assert len(joined) == 6 + 10 + 10
+    assert torch.equal(joined.values_NTD[:6], data.train.values_NTD)
+    assert torch.equal(joined.observed_NTD[:6], data.train.observed_NTD)
+    expected = (before[:, 0] - data.scaler.mean_D) / data.scaler.deviation_D
+    np.testing.assert_allclose(joined.values_NTD[6:16, 0], expected, rtol=1e-5)
+    assert not joined.values_NTD[6:16, 1:3].any()
+    assert not joined.observed_NTD[6:16, 1:3].any()
+    assert torch.equal(joined.values_NTD[16 + FOLD.train], data.train.values_NTD)
+    np.testing.assert_array_equal(one.values_NTD, before)

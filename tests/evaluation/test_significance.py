@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from imputune.evaluation import significance
-from imputune.evaluation.significance import corrected_t_test, holm
+from imputune.evaluation.significance import corrected_t_interval, corrected_t_test, holm
 
 
 def test_corrected_t_test_by_hand() -> None:
@@ -27,6 +27,23 @@ def test_differences_without_spread() -> None:
     assert corrected_t_test([0.0, 0.0], 1 / 3) == 1
     with pytest.raises(ValueError, match="at least two folds, got 1"):
         corrected_t_test([0.1], 1 / 3)
+
+
+def test_interval_by_hand() -> None:
+    """Around the mean 3 lie 2.776 (t of 4 degrees of freedom) standard errors of (8/15 * 2.5) ** 0.5 on each side."""
+    half = 2.7764451 * (8 / 15 * 2.5) ** 0.5
+    assert corrected_t_interval([1, 2, 3, 4, 5], 1 / 3) == pytest.approx((3 - half, 3 + half))
+    assert corrected_t_interval([0.25, 0.25, 0.25], 1 / 3) == (0.25, 0.25)
+    with pytest.raises(ValueError, match="at least two folds, got 1"):
+        corrected_t_interval([0.1], 1 / 3)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.4, 0.8, 1.2, 1.6])
+def test_the_interval_excludes_zero_where_the_test_is_significant(shift) -> None:
+    """Interval and test agree on either side of p = 0.05."""
+    differences = (np.random.default_rng(3).normal(0, 1, 5) + shift).tolist()
+    low, high = corrected_t_interval(differences, 1 / 3)
+    assert (low > 0 or high < 0) == (corrected_t_test(differences, 1 / 3) < 0.05)
 
 
 def test_of_five_folds_one_tests_and_three_train() -> None:

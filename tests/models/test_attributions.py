@@ -6,18 +6,20 @@ from imputune.models.attributions import RecordPath, attribute_risk
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HEAD_BUILDERS, HeadSizes, build_head
+from imputune.models.hidden_states import state_size
+from imputune.protocol.variants import state_of
 
 pytestmark = pytest.mark.slow
 
 SIZES = CsaiSizes(variables=5, hours=12, hidden_size=16, channels=8, attention_heads=2, feedforward=8)
-READERS = [("mlp2", "hidden"), ("mlp5", "hidden"), ("lstm", "raw"), ("gru", "imputed")]
+READERS = [("mlp2", "hidden"), ("mlp5", "hidden"), ("mlp2", "hidden_pooled"), ("lstm", "raw"), ("gru", "imputed")]
 
 
 def classifier_of(head: str, reads: str) -> Classifier:
     """Build a classifier with random weights, large enough that stays have different risks."""
     torch.manual_seed(0)
     csai = Csai(SIZES)
-    sizes = HeadSizes(input_size=16, variables=5, mlp_width=128)
+    sizes = HeadSizes(input_size=state_size(state_of(reads), 16), variables=5, mlp_width=128)
     built = Classifier(csai, HEAD_BUILDERS[head](sizes), freeze_imputer=True, input=reads).eval()
     with torch.no_grad():
         for weight in built.head.parameters():

@@ -111,6 +111,26 @@ def test_recurrent_heads_read_the_chosen_series(make_record: Callable[..., Recor
     torch.testing.assert_close(classifier(directions), classifier.head(last_BH, series_BTD))
 
 
+@pytest.mark.parametrize(("reads", "size"), [("hidden_both", 12), ("hidden_pooled", 24)])
+@pytest.mark.parametrize("freeze_imputer", [True, False])
+def test_perceptrons_read_further_states(
+    make_record: Callable[..., Record], reads: str, size: int, freeze_imputer: bool
+) -> None:
+    """The head gets the state alone; frozen, the imputer stays bit-equal, and unfrozen, each of its weights moves."""
+    torch.manual_seed(0)
+    head = Mlp(HeadSizes(input_size=size, variables=5, mlp_width=16))
+    classifier = Classifier(Csai(SIZES), head, freeze_imputer=freeze_imputer, input=reads)
+    directions = Directions.of(*make_record(4))
+    [read_BS] = classifier.represent(directions)
+    assert read_BS.shape == (4, size)
+    torch.testing.assert_close(read_BS, classifier.imputer(directions).state(reads), rtol=0, atol=0)
+    before, buffers = state(classifier), {name for name, _ in classifier.named_buffers()}
+    train(classifier, make_record(4), weight_decay=0.0)
+    for name, after in classifier.state_dict().items():
+        stays = name.startswith("imputer.") if freeze_imputer else name in buffers
+        assert torch.equal(after, before[name]) == stays, name
+
+
 @pytest.mark.parametrize("reads", ["imputed", "raw"])
 def test_unfrozen_recurrent_head_moves_the_imputer(make_record: Callable[..., Record], reads: str) -> None:
     """The loss of a recurrent head trains the imputer, also if it is connected through the hidden state alone."""

@@ -104,7 +104,7 @@ def test_only_csai_is_registered(copy, monkeypatch):
     runs = finished_runs(copy, "imputune", "finetune", "synthetic")
     assert {run.tags["imputune.imputer"] for run in runs} == {"csai", "mean"}
     weights = list(heads_folder(copy, "mean").glob("*/fold-*.safetensors"))
-    assert len(weights) == FOLDS  # of mlp2; xgboost keeps none
+    assert len(weights) == 2 * FOLDS  # of mlp2, and the scaler of xgboost
     mean = {run.run_id for run in runs if run.tags["imputune.imputer"] == "mean"}
     registered = MlflowClient(f"sqlite:///{copy}/mlflow.db").search_model_versions()
     assert registered

@@ -19,7 +19,7 @@ import torch
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from imputune.artifacts.stage_output import Origin, TrainedFold
+from imputune.artifacts.stage_output import MadeFrom, Origin, TrainedFold, TrainingOutput
 from imputune.cli.word_lists import imputer_names
 from imputune.data.cohort import Cohort, Variable
 from imputune.data.folds import Fold, draw_folds
@@ -37,12 +37,13 @@ from imputune.pipeline.inputs import PretrainedImputer
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.pipeline.recording import find_threshold
 from imputune.pipeline.variant_work import FinetuneRequest, VariantWork
-from imputune.protocol.choice import grid_variants
+from imputune.protocol.choice import blend_members, grid_variants
 from imputune.protocol.variants import make_variant
 from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import SilentRecorder
 from imputune.settings.schema import Params
 from imputune.training import assess
+from imputune.training.blend import BlendJob, blend_fold
 from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.non_neural import fit_non_neural_fold
 from imputune.training.pretrain import PretrainJob, pretrain_fold
@@ -200,7 +201,9 @@ def planning(mode: str) -> Observe:
         )
         data = DividedCohort(world.cohort, world.folds, origin)
         weights = {fold.number: world.pretrained for fold in world.folds}
-        imputer = PretrainedImputer(name="csai", project=project, data=data, run_id="run", weights=weights)
+        made_from = MadeFrom.at(origin, stage="pretrain", imputer="csai", settings={})
+        output = TrainingOutput(made_from=made_from, run_id="run", folds=())
+        imputer = PretrainedImputer(name="csai", project=project, data=data, output=output, weights=weights)
         seen: list[object] = []
 
         def run_tasks(tasks: Iterator[Any], workers: int) -> None:
@@ -360,6 +363,26 @@ def all_imputers(params: Params, world: World) -> object:
     return imputer_names("all", params)
 
 
+def members(params: Params, world: World) -> object:
+    """Return the members of the blend."""
+    return [variant.label for variant in blend_members(params.blend)]
+
+
+def blended(params: Params, world: World) -> object:
+    """Blend two members' invented risks of the first fold."""
+    fold = world.folds[0]
+    stays = np.concatenate([fold.validation, fold.test])
+    splits = ["validation"] * len(fold.validation) + ["test"] * len(fold.test)
+    outcome_N = world.cohort.outcome_N[stays]
+    draws = [np.random.default_rng(seed).random(len(stays)) for seed in (1, 2)]
+    risks = [0.3 * outcome_N + 0.5 * draws[0], 0.1 * outcome_N + 0.8 * draws[1]]
+    tables = [
+        pd.DataFrame({"stay_id": world.cohort.stay_ids_N[stays], "split": splits, "risk": risk_N}) for risk_N in risks
+    ]
+    job = BlendJob(cohort=world.cohort, fold=0, params=params, predictions=dict(zip("ab", tables, strict=True)))
+    return blend_fold(job, SilentRecorder()).predictions["risk"].tolist()
+
+
 def variants(params: Params, world: World) -> object:
     """Return the variants of the grid."""
     return [variant.label for variant in grid_variants(params.grid, params.imputers)]
@@ -418,11 +441,14 @@ EFFECTS: dict[str, Effect] = {
     "pretrain.imputation_weight": Effect(2.0, pretraining),
     "pretrain.history_weight": Effect(1.0, pretraining),
     "pretrain.consistency_weight": Effect(1.0, pretraining),
+    "pretrain.missingness_weight": Effect(0.5, pretraining),
+    "pretrain.variable_masking": Effect(0.3, pretraining),
     "pretrain.gradient_norm": Effect(0.01, pretraining),
     "heads.mlp_width": Effect(4, frozen, SHORT),
     "finetune.batch_size": Effect(8, frozen, SHORT),
     "finetune.patience": Effect(1, frozen),
     "finetune.masking_rate": Effect(0.5, unfrozen, SHORT),
+    "finetune.variable_masking": Effect(0.3, unfrozen, SHORT),
     "finetune.dropout": Effect(0.6, frozen, SHORT),
     "finetune.weight_decay": Effect(0.1, frozen, SHORT),
     "finetune.reconstruction_weight": Effect(0.1, unfrozen, SHORT),
@@ -456,6 +482,9 @@ EFFECTS: dict[str, Effect] = {
     "non_neural.xgboost.l2": Effect(20.0, xgboost),
     "non_neural.xgboost.seeds": Effect(2, xgboost),
     "non_neural.svm.costs": Effect([0.0001], svm),
+    "blend.members": Effect(["csai/mlp2-frozen-hidden-plateau", "csai/gru-frozen-raw-cyclic"], members),
+    "blend.scale": Effect("ranks", blended),
+    "blend.weights": Effect("cross_fitted", blended),
     "imputers": Effect(["csai", "csai_untrained", "mean", "locf", "linear"], all_imputers),
     "assess.patterns": Effect(["hours"], held_out),
     "assess.rates": Effect([0.5], held_out),
@@ -479,6 +508,8 @@ for dataset in CONTENT["budget"]:
 for block, words in CONTENT["grid"].items():
     for name in words:
         EFFECTS[f"grid.{block}.{name}"] = Effect([], variants)  # an empty list takes none
+EFFECTS["grid.blend.imputer"] = Effect(["csai"], variants)
+EFFECTS["grid.blend.head"] = Effect([], variants, {"grid.blend.imputer": ["csai"]})
 
 
 @pytest.fixture(scope="module")

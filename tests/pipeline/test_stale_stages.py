@@ -15,12 +15,14 @@ GOLDEN = ROOT / "tests/golden/stages_before.json"
 FAMILIES = {
     "folds": "folds",
     "pretrain": "pretrain",
+    "pretrain_also": "pretrain",
     "finetune_mlp": "finetune_neural",
     "finetune_mlp_imputed": "finetune_neural",
     "finetune_mlp_unfrozen": "finetune_neural",
     "finetune_recurrent": "finetune_neural",
     "finetune_non_neural": "finetune_non_neural",
     "finetune_non_neural_more": "finetune_non_neural",
+    "finetune_blend": "finetune_blend",
     "assess": "assess",
     "compare": "compare",
     "report": "report",
@@ -41,6 +43,7 @@ ENTRIES: dict[str, Module] = {
     "pretrain": ("training", "pretrain"),
     "finetune_neural": ("training", "finetune"),
     "finetune_non_neural": ("training", "non_neural"),
+    "finetune_blend": ("training", "blend"),
     "assess": ("training", "assess"),
     "compare": ("pipeline", "compare"),
     "report": ("pipeline", "compare_imputers"),
@@ -109,7 +112,8 @@ def test_a_change_makes_no_more_stages_stale_than_before_the_redesign() -> None:
 def test_the_checks_expand_folders_and_follow_imports() -> None:
     """By hand: a folder's files, and what a stage's entry imports."""
     stage = {"deps": ["data/synthetic", "src/imputune/data/folds.py", "src/imputune/artifacts"]}
-    artifacts = {"artifacts/checkpoints.py", "artifacts/stage_files.py", "artifacts/stage_output.py"}
+    names = ("checkpoints", "results_files", "stage_files", "stage_output")
+    artifacts = {f"artifacts/{name}.py" for name in names}
     assert named_files(stage) == {"data/folds.py", *artifacts}
     assert run_files("folds") == {"data/cohort.py", "data/folds.py", "data/static.py", "data/static_file.py"}
     assert {"training/search.py", "models/heads.py", "runtime/seeds.py"} < run_files("finetune_neural")

@@ -21,6 +21,15 @@ def test_choosing_by_fields() -> None:
     assert choose_variants({}) == list(PROTOCOL)
 
 
+def test_further_states_are_chosen_by_name_alone() -> None:
+    """An input beyond the paper's comes where it is named, after the paper's."""
+    wanted = {"head": ["mlp2"], "mode": ["frozen"], "schedule": ["plateau"], "input": ["hidden_pooled", "hidden"]}
+    names = [variant.name for variant in in_order(choose_variants(wanted))]
+    assert names == ["mlp2-frozen-hidden-plateau", "mlp2-frozen-hidden_pooled-plateau"]
+    del wanted["input"]
+    assert [variant.name for variant in choose_variants(wanted)] == ["mlp2-frozen-hidden-plateau"]
+
+
 def test_choosing_imputers_takes_each_heads_default() -> None:
     """With imputers named, a head has one variant on each, unless words say otherwise; heads may be limited."""
     labels = [variant.label for variant in choose_variants({}, ["mean", "csai", "mean"], ["mlp2", "xgboost"])]

@@ -7,7 +7,9 @@ from imputune.data.cohort import Variable
 from imputune.data.scaling import Scaler
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HEAD_BUILDERS, HeadSizes
+from imputune.models.hidden_states import state_size
 from imputune.models.weights import module_weights
+from imputune.protocol.variants import state_of
 from imputune.registry.bundle import BundleAbout
 
 VARIABLES = (Variable("HR", "beats/min"), Variable("Temp", "C"), Variable("pH", "pH"))
@@ -52,7 +54,11 @@ def _fold(about, fold):
     )
     weights = scaler.to_arrays() | module_weights("imputer", Csai(about.sizes))
     if about.head is not None:
-        sizes = HeadSizes(input_size=about.sizes.hidden_size, variables=3, mlp_width=about.mlp_width)
+        sizes = HeadSizes(
+            input_size=state_size(state_of(about.input), about.sizes.hidden_size),
+            variables=3,
+            mlp_width=about.mlp_width,
+        )
         weights |= module_weights("head", HEAD_BUILDERS[about.head](sizes))
     scores = {"validation_auc": 0.75 + fold / 100, "test_auc": 0.5}
     return TrainedFold(fold=fold, weights=weights, scores=scores, best_epoch=0, seconds=1.0, history=[])

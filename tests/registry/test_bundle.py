@@ -49,16 +49,30 @@ def expected_risk(about, fold, values_NTD):
     )
     imputer = Csai(about.sizes).eval()
     load_module("imputer", imputer, weights)
-    head = HEAD_BUILDERS[about.head](HeadSizes(input_size=4, variables=3, mlp_width=about.mlp_width)).eval()
+    size = {"hidden_both": 8, "hidden_pooled": 16}.get(about.input, 4)
+    head = HEAD_BUILDERS[about.head](HeadSizes(input_size=size, variables=3, mlp_width=about.mlp_width)).eval()
     load_module("head", head, weights)
     with torch.no_grad():
         reconstruction = imputer(directions)
-        series = () if about.input == "hidden" else (reconstruction.imputed_BTD,)
-        return torch.sigmoid(head(reconstruction.last_BH, *series)).numpy()
+        last_KBH, mean_KBH = reconstruction.hidden_KBTH[:, :, -1], reconstruction.hidden_KBTH.mean(dim=2)
+        read = {
+            "hidden": (last_KBH.mean(dim=0),),
+            "hidden_both": (torch.cat([*last_KBH], dim=-1),),
+            "hidden_pooled": (torch.cat([*last_KBH, *mean_KBH], dim=-1),),
+            "imputed": (last_KBH.mean(dim=0), reconstruction.imputed_BTD),
+        }
+        return torch.sigmoid(head(*read[about.input])).numpy()
 
 
 @pytest.mark.parametrize(
-    ("head", "reads", "mlp_width"), [("mlp2", "hidden", 128), ("mlp5", "hidden", 5), ("gru", "imputed", 7)]
+    ("head", "reads", "mlp_width"),
+    [
+        ("mlp2", "hidden", 128),
+        ("mlp5", "hidden", 5),
+        ("gru", "imputed", 7),
+        ("mlp2", "hidden_both", 9),
+        ("mlp5", "hidden_pooled", 6),
+    ],
 )
 def test_each_fold_predicts_with_its_own_weights(load, make_about, train, values_NTD, head, reads, mlp_width):
     """The risks are those of the stored arrays, for every kind of head and every width."""

@@ -78,12 +78,13 @@ def test_bundle_json_has_the_present_format(written):
     assert content["format"] == 4
     assert content["about"] == {
         "dataset": "synthetic",
-        "static": [],
         "variables": [
             {"name": "HR", "unit": "beats/min"},
             {"name": "Temp", "unit": "C"},
             {"name": "pH", "unit": "pH"},
         ],
+        "static": [],
+        "members": [],
         "sizes": {
             "variables": 3,
             "hours": 48,

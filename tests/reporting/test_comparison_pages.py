@@ -54,7 +54,7 @@ def test_only_tables_with_something_to_show() -> None:
     """One frozen variant under one schedule has no averages, no claim to test, no unfrozen table."""
     assert [table.title for table in variant_tables(variants("mlp2-frozen-hidden-plateau"))] == [
         "Table II: frozen imputer, AUC by schedule",
-        "Every variant: in-hospital death",
+        "Every variant of the protocol: in-hospital death",
         "Training time",
         "Imputation of masked cells, in training standard deviations",
     ]
@@ -74,7 +74,7 @@ def test_all_tables_in_their_order() -> None:
         "Table III: unfrozen imputer, AUC by schedule",
         "Non-neural heads",
         "The paper's claims",
-        "Every variant: in-hospital death",
+        "Every variant of the protocol: in-hospital death",
         "Training time",
         "Other protocols",
         "Imputation of masked cells, in training standard deviations",

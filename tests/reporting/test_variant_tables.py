@@ -129,7 +129,7 @@ def test_more_than_one_variant_is_plural() -> None:
 def test_every_variant_has_its_scores() -> None:
     """Each line has a text per column; the paper's figure is empty where there is none, as are an svm's parameters."""
     table = variants_table([frozen_mlp2()[2], variant_row("svm-frozen-imputed-none", [0.7], "synthetic")])
-    assert table.title == "Every variant: in-hospital death"
+    assert table.title == "Every variant of the protocol: in-hospital death"
     assert by_column(table) == {
         "head": "mlp2",
         "mode": "frozen",

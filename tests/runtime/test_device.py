@@ -1,11 +1,15 @@
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from imputune.data.batches import batches_in_order
 from imputune.data.splits import fit_and_split
 from imputune.errors import UserError
 from imputune.imputers.build import csai_sizes
 from imputune.models.csai import Csai
+from imputune.models.missingness import Missingness
 from imputune.protocol.variants import make_variant
 from imputune.runtime.device import choose_device, graphed
 from imputune.runtime.seeds import Purpose, generator_for
@@ -63,22 +67,23 @@ def test_only_arguments_of_the_captured_shape_are_replayed(monkeypatch):
 
 
 @needs_gpu
-def test_graphed_passes_equal_the_cpu(cohort, folds, make_params):
-    """Loss, representation and every gradient of each batch, the last smaller one included, are the CPU's to 1e-4."""
-    params = make_params()
+@pytest.mark.parametrize(("state", "weight"), [("hidden", 0.0), ("hidden_pooled", 0.5)])
+def test_graphed_passes_equal_the_cpu(cohort, folds, make_params, state, weight):
+    """Loss, hidden state and every gradient of each batch, the last smaller one included, are the CPU's to 1e-4."""
+    params = make_params(pretrain={"missingness_weight": weight})
     train = fit_and_split(cohort, folds[0], 0.001).train
-    on_cpu = Csai(csai_sizes(params, 4, 6))
-    on_gpu = Csai(on_cpu.sizes)
-    on_gpu.load_state_dict(on_cpu.state_dict())
+    on_cpu = nn.ModuleList([Csai(csai_sizes(params, 4, 6)), *([Missingness(8, 4)] if weight else [])])
+    on_gpu = copy.deepcopy(on_cpu).cuda()
     found = {}
-    for imputer in (on_cpu, on_gpu.cuda()):
+    for modules in (on_cpu, on_gpu):
+        imputer, missingness = modules[0], modules[1] if weight else None
         device, masks = imputer.device, generator_for(1, 0, Purpose.TRAIN_MASKS)
-        step = reconstruction_step(imputer, train, 20, params.pretrain)
+        step = reconstruction_step(imputer, train, 20, params.pretrain, state=state, missingness=missingness)
         for number, stays in enumerate(batches_in_order(len(train), 20)):
             loss, last, _ = step(*mask_batch(train, stays, torch.tensor(0.2), masks, device))
-            imputer.zero_grad()
+            modules.zero_grad()
             (loss + last.sum()).backward()
-            gradients = [weight.grad.cpu() for weight in imputer.parameters()]
+            gradients = [weight.grad.cpu() for weight in modules.parameters()]
             found[device.type, number] = [loss.detach().cpu(), last.detach().cpu(), *gradients]
     assert len(found) == 2 * 3
     for number in range(3):
@@ -87,19 +92,26 @@ def test_graphed_passes_equal_the_cpu(cohort, folds, make_params):
 
 
 @needs_gpu
-@pytest.mark.parametrize("mode", ["frozen", "unfrozen"])
-def test_gpu_learns_as_the_cpu_does(cohort, folds, make_params, recorder, mode, tmp_path):
+@pytest.mark.parametrize(
+    ("mode", "reads", "pretrain"),
+    [
+        ("frozen", "hidden", {}),
+        ("unfrozen", "hidden", {}),
+        ("unfrozen", "hidden_pooled", {"missingness_weight": 0.5, "variable_masking": 0.2}),
+    ],
+)
+def test_gpu_learns_as_the_cpu_does(cohort, folds, make_params, recorder, mode, reads, pretrain, tmp_path):
     """Pretraining and fine-tuning on the GPU end near the CPU's scores: masks and orders are the same."""
     results = {}
     for device in ("cpu", "cuda"):
-        params = make_params(finetune={"dropout": 0.0}).model_copy(update={"device": device})
+        params = make_params(finetune={"dropout": 0.0}, pretrain=pretrain).model_copy(update={"device": device})
         pretrained = pretrain_fold(PretrainJob(cohort=cohort, fold=folds[0], params=params), recorder)
         weights = {name: torch.from_numpy(array) for name, array in pretrained.weights.items()}
         job = FinetuneJob(
             cohort=cohort,
             fold=folds[0],
             params=params,
-            variant=make_variant("mlp2", mode),
+            variant=make_variant("mlp2", mode, reads),
             pretrained=weights,
             journals=tmp_path,
         )

@@ -13,12 +13,15 @@ from imputune.runtime.seeds import Purpose, generator_for
         ("VALIDATION_MASKS", 3),
         ("TEST_MASKS", 4),
         ("SHUFFLING_ACROSS_STAYS", 5),
+        ("MISSINGNESS_WEIGHTS", 6),
+        ("TRAIN_VARIABLE_MASKS", 7),
         ("HEAD_WEIGHTS", 10),
         ("FINETUNE_ORDER", 11),
         ("FINETUNE_MASKS", 12),
         ("DROPOUT", 13),
         ("SEARCH", 14),
         ("NON_NEURAL", 15),
+        ("FINETUNE_VARIABLE_MASKS", 16),
     ],
 )
 def test_purposes_keep_their_numbers(purpose, number):

@@ -52,7 +52,7 @@ def limits(field: FieldInfo) -> dict[str, float]:
     """Return the limits of a number, or of every number in a list, by gt, ge, lt, le."""
     metadata = list(field.metadata)
     for part in get_args(field.annotation):
-        metadata += [each for info in getattr(part, "__metadata__", ()) for each in info.metadata]
+        metadata += [each for info in getattr(part, "__metadata__", ()) for each in getattr(info, "metadata", ())]
     return {name: getattr(each, name) for each in metadata for name in ("gt", "ge", "lt", "le") if hasattr(each, name)}
 
 
@@ -233,6 +233,49 @@ def test_values_that_do_not_go_together_are_refused(edited: Edited, change: Chan
     assert refusal(edited(change)).endswith(f"value error, {message}")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda p: p.update(also={"more": ["set-b"]}),
+            "an imputer's own name is csai_ with lower-case letters and digits",
+        ),
+        (
+            lambda p: p.update(also={"csai_shufled": ["b"]}),
+            "resemble another imputer's (did you mean 'csai_shuffled'?)",
+        ),
+        (lambda p: p.update(also={"csai_more": []}), "csai_more has no cohort: name folders in data/, or remove it"),
+        (lambda p: p.update(also={"csai_more": ["b", "b"]}), "an entry is listed twice"),
+        (lambda p: p.update(also={"csai_more": ["../b"]}), "csai_more must name folders in data/, such as set-b"),
+        (lambda p: p.update(also={"csai_more": "b"}), "input should be a valid tuple"),
+        (lambda p: p.update(imputers=["csai_more"]), "input should be 'csai', 'csai_untrained'"),
+        (
+            lambda p: p["grid"]["mlp"].update(imputer=["csai_more"]),
+            "grid.mlp has imputer csai_more, which is not under also: add it there",
+        ),
+        (
+            lambda p: p["grid"]["mlp"].update(imputer=["csay"]),
+            "unknown imputer 'csay' (did you mean 'csai'?): choose from csai, ",
+        ),
+    ],
+)
+def test_imputers_of_own_names_are_checked(edited: Edited, change: Change, message: str) -> None:
+    """Names, folders and places that own names cannot have are refused with the rule."""
+    assert message in refusal(edited(change))
+
+
+def test_imputers_of_own_names_are_read(edited: Edited) -> None:
+    """They follow those of the catalogue, and a block of the grid may name them."""
+
+    def change(params: dict[str, Any]) -> None:
+        params.update(also={"csai_more": ["set-b", "c.1"], "csai_2": ["set-c"]})
+        params["grid"]["mlp"]["imputer"].append("csai_more")
+
+    params = read_params(edited(change))
+    assert params.all_imputers == (*params.imputers, "csai_more", "csai_2")
+    assert params.also["csai_more"] == ("set-b", "c.1")
+
+
 def test_dataset_without_budget_names_those_that_have_one() -> None:
     """A dataset that params.yaml has no epochs for is refused with the near miss and the known ones."""
     with pytest.raises(UserError) as caught:
@@ -246,5 +289,6 @@ def test_dataset_without_budget_names_those_that_have_one() -> None:
 def test_the_heads_of_the_grid_come_in_its_order() -> None:
     """Every head of a block once; a block with an empty list still names its heads."""
     grid = read_params(PARAMS).grid
-    assert list(grid.blocks) == ["mlp", "mlp_imputed", "mlp_unfrozen", "recurrent", "non_neural", "non_neural_more"]
+    single = ["mlp", "mlp_imputed", "mlp_unfrozen", "recurrent", "non_neural", "non_neural_more"]
+    assert list(grid.blocks) == [*single, "blend"]
     assert grid.heads == ("mlp2", "gru", "xgboost")

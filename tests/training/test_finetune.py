@@ -162,6 +162,29 @@ def test_every_head_learns_in_both_modes(make_finetune_job, make_params, recorde
     assert all(same) if mode == "frozen" else not any(same)
 
 
+@pytest.mark.parametrize(("reads", "size"), [("hidden_both", 16), ("hidden_pooled", 32)])
+def test_frozen_and_unfrozen_heads_read_the_same_further_state(make_finetune_job, make_params, recorder, reads, size):
+    """A frozen head learns a clear signal; at a rate of almost 0, unfrozen training predicts what it started from."""
+    keys = {"batch_size": 16, "unfrozen_rate_factor": 1e-9, "unfrozen_average_decay": 0.0}
+    params = make_params(finetune_epochs=30, finetune=keys)
+    frozen_variant, unfrozen_variant = (make_variant("mlp2", mode, reads) for mode in ("frozen", "unfrozen"))
+    frozen = finetune_fold(make_finetune_job(frozen_variant, params), recorder)
+    assert frozen.weights["head.layers.0.weight"].shape[1] == size
+    assert frozen.scores["validation_auc"] + frozen.scores["test_auc"] > 2 * 0.75  # 36 stays; 18 alone vary too much
+    unfrozen = finetune_fold(make_finetune_job(unfrozen_variant, params, frozen=frozen), recorder)
+    np.testing.assert_allclose(unfrozen.predictions["risk"], frozen.predictions["risk"], atol=1e-4)
+
+
+def test_unfrozen_training_masks_whole_variables_by_its_setting(make_finetune_job, make_params, recorder):
+    """It changes unfrozen training, and frozen training not at all."""
+    for mode, same in (("frozen", True), ("unfrozen", False)):
+        without, masked = (
+            finetune_fold(make_finetune_job(VARIANTS[mode], make_params(finetune=keys)), recorder).history
+            for keys in ({}, {"variable_masking": 0.3})
+        )
+        assert (without == masked) == same
+
+
 def test_unfrozen_training_starts_from_the_frozen_variants_head(make_finetune_job, recorder):
     """Unfrozen training gives the same bits whether it gets the frozen variant's result or trains that head itself."""
     frozen = finetune_fold(make_finetune_job(VARIANTS["frozen"]), recorder)

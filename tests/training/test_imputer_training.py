@@ -1,12 +1,16 @@
 import pytest
 import torch
 
-from imputune.data.batches import batches_in_order
+from imputune.data.batches import batches_in_order, shuffled_batches
+from imputune.data.directions import Directions
+from imputune.data.masking import draw_mask
 from imputune.data.splits import fit_and_split, shuffled_across_stays
 from imputune.imputers.build import new_csai, new_imputer
 from imputune.runtime.seeds import Purpose, generator_for
 from imputune.training import imputer_training
 from imputune.training.imputer_training import CsaiTraining, training_of
+from imputune.training.pretrain import PretrainJob, pretrain_fold
+from imputune.training.reconstruction import reconstruction_loss
 
 
 @pytest.fixture
@@ -24,6 +28,26 @@ def test_train_epoch_takes_a_step_on_every_batch(data, make_params):
     assert [len(epoch) for epoch in losses] == [4, 4]
     assert not any(torch.equal(*pair) for pair in zip(before, training.weights, strict=True))
     assert training.optimizer.param_groups[0]["lr"] == 0
+
+
+def test_by_default_an_epoch_is_masked_cells_and_csais_loss_alone(data, make_params):
+    """Losses and weights are, bit for bit, those of the same steps written out without any further setting."""
+    params = make_params(pretrain={"batch_size": 16})
+    training, csai = CsaiTraining(new_csai(data, params), data, params), new_csai(data, params)
+    order, masks = (generator_for(params.seed, 0, each) for each in (Purpose.PRETRAIN_ORDER, Purpose.TRAIN_MASKS))
+    optimizer, losses = torch.optim.Adam(csai.parameters(), params.pretrain.learning_rate, fused=True), []
+    for stays in shuffled_batches(len(data.train), 16, order):
+        values, observed = data.train.batch(stays)
+        masked = draw_mask(observed, training.rate_D, masks)
+        reconstruction = csai(Directions.of(values, observed - masked))
+        loss = reconstruction_loss(reconstruction, values, observed - masked, masked, params.pretrain)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(csai.parameters(), params.pretrain.gradient_norm)
+        optimizer.step()
+        losses.append(loss.item())
+    assert training.train_epoch() == losses
+    assert all(map(torch.equal, training.weights, csai.parameters()))
 
 
 def test_each_epoch_masks_other_cells(data, make_params, monkeypatch):
@@ -97,3 +121,36 @@ def test_shuffling_draws_the_training_stays_first(data, make_params):
     shuffling = generator_for(params.seed, 0, Purpose.SHUFFLING_ACROSS_STAYS)
     for mine, real in ((training.train, data.train), (training.validation, data.validation)):
         assert torch.equal(mine.values_NTD, shuffled_across_stays(real, shuffling).values_NTD)
+
+
+def test_missingness_is_predicted_with_a_weight_alone(data, make_params):
+    """Without a weight there is no layer; with one it learns beside CSAI, and CSAI's first weights are the same."""
+    without = CsaiTraining(new_csai(data, make_params()), data, make_params())
+    assert without.missingness is None
+    assert set(without.validate()) == {"validation_loss", "validation_mae"}
+    params = make_params(pretrain_epochs=20, pretrain={"missingness_weight": 0.5, "batch_size": 16})
+    training = CsaiTraining(new_csai(data, params), data, params)
+    assert all(map(torch.equal, without.module.parameters(), training.module.parameters()))
+    before, first = [weight.detach().clone() for weight in training.weights], training.validate()
+    for _ in range(20):
+        training.train_epoch()
+    assert not any(map(torch.equal, before, training.weights))
+    last = training.validate()
+    assert last["validation_missingness"] < first["validation_missingness"]
+    plain = CsaiTraining(training.module, data, make_params()).validate()
+    assert last["validation_mae"] == plain["validation_mae"]
+    assert last["validation_loss"] == pytest.approx(plain["validation_loss"] + 0.5 * last["validation_missingness"])
+
+
+def test_the_layer_that_predicts_missingness_is_not_kept(cohort, folds, make_params, recorder):
+    """Pretraining with it gives the same names of weights as without, and other weights."""
+    settings = {"without": {}, "with": {"missingness_weight": 0.5}, "masked": {"variable_masking": 0.3}}
+    weights = {
+        name: pretrain_fold(
+            PretrainJob(cohort=cohort, fold=folds[0], params=make_params(pretrain=keys)), recorder
+        ).weights
+        for name, keys in settings.items()
+    }
+    for other in ("with", "masked"):
+        assert weights[other].keys() == weights["without"].keys()
+        assert (weights[other]["imputer.history"] != weights["without"]["imputer.history"]).any()

@@ -37,6 +37,17 @@ def test_non_neural_heads_learn_and_never_see_test_outcomes(cohort, folds, make_
     assert other.scores["test_auc"] == pytest.approx(1 - result.scores["test_auc"])
 
 
+@pytest.mark.parametrize("head", ["xgboost", "svm"])
+@pytest.mark.parametrize("reads", ["hidden_both", "hidden_pooled"])
+def test_non_neural_heads_learn_from_further_states(make_finetune_job, recorder, head, reads):
+    """A clear signal is learned, with other risks than from `hidden`."""
+    result, of_hidden = (
+        fit_non_neural_fold(make_finetune_job(make_variant(head, None, each)), recorder) for each in (reads, "hidden")
+    )
+    assert result.scores["validation_auc"] + result.scores["test_auc"] > 2 * 0.75  # 36 stays; 18 alone vary too much
+    assert not result.predictions["risk"].equals(of_hidden.predictions["risk"])
+
+
 def test_non_neural_heads_on_statistics_do_not_read_the_imputer(make_finetune_job, recorder):
     """With other imputer weights, input `summary` gives the same risks and input `hidden` other ones."""
     for reads, same in (("summary", True), ("hidden", False)):

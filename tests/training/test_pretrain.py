@@ -122,3 +122,33 @@ def test_an_imputer_of_pypots_is_pretrained_like_the_others(make_pretrain_job, c
     weights = {name: torch.from_numpy(array) for name, array in result.weights.items()}
     loaded = saved_imputer("grud", cohort.values_NTD.shape, params, weights)
     assert torch.isfinite(represent(loaded, fit_and_split(cohort, folds[0], 0.001).test).imputed_BTD).all()
+
+
+def test_further_stays_train_and_nothing_else_of_them_counts(make_pretrain_job, cohort, recorder):
+    """Weights differ with further stays and with other values of one, but not with their outcomes; scaling stays."""
+    more = replace(cohort, values_NTD=cohort.values_NTD[:40] + 1, stay_ids_N=np.arange(40), outcome_N=np.zeros(40))
+    last = more.values_NTD.copy()
+    last[-1] -= 3
+    alone, ours, flipped, moved, twice = (
+        pretrain_fold(replace(make_pretrain_job(imputer="csai_more"), further=further), recorder)
+        for further in (
+            (),
+            (more,),
+            (replace(more, outcome_N=np.ones(40)),),
+            (replace(more, values_NTD=last),),
+            (more, replace(more, values_NTD=more.values_NTD + 5)),
+        )
+    )
+    default = pretrain_fold(make_pretrain_job(), recorder)
+    for name, array in ours.weights.items():
+        np.testing.assert_array_equal(array, flipped.weights[name], err_msg=name)
+        np.testing.assert_array_equal(alone.weights[name], default.weights[name], err_msg=name)
+    for other in (alone, moved, twice):
+        assert not np.array_equal(ours.weights["imputer.history"], other.weights["imputer.history"])
+        for name in ("scaler.mean", "scaler.lowest", "imputer.median_gap_hours_D"):
+            np.testing.assert_array_equal(ours.weights[name], other.weights[name])
+    cells = [
+        [(each.split, each.pattern, each.overall.cells) for each in result.imputation if each.imputer == name]
+        for result, name in ((ours, "csai_more"), (default, "csai"))
+    ]
+    assert cells[0] == cells[1]

@@ -71,8 +71,8 @@ def read_fold(folder: Path, output: TrainingOutput, fold: int, *, with_weights: 
     with_weights: whether its weights and boosters are read too. Raises UserError as `read_weights` and `read_boosters`.
     """
     [record] = [each for each in output.folds if each.fold == fold]
-    is_network = output.made_from.variant is None or output.made_from.variant.is_neural
-    has_weights = is_network or bool(record.boosters_sha256)
+    variant = output.made_from.variant
+    has_weights = variant is None or variant.has_weights or bool(record.boosters_sha256)
     weights = read_weights(folder, fold) if with_weights and has_weights else {}
     boosters = read_boosters(folder, fold, record.boosters_sha256) if with_weights else ()
     predictions = pd.DataFrame()

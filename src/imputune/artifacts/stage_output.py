@@ -1,6 +1,7 @@
 """What the stages leave on disk and hand on, typed."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import JsonValue
+from pydantic import Field, JsonValue, TypeAdapter, field_validator
 
 from imputune.errors import UserError
 from imputune.evaluation.assessment import AssessedFold
@@ -19,10 +20,16 @@ from imputune.runtime.recorder import Trial
 from imputune.settings.names import ImputerName
 
 FORMAT: Literal[3] = 3  # of result.json; raised when a reader of older files would misread them
+ALSO_TAG = "also_cohorts"
 EXAMPLE_HOURS = slice(18, 30)  # masked in the generated stay of an assessment
 Stage = Literal["pretrain", "finetune", "overfit", "assess"]
 Settings = dict[str, JsonValue]
 """Sections of params.yaml by name, as plain values."""
+LATER_SETTINGS: tuple[tuple[str, str, Mapping[str, JsonValue]], ...] = (
+    ("pretrain", "imputation_weight", {"missingness_weight": 0.0, "variable_masking": 0.0}),
+    ("finetune", "masking_rate", {"variable_masking": 0.0}),
+)
+"""Settings that outputs of earlier versions lack: section, a setting that stands beside them, and what these did."""
 
 
 class Origin(Stored):
@@ -54,11 +61,24 @@ class Origin(Stored):
                 )
 
 
+class FurtherCohort(Stored):
+    """A cohort whose stays, without their outcomes, trained an imputer beside the training stays of each fold."""
+
+    name: str
+    cohort_hash: str
+    stays: int
+
+
+FURTHER_COHORTS: TypeAdapter[tuple[FurtherCohort, ...]] = TypeAdapter(tuple[FurtherCohort, ...])
+
+
 class MadeFrom(Origin):
     """All that decides what is in an output: equal descriptions, equal outputs.
 
     imputer_run_id: the run that pretrained the imputer; "" for the pretraining itself. variant: of fine-tuning.
-    settings: the sections of params.yaml that the output depends on.
+    settings: the sections of params.yaml that the output depends on. also: the further cohorts that the imputer was
+    pretrained on. members: of a blend, a digest of what each member
+    was made from, by its label.
     """
 
     stage: Stage
@@ -66,16 +86,44 @@ class MadeFrom(Origin):
     imputer_run_id: str = ""
     variant: Variant | None = None
     settings: Settings
+    also: tuple[FurtherCohort, ...] = ()
+    members: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
     def at(cls, origin: Origin, **fields: object) -> Self:
         """Return the description of an output on some data."""
         return cls.model_validate(origin.model_dump() | fields)
 
+    @field_validator("settings")
+    @classmethod
+    def _with_later_settings(cls, settings: Settings) -> Settings:
+        """Give the description of an earlier version's output the settings that came later, so that it stays valid."""
+        filled = dict(settings)
+        for name, beside, later in LATER_SETTINGS:
+            section = filled.get(name)
+            if isinstance(section, dict) and beside in section:
+                filled[name] = {**later, **section}
+        return filled
+
+    @property
+    def digest(self) -> str:
+        """A text that differs where the descriptions of two outputs differ."""
+        content = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
     def differences(self, wanted: "MadeFrom") -> list[str]:
         """Return the dotted names of what differs, settings without their prefix."""
         names = differing_names(self.model_dump(mode="json"), wanted.model_dump(mode="json"))
         return [name.removeprefix("settings.") for name in names]
+
+    @property
+    def also_stays(self) -> int:
+        """The number of stays of all further cohorts."""
+        return sum(cohort.stays for cohort in self.also)
+
+    def also_tags(self) -> dict[str, str]:
+        """Return the further cohorts as a tag, JSON; nothing if there are none."""
+        return {ALSO_TAG: FURTHER_COHORTS.dump_json(self.also).decode()} if self.also else {}
 
     def setting(self, name: str) -> JsonValue:
         """Return a setting by its dotted name; KeyError if the output does not depend on it."""
@@ -157,10 +205,10 @@ class AssessmentOutput(Stored):
 class TrainedFold:
     """What training one fold returns.
 
-    weights: arrays under the prefixes `scaler.`, `imputer.` and, after fine-tuning, `head.`; empty for svm. boosters:
-    those of xgboost, in its open format. scores: final scores by name. history: one row of metrics per epoch.
-    imputation: errors on held-out validation and test cells (pretraining). predictions: stay_id, split, risk of
-    validation and test stays (fine-tuning). learning_rate and trials: result and course of a search.
+    weights: arrays under the prefixes `scaler.`, `imputer.` and, after fine-tuning, `head.`; under `blend.` alone for a
+    blend; empty for svm. boosters: those of xgboost, in its open format. scores: final scores by name. history: one row
+    of metrics per epoch. imputation: errors on held-out validation and test cells (pretraining). predictions: stay_id,
+    split, risk of validation and test stays (fine-tuning). learning_rate and trials: result and course of a search.
     """
 
     fold: int

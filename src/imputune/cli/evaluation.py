@@ -60,6 +60,10 @@ def evaluate_command(
             f"note: the version was recalibrated on {evaluation.recalibrated_on}; whether that cohort shares stays "
             "with this one was not checked"
         )
+    for name, count in evaluation.pretrained_on.items():
+        say(f"note: not external: {count:,} of these stays pretrained the model's imputer, without outcomes ({name})")
+    for name in evaluation.unchecked_cohorts:
+        say(f"note: the imputer was pretrained on {name}, which is not in data/: shared stays were not checked")
     kept = f"; results are in {path}, the decision curve is in {path.with_suffix('.png').name}" if path else ""
     rule = f"{evaluation.threshold:.3f} (rule: {evaluation.threshold_rule})"
     say(f"sensitivity, specificity and PPV are at the model's threshold, {rule}{kept}")

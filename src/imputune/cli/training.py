@@ -13,11 +13,12 @@ from imputune.cli.options import takes
 from imputune.cli.word_lists import fold_numbers, imputer_names, split_words
 from imputune.errors import UserError
 from imputune.protocol.choice import choose_variants, grid_variants
-from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, check_installed
-from imputune.protocol.variants import FIELDS, HEADS, PROTOCOL, WORDS, Variant, make_variant
+from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, check_installed, imputer_kind
+from imputune.protocol.variants import FIELDS, PROTOCOL, SINGLE_HEADS, WORDS, Variant, make_variant
 from imputune.runtime.console import print_table, say, show_epochs
 from imputune.runtime.workers import start_preloading
 from imputune.settings.file import find_root, read_params
+from imputune.settings.names import check_own_name
 from imputune.settings.schema import Params
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 Imputers = Annotated[
     str,
     typer.Option(
-        help=f"One or more, separated by commas: {', '.join(IMPUTERS)}. all: those under imputers in params.yaml."
+        help=f"One or more, separated by commas: {', '.join(IMPUTERS)}, or own names. "
+        "all: those under imputers and also in params.yaml."
     ),
 ]
 ONE_OR_MORE = {field: f"One or more, separated by commas: {', '.join(words)}." for field, words in WORDS.items()}
@@ -45,14 +47,25 @@ def folds_command(dataset: Dataset = None) -> None:
 
 
 @app.command("pretrain")
-def pretrain_command(dataset: Dataset = None, imputer: Imputers = DEFAULT_IMPUTER) -> None:
+def pretrain_command(
+    dataset: Dataset = None,
+    imputer: Imputers = DEFAULT_IMPUTER,
+    also: Annotated[
+        str, typer.Option(help="Cohort folders, separated by commas: CSAI trains on their stays too. Needs --name.")
+    ] = "",
+    name: Annotated[str, typer.Option(help="Own name of the imputer that --also makes, such as csai_more.")] = "",
+) -> None:
     """Pretrain imputers on every fold and score them on held-out cells.
 
-    Trains every fold again. After an interruption, finished folds are kept.
+    Trains every fold again. After an interruption, finished folds are kept. With --also, an imputer of its own name is
+    made: CSAI that also trains on further cohorts, without reading their outcomes. Under also in params.yaml, it can be
+    named for `dvc repro`.
     """
-    names = imputer_names(imputer or DEFAULT_IMPUTER, read_params(find_root(Path.cwd()) / "params.yaml"))
-    for name in names:
-        check_installed(name)
+    params = read_params(find_root(Path.cwd()) / "params.yaml")
+    folders = [Path(word) for word in split_words(also)]
+    names = _own_name(imputer, folders, name) or imputer_names(imputer or DEFAULT_IMPUTER, params)
+    for each in names:
+        check_installed(each)
     start_preloading()
     from imputune.evaluation.rows import imputer_rows
     from imputune.pipeline.pretrain import run_pretrain
@@ -60,10 +73,10 @@ def pretrain_command(dataset: Dataset = None, imputer: Imputers = DEFAULT_IMPUTE
     from imputune.reporting.imputer_tables import pretraining_table
 
     project = Project.open(find_root(Path.cwd()), dataset)
-    for name in names:
-        output = run_pretrain(project, show_epochs, name)
+    for each in names:
+        output = run_pretrain(project, show_epochs, each, folders)
         table = pretraining_table(imputer_rows([fold.imputation for fold in output.folds]))
-        print_table(f"{IMPUTERS[name].label} on {project.dataset}, run {output.run_id}", table.header, table.lines)
+        print_table(f"{imputer_kind(each).label} on {project.dataset}, run {output.run_id}", table.header, table.lines)
 
 
 @app.command("finetune")
@@ -76,9 +89,9 @@ def finetune_command(
     ] = "",
     schedule: Annotated[
         str,
-        typer.Option(help=f"One of: {', '.join(WORDS['schedule'])} (default: plateau; none for xgboost and svm)."),
+        typer.Option(help=f"One of: {', '.join(WORDS['schedule'])} (default: plateau; none for xgboost, svm, blend)."),
     ] = "",
-    imputer: Annotated[str, typer.Option(help=f"One of: {', '.join(IMPUTERS)}.")] = DEFAULT_IMPUTER,
+    imputer: Annotated[str, typer.Option(help=f"One of: {', '.join(IMPUTERS)}, or an own name.")] = DEFAULT_IMPUTER,
 ) -> None:
     """Fine-tune a head on a pretrained imputer, on every fold.
 
@@ -129,7 +142,7 @@ class GridOptions:
         if self.all_variants:
             return list(PROTOCOL)
         if chosen:
-            return choose_variants(wanted, imputers, params.grid.heads if imputers else HEADS)
+            return choose_variants(wanted, imputers, params.grid.heads if imputers else SINGLE_HEADS)
         return grid_variants(params.grid, [DEFAULT_IMPUTER])
 
 
@@ -209,6 +222,20 @@ def overfit_command(
 
     project = Project.open(find_root(Path.cwd()), dataset)
     _print_folds(project.dataset, run_overfit(project, variant, say, epochs=epochs, folds=fold_numbers(fold)))
+
+
+def _own_name(imputer: str, folders: list[Path], name: str) -> list[str]:
+    """Return the imputer that --also and --name make, if they are given; UserError for one without the other."""
+    if not folders and not name:
+        return []
+    if not folders or not name:
+        raise UserError("--also and --name go together: --also names cohort folders, --name the imputer they make")
+    if imputer not in ("", DEFAULT_IMPUTER, name):
+        raise UserError(f"--also makes an imputer of family csai, named by --name: leave out --imputer {imputer}")
+    try:
+        return [check_own_name(name)]
+    except ValueError as error:
+        raise UserError(f"--name: {error}") from None
 
 
 def _summary_line(result: "VariantResult") -> tuple[str, ...]:

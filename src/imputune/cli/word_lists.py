@@ -8,7 +8,7 @@ from imputune.settings.schema import Params
 
 def imputer_names(text: str, params: Params) -> list[ImputerName]:
     """Return the imputers of a list separated by commas, each once; UserError for an unknown one."""
-    words = list(params.imputers) if text.strip() == "all" else split_words(text)
+    words = list(params.all_imputers) if text.strip() == "all" else split_words(text)
     if text and not words:
         raise UserError(f"--imputer takes names separated by commas, such as mean,locf, or all: got {text!r}")
     return list(dict.fromkeys(map(known_imputer, words)))

@@ -47,3 +47,15 @@ def draw_mask(observed_BTD: torch.Tensor, rate_D: torch.Tensor, generator: torch
     """
     draw_BTD = torch.rand(observed_BTD.shape, generator=generator, dtype=observed_BTD.dtype)
     return observed_BTD * (draw_BTD < rate_D).to(observed_BTD.dtype)
+
+
+def draw_variable_mask(observed_BTD: torch.Tensor, rate: float, generator: torch.Generator) -> torch.Tensor:
+    """Draw which variables of a stay are masked as a whole, each with probability `rate`.
+
+    Shapes: observed_BTD 0/1 (B, T, D); 0/1 (B, T, D) out, 1 only where observed_BTD is 1.
+
+    Source: masking of an event type in DuETT (Labach et al. 2023, arXiv 2304.13017), which masks one of each record.
+    """
+    stays, _, variables = observed_BTD.shape
+    draw_B1D = torch.rand(stays, 1, variables, generator=generator, dtype=observed_BTD.dtype)
+    return observed_BTD * (draw_B1D < rate).to(observed_BTD.dtype)

@@ -1,5 +1,6 @@
 """One fold of a cohort as tensors, with what was fitted on its training stays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,28 +14,37 @@ from imputune.data.static import static_numbers
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Split:
-    """The stays of one split of a fold.
+class Records:
+    """The records of some stays, without their outcome: all that pretraining reads.
 
-    Shapes: values_NTD float32, standardised, 0 where not observed; observed_NTD bool; outcome_N float32, 0/1;
-    stay_ids_N int64; static_NS float32, the static facts as `static_numbers` gives them.
+    Shapes: values_NTD float32, standardised, 0 where not observed; observed_NTD bool.
     """
 
     values_NTD: torch.Tensor
     observed_NTD: torch.Tensor
-    outcome_N: torch.Tensor
-    stay_ids_N: np.ndarray
-    static_NS: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.stay_ids_N)
+        return len(self.values_NTD)
 
     def batch(self, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the values and the observed mask of some stays.
 
-        Shapes: stays int64 (B,), positions in this split; two float32 tensors (B, T, D) out, observed as 0/1.
+        Shapes: stays int64 (B,), positions among these; two float32 tensors (B, T, D) out, observed as 0/1.
         """
         return self.values_NTD[stays], self.observed_NTD[stays].float()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Split(Records):
+    """The stays of one split of a fold.
+
+    Shapes: outcome_N float32, 0/1; stay_ids_N int64; static_NS float32, the static facts as `static_numbers` gives
+    them.
+    """
+
+    outcome_N: torch.Tensor
+    stay_ids_N: np.ndarray
+    static_NS: np.ndarray
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -79,6 +89,25 @@ def split_cohort(cohort: Cohort, fold: Fold, scaler: Scaler) -> FoldData:
         validation=validation,
         test=test,
     )
+
+
+def with_further(train: Split, cohorts: Sequence[Cohort], scaler: Scaler) -> Records:
+    """Return the records of a fold's training stays, and behind them those of all stays of further cohorts.
+
+    The scaler is the fold's own, so that all imputers of a fold read values on the same scale. The cohorts have the
+    fold's variables in the same order and units.
+    """
+    count = len(train) + sum(len(cohort.stay_ids_N) for cohort in cohorts)
+    values_NTD = torch.empty((count, *train.values_NTD.shape[1:]), dtype=train.values_NTD.dtype)
+    observed_NTD = torch.empty(values_NTD.shape, dtype=torch.bool)
+    values_NTD[: len(train)], observed_NTD[: len(train)] = train.values_NTD, train.observed_NTD
+    start = len(train)
+    for cohort in cohorts:
+        end = start + len(cohort.stay_ids_N)
+        values_NTD[start:end], observed_NTD[start:end] = standardised_tensors(np.array(cohort.values_NTD), scaler)
+        cohort.release()
+        start = end
+    return Records(values_NTD=values_NTD, observed_NTD=observed_NTD)
 
 
 def shuffled_across_stays(split: Split, generator: torch.Generator) -> Split:

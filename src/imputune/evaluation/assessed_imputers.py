@@ -8,7 +8,7 @@ from imputune.evaluation.assessment import AssessedFold, HeldOutScores
 from imputune.evaluation.imputation import CellErrors
 from imputune.evaluation.rows import Spread
 from imputune.evaluation.stored import Stored
-from imputune.protocol.imputers import IMPUTERS
+from imputune.protocol.imputers import imputer_kind
 from imputune.settings.imputer_sections import Ranking
 from imputune.settings.names import ImputerName, MaskingPattern
 
@@ -84,7 +84,7 @@ def summarise_imputer(
     difference = max(fold.batch_difference for fold in folds)
     return AssessedImputer(
         imputer=imputer,
-        label=IMPUTERS[imputer].label,
+        label=imputer_kind(imputer).label,
         epochs=max((epochs for _, epochs in pretraining), default=0),
         pretrain_seconds=sum(seconds for seconds, _ in pretraining),
         seconds_per_1000_stays=fmean(fold.seconds for fold in folds),

@@ -5,13 +5,14 @@ from functools import cached_property
 
 from pydantic import JsonValue
 
+from imputune.evaluation.ablation import Ablation, ablations
 from imputune.evaluation.assessed_imputers import AssessedImputer
 from imputune.evaluation.rows import ImputerRow, VariantRow
 from imputune.evaluation.significance import CITATION
 from imputune.evaluation.stored import Stored, rounded
 from imputune.evaluation.variance import Decomposition, decompose
 from imputune.evaluation.verdicts import Verdict, judge
-from imputune.protocol.imputers import CONTROLS, IMPUTERS
+from imputune.protocol.imputers import CONTROLS, DEFAULT_IMPUTER, imputer_kind, is_own
 from imputune.protocol.published import REFERENCE_DATASET, REFERENCES
 
 PLACES = 6  # decimal places of metrics.json and imputers.json
@@ -40,6 +41,13 @@ class Claims(Stored):
     verdicts: tuple[Verdict, ...]
 
 
+class Gains(Stored):
+    """What each ingredient adds, and the test and intervals by which it is measured."""
+
+    test: str
+    pairs: tuple[Ablation, ...]
+
+
 class VariantComparison(Stored):
     """The fine-tuned variants of a dataset.
 
@@ -56,10 +64,26 @@ class VariantComparison(Stored):
     imputers: tuple[ImputerRow, ...]
     notes: tuple[str, ...]
 
+    @property
+    def protocol_rows(self) -> tuple[VariantRow, ...]:
+        """The variants of the paper's protocol."""
+        return tuple(row for row in self.rows if row.is_of_protocol)
+
+    @property
+    def beyond_rows(self) -> tuple[VariantRow, ...]:
+        """The other variants, the best validation AUC first."""
+        beyond = [row for row in self.rows if not row.is_of_protocol]
+        return tuple(sorted(beyond, key=lambda row: -row.val_auc_mean))
+
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
         """What our folds say of the paper's claims."""
-        return judge(self.rows, self.test_to_train)
+        return judge(self.protocol_rows, self.test_to_train)
+
+    @cached_property
+    def ablations(self) -> tuple[Ablation, ...]:
+        """What each ingredient adds."""
+        return ablations(self.rows, self.test_to_train)
 
     @property
     def references(self) -> dict[str, float]:
@@ -71,6 +95,7 @@ class VariantComparison(Stored):
         claims = Claims(test=CITATION, verdicts=self.verdicts)
         return self.model_dump(mode="json") | {
             "claims": claims.model_dump(mode="json"),
+            "ablation": Gains(test=CITATION, pairs=self.ablations).model_dump(mode="json"),
             "references_of_other_protocols": dict(self.references),
         }
 
@@ -79,11 +104,16 @@ class VariantComparison(Stored):
 
         Equal code, data and parameters give equal metrics.
         """
-        variants: dict[str, JsonValue] = {row.name: _scores(row) for row in self.rows}
+        variants: dict[str, JsonValue] = {_name(row): _scores(row) for row in self.rows}
         errors: dict[str, JsonValue] = {
             f"{row.imputer}-{row.pattern}-{row.split}": round(row.mae_mean, PLACES) for row in self.imputers
         }
         return {"variants": variants, "imputer_mae": errors}
+
+
+def _name(row: VariantRow) -> str:
+    """Return a variant's name in metrics.json: without the imputer if this is CSAI."""
+    return row.name if row.imputer == DEFAULT_IMPUTER else row.label
 
 
 def _scores(row: VariantRow) -> JsonValue:
@@ -158,13 +188,13 @@ class ImputerComparison(Stored):
 
 
 def without_controls(rows: Sequence[VariantRow]) -> list[VariantRow]:
-    """Return the rows of imputers that are no controls."""
-    return [row for row in rows if row.imputer not in CONTROLS]
+    """Return the rows of imputers that are no controls, and that learned from no further cohort."""
+    return [row for row in rows if row.imputer not in CONTROLS and not is_own(row.imputer)]
 
 
 def learned(rows: Sequence[VariantRow]) -> list[VariantRow]:
     """Return the rows of imputers that learn: neither controls nor plain rules."""
-    return [row for row in without_controls(rows) if IMPUTERS[row.imputer].family != "plain"]
+    return [row for row in without_controls(rows) if imputer_kind(row.imputer).family != "plain"]
 
 
 def _plain(found: Decomposition | None) -> JsonValue:

@@ -7,7 +7,7 @@ from statistics import fmean
 from imputune.evaluation.assessed_imputers import AssessedImputer
 from imputune.evaluation.rows import VariantRow
 from imputune.evaluation.significance import corrected_t_test, holm
-from imputune.protocol.imputers import DEFAULT_IMPUTER
+from imputune.protocol.imputers import DEFAULT_IMPUTER, is_own
 from imputune.settings.names import Head, ImputerName
 
 
@@ -61,8 +61,11 @@ def auc_contrasts(rows: Sequence[VariantRow], test_to_train: float) -> list[AucC
 
 
 def error_contrast(imputers: Sequence[AssessedImputer], test_to_train: float) -> ErrorContrast | None:
-    """Return CSAI against the best of the others under the ranking's masking; None without CSAI or without another."""
-    errors = {each.imputer: each.mae_by_fold for each in imputers if each.mae_by_fold}
+    """Return CSAI against the best of the others under the ranking's masking; None without CSAI or without another.
+
+    Imputers that learned from further cohorts too are no rivals: they had more stays.
+    """
+    errors = {each.imputer: each.mae_by_fold for each in imputers if each.mae_by_fold and not is_own(each.imputer)}
     if DEFAULT_IMPUTER not in errors or len(errors) < 2:
         return None
     ours = errors.pop(DEFAULT_IMPUTER)

@@ -9,9 +9,8 @@ from typing import Literal, NamedTuple, Self, get_args
 from imputune.evaluation.imputation import ImputationErrors
 from imputune.evaluation.metrics import ReliabilityPoint
 from imputune.evaluation.stored import Stored
-from imputune.protocol.imputers import DEFAULT_IMPUTER
 from imputune.protocol.published import SCHEDULES, quoted
-from imputune.protocol.variants import Variant
+from imputune.protocol.variants import PROTOCOL, Variant
 from imputune.settings.names import Head, ImputerName, Input, Mode, RandomPattern, ScheduleName
 
 Score = Literal["validation_auc", "test_auc", "test_auprc", "test_brier", "test_calibration_error"]
@@ -19,6 +18,7 @@ SCORES: tuple[Score, ...] = get_args(Score)
 LaterScore = Literal["test_calibration_slope", "test_calibration_intercept"]
 LATER_SCORES: tuple[LaterScore, ...] = get_args(LaterScore)
 """Scores that folds trained by earlier versions do not have."""
+PROTOCOL_LABELS = frozenset(variant.label for variant in PROTOCOL)
 
 
 class FoldScores(Stored):
@@ -48,8 +48,9 @@ class VariantRow(Stored):
 
     num_parameters: of the head alone, as the paper counts; trainable_parameters: all that fine-tuning changes; both
     None for a non-neural head. paper_from: where the paper has its test AUC, which may be an average. source: what the
-    row was read from, a tracked run, or stage outputs if the run is gone. calibration: the calibration curve over all
-    test stays; empty if only the run is left. test_calibration_slope: None unless every fold has one.
+    row was read from: a tracked run, stage outputs if the run is gone, or a results file if these are gone too.
+    calibration: the calibration curve over all test stays; empty if only the run is left. test_calibration_slope: None
+    unless every fold has one.
     """
 
     imputer: ImputerName
@@ -83,6 +84,16 @@ class VariantRow(Stored):
     def name(self) -> str:
         """The variant's name among the variants of its imputer."""
         return f"{self.head}-{self.mode}-{self.input}-{self.schedule}"
+
+    @property
+    def label(self) -> str:
+        """The variant's name among all variants."""
+        return f"{self.imputer}/{self.name}"
+
+    @property
+    def is_of_protocol(self) -> bool:
+        """Whether the variant is one of the paper's protocol."""
+        return self.label in PROTOCOL_LABELS
 
     @property
     def head_and_input(self) -> tuple[Head, Input]:
@@ -120,12 +131,12 @@ class Spread(NamedTuple):
 
 
 def make_variant_row(dataset: str, variant: Variant, results: VariantResults) -> VariantRow:
-    """Aggregate a variant's folds; the paper's figure is added for variants on CSAI."""
+    """Aggregate a variant's folds; the paper's figure is added for variants of its protocol."""
     slopes = [fold.test_calibration_slope for fold in results.folds]
     slope = None if None in slopes else Spread.of([each for each in slopes if each is not None])
     spread = {score: Spread.of([float(getattr(fold, score)) for fold in results.folds]) for score in SCORES}
     paper = None
-    if variant.imputer == DEFAULT_IMPUTER:
+    if variant.label in PROTOCOL_LABELS:
         paper = quoted(dataset, variant.head, mode=variant.mode, input=variant.input, schedule=variant.schedule)
     paper_test_auc = paper.test_auc if paper else None
     return VariantRow(

@@ -21,14 +21,29 @@ def corrected_t_test(differences: Sequence[float], test_to_train: float) -> floa
 
     Source: Nadeau and Bengio 2003, corrected resampled t-test.
     """
+    mean, error = _mean_and_error(differences, test_to_train)
+    if error == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stats.t.sf(abs(mean / error), len(differences) - 1))
+
+
+def corrected_t_interval(differences: Sequence[float], test_to_train: float) -> tuple[float, float]:
+    """Return the 95 % confidence interval of the mean that `corrected_t_test` tests: it has 0 outside if p < 0.05.
+
+    Raises ValueError for fewer than two differences.
+    """
+    mean, error = _mean_and_error(differences, test_to_train)
+    half = float(stats.t.isf(SIGNIFICANCE_LEVEL / 2, len(differences) - 1)) * error
+    return mean - half, mean + half
+
+
+def _mean_and_error(differences: Sequence[float], test_to_train: float) -> tuple[float, float]:
+    """Return the mean of some differences, and its standard error by the corrected variance."""
     count = len(differences)
     if count < 2:
         raise ValueError(f"the test needs at least two folds, got {count}")
-    mean, variance = float(np.mean(differences)), float(np.var(differences, ddof=1))
-    if variance == 0:
-        return 1.0 if mean == 0 else 0.0
-    statistic = mean / math.sqrt((1 / count + test_to_train) * variance)
-    return float(2 * stats.t.sf(abs(statistic), count - 1))
+    variance = float(np.var(differences, ddof=1))
+    return float(np.mean(differences)), math.sqrt((1 / count + test_to_train) * variance)
 
 
 def test_to_train(folds: int) -> float:

@@ -10,10 +10,10 @@ from imputune.imputers.plain import PlainImputer
 from imputune.imputers.pypots import PypotsImputer, PypotsSizes
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.weights import load_module
-from imputune.protocol.imputers import IMPUTERS
+from imputune.protocol.imputers import imputer_kind
 from imputune.runtime.device import choose_device
 from imputune.runtime.seeds import Purpose, generator_for
-from imputune.settings.names import ImputerName
+from imputune.settings.names import ImputerName, StateName
 from imputune.settings.schema import Params
 
 
@@ -34,24 +34,30 @@ def new_csai(data: FoldData, params: Params) -> Csai:
 
 def new_imputer(name: ImputerName, data: FoldData, params: Params) -> Imputer:
     """Return an imputer with the initial weights of a fold; UserError if its package is not installed."""
-    if IMPUTERS[name].family == "csai":
+    if imputer_kind(name).family == "csai":
         return CsaiImputer(new_csai(data, params), name)
     return _new_other(name, tuple(data.train.values_NTD.shape), params, data.number)
 
 
 def saved_imputer(
-    name: ImputerName, shape: tuple[int, ...], params: Params, weights: dict[str, torch.Tensor]
+    name: ImputerName,
+    shape: tuple[int, ...],
+    params: Params,
+    weights: dict[str, torch.Tensor],
+    state: StateName = "hidden",
 ) -> Imputer:
     """Return a pretrained imputer, on the device of params.yaml, for a cohort of shape (N, T, D).
 
-    Raises UserError if its package is not installed.
+    Raises UserError if its package is not installed, ValueError for a `state` that it does not have.
     """
     _, hours, variables = shape
-    if IMPUTERS[name].family == "csai":
+    if imputer_kind(name).family == "csai":
         with torch.random.fork_rng(devices=[]):  # building draws initial weights, which are not used
             csai = Csai(csai_sizes(params, variables, hours))
         load_module("imputer", csai, weights)
-        return CsaiImputer(csai.to(choose_device(params.device)), name)
+        return CsaiImputer(csai.to(choose_device(params.device)), name, state)
+    if state != "hidden":
+        raise ValueError(f"{name} has no state {state!r}")
     imputer = _new_other(name, shape, params, fold=0)
     if imputer.module is not None:
         load_module("imputer", imputer.module, weights)
@@ -73,7 +79,7 @@ def represent(imputer: Imputer, split: Split, visible_NTD: torch.Tensor | None =
 
 def _new_other(name: ImputerName, shape: tuple[int, ...], params: Params, fold: int) -> PlainImputer | PypotsImputer:
     """Return an imputer that is not of the CSAI family, for a cohort of shape (N, T, D)."""
-    if IMPUTERS[name].family == "plain":
+    if imputer_kind(name).family == "plain":
         return PlainImputer(name)
     _, hours, variables = shape
     section = getattr(params.pypots, name, None)  # BRITS, GRU-D, M-RNN and US-GAN have none

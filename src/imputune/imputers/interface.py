@@ -15,7 +15,10 @@ from imputune.settings.names import ImputerName
 
 @dataclass(frozen=True, eq=False)
 class Representation:
-    """What an imputer hands to a head: the imputed series, (B, T, D), and its hidden state (B, H) if it has one."""
+    """What an imputer hands to a head: the imputed series, (B, T, D), and its hidden state (B, H) if it has one.
+
+    H is the hidden size, or a multiple of it for the further states of CSAI (see `models.hidden_states`).
+    """
 
     imputed_BTD: torch.Tensor
     hidden_BH: torch.Tensor | None = None

@@ -14,6 +14,7 @@ from torch.nn.functional import gelu, pad
 from imputune.data.directions import Directions
 from imputune.models.attention import attend
 from imputune.models.fast_recurrence import recur
+from imputune.models.hidden_states import make_state
 from imputune.models.recurrence import Steps, Trace, Weights
 
 
@@ -47,7 +48,11 @@ class Reconstruction:
     @property
     def last_BH(self) -> torch.Tensor:
         """Representation `last`: the mean of both directions' final hidden states, (B, H)."""
-        return self.hidden_KBTH[:, :, -1].mean(dim=0)
+        return self.state("hidden")
+
+    def state(self, name: str) -> torch.Tensor:
+        """Return a hidden state of each stay, (B, size); see `models.hidden_states.make_state`."""
+        return make_state(name, self.hidden_KBTH)
 
 
 class Csai(nn.Module):

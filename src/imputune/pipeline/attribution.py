@@ -96,10 +96,10 @@ def _of_boosters(predictor: BoosterPredictor, values_1TD: np.ndarray, static_1S:
     widths = _widths(static_1S.shape[1], variables)
     learned = parts_1F.shape[1] - sum(widths[part] for part in record_parts)
     parts = _record_parts(parts_1F[0, learned:], record_parts, widths)
-    if base_of(predictor.input) == "hidden":
-        parts["hidden"] = np.asarray(parts_1F[0, :learned].sum())
-    elif learned:
+    if base_of(predictor.input) == "imputed":
         parts["cells_TD"] = parts_1F[0, :learned].reshape(hours, variables)
+    elif learned:
+        parts["hidden"] = np.asarray(parts_1F[0, :learned].sum())
     return Attribution(risk=risk_1[0], baseline=baseline_1[0], **parts)
 
 

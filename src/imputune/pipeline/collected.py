@@ -1,14 +1,17 @@
 """Results of earlier commands: outputs in artifacts, read as rows from the runs that made them, and other runs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from imputune.artifacts.stage_files import RESULT, read_test_risks, read_training
+from imputune.artifacts.results_files import Code, VariantFile
+from imputune.artifacts.stage_files import RESULT, read_training
 from imputune.artifacts.stage_output import MadeFrom, TrainingOutput
 from imputune.data.cohort import Cohort
-from imputune.evaluation.decision_curve import DecisionPoint, decision_curve
-from imputune.evaluation.metrics import ReliabilityPoint, reliability
+from imputune.errors import UserError
+from imputune.evaluation.metrics import ReliabilityPoint
 from imputune.evaluation.rows import SCORES, FoldScores, VariantResults, VariantRow, make_variant_row
+from imputune.pipeline.blend_members import finished_members
+from imputune.pipeline.calibration import calibration_of
 from imputune.pipeline.project import Project
 from imputune.pipeline.tracked import EXPERIMENT
 from imputune.protocol.imputers import DEFAULT_IMPUTER, known_imputer
@@ -21,15 +24,15 @@ from imputune.tracking.history import RunRecord, finished_runs
 class Collected:
     """The variants of one imputer: their outputs and rows, and notes on what is skipped or read from elsewhere.
 
-    decisions: the decision curve over all test stays of each variant in artifacts.
+    files: each output as `VariantFile` has it.
     """
 
     project: Project
     cohort: Cohort
     imputer: TrainingOutput
     outputs: dict[Variant, TrainingOutput] = field(default_factory=dict)
+    files: dict[Variant, VariantFile] = field(default_factory=dict)
     rows: dict[Variant, VariantRow] = field(default_factory=dict)
-    decisions: dict[Variant, tuple[DecisionPoint, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -53,15 +56,12 @@ def collect(project: Project, cohort: Cohort, imputer: TrainingOutput, runs: Map
     _read_outputs(found)
     for variant, output in found.outputs.items():
         run = runs.get(output.run_id)
-        folder = project.variant_folder(variant)
-        stay_ids, risks = read_test_risks(folder, f"delete {folder}, or fine-tune that variant again")
-        outcomes = cohort.outcome_of(stay_ids)
-        calibration = reliability(outcomes, risks)
-        found.decisions[variant] = decision_curve(outcomes, risks)
+        calibration = calibration_of(project, cohort, output)
+        file = found.files[variant] = VariantFile.of(output, imputer, calibration, Code())
         if run is not None:
             found.rows[variant] = _row_of_run(project.dataset, run, variant, calibration)
         else:
-            found.rows[variant] = _row_of_output(project.dataset, output, calibration)
+            found.rows[variant] = row_of_file(file, "stage outputs", calibration)
             found.notes.append(
                 f"{variant.label}: scores are read from artifacts, because run {output.run_id} is gone or unfinished"
             )
@@ -95,6 +95,20 @@ def variant_of_run(run: RunRecord) -> Variant:
     return Variant.of([run.tags[f"imputune.{name}"] for name in FIELDS], imputer)
 
 
+def row_of_file(file: VariantFile, source: str, calibration: Sequence[ReliabilityPoint] | None = None) -> VariantRow:
+    """Return the row of a variant's scores; `source` names where they were read. The file's calibration is default."""
+    results = VariantResults(
+        num_parameters=file.num_parameters,
+        trainable_parameters=file.trainable_parameters,
+        seconds=sum(fold.seconds for fold in file.folds),
+        folds=[FoldScores.of(fold.fold, fold.scores) for fold in file.folds],
+        run_id=file.run_id,
+        source=source,
+        calibration=file.calibration if calibration is None else calibration,
+    )
+    return make_variant_row(file.dataset, file.variant, results)
+
+
 def _read_outputs(found: Collected) -> None:
     for path in sorted(found.project.heads_folder(found.name).glob(f"[!.]*/{RESULT}")):
         folder = path.parent
@@ -104,6 +118,19 @@ def _read_outputs(found: Collected) -> None:
             found.notes.append(f"{found.name}/{folder.name} is skipped: it was made from {made_from}")
         else:
             found.outputs[output.variant] = output
+            if output.variant.is_blend:
+                found.notes += _blend_notes(found.project, output.made_from)
+
+
+def _blend_notes(project: Project, made_from: MadeFrom) -> list[str]:
+    """Say what a blend combines, or why its members are no longer those that it combined."""
+    try:
+        members = finished_members(project, made_from)
+    except UserError as error:
+        return [str(error)]
+    scale, weights = (made_from.setting(f"blend.{name}") for name in ("scale", "weights"))
+    labels = " and ".join(member.output.variant.label for member in members)
+    return [f"blend combines {labels} ({scale}, weights {weights})"]
 
 
 def _other_origin(made_from: MadeFrom, imputer: TrainingOutput) -> list[str]:
@@ -130,16 +157,3 @@ def _row_of_run(dataset: str, run: RunRecord, variant: Variant, calibration: lis
         calibration=calibration,
     )
     return make_variant_row(dataset, variant, results)
-
-
-def _row_of_output(dataset: str, output: TrainingOutput, calibration: list[ReliabilityPoint]) -> VariantRow:
-    results = VariantResults(
-        num_parameters=output.num_parameters,
-        trainable_parameters=output.trainable_parameters,
-        seconds=sum(fold.seconds for fold in output.folds),
-        folds=[FoldScores.of(fold.fold, fold.scores) for fold in output.folds],
-        run_id=output.run_id,
-        source="stage outputs",
-        calibration=calibration,
-    )
-    return make_variant_row(dataset, output.variant, results)

@@ -1,24 +1,21 @@
-"""The command compare: collect fine-tuned variants, compute the comparison, render its tables and figures."""
+"""The command compare: assemble fine-tuned variants, compute the comparison, render its tables and figures."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from imputune.artifacts.stage_files import RESULT, read_training
-from imputune.artifacts.stage_output import TrainingOutput
-from imputune.data.cohort import cohort_hash, read_cohort
-from imputune.data.folds import folds_hash
+from imputune.data.cohort import read_cohort
 from imputune.errors import UserError
 from imputune.evaluation.comparison import VariantComparison
 from imputune.evaluation.decision_curve import DecisionPoint
-from imputune.evaluation.rows import imputer_rows
 from imputune.evaluation.significance import test_to_train
 from imputune.files import replace_bytes, replace_text
-from imputune.pipeline.collected import Collected, add_other_runs, collect, finetuned_runs
+from imputune.pipeline.assembled import Assembled, assemble, read_default_imputer
+from imputune.pipeline.calibration import decision_of
 from imputune.pipeline.comparison_notes import protocol_notes, settings_notes, unfinished_notes
-from imputune.pipeline.inputs import pretrain_first, read_imputer
 from imputune.pipeline.project import Project
 from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.choice import in_order
@@ -34,30 +31,32 @@ from imputune.reporting.figures import (
     to_svg,
 )
 
+CURVES = ("curves", "decision", "overfitting")
+"""Figures of curves, which only artifacts have."""
+FORMS = {"png": to_png, "svg": to_svg}
+
 
 def run_compare(project: Project) -> VariantComparison:
-    """Compare every fine-tuned variant of the default imputer, write and track the tables; return the comparison.
+    """Compare every fine-tuned variant of CSAI, write and track the tables; return the comparison.
 
     Without permission to write in the project, nothing is written or tracked.
 
     A variant in artifacts is read from the run that made it, or from the artifacts if that run is gone; any other
-    variant from its newest finished run. Results from other data, folds or another pretraining are skipped, and the
-    notes say why. Raises UserError when nothing was pretrained or fine-tuned yet.
+    variant from its newest finished run, or else from its committed file in results/. Results from other data, folds
+    or another pretraining are skipped, and the notes say why. Without artifacts the committed files are enough; figures
+    of training curves then stay as they are. Raises UserError when nothing was pretrained or fine-tuned yet.
     """
-    imputer, digest = _read_default_imputer(project)
-    with track_if_allowed(project, "compare", cohort_hash=digest, settings={}) as run:
-        runs = finetuned_runs(project)
-        found = collect(project, read_cohort(project.cohort_folder), imputer, runs)
-        add_other_runs(found, runs.values())
-        comparison = _compare(found)
+    found = read_default_imputer(project)
+    with track_if_allowed(project, "compare", cohort_hash=found.imputer.cohort_hash, settings={}) as run:
+        assemble(found)
+        curves = dict(_curves(found))
+        kept = [name for name in CURVES if name not in curves and _is_kept(found, name)]
+        comparison = _compare(found, kept)
         if run is None:
             return comparison
-        pictures = {
-            f"{name}.{form}": draw(figure)
-            for name, figure in _figures(comparison, found)
-            for form, draw in (("png", to_png), ("svg", to_svg))
-        }
-        _write(comparison, pictures, project.results_folder)
+        figures = dict(_figures(comparison)) | curves
+        pictures = {f"{name}.{form}": draw(figure) for name, figure in figures.items() for form, draw in FORMS.items()}
+        _write(comparison, pictures, kept, project.results_folder)
         run.log_text(variant_markdown(comparison), "comparison.md")
         for name, picture in pictures.items():
             if name.endswith(".png"):
@@ -65,76 +64,101 @@ def run_compare(project: Project) -> VariantComparison:
     return comparison
 
 
-def _read_default_imputer(project: Project) -> tuple[TrainingOutput, str]:
-    """Return the imputer's output and the cohort's hash; UserError where they do not belong together."""
-    dataset = project.dataset
-    remedy = pretrain_first(dataset, DEFAULT_IMPUTER)
-    imputer = read_imputer(project, DEFAULT_IMPUTER, remedy)
-    digest = cohort_hash(project.cohort_folder)
-    if imputer.made_from.cohort_hash != digest:
-        again = f"run `imputune folds {dataset}`, then `imputune pretrain {dataset}` (or `dvc repro`)"
-        raise UserError(f"the imputer in artifacts was trained on other data than {project.cohort_folder}: {again}")
-    if project.folds_file.is_file() and imputer.made_from.folds_hash != folds_hash(project.folds_file):
-        raise UserError(f"the imputer in artifacts was trained on other folds than {project.folds_file}: {remedy}")
-    return imputer, digest
-
-
-def _compare(found: Collected) -> VariantComparison:
-    """Compute the comparison of what was collected; UserError when there is nothing."""
-    project, made_from = found.project, found.imputer.made_from
+def _compare(found: Assembled, kept: list[str]) -> VariantComparison:
+    """Compute the comparison of what was assembled; UserError when there is nothing."""
+    project, imputer = found.project, found.imputer
     if not found.rows:
         why = f" ({'; '.join(found.notes)})" if found.notes else ""
         raise UserError(
             f"nothing is fine-tuned on {project.dataset} yet{why}: run `imputune finetune {project.dataset}` first"
         )
-    notes = (*found.notes, *unfinished_notes(found), *settings_notes(found), *protocol_notes(found.outputs.values()))
+    notes = [
+        *found.notes,
+        *unfinished_notes(project, DEFAULT_IMPUTER, found.rows, len(imputer.folds)),
+        *settings_notes(project, found.files.values()),
+        *protocol_notes(found.files.values()),
+    ]
+    if kept:
+        notes.append(
+            f"figures of curves ({', '.join(kept)}) are kept from an earlier comparison, because not all "
+            "curves are in artifacts"
+        )
     return VariantComparison(
         dataset=project.dataset,
-        stays=made_from.stays,
-        deaths=made_from.deaths,
-        cohort_hash=made_from.cohort_hash,
-        test_to_train=test_to_train(len(found.imputer.folds)),
+        stays=imputer.stays,
+        deaths=imputer.deaths,
+        cohort_hash=imputer.cohort_hash,
+        test_to_train=test_to_train(len(imputer.folds)),
         rows=tuple(found.rows[variant] for variant in in_order(found.rows)),
-        imputers=tuple(imputer_rows([fold.imputation for fold in found.imputer.folds])),
-        notes=notes,
+        imputers=imputer.rows,
+        notes=tuple(notes),
     )
 
 
-def _figures(comparison: VariantComparison, found: Collected) -> Iterator[tuple[str, Figure]]:
+def _figures(comparison: VariantComparison) -> Iterator[tuple[str, Figure]]:
+    """Yield the figures of the protocol's scores."""
+    rows = comparison.protocol_rows
     for mode in ("frozen", "unfrozen"):
-        if figure := parameters_figure(comparison.rows, mode, comparison.references):
+        if figure := parameters_figure(rows, mode, comparison.references):
             yield f"parameters-{mode}", figure
-    if figure := calibration_figure(comparison.rows):
+    if figure := calibration_figure(rows):
         yield "calibration", figure
-    if panels := _decisions(comparison, found):
+
+
+def _curves(found: Assembled) -> Iterator[tuple[str, Figure]]:
+    """Yield the figures of training curves, as far as artifacts have them.
+
+    Where artifacts lack some curves of schedule plateau, an earlier figure, which may have more, is not replaced.
+    """
+    plateau = [
+        variant
+        for variant in in_order(found.rows)
+        if variant.schedule == "plateau" and found.rows[variant].is_of_protocol
+    ]
+    histories = {variant.name: found.outputs[variant].histories for variant in plateau if variant in found.outputs}
+    if histories and (not any(map(found.is_from_file, plateau)) or not _has_figure(found, "curves")):
+        yield "curves", mean_curves_figure(histories, "auc")
+    if panels := _decisions(found):
         yield "decision", decision_figure(panels)
-    plateau = [variant for variant in in_order(found.outputs) if variant.schedule == "plateau"]
-    if plateau:
-        yield "curves", mean_curves_figure({each.name: found.outputs[each].histories for each in plateau}, "auc")
     if overfit := _overfitting(found):
         yield "overfitting", mean_curves_figure(overfit, "auc")
 
 
-def _decisions(comparison: VariantComparison, found: Collected) -> dict[str, dict[str, tuple[DecisionPoint, ...]]]:
-    """Return by mode the decision curves that stand beside those of the calibration figure, by head and input."""
-    curves = {variant.name: points for variant, points in found.decisions.items()}
+def _decisions(found: Assembled) -> dict[str, dict[str, tuple[DecisionPoint, ...]]]:
+    """Return by mode the decision curves of the protocol's variants in artifacts, by head and input."""
+    outputs = {variant.label: output for variant, output in found.outputs.items()}
+    rows = best_schedules([row for row in found.rows.values() if row.is_of_protocol and row.label in outputs])
     panels: dict[str, dict[str, tuple[DecisionPoint, ...]]] = {}
-    for row in best_schedules([row for row in comparison.rows if row.name in curves]):
-        panels.setdefault(row.mode, {})[", ".join(row.head_and_input)] = curves[row.name]
+    if rows:
+        cohort = read_cohort(found.project.cohort_folder)
+        for row in rows:
+            curve = decision_of(found.project, cohort, outputs[row.label])
+            panels.setdefault(row.mode, {})[", ".join(row.head_and_input)] = curve
     return panels
 
 
-def _overfitting(found: Collected) -> dict[str, dict[int, list[dict[str, float]]]]:
+def _is_kept(found: Assembled, name: str) -> bool:
+    """Say whether a figure that cannot be drawn here stays: if some scores come from elsewhere, its curves may too."""
+    return any(map(found.is_from_file, found.rows)) and _has_figure(found, name)
+
+
+def _has_figure(found: Assembled, name: str) -> bool:
+    return any((found.project.results_folder / "figures" / f"{name}.{form}").is_file() for form in FORMS)
+
+
+def _overfitting(found: Assembled) -> dict[str, dict[int, list[dict[str, float]]]]:
     """Return the curves of variants trained without early stopping on the imputer in artifacts, by name."""
-    curves = {}
-    for path in sorted(found.project.overfit_folder(found.name).glob(f"[!.]*/{RESULT}")):
+    curves: dict[str, dict[int, list[dict[str, float]]]] = {}
+    if found.output is None:
+        return curves
+    for path in sorted(found.project.overfit_folder(DEFAULT_IMPUTER).glob(f"[!.]*/{RESULT}")):
         output = read_training(path.parent, f"delete {path.parent}, or run `imputune overfit` again")
-        if output.made_from.imputer_run_id == found.imputer.run_id:
+        if output.made_from.imputer_run_id == found.output.run_id:
             curves[path.parent.name] = output.histories
     return curves
 
 
-def _write(comparison: VariantComparison, pictures: Mapping[str, bytes], folder: Path) -> None:
+def _write(comparison: VariantComparison, pictures: Mapping[str, bytes], kept: Sequence[str], folder: Path) -> None:
     texts = {
         "comparison.md": variant_markdown(comparison),
         "comparison.tex": variant_latex(comparison),
@@ -146,5 +170,5 @@ def _write(comparison: VariantComparison, pictures: Mapping[str, bytes], folder:
     for name, picture in pictures.items():
         replace_bytes(folder / "figures" / name, picture)
     for path in (folder / "figures").glob("*.*"):
-        if path.name not in pictures:
+        if path.name not in pictures and path.stem not in kept:
             path.unlink()  # of an earlier comparison

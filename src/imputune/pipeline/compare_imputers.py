@@ -13,12 +13,12 @@ from imputune.evaluation.significance import test_to_train
 from imputune.evaluation.variance import decompose
 from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.collected import collect, finetuned_runs
-from imputune.pipeline.inputs import assessment_made_from, read_imputer, was_pretrained
+from imputune.pipeline.inputs import assessment_made_from, pretrained_imputers, read_imputer
 from imputune.pipeline.project import DividedCohort, Project, read_divided_cohort, variant_settings
 from imputune.pipeline.report_material import ComparedImputer, report_inputs
 from imputune.pipeline.tracked import track_if_allowed
-from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS
-from imputune.protocol.variants import HEADS, make_variant
+from imputune.protocol.imputers import DEFAULT_IMPUTER, imputer_kind
+from imputune.protocol.variants import SINGLE_HEADS, make_variant
 from imputune.reporting.comparison import imputer_answers
 from imputune.reporting.report_sections import build_report
 from imputune.settings.names import ImputerName
@@ -72,9 +72,7 @@ def _collect(project: Project, data: DividedCohort) -> tuple[dict[ImputerName, C
     notes: list[str] = []
     first: MadeFrom | None = None
     first_learning: MadeFrom | None = None
-    for name in IMPUTERS:
-        if not was_pretrained(project, name):
-            continue
+    for name in pretrained_imputers(project):
         folder = project.imputer_folder(name)
         try:
             output = read_imputer(project, name, AGAIN)
@@ -86,12 +84,15 @@ def _collect(project: Project, data: DividedCohort) -> tuple[dict[ImputerName, C
             notes.append(f"{name} is skipped: {error}")
             continue
         first = first or made_from
-        if IMPUTERS[name].family != "plain":
+        if imputer_kind(name).family != "plain":
             first_learning = first_learning or made_from
             if differing := differing_names(made_from.settings, _shared(first_learning, made_from)):
                 notes.append(
                     f"{name} was pretrained with other settings than {first_learning.imputer}: {', '.join(differing)}"
                 )
+        if made_from.also:
+            cohorts = ", ".join(f"{cohort.name} ({cohort.stays:,} stays)" for cohort in made_from.also)
+            notes.append(f"{name} was pretrained on further cohorts too: {cohorts}")
         imputers[name], more = _collect_imputer(project, data, output, runs)
         notes += more
     return imputers, notes
@@ -115,7 +116,7 @@ def _collect_imputer(
     found = collect(project, data.cohort, output, runs)
     notes = [*found.notes]
     pretrained = project.with_imputer(output.made_from.settings)
-    defaults = [make_variant(head, imputer=name) for head in HEADS]
+    defaults = [make_variant(head, imputer=name) for head in SINGLE_HEADS]
     variants = [variant for variant in defaults if variant in found.outputs]
     for variant in variants:
         now = variant_settings(pretrained, variant)
@@ -157,7 +158,7 @@ def _compare(project: Project, data: DividedCohort, imputers: ComparedImputers, 
         ),
         edges=assessments[0].missing_share_edges if assessments else (),
         matrix=matrix,
-        protocol=tuple(default.found.rows.values()) if default else (),
+        protocol=tuple(row for row in default.found.rows.values() if row.is_of_protocol) if default else (),
         notes=(*notes, *_missing_notes(imputers, matrix)),
     )
 

@@ -2,72 +2,84 @@
 
 from collections.abc import Iterable, Iterator
 
-from imputune.artifacts.stage_output import TrainingOutput
-from imputune.pipeline.collected import Collected
-from imputune.pipeline.project import variant_settings
-from imputune.protocol.variants import PROTOCOL
-from imputune.settings.names import Mode
+from imputune.artifacts.results_files import VariantFile
+from imputune.artifacts.stage_output import differing_names
+from imputune.pipeline.project import IMPUTER_SECTIONS, Project, variant_settings
+from imputune.protocol.variants import Variant, families_of
+from imputune.runtime.console import counted
+from imputune.settings.names import ImputerName, Mode
 from imputune.training.search import brackets
 
 
-def unfinished_notes(found: Collected) -> Iterator[str]:
-    """Name the variants with some folds missing."""
-    folds = len(found.imputer.folds)
-    for variant in (variant for variant in PROTOCOL if variant not in found.rows and variant.imputer == found.name):
-        folder = found.project.unfinished_folder / f"finetune-{variant.imputer}-{variant.name}"
+def unfinished_notes(project: Project, imputer: ImputerName, known: Iterable[Variant], folds: int) -> Iterator[str]:
+    """Name the variants of an imputer, not among the known ones, of which only some folds are finished."""
+    variants = [variant for family in families_of(imputer) for variant in family.variants(imputer)]
+    finished = set(known)
+    for variant in variants:
+        folder = project.unfinished_folder / f"finetune-{variant.imputer}-{variant.name}"
         done = len(list(folder.glob("fold-*")))
-        if done:
+        if done and variant not in finished:
             yield (
                 f"{variant.label} is skipped: {done} of {folds} folds are finished. `imputune grid` with this variant "
                 "trains the others"
             )
 
 
-def settings_notes(found: Collected) -> Iterator[str]:
-    """Name the variants that were made with other settings than params.yaml now has, and what differs."""
-    now = found.project.with_imputer(found.imputer.made_from.settings)
-    for variant, output in found.outputs.items():
-        made_now = output.made_from.model_copy(update={"settings": variant_settings(now, variant)})
-        if names := output.made_from.differences(made_now):
-            yield f"{variant.label}: these settings now differ in params.yaml: {', '.join(names)}"
+def settings_notes(project: Project, files: Iterable[VariantFile]) -> Iterator[str]:
+    """Name the variants that were made with other settings than params.yaml now has, and what differs.
+
+    Settings of the imputer's pretraining are not compared: a variant belongs to its imputer, whatever params.yaml says.
+    Variants in which the same settings differ share a note.
+    """
+    labels: dict[tuple[str, ...], list[str]] = {}
+    for file in files:
+        now = {
+            name: value
+            for name, value in variant_settings(project, file.variant).items()
+            if name not in IMPUTER_SECTIONS
+        }
+        if names := differing_names(file.settings, now):
+            labels.setdefault(tuple(names), []).append(file.variant.label)
+    for differing, same in labels.items():
+        which = same[0] if len(same) == 1 else f"{counted(len(same), 'variant')} ({', '.join(same)})"
+        yield f"{which}: these settings now differ in params.yaml: {', '.join(differing)}"
 
 
-def protocol_notes(outputs: Iterable[TrainingOutput]) -> Iterator[str]:
+def protocol_notes(files: Iterable[VariantFile]) -> Iterator[str]:
     """Say where a budget of epochs was too small for patience to act, and what to know of each mode's searches."""
-    neural = [output for output in outputs if output.variant.is_neural]
+    neural = [file for file in files if file.variant.is_neural]
     for mode in ("frozen", "unfrozen"):
-        ours = [output for output in neural if output.variant.mode == mode]
+        ours = [file for file in neural if file.variant.mode == mode]
         if not ours:
             continue
-        epochs = ours[0].made_from.number(f"budget.{mode}_epochs")
-        patience = ours[0].made_from.number("finetune.patience")
+        epochs = ours[0].number(f"budget.{mode}_epochs")
+        patience = ours[0].number("finetune.patience")
         if epochs <= patience:
             yield (
                 f"{mode} training had at most {epochs} epochs, and early stopping has a patience of {patience}. "
                 "So it never stopped early, and schedule plateau may have kept its first learning rate. The best epoch "
                 "was kept"
             )
-        searched = [output for output in ours if output.variant.schedule == "optuna"]
+        searched = [file for file in ours if file.variant.schedule == "optuna"]
         if searched:
             yield from _search_notes(mode, searched)
 
 
-def _search_notes(mode: Mode, outputs: list[TrainingOutput]) -> Iterator[str]:
-    made_from = outputs[0].made_from
-    trials = made_from.number("schedules.optuna.trials")
-    startup = made_from.number("schedules.optuna.startup_trials")
-    epochs = min(made_from.number("schedules.optuna.trial_epochs"), made_from.number(f"budget.{mode}_epochs"))
-    searches = [fold.trials for output in outputs for fold in output.folds if fold.trials]
-    pruned = sum(trial.state == "pruned" for search in searches for trial in search)
-    count = brackets(made_from.number("schedules.optuna.reduction_factor"), epochs)
+def _search_notes(mode: Mode, files: list[VariantFile]) -> Iterator[str]:
+    first = files[0]
+    trials = first.number("schedules.optuna.trials")
+    startup = first.number("schedules.optuna.startup_trials")
+    epochs = min(first.number("schedules.optuna.trial_epochs"), first.number(f"budget.{mode}_epochs"))
+    searches = [fold for file in files for fold in file.folds if fold.trials]
+    count = brackets(first.number("schedules.optuna.reduction_factor"), epochs)
     guided = max(0, trials - count * startup)
     yield (
         f"optuna, {mode}: each search had {trials} trials of at most {epochs} epochs. Such short trials favour high "
         f"learning rates. In each of the {count} Hyperband brackets the first {startup} trials are random, so about "
-        f"{guided} of {trials} trials used earlier results. In {len(searches)} searches, {pruned} of "
-        f"{sum(map(len, searches))} trials were pruned"
+        f"{guided} of {trials} trials used earlier results. In {len(searches)} searches, "
+        f"{sum(fold.pruned_trials for fold in searches)} of {sum(fold.trials for fold in searches)} trials were pruned"
     )
-    if made_from.setting(f"schedules.optuna.{mode}_scope") == "first_fold":
+    if first.setting(f"schedules.optuna.{mode}_scope") == "first_fold":
         yield (
             f"optuna, {mode}: fold 0 searched the learning rate for all folds. Its trials used stays that the other "
             f"folds test on, so this learning rate depends on test stays ({mode}_scope: each_fold avoids this)"

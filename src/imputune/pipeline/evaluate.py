@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from imputune.artifacts.stage_output import Settings
+from imputune.artifacts.stage_output import ALSO_TAG, Settings
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.errors import UserError
 from imputune.evaluation.decision_curve import DecisionPoint, decision_curve
 from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import GroupScores, score_cohort
 from imputune.files import replace_bytes, replace_text
+from imputune.pipeline.further_cohorts import cohort_name, shared_with_lineage
 from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project
 from imputune.pipeline.tracked import track_if_allowed
@@ -29,7 +30,11 @@ class Evaluation(Stored):
     checked_against_training: whether the model's training cohort was in data/, so that shared stays could be found.
     threshold_rule: how the threshold was found. recalibrated_on: the cohort that the version was recalibrated on, ""
     for none. decision_curve: over all stays. landmarks: for some scores, what the winners of the 2012 challenge reached
-    on its set-c. The files of earlier versions lack these four.
+    on its set-c.
+    is_external: False if stays of this cohort pretrained the model's imputer, though without their outcomes.
+    pretrained_on: the number of these stays by further cohort. unchecked_cohorts: further cohorts that are not in
+    data/, so that shared stays could not be found.
+    The files of earlier versions lack these seven.
     """
 
     model: str
@@ -44,13 +49,17 @@ class Evaluation(Stored):
     recalibrated_on: str = ""
     decision_curve: tuple[DecisionPoint, ...] = ()
     landmarks: dict[str, float] = Field(default_factory=dict)
+    is_external: bool = True
+    pretrained_on: dict[str, int] = Field(default_factory=dict)
+    unchecked_cohorts: tuple[str, ...] = ()
 
 
 def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluation, Path | None]:
     """Measure a model on a cohort folder, track it, write results/<dataset>/external-<cohort>.json and .png.
 
     The picture is the decision curve. Returns the scores, and the path of the .json, None if the user may not write in
-    the project. A cohort's name is its sets, or its folder; two cohorts of the same name get two files.
+    the project. A cohort's name is its sets, or its folder; two cohorts of the same name get two files. A
+    cohort that pretrained the model's imputer is measured, and marked as not external.
 
     Raises UserError for an unknown model, a cohort of other variables, or one with stays the model was trained on.
     """
@@ -59,6 +68,7 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
     checked = check_cohort(project, model, cohort, folder, doing="evaluate")
     risk_N = model.bundle.risk(np.asarray(cohort.values_NTD), cohort.static)
     threshold = model.bundle.threshold
+    shared, unchecked = shared_with_lineage(project, model.version.tag(ALSO_TAG), cohort, digest)
     name = cohort_name(cohort, folder)
     settings = project.params.evaluate
     groups = score_cohort(
@@ -83,8 +93,12 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
         recalibrated_on=version.tag(RECALIBRATED_ON),
         decision_curve=decision_curve(cohort.outcome_N, risk_N),
         landmarks=CHALLENGE_2012 if project.dataset == REFERENCE_DATASET else {},
+        is_external=not shared,
+        pretrained_on=shared,
+        unchecked_cohorts=unchecked,
     )
     tags = {"model": version.name, "model_version": str(version.number), "evaluated_on": name}
+    tags["is_external"] = str(evaluation.is_external).lower()
     content = evaluation.model_dump(mode="json")
     run_settings: Settings = {"resamples": settings.resamples}
     with track_if_allowed(project, "evaluate", cohort_hash=digest, settings=run_settings, tags=tags) as run:
@@ -111,12 +125,6 @@ def _free_path(folder: Path, name: str, digest: str) -> Path:
         if earlier != digest:
             return folder / f"external-{name}-{digest[:8]}.json"
     return path
-
-
-def cohort_name(cohort: Cohort, folder: Path) -> str:
-    """Return the name of a cohort: its sets, or its folder's name."""
-    sets = cohort.source.get("sets")
-    return "-".join(map(str, sets)) if isinstance(sets, list) and sets else folder.resolve().name
 
 
 def check_cohort(project: Project, model: Model, cohort: Cohort, folder: Path, *, doing: str) -> bool:

@@ -83,6 +83,9 @@ def explain_stay(bundle: Bundle, stays: BinnedStays, stay_id: int | None, steps:
 
     Source: `attribution.attribute`. Raises UserError for an id that is not there, or for a bundle of imputers.
     """
+    if bundle.about.members:
+        named = " or ".join(f"{each.version or 'the version'} ({each.label})" for each in bundle.about.members)
+        raise UserError(f"a blend is explained member by member: name one with --model, {named}")
     place = _place(stays, stay_id)
     values_1TD = stays.values_NTD[place : place + 1]
     static = None if stays.static is None else stays.static.iloc[place : place + 1]

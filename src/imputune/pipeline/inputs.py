@@ -1,5 +1,6 @@
 """Pretrained imputers and finished outputs that fine-tuning and assessment read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -15,12 +16,12 @@ from imputune.artifacts.stage_files import (
     read_weights,
     weights_file,
 )
-from imputune.artifacts.stage_output import MadeFrom, Origin, TrainingOutput
+from imputune.artifacts.stage_output import FurtherCohort, MadeFrom, Origin, TrainingOutput
 from imputune.errors import UserError
 from imputune.pipeline.project import DividedCohort, Project, variant_settings
-from imputune.protocol.imputers import DEFAULT_IMPUTER, check_installed
+from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, check_installed, is_own, order_of
 from imputune.protocol.variants import Variant
-from imputune.settings.names import ImputerName
+from imputune.settings.names import OWN_NAME, ImputerName
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -30,8 +31,14 @@ class PretrainedImputer:
     name: ImputerName
     project: Project
     data: DividedCohort
-    run_id: str
+    output: TrainingOutput
     weights: dict[int, dict[str, torch.Tensor]]
+    also: tuple[FurtherCohort, ...] = ()
+
+    @property
+    def run_id(self) -> str:
+        """The run that pretrained it."""
+        return self.output.run_id
 
     @classmethod
     def read(cls, project: Project, data: DividedCohort, name: ImputerName) -> Self:
@@ -49,12 +56,15 @@ class PretrainedImputer:
             name=name,
             project=project.with_imputer(output.made_from.settings),
             data=data,
-            run_id=output.run_id,
+            output=output,
             weights=weights,
+            also=output.made_from.also,
         )
 
-    def variant_made_from(self, variant: Variant, stage: str = "finetune") -> MadeFrom:
-        """Return what a variant's output would be made from now."""
+    def variant_made_from(
+        self, variant: Variant, stage: str = "finetune", members: Mapping[str, str] | None = None
+    ) -> MadeFrom:
+        """Return what a variant's output would be made from now; `members` are a blend's, see `MadeFrom`."""
         return MadeFrom.at(
             self.data.origin,
             stage=stage,
@@ -62,6 +72,8 @@ class PretrainedImputer:
             imputer_run_id=self.run_id,
             variant=variant,
             settings=variant_settings(self.project, variant),
+            also=self.also,
+            members=dict(members or {}),
         )
 
 
@@ -83,6 +95,14 @@ def read_imputer(project: Project, name: ImputerName, remedy: str) -> TrainingOu
     return read_training(folder, remedy)
 
 
+def pretrained_imputers(project: Project) -> list[ImputerName]:
+    """Return the imputers with an output of their pretraining, of this version or an earlier one, in their order."""
+    own = [path.parent.name for path in (project.artifacts_folder / "imputers").glob(f"csai_*/{RESULT}")]
+    return sorted(
+        (name for name in {*IMPUTERS, *filter(OWN_NAME.fullmatch, own)} if was_pretrained(project, name)), key=order_of
+    )
+
+
 def was_pretrained(project: Project, name: ImputerName) -> bool:
     """Say whether there is an output of an imputer's pretraining, of this version or an earlier one."""
     return (project.imputer_folder(name) / RESULT).is_file() or _earlier_output(project, name) is not None
@@ -99,6 +119,11 @@ def pretrain_first(dataset: str, imputer: ImputerName) -> str:
     """Return what to do where an imputer's output is missing."""
     if imputer == DEFAULT_IMPUTER:
         return f"run `imputune pretrain {dataset}` (or `dvc repro`) first"
+    if is_own(imputer):
+        return (
+            f"name its further cohorts under also in params.yaml and run `imputune pretrain {dataset} --imputer "
+            f"{imputer}` first, or `imputune pretrain {dataset} --also FOLDER --name {imputer}`"
+        )
     return f"run `imputune pretrain {dataset} --imputer {imputer}` first"
 
 
@@ -108,7 +133,7 @@ def finished_output(folder: Path, made_from: MadeFrom) -> TrainingOutput | None:
     if output is None:
         return None
     files = [folder / PREDICTIONS]
-    if output.made_from.variant is not None and output.made_from.variant.is_neural:
+    if output.made_from.variant is not None and output.made_from.variant.has_weights:
         files += [weights_file(folder, fold.fold) for fold in output.folds]
     for fold in output.folds:
         boosters = booster_files(folder, fold.fold, len(fold.boosters_sha256))

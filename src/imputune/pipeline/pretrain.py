@@ -1,16 +1,19 @@
 """The command pretrain: train an imputer on every fold, score it, write and track it, register it if it is CSAI."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import JsonValue
 
 from imputune.artifacts.checkpoints import Checkpoints
 from imputune.artifacts.stage_files import find_training, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
+from imputune.pipeline.further_cohorts import further_folders, read_further
+from imputune.pipeline.kept_results import keep_imputer
 from imputune.pipeline.project import EpochProgress, Project, exclusive, imputer_settings, read_divided_cohort
 from imputune.pipeline.recording import log_curves, log_summary, register_imputer, replay
 from imputune.pipeline.tracked import track_training
-from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, check_installed
+from imputune.protocol.imputers import DEFAULT_IMPUTER, check_installed, imputer_kind
 from imputune.runtime.workers import run_fold_jobs
 from imputune.settings.names import ImputerName
 from imputune.tracking.interrupted import end_interrupted
@@ -18,19 +21,31 @@ from imputune.tracking.runs import TrackedRun
 from imputune.training.pretrain import PretrainJob, pretrain_fold
 
 
-def run_pretrain(project: Project, progress: EpochProgress, imputer: ImputerName = DEFAULT_IMPUTER) -> TrainingOutput:
+def run_pretrain(
+    project: Project, progress: EpochProgress, imputer: ImputerName = DEFAULT_IMPUTER, also: Sequence[Path] = ()
+) -> TrainingOutput:
     """Pretrain an imputer on every fold, anew; return its output.
+
+    An imputer of an own name also trains on the stays of further cohorts: those in the folders `also`, or those under
+    also in params.yaml.
 
     Folds that an interrupted command had finished, from the same data, folds and settings, are not trained again. If
     it had finished all its work, its output is returned.
     Raises UserError when the cohort or its folds are missing or do not belong together, the imputer's package is not
-    installed, or another command is pretraining the same imputer.
+    installed, another command is pretraining the same imputer, or a further cohort does not fit; see `read_further`.
     """
     check_installed(imputer)
+    folders = further_folders(project, imputer, also)
     data = read_divided_cohort(project)
+    further = read_further(data, folders)
     params = project.params
-    settings = imputer_settings(project, imputer)
-    made_from = MadeFrom.at(data.origin, stage="pretrain", imputer=imputer, settings=settings)
+    made_from = MadeFrom.at(
+        data.origin,
+        stage="pretrain",
+        imputer=imputer,
+        settings=imputer_settings(project, imputer),
+        also=tuple(each.about for each in further),
+    )
     unfinished = project.unfinished_folder
     with exclusive(unfinished / f"lock.{imputer}", f"pretraining {imputer} on {project.dataset}"):
         checkpoints = Checkpoints(unfinished / f"pretrain-{imputer}", made_from)
@@ -45,7 +60,13 @@ def run_pretrain(project: Project, progress: EpochProgress, imputer: ImputerName
             for fold in done.values():
                 replay(run, fold)
             jobs = [
-                PretrainJob(cohort=data.cohort, fold=fold, params=params, imputer=imputer)
+                PretrainJob(
+                    cohort=data.cohort,
+                    fold=fold,
+                    params=params,
+                    imputer=imputer,
+                    further=tuple(each.cohort for each in further),
+                )
                 for fold in data.folds
                 if fold.number not in done
             ]
@@ -54,10 +75,14 @@ def run_pretrain(project: Project, progress: EpochProgress, imputer: ImputerName
             done |= {fold.fold: fold for fold in trained}
             folds = [done[number] for number in data.numbers]
             _log(run, made_from, folds)
+            if further:
+                stays = {fold.number: len(fold.train) + made_from.also_stays for fold in data.folds}
+                run.log_metrics({f"training_stays_fold_{fold}": float(count) for fold, count in stays.items()})
             output = TrainingOutput(made_from=made_from, run_id=run.run_id, folds=tuple(fold.record for fold in folds))
             write_training(project.imputer_folder(imputer), output, folds)
-            if IMPUTERS[imputer].is_registered:
-                register_imputer(run, project, data, folds, imputer)
+            if imputer_kind(imputer).is_registered:
+                register_imputer(run, project, data, folds, made_from)
+            keep_imputer(project, output, run)
         checkpoints.remove()
     return output
 

@@ -12,7 +12,7 @@ from imputune.artifacts.stage_output import Origin, Settings
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.folds import Fold, folds_hash, read_folds
 from imputune.errors import UserError
-from imputune.protocol.imputers import IMPUTERS
+from imputune.protocol.imputers import imputer_kind
 from imputune.protocol.variants import Variant
 from imputune.runtime.recorder import Recorder
 from imputune.settings.file import read_params
@@ -116,6 +116,18 @@ class Project:
         """Where compare writes its tables."""
         return self.root / "results" / self.dataset
 
+    def variant_results_folder(self, imputer: ImputerName) -> Path:
+        """Where the committed scores of an imputer's variants stand, a file for each."""
+        return self.results_folder / "variants" / imputer
+
+    def variant_results_file(self, variant: Variant) -> Path:
+        """Where the committed scores of a variant stand."""
+        return self.variant_results_folder(variant.imputer) / f"{variant.name}.json"
+
+    def imputer_results_file(self, imputer: ImputerName) -> Path:
+        """Where the committed errors of an imputer stand."""
+        return self.results_folder / "imputers" / f"{imputer}.json"
+
     def settings(self, *sections: str) -> Settings:
         """Return sections of params.yaml as plain values, with the dataset's budget and the folds beside them."""
         chosen: Settings = self.params.model_dump(include=set(sections), mode="json")
@@ -178,13 +190,15 @@ def read_divided_cohort(project: Project) -> DividedCohort:
 
 def imputer_settings(project: Project, imputer: ImputerName) -> Settings:
     """Return the sections of params.yaml that a pretrained imputer depends on."""
-    pypots = IMPUTERS[imputer].family == "pypots"
+    pypots = imputer_kind(imputer).family == "pypots"
     return project.settings(*(name for name in IMPUTER_SECTIONS if name != "pypots" or pypots))
 
 
 def variant_settings(project: Project, variant: Variant) -> Settings:
     """Return the sections of params.yaml that a variant depends on."""
     params = project.params
+    if variant.is_blend:
+        return {"blend": params.blend.model_dump(mode="json"), "folds": params.folds.model_dump(mode="json")}
     settings = imputer_settings(project, variant.imputer)
     if not variant.is_neural:
         head = getattr(params.non_neural, variant.head)

@@ -14,7 +14,8 @@ from imputune.evaluation.calibration import CalibrationLine, fit_line
 from imputune.evaluation.metrics import risk_scores
 from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import FEWEST
-from imputune.pipeline.evaluate import check_cohort, cohort_name
+from imputune.pipeline.evaluate import check_cohort
+from imputune.pipeline.further_cohorts import cohort_name
 from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project
 from imputune.pipeline.tracked import track

@@ -10,9 +10,11 @@ from imputune.artifacts.stage_output import MadeFrom, TrainedFold
 from imputune.data.cohort import Cohort
 from imputune.evaluation.metrics import sensitivity_threshold, youden_threshold
 from imputune.imputers.build import csai_sizes
+from imputune.pipeline.blend_members import finished_members
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.variants import Variant
-from imputune.registry.bundle import BundleAbout
+from imputune.registry.bundle import BundleAbout, MemberAbout
+from imputune.registry.bundle_file import MemberContent
 from imputune.registry.register import (
     THRESHOLD_RULE,
     TRAINED_RUN,
@@ -22,7 +24,6 @@ from imputune.registry.register import (
     version_of_run,
 )
 from imputune.reporting.figures import curves_figure, to_png
-from imputune.settings.names import ImputerName
 from imputune.settings.schema import Threshold
 from imputune.tracking.runs import TrackedRun
 
@@ -55,7 +56,7 @@ def register_imputer(
     project: Project,
     data: DividedCohort,
     folds: Sequence[TrainedFold],
-    imputer: ImputerName,
+    made_from: MadeFrom,
     *,
     trained_run: str = "",
 ) -> str:
@@ -64,8 +65,9 @@ def register_imputer(
     trained_run: the id of the run that trained them, if it is not this run.
     """
     about = _about(project, data, folds)
-    lineage = _lineage(data, trained_run)
-    return register_bundle(run, imputer_name(imputer, project.dataset), about, list(folds), lineage)
+    lineage = _lineage(made_from, trained_run)
+    name = imputer_name(made_from.imputer, project.dataset)
+    return register_bundle(run, name, about, list(folds), lineage)
 
 
 def register_classifier(
@@ -73,22 +75,65 @@ def register_classifier(
     project: Project,
     data: DividedCohort,
     folds: Sequence[TrainedFold],
-    variant: Variant,
-    imputer_run_id: str,
+    made_from: MadeFrom,
     *,
     trained_run: str = "",
 ) -> str:
     """Register the fold models of a variant as one version, and return it; its lineage has the imputer's version.
 
-    trained_run: the id of the run that trained them, if it is not this run.
+    trained_run: the id of the run that trained them, if it is not this run. Raises ValueError without a variant.
     """
+    variant = made_from.variant
+    if variant is None:
+        raise ValueError(f"output of stage {made_from.stage} has no variant")
     about = _about(project, data, folds, variant)
     name = imputer_name(variant.imputer, project.dataset)
-    imputer_version = version_of_run(run.tracking_uri, name, imputer_run_id)
-    lineage = _lineage(data, trained_run) | variant.tags()
-    lineage |= {"imputer_run": imputer_run_id, "imputer_version": imputer_version}
+    imputer_version = version_of_run(run.tracking_uri, name, made_from.imputer_run_id)
+    lineage = _lineage(made_from, trained_run) | variant.tags()
+    lineage |= {"imputer_run": made_from.imputer_run_id, "imputer_version": imputer_version}
     lineage[THRESHOLD_RULE] = project.params.threshold.label
     return register_bundle(run, classifier_name(project.dataset), about, list(folds), lineage)
+
+
+def register_blend(
+    run: TrackedRun,
+    project: Project,
+    data: DividedCohort,
+    folds: Sequence[TrainedFold],
+    made_from: MadeFrom,
+    *,
+    trained_run: str = "",
+) -> str:
+    """Register a blend with its members as one version, and return it; its lineage has the members' versions.
+
+    trained_run: the id of the run that trained it, if it is not this run. Raises UserError if a member is missing.
+    """
+    if made_from.variant is None:
+        raise ValueError("a blend must have a variant")
+    members = finished_members(project, made_from)
+    contents, abouts = [], []
+    for member in members:
+        variant, member_folds = member.output.variant, member.folds()
+        trained = project.with_imputer(member.output.made_from.settings)
+        contents.append(MemberContent(_about(trained, data, member_folds, variant), member_folds))
+        version = version_of_run(run.tracking_uri, classifier_name(project.dataset), member.output.run_id)
+        abouts.append(MemberAbout(label=variant.label, version=version))
+    about = contents[0].about.model_copy(
+        update={
+            "static": next((each.about.static for each in contents if each.about.static), ()),
+            "head": made_from.variant.head,
+            "input": made_from.variant.input,
+            "mlp_width": None,
+            "threshold": find_threshold(folds, data.cohort, project.params.threshold),
+            "members": tuple(abouts),
+        }
+    )
+    lineage = _lineage(made_from, trained_run) | made_from.variant.tags()
+    lineage |= {THRESHOLD_RULE: project.params.threshold.label, "members": ",".join(each.label for each in abouts)}
+    lineage |= {"member_runs": ",".join(member.output.run_id for member in members)}
+    lineage |= {"member_versions": ",".join(each.version for each in abouts)}
+    name = classifier_name(project.dataset)
+    return register_bundle(run, name, about, list(folds), lineage, members=contents)
 
 
 def _about(
@@ -109,8 +154,8 @@ def _about(
     )
 
 
-def _lineage(data: DividedCohort, trained_run: str) -> dict[str, str]:
-    lineage = {"cohort_hash": data.origin.cohort_hash, "folds_hash": data.origin.folds_hash}
+def _lineage(made_from: MadeFrom, trained_run: str) -> dict[str, str]:
+    lineage = {"cohort_hash": made_from.cohort_hash, "folds_hash": made_from.folds_hash, **made_from.also_tags()}
     return lineage | {TRAINED_RUN: trained_run} if trained_run else lineage
 
 

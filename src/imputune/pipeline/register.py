@@ -9,11 +9,19 @@ from pathlib import Path
 from imputune.artifacts.stage_files import RESULT, read_fold, read_training
 from imputune.artifacts.stage_output import TrainingOutput
 from imputune.errors import UserError
-from imputune.pipeline.inputs import pretrain_first, read_imputer, was_pretrained
+from imputune.pipeline.blend_members import finished_members
+from imputune.pipeline.inputs import pretrain_first, pretrained_imputers, read_imputer
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
-from imputune.pipeline.recording import log_curves, log_summary, register_classifier, register_imputer, replay
+from imputune.pipeline.recording import (
+    log_curves,
+    log_summary,
+    register_blend,
+    register_classifier,
+    register_imputer,
+    replay,
+)
 from imputune.pipeline.tracked import track
-from imputune.protocol.imputers import IMPUTERS
+from imputune.protocol.imputers import imputer_kind
 from imputune.registry.register import THRESHOLD_RULE, TRAINED_RUN, classifier_name, imputer_name, version_of_run
 from imputune.registry.versions import Registry
 from imputune.tracking.store import active_run, open_store
@@ -47,9 +55,10 @@ def run_register(project: Project, say: Say) -> int:
 
 
 def _outputs(project: Project, data: DividedCohort, say: Say) -> Iterator[tuple[Path, TrainingOutput]]:
-    """Yield the folder and content of every output that training would have registered, imputers first."""
-    for name, kind in IMPUTERS.items():
-        if not kind.is_registered or not was_pretrained(project, name):
+    """Yield the folder and content of every output that training would have registered: imputers first, blends last."""
+    blends = []
+    for name in pretrained_imputers(project):
+        if not imputer_kind(name).is_registered:
             continue
         remedy = pretrain_first(project.dataset, name)
         imputer = read_imputer(project, name, remedy)
@@ -63,10 +72,19 @@ def _outputs(project: Project, data: DividedCohort, say: Say) -> Iterator[tuple[
             output = read_training(path.parent, f"delete {path.parent}, or fine-tune that variant again")
             if output.made_from.imputer_run_id != imputer.run_id:
                 say(f"{output.variant.label} was fine-tuned on another pretraining and is skipped")
+            elif output.variant.is_blend:
+                blends.append((path.parent, output))
             elif output.variant.is_registered and not (output.variant.is_neural or output.folds[0].boosters_sha256):
                 say(f"{output.variant.label} was trained before its trees were kept and is skipped: fine-tune it again")
             elif output.variant.is_registered:
                 yield path.parent, output
+    for folder, output in blends:
+        try:
+            finished_members(project, output.made_from)
+        except UserError as error:
+            say(f"{output.variant.label} is skipped: {error}")
+        else:
+            yield folder, output
 
 
 def _is_missing(project: Project, uri: str, output: TrainingOutput, say: Say) -> bool:
@@ -98,7 +116,7 @@ def _register(project: Project, data: DividedCohort, folder: Path, output: Train
     trained = project.with_imputer(made_from.settings)
     folds = [read_fold(folder, output, fold.fold) for fold in output.folds]
     tags = {"imputer": made_from.imputer, TRAINED_RUN: output.run_id}
-    tags |= made_from.variant.tags() if made_from.variant else {}
+    tags |= (made_from.variant.tags() if made_from.variant else {}) | made_from.also_tags()
     with track(
         project,
         "register",
@@ -111,14 +129,15 @@ def _register(project: Project, data: DividedCohort, folder: Path, output: Train
         for fold in folds:
             replay(run, fold)
         log_summary(run, made_from, folds)
+        if made_from.variant is not None and made_from.variant.is_blend:
+            version = register_blend(run, project, data, folds, made_from, trained_run=output.run_id)
+            return f"{_label(output)} is version {version} of {name}"
         if made_from.variant is None or made_from.variant.is_neural:
             log_curves(run, folds, "loss")
         if made_from.variant is None:
-            version = register_imputer(run, trained, data, folds, made_from.imputer, trained_run=output.run_id)
+            version = register_imputer(run, trained, data, folds, made_from, trained_run=output.run_id)
         else:
-            version = register_classifier(
-                run, trained, data, folds, made_from.variant, made_from.imputer_run_id, trained_run=output.run_id
-            )
+            version = register_classifier(run, trained, data, folds, made_from, trained_run=output.run_id)
     return f"{_label(output)} is version {version} of {name}"
 
 

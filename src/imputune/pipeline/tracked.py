@@ -76,6 +76,7 @@ def track_training(
         tags["imputer_run"] = made_from.imputer_run_id
     if made_from.variant is not None:
         tags |= made_from.variant.tags()
+    tags |= made_from.also_tags()
     return track(
         project,
         made_from.stage,

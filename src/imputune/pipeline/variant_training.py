@@ -1,6 +1,6 @@
 """Fine-tuning of several variants: order of the folds, parallel training, resuming."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 from imputune import signals
@@ -9,16 +9,20 @@ from imputune.artifacts.stage_output import TrainedFold
 from imputune.data.static import unknown_for_all
 from imputune.errors import UserError
 from imputune.files import remove_leftovers
+from imputune.pipeline.blend_members import BlendMember, find_members
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
+from imputune.pipeline.kept_results import keep_finished_imputer
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
 from imputune.pipeline.tracked import track
 from imputune.pipeline.variant_work import FinetuneRequest, VariantResult, VariantWork
+from imputune.protocol.choice import blend_members
 from imputune.protocol.variants import Variant
 from imputune.runtime.console import counted
 from imputune.runtime.recorder import Recorder, SilentRecorder
 from imputune.runtime.time_left import TimeLeft
 from imputune.runtime.workers import Task, run_tasks
 from imputune.settings.names import ImputerName
+from imputune.training.blend import BlendJob, blend_fold
 from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.non_neural import fit_non_neural_fold
 
@@ -34,12 +38,18 @@ def train_variants(project: Project, request: FinetuneRequest, say: Say, one_run
     With `one_run`, a run tracks the command and the variants' runs are nested in it. `say` gets a line for every fold.
     Interrupted work, even by kill -9, continues with the missing folds.
 
+    A blend's members are trained before it, if they are requested too.
+
     Raises UserError when no imputer was pretrained, it was trained on other variables, data or folds, a fold does not
-    exist, or another command is fine-tuning the dataset.
+    exist, a member of a blend is neither requested nor finished, or another command is fine-tuning the dataset.
     """
     data = read_divided_cohort(project)
+    blended = blend_members(project.params.blend) if any(variant.is_blend for variant in request.variants) else []
     names = dict.fromkeys(variant.imputer for variant in request.variants)
-    imputers = {name: PretrainedImputer.read(project, data, name) for name in names}
+    imputers = {
+        name: PretrainedImputer.read(project, data, name)
+        for name in names | dict.fromkeys(member.imputer for member in blended)
+    }
     for number in request.folds or ():
         if number not in data.numbers:
             raise UserError(f"there is no fold {number}: choose from {', '.join(map(str, data.numbers))}")
@@ -49,8 +59,10 @@ def train_variants(project: Project, request: FinetuneRequest, say: Say, one_run
             folders += [project.heads_folder(name), project.overfit_folder(name)]
         for folder in folders:
             remove_leftovers(folder)
+        for imputer in imputers.values():
+            keep_finished_imputer(imputer)
         parent = _track_command(project, data, request, stack) if one_run else None
-        training = _VariantQueue(imputers, request, say)
+        training = _VariantQueue(imputers, request, say, members=find_members(blended, imputers))
         training.run(stack, parent)
         return [work.result for work in training.works]
 
@@ -58,12 +70,22 @@ def train_variants(project: Project, request: FinetuneRequest, say: Say, one_run
 class _VariantQueue:
     """The variants of one command."""
 
-    def __init__(self, imputers: Mapping[ImputerName, PretrainedImputer], request: FinetuneRequest, say: Say) -> None:
+    def __init__(
+        self,
+        imputers: Mapping[ImputerName, PretrainedImputer],
+        request: FinetuneRequest,
+        say: Say,
+        *,
+        members: Sequence[BlendMember],
+    ) -> None:
         self.request, self.say = request, say
         first = next(iter(imputers.values()))
         self.project, self.data = first.project, first.data
-        frozen_first = sorted(request.variants, key=lambda variant: variant.mode != "frozen")
-        self.works = [VariantWork(variant, imputers[variant.imputer], request) for variant in frozen_first]
+        in_order = sorted(request.variants, key=lambda variant: (variant.is_blend, variant.mode != "frozen"))
+        self.works = [
+            VariantWork(variant, imputers[variant.imputer], request, members=members if variant.is_blend else ())
+            for variant in in_order
+        ]
         for work in self.works:
             self._check(work)
         self._check_static()
@@ -78,6 +100,7 @@ class _VariantQueue:
         if folds := sum(len({*work.wanted} & {*work.folds}) for work in unfinished):
             self.say(f"done already: {counted(folds, 'fold')} of unfinished variants")
         for work in self.works:
+            work.keep_results()
             for fold in work.folds.values():
                 self.left.took(work.variant, fold.seconds)
         for work in unfinished:
@@ -97,10 +120,14 @@ class _VariantQueue:
                 f"{work.variant.label} takes the learning rate of fold {searching}: add this fold, or set "
                 f"schedules.optuna.{work.variant.mode}_scope to each_fold in params.yaml"
             )
+        requested = [each.variant for each in self.works]
+        for member in work.members if work.missing else ():
+            if member.variant not in requested:
+                member.check_finished(work.variant.label)
         frozen = work.variant.frozen
         if work.variant.mode == "frozen" or not work.missing or self._searching_fold(frozen) is None:
             return
-        if frozen not in [each.variant for each in self.works] and not self._frozen_result(work, work.missing[0]):
+        if frozen not in requested and not self._frozen_result(work, work.missing[0]):
             raise UserError(
                 f"{work.variant.label} starts from {frozen.label}, and fold {self._searching_fold(frozen)} searches "
                 "the learning rate of all its folds: fine-tune the frozen variant first, or both in one `imputune grid`"
@@ -137,6 +164,9 @@ class _VariantQueue:
 
     def _is_ready(self, work: VariantWork, fold: int) -> bool:
         """Say whether all that this fold starts from is finished."""
+        if work.variant.is_blend:
+            blended = [member.variant for member in work.members]
+            return all(fold in each.folds for each in self.works if each.variant in blended)
         searching = self._searching_fold(work.variant)
         if searching not in (None, fold) and searching in work.missing:
             return False
@@ -150,6 +180,8 @@ class _VariantQueue:
         return self.data.numbers[0] if shared else None
 
     def _task(self, work: VariantWork, number: int) -> Task[TrainedFold]:
+        if work.variant.is_blend:
+            return self._blend_task(work, number)
         searching = self._searching_fold(work.variant)
         rate = None if searching in (None, number) else work.folds[searching].learning_rate
         job = FinetuneJob(
@@ -166,6 +198,23 @@ class _VariantQueue:
         recorder: Recorder = work.run or SilentRecorder()
         train = finetune_fold if work.variant.is_neural else fit_non_neural_fold
         return Task(work=train, job=job, recorder=recorder, done=lambda fold: self._fold_done(work, fold))
+
+    def _blend_task(self, work: VariantWork, number: int) -> Task[TrainedFold]:
+        requested = {each.variant: each.folds for each in self.works}
+        folds = {
+            member.variant.label: requested[member.variant][number]
+            if member.variant in requested
+            else member.fold(number)
+            for member in work.members
+        }
+        job = BlendJob(
+            cohort=self.data.cohort,
+            fold=number,
+            params=self.project.params,
+            predictions={label: fold.predictions for label, fold in folds.items()},
+        )
+        recorder: Recorder = work.run or SilentRecorder()
+        return Task(work=blend_fold, job=job, recorder=recorder, done=lambda fold: self._fold_done(work, fold))
 
     def _frozen_result(self, work: VariantWork, number: int) -> TrainedFold | None:
         """Return the fold of the frozen variant that an unfrozen one starts from, where it is finished."""

@@ -10,8 +10,10 @@ from imputune.artifacts.checkpoints import Checkpoints
 from imputune.artifacts.stage_files import read_fold, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
 from imputune.data.record_features import RecordScaler
+from imputune.pipeline.blend_members import BlendMember
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
-from imputune.pipeline.recording import log_curves, log_summary, register_classifier, replay
+from imputune.pipeline.kept_results import keep_finished_variant, keep_variant
+from imputune.pipeline.recording import log_curves, log_summary, register_blend, register_classifier, replay
 from imputune.pipeline.tracked import track_training
 from imputune.protocol.variants import Variant
 from imputune.tracking.interrupted import end_interrupted
@@ -44,16 +46,25 @@ class VariantResult:
 class VariantWork:
     """A variant: finished already, or to be trained, checkpointed, tracked and written fold by fold.
 
-    folds: the finished ones by number. was_finished: whether the variant was finished before; its folds then have no
-    weights.
+    members: of a blend. folds: the finished ones by number. was_finished: whether the variant was finished before; its
+    folds then have no weights.
     """
 
-    def __init__(self, variant: Variant, imputer: PretrainedImputer, request: FinetuneRequest) -> None:
+    def __init__(
+        self,
+        variant: Variant,
+        imputer: PretrainedImputer,
+        request: FinetuneRequest,
+        *,
+        members: Sequence[BlendMember] = (),
+    ) -> None:
         """Look up what there is of the variant: its output, or folds of an interrupted try."""
-        self.variant, self.imputer, self.request = variant, imputer, request
+        self.variant, self.imputer, self.request, self.members = variant, imputer, request, members
         project, data = imputer.project, imputer.data
         stage = "finetune" if request.early_stopping else "overfit"
-        self.made_from: MadeFrom = imputer.variant_made_from(variant, stage)
+        self.made_from: MadeFrom = imputer.variant_made_from(
+            variant, stage, {each.variant.label: each.digest for each in members}
+        )
         self.folder: Path = project.variant_folder(variant, early_stopping=request.early_stopping)
         # An overfitting run of some folds is complete with these; fine-tuning needs every fold.
         partial = request.folds if not request.early_stopping else None
@@ -64,6 +75,7 @@ class VariantWork:
         unfinished = project.unfinished_folder / f"{stage}-{variant.imputer}-{variant.name}"
         self.checkpoints = Checkpoints(unfinished, self.made_from)
         self.was_finished = False
+        self._finished: TrainingOutput | None = None
         self._run: TrackedRun | None = None
         self._stack = ExitStack()
         self._look_up()
@@ -103,7 +115,7 @@ class VariantWork:
         self.folds[fold.fold] = fold
 
     def finish_if_complete(self) -> None:
-        """Write, register and end the variant when all its folds are finished."""
+        """Write, register and end the variant, and write its committed scores, when all its folds are finished."""
         if self._run is None or not self.complete <= set(self.folds):
             return
         run, folds = self._run, [self.folds[number] for number in sorted(self.complete)]
@@ -122,11 +134,20 @@ class VariantWork:
             folds=tuple(fold.record for fold in folds),
         )
         write_training(self.folder, output, folds)
-        if self.variant.is_registered and self.request.early_stopping:
-            project, data = self.imputer.project, self.imputer.data
-            register_classifier(run, project, data, folds, self.variant, self.imputer.run_id)
+        project, data = self.imputer.project, self.imputer.data
+        if self.variant.is_blend:
+            register_blend(run, project, data, folds, self.made_from)
+        elif self.variant.is_registered and self.request.early_stopping:
+            register_classifier(run, project, data, folds, self.made_from)
+        if self.request.early_stopping:
+            keep_variant(self.imputer, output, run)  # before the run ends: a run that ended has its file
         self._stack.close()
         self.checkpoints.remove()
+
+    def keep_results(self) -> None:
+        """Write the committed file of a variant that was finished before, where it is missing or of other settings."""
+        if self._finished is not None and self.request.early_stopping:
+            keep_finished_variant(self.imputer, self._finished)
 
     def _look_up(self) -> None:
         """Take the folds of the variant's output if it is finished, else those of its checkpoints.
@@ -143,6 +164,7 @@ class VariantWork:
             return
         if has_ended:
             self.checkpoints.remove()
+        self._finished = output
         self.run_id = output.run_id
         self.folds = {fold.fold: read_fold(self.folder, output, fold.fold, with_weights=False) for fold in output.folds}
 

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 from imputune.errors import UserError
-from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, known_imputer
+from imputune.protocol.imputers import DEFAULT_IMPUTER, known_imputer, order_of
 from imputune.protocol.variants import (
+    BLEND,
     FIELDS,
     HEADS,
     PAPER_INPUTS,
+    SINGLE_HEADS,
     Family,
     Variant,
     existing,
@@ -16,17 +18,18 @@ from imputune.protocol.variants import (
     family_of,
     known_word,
     make_variant,
+    variant_of_label,
 )
-from imputune.settings.head_sections import Grid, NeuralBlock, NonNeuralBlock
+from imputune.settings.head_sections import Blend, BlendBlock, Grid, NeuralBlock, NonNeuralBlock
 from imputune.settings.names import ImputerName
 
 
 def choose_variants(
-    wanted: Mapping[str, Sequence[str]], imputers: Sequence[str] = (), heads: Sequence[str] = HEADS
+    wanted: Mapping[str, Sequence[str]], imputers: Sequence[str] = (), heads: Sequence[str] = SINGLE_HEADS
 ) -> list[Variant]:
     """Return the protocol's variants whose fields are among the wanted words; a field without words takes any.
 
-    Inputs with static facts or statistics are not the paper's: they must be asked for.
+    Inputs with static facts or statistics, and a blend, are not the paper's: they must be asked for.
 
     With `imputers`, return the variants of these imputers instead. Then mode, input and schedule without words take
     each head's default, so that an imputer and a head have one variant; without a wanted head, `heads` are taken.
@@ -39,12 +42,15 @@ def choose_variants(
     names = list(dict.fromkeys(map(known_imputer, imputers or (DEFAULT_IMPUTER,))))
     families = [(name, family) for name in names for family in families_of(name)]
     asked = {field: tuple(wanted.get(field) or ()) for field in FIELDS}
+    if set(asked["head"]) & set(BLEND.head):
+        for name in names if DEFAULT_IMPUTER not in names else ():
+            family_of(name, BLEND.head[0])
     variants = [
         variant
         for name, family in families
         for variant in family.variants(name)
         if all(getattr(variant, field) in words for field, words in asked.items() if words)
-        and (asked["input"] or variant.input in PAPER_INPUTS)
+        and (asked["input"] or variant.input in PAPER_INPUTS or (variant.head in asked["head"] and variant.is_blend))
         and (not imputers or _is_default(variant, family, heads, asked))
     ]
     unmatched = [
@@ -76,16 +82,39 @@ def grid_variants(grid: Grid, imputers: Sequence[ImputerName]) -> list[Variant]:
 
 def in_order(variants: Iterable[Variant]) -> list[Variant]:
     """Return variants in the order of imputers, heads, modes, inputs and schedules, each once."""
-    names = list(IMPUTERS)
-    return sorted(set(variants), key=lambda variant: (names.index(variant.imputer), *_order(variant)))
+    return sorted(set(variants), key=lambda variant: (order_of(variant.imputer), _order(variant)))
 
 
-def _block_variants(name: str, block: NeuralBlock | NonNeuralBlock) -> list[Variant]:
+def blend_members(blend: Blend) -> list[Variant]:
+    """Return the members of the blend in params.yaml.
+
+    Raises UserError for a label that names no variant, and for a variant that cannot be a member: another blend; svm,
+    and variants of imputers that are not registered, because a version of the blend holds its members.
+    """
+    members = []
+    for label in blend.members:
+        try:
+            member = variant_of_label(label)
+        except UserError as error:
+            raise UserError(f"params.yaml, blend.members: {error}") from None
+        if member.is_blend:
+            raise UserError(f"params.yaml, blend.members: {label} is a blend itself: name its members instead")
+        if not member.is_registered:
+            raise UserError(
+                f"params.yaml, blend.members: {label} is not registered as a model, so no version can hold it: choose "
+                "another member"
+            )
+        members.append(member)
+    return members
+
+
+def _block_variants(name: str, block: NeuralBlock | NonNeuralBlock | BlendBlock) -> list[Variant]:
     modes: tuple[str, ...] = ("frozen",)
     schedules: tuple[str, ...] = ("none",)
     if isinstance(block, NeuralBlock):
         modes, schedules = block.mode, block.schedule
-    combinations = product(block.imputer, block.head, modes, block.input, schedules)
+    inputs = BLEND.input if isinstance(block, BlendBlock) else block.input
+    combinations = product(block.imputer, block.head, modes, inputs, schedules)
     try:
         return [
             make_variant(head, mode=mode, input=input, schedule=schedule, imputer=imputer)

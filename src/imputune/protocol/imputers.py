@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, cast, get_args
 
-from imputune.errors import UserError, near_miss
-from imputune.settings.names import ControlName, ImputerName
+from imputune.errors import UserError
+from imputune.settings.names import CatalogueName, ControlName, ImputerName, check_imputer_name
 
 EXTRA = "pypots"
 PACKAGE = "pypots"
@@ -40,7 +40,7 @@ def _pypots(label: str, source: str, has_hidden_state: bool = False) -> ImputerK
     return ImputerKind(label=label, family="pypots", has_hidden_state=has_hidden_state, source=source)
 
 
-IMPUTERS: Mapping[ImputerName, ImputerKind] = {
+IMPUTERS: Mapping[CatalogueName, ImputerKind] = {
     "csai": _csai("CSAI", "arXiv 2312.16713", is_registered=True),
     "csai_untrained": _csai("untrained CSAI", "control: CSAI with its initial weights"),
     "csai_shuffled": _csai(
@@ -59,21 +59,41 @@ IMPUTERS: Mapping[ImputerName, ImputerKind] = {
 }
 DEFAULT_IMPUTER: ImputerName = "csai"
 """The imputer of the paper's protocol; commands use it where no other is named."""
-CONTROLS: tuple[ImputerName, ...] = get_args(ControlName)
-assert tuple(IMPUTERS) == get_args(ImputerName)
+CONTROLS: tuple[CatalogueName, ...] = get_args(ControlName)
+assert tuple(IMPUTERS) == get_args(CatalogueName)
 
 
 def known_imputer(word: str) -> ImputerName:
-    """Return the imputer of that name; raises UserError, with the near miss, where there is none."""
-    if word not in IMPUTERS:
-        raise UserError(f"unknown imputer {word!r}{near_miss(word, IMPUTERS)}: choose from {', '.join(IMPUTERS)}")
-    return cast(ImputerName, word)
+    """Return an imputer's name; raises UserError, with the near miss, where there is none, or it is no own name."""
+    try:
+        return check_imputer_name(word)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def is_own(name: ImputerName) -> bool:
+    """Say whether an imputer has an own name: CSAI, pretrained on the stays of further cohorts too."""
+    return name not in IMPUTERS
+
+
+def imputer_kind(name: ImputerName) -> ImputerKind:
+    """Return what is known of an imputer; one with an own name is like CSAI."""
+    if not is_own(name):
+        return IMPUTERS[cast(CatalogueName, name)]
+    own = name.removeprefix("csai_").replace("_", " ")
+    return _csai(f"CSAI ({own})", "CSAI pretrained on stays of further cohorts too", is_registered=True)
+
+
+def order_of(name: ImputerName) -> tuple[int, str]:
+    """Return an imputer's place: those of the catalogue in its order, then own names by the alphabet."""
+    names = list[str](IMPUTERS)
+    return (len(names), name) if is_own(name) else (names.index(name), "")
 
 
 def check_installed(name: ImputerName) -> None:
     """Raise UserError, naming the command that installs it, if an imputer's package is not installed."""
-    if IMPUTERS[name].family == "pypots" and find_spec(PACKAGE) is None:
+    if imputer_kind(name).family == "pypots" and find_spec(PACKAGE) is None:
         raise UserError(
-            f"imputer {name} is PyPOTS's {IMPUTERS[name].label}, which is not installed: "
+            f"imputer {name} is PyPOTS's {imputer_kind(name).label}, which is not installed: "
             f"run `pip install -e '.[{EXTRA}]'` in the project's folder"
         )

@@ -7,8 +7,10 @@ from typing import Any, Self, cast, get_args
 from pydantic import BaseModel, ConfigDict
 
 from imputune.errors import UserError, near_miss
-from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, known_imputer
+from imputune.protocol.imputers import DEFAULT_IMPUTER, imputer_kind, known_imputer
 from imputune.settings.names import (
+    BlendHead,
+    BlendInput,
     Head,
     ImputerName,
     Input,
@@ -23,6 +25,7 @@ from imputune.settings.names import (
     RecurrentInput,
     ScheduleName,
     SeriesInput,
+    StateName,
 )
 
 FIELDS = ("head", "mode", "input", "schedule")
@@ -32,8 +35,14 @@ PAPER_INPUTS = ("hidden", "imputed", "raw", "summary")
 
 
 def base_of(input: str) -> str:
-    """Return what an input reads first: hidden, imputed, raw or summary."""
+    """Return what an input reads first: a hidden state, imputed, raw or summary."""
     return input.split("+")[0]
+
+
+def state_of(input: str) -> StateName:
+    """Return which hidden state a head with this input reads: the input's first word, or `hidden` beside a series."""
+    word = base_of(input)
+    return cast(StateName, word) if word in get_args(StateName) else "hidden"
 
 
 def record_parts(input: str) -> tuple[str, ...]:
@@ -75,11 +84,21 @@ class Variant(BaseModel):
     @property
     def is_registered(self) -> bool:
         """Whether its fold models are registered; those of svm are not, because they hold records of patients."""
-        return IMPUTERS[self.imputer].is_registered and self.head != "svm"
+        return imputer_kind(self.imputer).is_registered and self.head != "svm"
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether a fold has weights; those of xgboost are known by its boosters."""
+        return self.is_neural or self.is_blend
+
+    @property
+    def is_blend(self) -> bool:
+        """Whether the head combines other variants."""
+        return self.head in BLEND.head
 
     @property
     def base(self) -> str:
-        """What the head reads first: hidden, imputed, raw or summary."""
+        """What the head reads first: a hidden state, imputed, raw, summary or members."""
         return base_of(self.input)
 
     @property
@@ -134,11 +153,16 @@ FAMILIES = (
         schedule=get_args(NonNeuralSchedule),
     ),
 )
+BLEND = Family(head=get_args(BlendHead), mode=("frozen",), input=get_args(BlendInput), schedule=("none",))
+"""The variants that combine others. They belong to no imputer; they are stored under the default one."""
 HEADS: tuple[str, ...] = get_args(Head)
+SINGLE_HEADS = tuple(head for head in HEADS if head not in BLEND.head)
+"""Every head that reads one imputer's representation."""
 PROTOCOL = tuple(variant for family in FAMILIES for variant in family.variants() if variant.input in PAPER_INPUTS)
 """Every variant of the paper's protocol, on CSAI."""
 WORDS = {
-    field: tuple(dict.fromkeys(word for family in FAMILIES for word in getattr(family, field))) for field in FIELDS
+    field: tuple(dict.fromkeys(word for family in (*FAMILIES, BLEND) for word in getattr(family, field)))
+    for field in FIELDS
 }
 """The words that each field can have."""
 
@@ -147,13 +171,16 @@ def families_of(imputer: ImputerName) -> tuple[Family, ...]:
     """Return the families of an imputer's variants.
 
     CSAI and its controls have the paper's protocol. The other imputers are only used frozen. An MLP on an imputer
-    without a hidden state reads the imputed series instead.
+    without a hidden state reads the imputed series instead. Only CSAI and its controls have further hidden states.
+    A blend is stored under the default imputer alone.
     """
-    if IMPUTERS[imputer].family == "csai":
+    if imputer == DEFAULT_IMPUTER:
+        return (*FAMILIES, BLEND)
+    if imputer_kind(imputer).family == "csai":
         return FAMILIES
-    has_state = IMPUTERS[imputer].has_hidden_state
+    has_state = imputer_kind(imputer).has_hidden_state
     inputs = (
-        get_args(MlpInput) if has_state else get_args(SeriesInput),
+        tuple(word for word in get_args(MlpInput) if base_of(word) == "hidden") if has_state else get_args(SeriesInput),
         get_args(RecurrentInput) if has_state else get_args(SeriesInput),
         ("imputed", "hidden") if has_state else ("imputed",),
     )
@@ -189,8 +216,13 @@ def make_variant(
 
 
 def family_of(imputer: ImputerName, head: str) -> Family:
-    """Return the family of an imputer's variants with a head."""
-    return next(family for family in families_of(imputer) if head in family.head)
+    """Return the family of an imputer's variants with a head; raises UserError for a blend on another imputer."""
+    found = next((family for family in families_of(imputer) if head in family.head), None)
+    if found is None:
+        raise UserError(
+            f"{head} belongs to no imputer, because its members have their own: leave out imputer {imputer}"
+        )
+    return found
 
 
 def known_word(field: str, word: str) -> str:
@@ -203,8 +235,21 @@ def known_word(field: str, word: str) -> str:
 
 def existing(family: Family) -> str:
     """Say which variants a family has."""
-    bases = tuple(word for word in family.input if word in PAPER_INPUTS)
+    bases = tuple(word for word in family.input if word == base_of(word))
     words = {"mode": family.mode, "input": bases, "schedule": family.schedule}
     fields = ", ".join(f"{field} {'|'.join(words[field])}" for field in FIELDS[1:])
     more = " (an input may add +static, +summary)" if len(bases) < len(family.input) else ""
-    return f"{' and '.join(family.head)} exist with {fields}{more}"
+    return f"{' and '.join(family.head)} exist{'s' * (len(family.head) == 1)} with {fields}{more}"
+
+
+def variant_of_label(label: str) -> Variant:
+    """Return the variant of a label, such as csai/mlp2-frozen-hidden-plateau.
+
+    Raises UserError for a text of another form, and as `make_variant` does.
+    """
+    imputer, slash, name = label.partition("/")
+    words = name.split("-")
+    if not slash or len(words) != len(FIELDS) or not all((imputer, *words)):
+        raise UserError(f"{label!r} names no variant: write it as csai/mlp2-frozen-hidden-plateau")
+    head, mode, input, schedule = words
+    return make_variant(head, mode, input, schedule, imputer)

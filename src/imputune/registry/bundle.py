@@ -19,13 +19,27 @@ from imputune.errors import UserError
 from imputune.evaluation.calibration import CalibrationLine
 from imputune.models.csai import CsaiSizes
 from imputune.models.heads import HEAD_BUILDERS
-from imputune.protocol.variants import base_of
+from imputune.protocol.variants import BLEND, base_of
 from imputune.registry.fold_models import NO_RISK, FoldModel, Predictor
 from imputune.settings.names import Head, Input
 
 BOOSTED: Head = "xgboost"
 """The head that is no network; svm is not registered, because its support vectors are records of patients."""
-REGISTERED_HEADS = (*HEAD_BUILDERS, BOOSTED)
+REGISTERED_HEADS = (*HEAD_BUILDERS, BOOSTED, *BLEND.head)
+
+
+class MemberAbout(BaseModel):
+    """A member of a blend: its variant's label, its version when the blend was registered ("" if there was none)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    label: str
+    version: str = ""
+
+    @property
+    def head(self) -> str:
+        """The head of its variant."""
+        return self.label.partition("/")[2].partition("-")[0]
 
 
 class BundleAbout(BaseModel):
@@ -33,10 +47,10 @@ class BundleAbout(BaseModel):
 
     static: the static facts that the head reads. sizes: of CSAI; for an input that reads no imputer, only its variables
     and hours count. head, input (what the head reads) and threshold are None in a bundle of imputers; mlp_width is None
-    there too, and for xgboost. threshold: from this risk on, a stay counts as high risk. It comes from the fold models'
-    risks, each on its own validation stays, by threshold_rule: "youden" or, for instance, "sensitivity 0.8"; None means
-    Youden's, from before it was a setting. It is applied to the mean over fold models, which varies a little less
-    between stays.
+    there too, and for xgboost and a blend. threshold: from this risk on, a stay counts as high risk. It comes from the
+    fold models' risks, each on its own validation stays, by threshold_rule: "youden" or, for instance, "sensitivity
+    0.8"; None means Youden's, from before it was a setting. It is applied to the mean over fold models, which varies a
+    little less between stays. members: of a blend.
 
     recalibration: corrects the mean risk for another site, None where nothing is corrected. threshold is of the risk
     before this correction; see `Bundle.threshold`.
@@ -55,14 +69,18 @@ class BundleAbout(BaseModel):
     threshold: float | None = None
     threshold_rule: str | None = None
     recalibration: CalibrationLine | None = None
+    members: tuple[MemberAbout, ...] = ()
 
     @model_validator(mode="after")
     def _head_is_complete(self) -> Self:
         if self.head is not None and self.head not in REGISTERED_HEADS:
             raise ValueError(f"head must be one of {', '.join(REGISTERED_HEADS)}, got {self.head}")
-        if self.head == BOOSTED and self.mlp_width is not None:
-            raise ValueError(f"{BOOSTED} has no mlp_width")
-        together = [self.head, self.input, self.threshold] + ([] if self.head == BOOSTED else [self.mlp_width])
+        if (self.head in BLEND.head) != (len(self.members) > 1) or len(self.members) == 1:
+            raise ValueError("a blend, and nothing else, has two members or more")
+        has_no_width = self.head == BOOSTED or self.head in BLEND.head
+        if has_no_width and self.mlp_width is not None:
+            raise ValueError(f"{self.head} has no mlp_width")
+        together = [self.head, self.input, self.threshold] + ([] if has_no_width else [self.mlp_width])
         if len({value is not None for value in together}) > 1:
             raise ValueError("head, input, mlp_width and threshold must be given together")
         return self

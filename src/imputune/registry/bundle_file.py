@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -17,12 +18,15 @@ from imputune.data.record_features import RecordScaler, static_of
 from imputune.data.scaling import Scaler
 from imputune.errors import UserError
 from imputune.imputers.csai import CsaiImputer
+from imputune.models.blending import Blend
 from imputune.models.boosters import Boosters
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
 from imputune.models.heads import HeadSizes, build_head
+from imputune.models.hidden_states import state_size
 from imputune.models.weights import load_module
-from imputune.protocol.variants import base_of, record_parts
+from imputune.protocol.variants import base_of, record_parts, state_of
+from imputune.registry.blend_predictor import blended_model
 from imputune.registry.bundle import BOOSTED, Bundle, BundleAbout
 from imputune.registry.fold_models import BoosterPredictor, FoldModel, NeuralPredictor, Predictor
 from imputune.settings.names import Head, Input
@@ -42,12 +46,14 @@ class BundleFile(_Stored):
     """The content of bundle.json. Format 3 had fewer fields.
 
     sha256: the checksum of each fold's weights file. boosters_sha256: those of each fold's boosters, for xgboost alone.
+    members_sha256: the checksum of each member's own bundle.json, for a blend alone.
     """
 
     format: Literal[3, 4] = FORMAT
     about: BundleAbout
     sha256: dict[int, str]
     boosters_sha256: dict[int, tuple[str, ...]] = {}
+    members_sha256: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _folds_have_checksums(self) -> Self:
@@ -56,6 +62,8 @@ class BundleFile(_Stored):
         boosted = self.about.folds if self.about.head == BOOSTED else ()
         if {fold for fold, checksums in self.boosters_sha256.items() if checksums} != set(boosted):
             raise ValueError(f"boosters_sha256 must have checksums for each fold if the head is {BOOSTED}")
+        if len(self.members_sha256) != len(self.about.members):
+            raise ValueError("members_sha256 must have one checksum for each member")
         return self
 
 
@@ -106,12 +114,32 @@ class _FormatOnly(BaseModel):
     format: int
 
 
-def write_bundle(folder: Path, about: BundleAbout, folds: Sequence[TrainedFold]) -> str:
-    """Write the weights of the folds, and bundle.json with their checksums; return the checksum of bundle.json."""
+@dataclass(frozen=True, eq=False)
+class MemberContent:
+    """What the bundle of a blend's member is written from."""
+
+    about: BundleAbout
+    folds: Sequence[TrainedFold]
+
+
+def write_bundle(
+    folder: Path, about: BundleAbout, folds: Sequence[TrainedFold], members: Sequence[MemberContent] = ()
+) -> str:
+    """Write the weights of the folds, and bundle.json with their checksums; return the checksum of bundle.json.
+
+    Each member of a blend has a folder of its own in the bundle.
+    """
     write_weights(folder, folds)
+    checksums_of_members = []
+    for place, member in enumerate(members):
+        _member_folder(folder, place).mkdir()
+        checksums_of_members.append(write_bundle(_member_folder(folder, place), member.about, member.folds))
     checksums = {fold: _checksum(weights_file(folder, fold)) for fold in about.folds}
     boosters = {fold.fold: fold.boosters_sha256 for fold in folds if fold.boosters}
-    text = BundleFile(about=about, sha256=checksums, boosters_sha256=boosters).model_dump_json(indent=1)
+    file = BundleFile(
+        about=about, sha256=checksums, boosters_sha256=boosters, members_sha256=tuple(checksums_of_members)
+    )
+    text = file.model_dump_json(indent=1)
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
     return _checksum(folder / ABOUT)
 
@@ -126,7 +154,7 @@ def copy_bundle(source: Path, folder: Path, about: BundleAbout) -> str:
         shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(ABOUT))
     except (OSError, ValidationError) as error:
         raise UserError(f"the bundle in {source} cannot be copied ({error}): restore its files") from None
-    described = BundleFile(about=about, sha256=stored.sha256, boosters_sha256=stored.boosters_sha256)
+    described = stored.model_copy(update={"about": about, "format": FORMAT})
     text = described.model_dump_json(indent=1)
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
     return _checksum(folder / ABOUT)
@@ -153,8 +181,16 @@ def read_bundle(folder: Path, checksum: str = "") -> Bundle:
     except (OSError, ValidationError) as error:
         cause = _first_problem(error) if isinstance(error, ValidationError) else str(error)
         raise UserError(f"the bundle cannot be read ({cause}): restore its files, or fine-tune again") from None
+    members = tuple(
+        read_bundle(_member_folder(folder, place), checksum) for place, checksum in enumerate(file.members_sha256)
+    )
     try:
-        return Bundle(file.about, tuple(_read_model(folder, file, fold) for fold in file.about.folds))
+        read = (
+            [_read_blend(folder, file.about, fold, members) for fold in file.about.folds]
+            if members
+            else [_read_model(folder, file, fold) for fold in file.about.folds]
+        )
+        return Bundle(file.about, tuple(read))
     except _MISFIT as error:
         raise UserError(
             f"the bundle's weights do not fit the sizes, head or width in {ABOUT} ({type(error).__name__}): restore "
@@ -172,6 +208,19 @@ def _parsed(content: bytes) -> BundleFile:
         f"the bundle is of another version of imputune (format {number}, this version reads 2 to {FORMAT}): "
         "run `imputune finetune` again, or load it with that version"
     )
+
+
+def _member_folder(folder: Path, place: int) -> Path:
+    return folder / f"member-{place}"
+
+
+def _read_blend(folder: Path, about: BundleAbout, fold: int, members: Sequence[Bundle]) -> FoldModel:
+    for member in members:
+        same = (member.about.dataset, member.about.variables) == (about.dataset, about.variables)
+        if not same or member.about.static not in ((), about.static):
+            raise ValueError("a blend and its members must read the same variables and static facts")
+    arrays = {name: tensor.numpy() for name, tensor in read_weights(folder, fold).items()}
+    return blended_model(fold, Blend.from_arrays(arrays), members)
 
 
 def _read_model(folder: Path, file: BundleFile, fold: int) -> FoldModel:
@@ -200,7 +249,7 @@ def _read_boosted(
         return None
     predictor = BoosterPredictor(
         scaler=scaler,
-        imputer=CsaiImputer(imputer) if imputer else None,
+        imputer=CsaiImputer(imputer, state=state_of(about.input)) if imputer else None,
         boosters=Boosters.from_texts(texts),
         input=about.input,
     )
@@ -219,7 +268,7 @@ def _read_neural(
     parts = record_parts(about.input)
     record_scaler = RecordScaler.from_arrays(weights) if parts else None
     sizes = HeadSizes(
-        input_size=about.sizes.hidden_size,
+        input_size=state_size(state_of(about.input), about.sizes.hidden_size),
         variables=about.sizes.variables,
         mlp_width=about.mlp_width,
         record=record_scaler.size if record_scaler else 0,

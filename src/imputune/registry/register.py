@@ -19,7 +19,7 @@ import imputune
 from imputune.artifacts.stage_output import TrainedFold
 from imputune.registry import serving
 from imputune.registry.bundle import BOOSTED, BundleAbout
-from imputune.registry.bundle_file import copy_bundle, write_bundle
+from imputune.registry.bundle_file import MemberContent, copy_bundle, write_bundle
 from imputune.settings.names import ImputerName
 from imputune.tracking import store
 from imputune.tracking.runs import TrackedRun
@@ -74,15 +74,22 @@ def classifier_name(dataset: str) -> str:
 
 
 def register_bundle(
-    run: TrackedRun, name: str, about: BundleAbout, folds: Sequence[TrainedFold], lineage: Mapping[str, str]
+    run: TrackedRun,
+    name: str,
+    about: BundleAbout,
+    folds: Sequence[TrainedFold],
+    lineage: Mapping[str, str],
+    *,
+    members: Sequence[MemberContent] = (),
 ) -> str:
     """Store the fold models of a run as one model, register it under a name, and return the version.
 
     The version's tags are `lineage` (what the models were trained on), the run's id, the commit of the code, the scores
-    of every fold, and the checksum of bundle.json. Raises UserError when the store fails.
+    of every fold, and the checksum of bundle.json. members: of a blend, whose version contains them. Raises UserError
+    when the store fails.
     """
     lineage = {FOLD_SCORES: fold_scores_text({fold.fold: fold.scores for fold in folds}), **lineage}
-    return _register(run, name, about, lambda folder: write_bundle(folder, about, folds), lineage)
+    return _register(run, name, about, lambda folder: write_bundle(folder, about, folds, members), lineage)
 
 
 def register_copy(run: TrackedRun, name: str, about: BundleAbout, source: Path, lineage: Mapping[str, str]) -> str:
@@ -153,8 +160,9 @@ def version_of_run(tracking_uri: str, name: str, run_id: str) -> str:
 
 
 def serving_requirements(about: BundleAbout) -> list[str]:
-    """Return the packages that loading a bundle needs, in the versions that trained it."""
-    packages = (*REQUIRED, *(BOOSTED_REQUIRED if about.head == BOOSTED else ()))
+    """Return the packages that loading a bundle, and its members, needs, in the versions that trained it."""
+    boosted = BOOSTED in (about.head, *(member.head for member in about.members))
+    packages = (*REQUIRED, *(BOOSTED_REQUIRED if boosted else ()))
     return [f"{package}=={version(package).partition('+')[0]}" for package in packages]
 
 

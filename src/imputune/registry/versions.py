@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from pydantic import TypeAdapter
 
 from imputune.errors import UserError, near_miss
+from imputune.protocol.imputers import is_own
 from imputune.protocol.variants import FIELDS
 from imputune.registry.bundle import Bundle
 from imputune.registry.bundle_file import read_bundle
@@ -65,8 +66,9 @@ class Version:
 
     @property
     def variant(self) -> str:
-        """The name of the variant that was fine-tuned, such as mlp2-frozen-hidden-plateau."""
-        return "-".join(self.tag(field) for field in FIELDS)
+        """The name of the variant that was fine-tuned, mlp2-frozen-hidden-plateau; before it an imputer's own name."""
+        name, imputer = "-".join(self.tag(field) for field in FIELDS), self.tag("imputer")
+        return f"{imputer}/{name}" if imputer and is_own(imputer) else name
 
 
 class Registry:

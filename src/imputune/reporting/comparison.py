@@ -1,6 +1,7 @@
 """The pages of both comparisons: fine-tuned variants, and imputers crossed with heads."""
 
 from imputune.evaluation.comparison import ImputerComparison, VariantComparison
+from imputune.reporting.beyond_tables import ablation_table, beyond_table
 from imputune.reporting.imputer_tables import (
     errors_table,
     lowest_error_sentence,
@@ -28,15 +29,17 @@ def variant_title(comparison: VariantComparison) -> str:
 
 def variant_tables(comparison: VariantComparison) -> list[Table]:
     """Return every table of fine-tuned variants that has something to show."""
-    dataset, rows = comparison.dataset, comparison.rows
+    dataset, rows = comparison.dataset, comparison.protocol_rows
     tables = [
         summary_table(dataset, rows),
         protocol_table(dataset, "frozen", rows),
         protocol_table(dataset, "unfrozen", rows),
         non_neural_table(rows),
         verdicts_table(comparison.verdicts),
-        variants_table(rows),
-        time_table(rows),
+        variants_table(rows) if rows else None,
+        beyond_table(comparison.beyond_rows),
+        ablation_table(comparison.ablations),
+        time_table(rows) if rows else None,
         references_table(comparison.references) if comparison.references else None,
         pretraining_table(comparison.imputers),
     ]

@@ -8,7 +8,7 @@ from imputune.evaluation.assessed_imputers import MEASURES, AssessedImputer, Mea
 from imputune.evaluation.contrasts import error_contrast
 from imputune.evaluation.rows import ImputerRow
 from imputune.evaluation.significance import SIGNIFICANCE_LEVEL
-from imputune.protocol.imputers import IMPUTERS
+from imputune.protocol.imputers import imputer_kind
 from imputune.reporting.tables import EMPTY, Table, minutes_text, spread_text
 from imputune.settings.imputer_sections import Ranking
 
@@ -95,7 +95,7 @@ def lowest_error_sentence(imputers: Sequence[AssessedImputer], test_to_train: fl
     found = error_contrast(imputers, test_to_train)
     if found is None:
         return ""
-    ours, theirs, other = found.our_mae, found.their_mae, IMPUTERS[found.imputer].label
+    ours, theirs, other = found.our_mae, found.their_mae, imputer_kind(found.imputer).label
     distance = f"{abs(ours - theirs) / max(ours, theirs):.0%}"
     if ours <= theirs:
         lowest = (
@@ -149,7 +149,7 @@ def pretraining_table(rows: Sequence[ImputerRow]) -> Table:
     """Return the imputers' errors on masked cells of test stays."""
     lines = [
         (
-            IMPUTERS[row.imputer].label,
+            imputer_kind(row.imputer).label,
             LABELS[row.pattern],
             spread_text(row.mae_mean, row.mae_std),
             spread_text(row.mre_mean, row.mre_std),

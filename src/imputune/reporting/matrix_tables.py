@@ -7,7 +7,7 @@ from imputune.evaluation.contrasts import AucContrast, auc_contrasts
 from imputune.evaluation.rows import VariantRow
 from imputune.evaluation.significance import CITATION, SIGNIFICANCE_LEVEL
 from imputune.evaluation.variance import Decomposition, Part
-from imputune.protocol.imputers import IMPUTERS
+from imputune.protocol.imputers import imputer_kind
 from imputune.reporting.tables import EMPTY, Table, difference_text, minutes_text, p_text, spread_text
 
 DOMINATES = 1.5  # times the next effect size: from there on one factor is said to dominate
@@ -64,7 +64,7 @@ def matrix_table(rows: Sequence[VariantRow]) -> Table:
     for imputer in dict.fromkeys(row.imputer for row in rows):
         ours = [row_of.get((imputer, head)) for head in heads]
         scores = (spread_text(row.test_auc_mean, row.test_auc_std) if row else EMPTY for row in ours)
-        lines.append((IMPUTERS[imputer].label, *scores, minutes_text(sum(row.seconds for row in ours if row))))
+        lines.append((imputer_kind(imputer).label, *scores, minutes_text(sum(row.seconds for row in ours if row))))
     return Table(
         title="Imputer × classifier: test AUC",
         header=("imputer", *heads, "minutes"),
@@ -132,7 +132,7 @@ def against_table(rows: Sequence[VariantRow], test_to_train: float) -> Table | N
     """Return CSAI against each other imputer, over the heads that both have; None without another imputer."""
     lines = [
         (
-            IMPUTERS[each.imputer].label,
+            imputer_kind(each.imputer).label,
             str(each.heads),
             difference_text(each.difference, 4),
             p_text(each.p_value),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from imputune.data.cohort import HOURS
 from imputune.evaluation.assessed_imputers import AssessedImputer
-from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS
+from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, imputer_kind
 from imputune.reporting.comparison import alone_tables, imputer_answers, imputer_title, matrix_tables
 from imputune.reporting.imputer_figures import (
     errors_figure,
@@ -49,7 +49,7 @@ def _what_was_run(inputs: ReportInputs) -> Section:
     comparison = inputs.comparison
     heads = dict.fromkeys(row.head for row in comparison.matrix)
     lines = [
-        (IMPUTERS[name].label, name, IMPUTERS[name].source, _epochs_kept(each))
+        (imputer_kind(name).label, name, imputer_kind(name).source, _epochs_kept(each))
         for name, each in inputs.findings.items()
     ]
     return Section(
@@ -103,7 +103,7 @@ def _imputers_alone(inputs: ReportInputs) -> Section:
 def _example(inputs: ReportInputs) -> Section:
     title = "How imputers fill a generated stay"
     series = {
-        IMPUTERS[name].label: example
+        imputer_kind(name).label: example
         for name in _examples(inputs)
         if (example := inputs.findings[name].example_FTD) is not None
     }
@@ -133,7 +133,7 @@ def _examples(inputs: ReportInputs) -> list[ImputerName]:
 
     chosen = [each.imputer for each in imputers if each.imputer == DEFAULT_IMPUTER]
     for family in ("pypots", "plain"):
-        others = [each for each in imputers if IMPUTERS[each.imputer].family == family]
+        others = [each for each in imputers if imputer_kind(each.imputer).family == family]
         chosen += [each.imputer for each in sorted(others, key=error)[:1]]
     return chosen or [each.imputer for each in imputers[:MOST_EXAMPLES]]
 
@@ -142,7 +142,7 @@ def _matrix(inputs: ReportInputs) -> Section:
     title, comparison = "Imputer and classifier", inputs.comparison
     if not comparison.matrix:
         return Section(title=title)
-    labels: dict[str, str] = {name: kind.label for name, kind in IMPUTERS.items()}
+    labels = {row.imputer: imputer_kind(row.imputer).label for row in comparison.matrix}
     caption = "Test AUC of each imputer with each classifier, as a heat map"
     return Section(
         title=title,
@@ -169,7 +169,7 @@ def _risks(inputs: ReportInputs) -> Section:
         )
         for row in rows
     ]
-    label = IMPUTERS[inputs.shown].label
+    label = imputer_kind(inputs.shown).label
     table = Table(
         title=f"Classifiers on {label}",
         header=("classifier", "AUC", "AUPRC", "Brier score", "calibration error", "calibration slope"),
@@ -186,7 +186,7 @@ def _risks(inputs: ReportInputs) -> Section:
 
 
 def _training(inputs: ReportInputs) -> Section:
-    imputers = {IMPUTERS[name].label: each.curves for name, each in inputs.findings.items() if each.curves}
+    imputers = {imputer_kind(name).label: each.curves for name, each in inputs.findings.items() if each.curves}
     figures = []
     if imputers:
         caption = "Validation error of the imputers by epoch"
@@ -197,7 +197,7 @@ def _training(inputs: ReportInputs) -> Section:
         head: each.curves for head, each in inputs.findings[inputs.shown].heads.items() if each.curves
     }
     if heads:
-        caption = f"Validation AUC of the classifiers on {IMPUTERS[inputs.shown].label} by epoch"
+        caption = f"Validation AUC of the classifiers on {imputer_kind(inputs.shown).label} by epoch"
         figures.append(ReportFigure("head-training", caption, training_figure(heads, "validation AUC")))
     explained = (
         "Curves are means over the folds that still train. A fold stops when its validation score no longer improves."

@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from imputune.protocol.imputers import EXTRA, IMPUTERS, PACKAGE
+from imputune.protocol.imputers import EXTRA, PACKAGE, imputer_kind, is_own
 from imputune.reporting.page import Section
 from imputune.reporting.report_inputs import ReportInputs
 
@@ -12,7 +12,7 @@ def reproduction_section(inputs: ReportInputs) -> Section:
     source = inputs.source
     changed = " with uncommitted changes" if source.get("imputune.git_dirty") == "true" else ""
     libraries = [f"{name} {source[f'imputune.{name}']}" for name in ("python", "torch", "numpy")]
-    pypots = any(IMPUTERS[name].family == "pypots" for name in inputs.findings)
+    pypots = any(imputer_kind(name).family == "pypots" for name in inputs.findings)
     if pypots:
         libraries.append(_pypots_version())
     code = f"imputune at commit {source.get('mlflow.source.git.commit', 'unknown')}{changed}"
@@ -30,6 +30,8 @@ def reproduction_section(inputs: ReportInputs) -> Section:
 def _commands(inputs: ReportInputs) -> list[str]:
     """Return the commands after set-up; imputers with the same heads share one `imputune grid`."""
     dataset, imputers = inputs.comparison.dataset, ",".join(inputs.findings)
+    catalogue = ",".join(name for name in inputs.findings if not is_own(name))
+    own = [f"imputune pretrain {dataset} --also FOLDER --name {name}" for name in inputs.findings if is_own(name)]
     by_heads: dict[str, list[str]] = {}
     for name, each in inputs.findings.items():
         if each.heads:
@@ -38,7 +40,8 @@ def _commands(inputs: ReportInputs) -> list[str]:
     return [
         inputs.extract_command,
         f"imputune folds {dataset}",
-        f"imputune pretrain {dataset} --imputer {imputers}",
+        f"imputune pretrain {dataset} --imputer {catalogue}",
+        *own,
         *grids,
         f"imputune assess {dataset} --imputer {imputers}",
         f"imputune compare {dataset} --by imputer,head",

@@ -97,7 +97,7 @@ def non_neural_table(rows: Sequence[VariantRow]) -> Table | None:
             spread_text(row.test_auprc_mean, row.test_auprc_std),
         )
         for row in rows
-        if row.schedule == "none"
+        if row.schedule == "none" and row.head != "blend"
     ]
     if not lines:
         return None
@@ -152,7 +152,7 @@ def variants_table(rows: Sequence[VariantRow]) -> Table:
         for row in rows
     ]
     return Table(
-        title="Every variant: in-hospital death",
+        title="Every variant of the protocol: in-hospital death",
         header=(
             "head",
             "mode",
@@ -181,9 +181,9 @@ def variants_table(rows: Sequence[VariantRow]) -> Table:
 
 def time_table(rows: Sequence[VariantRow]) -> Table:
     """Return how long each part of the protocol took."""
-    kinds: dict[str, list[VariantRow]] = {"frozen": [], "unfrozen": [], "non-neural": []}
+    kinds: dict[str, list[VariantRow]] = {"frozen": [], "unfrozen": [], "non-neural": [], "blend": []}
     for row in rows:
-        kinds["non-neural" if row.schedule == "none" else row.mode].append(row)
+        kinds["blend" if row.head == "blend" else "non-neural" if row.schedule == "none" else row.mode].append(row)
     lines = [
         (kind, str(len(chosen)), minutes_text(sum(row.seconds for row in chosen)))
         for kind, chosen in kinds.items()

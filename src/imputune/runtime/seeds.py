@@ -14,12 +14,16 @@ class Purpose(IntEnum):
     VALIDATION_MASKS = 3
     TEST_MASKS = 4
     SHUFFLING_ACROSS_STAYS = 5
+    MISSINGNESS_WEIGHTS = 6
+    TRAIN_VARIABLE_MASKS = 7
     HEAD_WEIGHTS = 10
     FINETUNE_ORDER = 11
     FINETUNE_MASKS = 12
     DROPOUT = 13
     SEARCH = 14
     NON_NEURAL = 15
+    FINETUNE_VARIABLE_MASKS = 16
+    BLEND_GROUPS = 20
 
 
 def generator_for(seed: int, fold: int, purpose: Purpose, variety: int | None = None) -> torch.Generator:

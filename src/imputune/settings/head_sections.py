@@ -1,10 +1,13 @@
 """Sections of params.yaml on heads: sizes, training, schedules, non-neural heads, the grid of variants."""
 
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Literal, Protocol, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from imputune.settings.names import (
+    BlendHead,
+    BlendScale,
+    BlendWeights,
     Head,
     ImputerName,
     Mode,
@@ -23,6 +26,7 @@ from imputune.settings.section import (
     ParamsSection,
     PositiveNumber,
     Weight,
+    check_once,
 )
 
 
@@ -53,9 +57,20 @@ class Finetune(ParamsSection):
     )
     unfrozen_average_decay: FractionOrZero = Field(description="The same while the imputer is unfrozen, 0 to below 1.")
     gradient_norm: PositiveNumber = Field(description="Gradients are scaled down to this norm, above 0.")
+    variable_masking: FractionOrZero = Field(
+        default=0.0,
+        description="Probability that all observed cells of a variable of a stay are masked while the imputer is "
+        "unfrozen, 0 to below 1.",
+    )
 
 
-UNFROZEN_ONLY = ("masking_rate", "reconstruction_weight", "unfrozen_rate_factor", "unfrozen_average_decay")
+UNFROZEN_ONLY = (
+    "masking_rate",
+    "variable_masking",
+    "reconstruction_weight",
+    "unfrozen_rate_factor",
+    "unfrozen_average_decay",
+)
 """The settings of `Finetune` that have no effect on frozen training."""
 
 
@@ -166,6 +181,28 @@ class NonNeural(ParamsSection):
     svm: Svm = Field(description="Support vector machine.")
 
 
+class Blend(ParamsSection):
+    """A head that combines fine-tuned variants, its members, fold by fold; see `imputune.models.blending`."""
+
+    members: tuple[str, ...] = Field(
+        strict=False,
+        min_length=2,
+        description="Labels of two variants or more, such as csai/mlp2-frozen-hidden-plateau.",
+    )
+    scale: BlendScale = Field(
+        description="What is averaged: each member's calibrated risk (calibrated), or its rank (ranks)."
+    )
+    weights: BlendWeights = Field(
+        description="equal, or cross_fitted: those with the lowest log loss on the validation stays."
+    )
+
+    @field_validator("members")
+    @classmethod
+    def _each_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        check_once(labels)
+        return labels
+
+
 class NeuralBlock(ParamsSection):
     """Variants with a neural head: every combination of these lists."""
 
@@ -173,7 +210,9 @@ class NeuralBlock(ParamsSection):
     head: tuple[NeuralHead, ...] = Field(strict=False, description="mlp2, mlp5, lstm, gru.")
     mode: tuple[Mode, ...] = Field(strict=False, description="frozen, unfrozen.")
     input: tuple[NeuralInput, ...] = Field(
-        strict=False, description="What the heads read: hidden, imputed, raw, each also with +static, +summary."
+        strict=False,
+        description="What the heads read: hidden, hidden_both, hidden_pooled, imputed, raw, each also with +static and "
+        "+static+summary.",
     )
     schedule: tuple[NeuralSchedule, ...] = Field(strict=False, description="optuna, cyclic, plateau.")
 
@@ -185,8 +224,18 @@ class NonNeuralBlock(ParamsSection):
     head: tuple[NonNeuralHead, ...] = Field(strict=False, description="xgboost, svm.")
     input: tuple[NonNeuralInput, ...] = Field(
         strict=False,
-        description="What the heads read: imputed, hidden, summary, also with +static, +summary.",
+        description="What the heads read: imputed, hidden, hidden_both, hidden_pooled, summary, "
+        "also with +static, +summary.",
     )
+
+
+class BlendBlock(ParamsSection):
+    """The blend of the members under blend, or no blend."""
+
+    imputer: tuple[Literal["csai"], ...] = Field(
+        strict=False, description="csai, under which the blend is stored; an empty list takes none."
+    )
+    head: tuple[BlendHead, ...] = Field(strict=False, description="blend.")
 
 
 class Grid(ParamsSection):
@@ -198,13 +247,15 @@ class Grid(ParamsSection):
     recurrent: NeuralBlock = Field(description="LSTM and GRU.")
     non_neural: NonNeuralBlock = Field(description="xgboost and svm.")
     non_neural_more: NonNeuralBlock = Field(description="xgboost and svm on further inputs.")
+    blend: BlendBlock = Field(description="The blend.")
 
     @property
-    def blocks(self) -> dict[str, NeuralBlock | NonNeuralBlock]:
+    def blocks(self) -> dict[str, NeuralBlock | NonNeuralBlock | BlendBlock]:
         """The blocks by name."""
         return {name: getattr(self, name) for name in type(self).model_fields}
 
     @property
     def heads(self) -> tuple[Head, ...]:
-        """Every head of a block, each once."""
-        return tuple(dict.fromkeys(head for block in self.blocks.values() for head in block.head))
+        """Every head of a block, each once; a blend is none of them, because it has no imputer of its own."""
+        blocks = [block for block in self.blocks.values() if not isinstance(block, BlendBlock)]
+        return tuple(dict.fromkeys(head for block in blocks for head in block.head))

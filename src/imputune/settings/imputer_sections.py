@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator, model_validator
 
 from imputune.settings.names import MaskingPattern, RandomPattern
-from imputune.settings.section import Count, Fraction, ParamsSection, PositiveNumber, Weight, check_once
+from imputune.settings.section import Count, Fraction, FractionOrZero, ParamsSection, PositiveNumber, Weight, check_once
 
 
 class Scaling(ParamsSection):
@@ -92,6 +92,14 @@ class Pretrain(ParamsSection):
     history_weight: Weight = Field(description="Weight of the history regression's error on visible cells, 0 or more.")
     consistency_weight: Weight = Field(description="Weight of the difference between the two directions, 0 or more.")
     gradient_norm: PositiveNumber = Field(description="Gradients are scaled down to this norm, above 0.")
+    missingness_weight: Weight = Field(
+        default=0.0,
+        description="Weight of predicting which variables the next hour has, 0 or more; 0 (not predicted) by default.",
+    )
+    variable_masking: FractionOrZero = Field(
+        default=0.0,
+        description="Probability that all observed cells of a variable of a stay are masked too, 0 to below 1.",
+    )
 
 
 class Ranking(ParamsSection):

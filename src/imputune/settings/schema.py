@@ -1,14 +1,17 @@
 """params.yaml as frozen, typed models; each field says what it means, its unit and its range."""
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from imputune.errors import UserError, near_miss
-from imputune.settings.head_sections import Finetune, Grid, Heads, NonNeural, RecordHeads, Schedules
+from imputune.settings.head_sections import Blend, Finetune, Grid, Heads, NonNeural, RecordHeads, Schedules
 from imputune.settings.imputer_sections import Assess, Csai, Masking, Pretrain, Pypots, Scaling
-from imputune.settings.names import DeviceName, ImputerName
+from imputune.settings.names import CatalogueName, DeviceName, ImputerName, check_own_name
 from imputune.settings.section import Count, Fraction, ParamsSection, Seed, Weight, check_once
+
+FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class Budget(ParamsSection):
@@ -99,8 +102,12 @@ class Params(ParamsSection):
     record_heads: RecordHeads = Field(description="Heads that also read static facts or summary statistics.")
     schedules: Schedules = Field(description="Learning-rate schedules.")
     non_neural: NonNeural = Field(description="Non-neural heads.")
-    imputers: tuple[ImputerName, ...] = Field(
+    blend: Blend = Field(description="The blend of several variants.")
+    imputers: tuple[CatalogueName, ...] = Field(
         strict=False, min_length=1, description="Imputers that are pretrained, assessed and compared."
+    )
+    also: dict[str, Annotated[tuple[str, ...], Field(strict=False)]] = Field(
+        description="Further imputers by their own name: CSAI that also trains on these cohorts, folders in data/.",
     )
     grid: Grid = Field(description="The variants that are fine-tuned.")
     assess: Assess = Field(description="Scoring of imputers alone.")
@@ -110,17 +117,35 @@ class Params(ParamsSection):
 
     @field_validator("imputers")
     @classmethod
-    def _each_once(cls, names: tuple[ImputerName, ...]) -> tuple[ImputerName, ...]:
+    def _each_once(cls, names: tuple[CatalogueName, ...]) -> tuple[CatalogueName, ...]:
         check_once(names)
         return names
+
+    @field_validator("also")
+    @classmethod
+    def _own_names_and_folders(cls, also: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, folders in also.items():
+            check_own_name(name)
+            check_once(folders)
+            if not folders:
+                raise ValueError(f"{name} has no cohort: name folders in data/, or remove it")
+            if outside := [folder for folder in folders if not FOLDER_NAME.fullmatch(folder)]:
+                raise ValueError(f"{name} must name folders in data/, such as set-b: got {outside[0]!r}")
+        return also
 
     @model_validator(mode="after")
     def _grid_has_its_imputers(self) -> Self:
         for block_name, block in self.grid.blocks.items():
             for name in block.imputer:
-                if name not in self.imputers:
-                    raise ValueError(f"grid.{block_name} has imputer {name}, which is not under imputers: add it there")
+                if name not in self.all_imputers:
+                    where = "also" if name not in get_args(CatalogueName) else "imputers"
+                    raise ValueError(f"grid.{block_name} has imputer {name}, which is not under {where}: add it there")
         return self
+
+    @property
+    def all_imputers(self) -> tuple[ImputerName, ...]:
+        """The imputers that `dvc repro` and --imputer all mean: those under imputers, and those under also."""
+        return (*self.imputers, *self.also)
 
     def budget_of(self, dataset: str) -> Budget:
         """Return the dataset's epochs; raises UserError naming the datasets that have some."""

@@ -21,9 +21,10 @@ from imputune.imputers.interface import Imputer
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
 from imputune.models.heads import HeadSizes, build_head
+from imputune.models.hidden_states import state_size
 from imputune.models.weights import load_module, module_weights
-from imputune.protocol.imputers import IMPUTERS
-from imputune.protocol.variants import Variant
+from imputune.protocol.imputers import imputer_kind
+from imputune.protocol.variants import Variant, state_of
 from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import Curve, Recorder, SilentRecorder, Trial
 from imputune.runtime.seeds import Purpose, generator_for
@@ -110,8 +111,9 @@ def _draw_networks(
     """
     _, hours, variables = shape
     reads_series = variant.head in get_args(MlpHead) and variant.base == "imputed"
+    size = hours * variables if reads_series else state_size(state_of(variant.input), params.csai.hidden_size)
     sizes = HeadSizes(
-        input_size=hours * variables if reads_series else params.csai.hidden_size,
+        input_size=size,
         variables=variables,
         mlp_width=params.heads.mlp_width,
         dropout=params.record_heads.dropout if record else params.finetune.dropout,
@@ -183,7 +185,8 @@ class _FoldAttempts:
         self.record_scaler, self.record = _record(job.variant, splits, self.device)
         self.inputs: InputsOfSplits | None = None
         if job.variant.mode == "frozen":
-            imputer = saved_imputer(job.variant.imputer, job.cohort.values_NTD.shape, job.params, job.pretrained)
+            shape, state = job.cohort.values_NTD.shape, state_of(job.variant.input)
+            imputer = saved_imputer(job.variant.imputer, shape, job.params, job.pretrained, state)
             self.inputs = {split: self._inputs(imputer, split) for split in splits}
 
     def train(self, learning_rate: float | None, epochs: int, report: EpochReport) -> tuple[BestState, Curve]:
@@ -223,7 +226,7 @@ class _FoldAttempts:
         if isinstance(module, Classifier):
             return module_weights("imputer", module.imputer) | module_weights("head", module.head)
         imputer = {name: tensor.numpy() for name, tensor in self.job.pretrained.items() if name.startswith("imputer.")}
-        is_csai = IMPUTERS[self.job.variant.imputer].family == "csai"
+        is_csai = imputer_kind(self.job.variant.imputer).family == "csai"
         return (imputer if is_csai else {}) | module_weights("head", module)
 
     def _inputs(self, imputer: Imputer, split: Split) -> tuple[torch.Tensor, ...]:

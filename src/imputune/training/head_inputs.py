@@ -17,13 +17,13 @@ def head_inputs(
 ) -> tuple[torch.Tensor, ...]:
     """Return the tensors that a variant's neural head reads of a split's stays.
 
-    An MLP reads the hidden state, (N, H), or the imputed series with its hours side by side, (N, T * D). A recurrent
+    An MLP reads a hidden state, (N, H), or the imputed series with its hours side by side, (N, T * D). A recurrent
     head reads two tensors: the hidden state, or zeros (N, hidden_size) if the imputer has none; and a series (N, T, D),
     either imputed or raw, with 0 in the missing cells.
     """
     imputed_NTD, hidden_NH = representation.imputed_BTD, representation.hidden_BH
     if variant.head in get_args(MlpHead):
-        return (hidden_states(variant, representation) if variant.base == "hidden" else imputed_NTD.flatten(1),)
+        return (imputed_NTD.flatten(1) if variant.base == "imputed" else hidden_states(variant, representation),)
     if hidden_NH is None:
         hidden_NH = torch.zeros(len(split), hidden_size)
     return hidden_NH, imputed_NTD if variant.base == "imputed" else split.values_NTD
@@ -32,7 +32,7 @@ def head_inputs(
 def hidden_states(variant: Variant, representation: Representation) -> torch.Tensor:
     """Return the hidden states (N, H); ValueError if the imputer has none, which no existing variant asks for."""
     if representation.hidden_BH is None:
-        raise ValueError(f"{variant.imputer} must have a hidden state for input hidden")
+        raise ValueError(f"{variant.imputer} must have a hidden state for input {variant.input}")
     return representation.hidden_BH
 
 
@@ -59,7 +59,7 @@ def non_neural_features(
     record_NF = record_features(values_NTD, observed_NTD, static_NS, parts_of_record(input))
     if base_of(input) == "summary" or learned is None:
         return record_NF
-    learned_NF = learned.hidden_BH if base_of(input) == "hidden" else learned.imputed_BTD.flatten(1)
+    learned_NF = learned.imputed_BTD.flatten(1) if base_of(input) == "imputed" else learned.hidden_BH
     if learned_NF is None:
-        raise ValueError("the imputer must have a hidden state for input hidden")
+        raise ValueError(f"the imputer must have a hidden state for input {input}")
     return np.concatenate([learned_NF.numpy(), record_NF], axis=1)

@@ -1,5 +1,6 @@
 """How each kind of imputer learns on a fold's training stays, an epoch at a time."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -7,20 +8,22 @@ import torch
 from torch import nn
 
 from imputune.data.batches import batches_in_order, shuffled_batches
+from imputune.data.cohort import Cohort
 from imputune.data.directions import Directions
-from imputune.data.splits import FoldData, shuffled_across_stays
+from imputune.data.splits import FoldData, Records, shuffled_across_stays, with_further
 from imputune.imputers.build import represent
 from imputune.imputers.csai import CsaiImputer
 from imputune.imputers.interface import Imputer
 from imputune.imputers.plain import PlainImputer
 from imputune.imputers.pypots import PypotsImputer
 from imputune.models.csai import Csai
+from imputune.models.missingness import Missingness
 from imputune.runtime.device import choose_device
 from imputune.runtime.seeds import Purpose, generator_for
 from imputune.settings.names import ImputerName
 from imputune.settings.schema import Params
 from imputune.training.fixed_masks import fixed_mask, variable_rates
-from imputune.training.reconstruction import mask_batch, reconstruction_loss, reconstruction_step
+from imputune.training.reconstruction import VariableMasking, mask_batch, reconstruction_loss, reconstruction_step
 
 
 class ImputerTraining(Protocol):
@@ -44,8 +47,13 @@ class ImputerTraining(Protocol):
         """
 
 
-def training_of(name: ImputerName, imputer: Imputer, data: FoldData, params: Params) -> ImputerTraining | None:
-    """Return the training of an imputer on a fold; None for an imputer that learns nothing."""
+def training_of(
+    name: ImputerName, imputer: Imputer, data: FoldData, params: Params, further: Sequence[Cohort] = ()
+) -> ImputerTraining | None:
+    """Return the training of an imputer on a fold; None for an imputer that learns nothing.
+
+    further: cohorts whose stays train it too; only CSAI has any.
+    """
     if isinstance(imputer, PlainImputer) or name == "csai_untrained":
         return None
     if name == "csai_shuffled":
@@ -56,29 +64,43 @@ def training_of(name: ImputerName, imputer: Imputer, data: FoldData, params: Par
     if isinstance(imputer, PypotsImputer):
         return PypotsTraining(imputer, data, params)
     assert isinstance(imputer, CsaiImputer)
-    return CsaiTraining(imputer.module, data, params)
+    return CsaiTraining(imputer.module, data, params, further=further)
 
 
 class CsaiTraining:
     """Trains CSAI on the device of params.yaml.
 
-    The learning rate falls along a cosine over the dataset's budget of epochs.
+    The learning rate falls along a cosine over the dataset's budget of epochs. Scaling, median gaps and masking rates
+    come from the fold's own training stays, also if the stays of further cohorts train too: all imputers of a fold
+    then read the same values, are scored on the same masked cells, and differ only in what they were trained on.
+
+    With pretrain.missingness_weight, the layer `missingness` predicts which variables the next hour has; it is left out
+    of what is kept of training.
     """
 
     remedy = "lower pretrain.learning_rate in params.yaml"
 
-    def __init__(self, imputer: Csai, data: FoldData, params: Params) -> None:
-        self.settings, self.train, self.validation = params.pretrain, data.train, data.validation
+    def __init__(self, imputer: Csai, data: FoldData, params: Params, *, further: Sequence[Cohort] = ()) -> None:
+        self.settings, self.validation = params.pretrain, data.validation
+        self.train: Records = with_further(data.train, further, data.scaler) if further else data.train
         self.module = imputer
         self.validation_mask_NTD = fixed_mask(data, "validation", params, params.masking.pattern)
         self.device = choose_device(params.device)
         self.order = generator_for(params.seed, data.number, Purpose.PRETRAIN_ORDER)
         self.masks = generator_for(params.seed, data.number, Purpose.TRAIN_MASKS)
         self.rate_D = variable_rates(data.train, params, params.masking.pattern)
-        self.reconstruct = reconstruction_step(
-            imputer.to(self.device), data.train, self.settings.batch_size, self.settings
+        self.variables = VariableMasking(
+            self.settings.variable_masking, generator_for(params.seed, data.number, Purpose.TRAIN_VARIABLE_MASKS)
         )
-        self.weights = list(imputer.parameters())
+        self.missingness = _new_missingness(imputer, data.number, params)
+        self.reconstruct = reconstruction_step(
+            imputer.to(self.device),
+            self.train,
+            self.settings.batch_size,
+            self.settings,
+            missingness=self.missingness.to(self.device) if self.missingness else None,
+        )
+        self.weights = [*imputer.parameters(), *(self.missingness.parameters() if self.missingness else ())]
         self.optimizer = torch.optim.Adam(self.weights, self.settings.learning_rate, fused=True)
         epochs = params.budget_of(params.dataset).pretrain_epochs
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, epochs)
@@ -87,7 +109,8 @@ class CsaiTraining:
         """Take a step on every batch of the training stays, in a new order and with new masks; return their losses."""
         losses = []
         for stays in shuffled_batches(len(self.train), self.settings.batch_size, self.order):
-            loss, *_ = self.reconstruct(*mask_batch(self.train, stays, self.rate_D, self.masks, self.device))
+            batch = mask_batch(self.train, stays, self.rate_D, self.masks, self.device, self.variables)
+            loss, *_ = self.reconstruct(*batch)
             self.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_norm)
@@ -97,8 +120,12 @@ class CsaiTraining:
         return torch.stack(losses).tolist()
 
     def validate(self) -> dict[str, float]:
-        """Return validation_loss, and validation_mae on the masked cells."""
-        loss = error = 0.0
+        """Return validation_loss, and validation_mae on the masked cells.
+
+        With `missingness`, also validation_missingness, the binary cross-entropy of what it predicts; validation_loss
+        contains it, by its weight.
+        """
+        loss = error = missingness = 0.0
         split = self.validation
         with torch.no_grad():
             for stays in batches_in_order(len(split)):
@@ -107,10 +134,25 @@ class CsaiTraining:
                 visible = observed - masked
                 reconstruction = self.module(Directions.of(values, visible))
                 batch_loss = reconstruction_loss(reconstruction, values, visible, masked, self.settings)
-                loss += batch_loss.item() * len(stays) / len(split)
+                share = len(stays) / len(split)
+                loss += batch_loss.item() * share
+                if self.missingness is not None:
+                    missingness += self.missingness.loss(reconstruction.hidden_KBTH, observed).item() * share
                 error += ((reconstruction.imputed_BTD - values).abs() * masked).sum().item()
         mae = error / max(self.validation_mask_NTD.sum().item(), 1)
-        return {"validation_loss": loss, "validation_mae": mae}
+        if self.missingness is None:
+            return {"validation_loss": loss, "validation_mae": mae}
+        loss += self.settings.missingness_weight * missingness
+        return {"validation_loss": loss, "validation_mae": mae, "validation_missingness": missingness}
+
+
+def _new_missingness(imputer: Csai, fold: int, params: Params) -> Missingness | None:
+    """Return the layer with the initial weights of a fold, on the CPU; None if missingness is not predicted."""
+    if not params.pretrain.missingness_weight:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator_for(params.seed, fold, Purpose.MISSINGNESS_WEIGHTS).initial_seed())
+        return Missingness(imputer.sizes.hidden_size, imputer.sizes.variables)
 
 
 class PypotsTraining:

@@ -11,8 +11,8 @@ from imputune.data.splits import Split, split_cohort
 from imputune.imputers.build import represent, saved_imputer
 from imputune.imputers.interface import Imputer
 from imputune.models.non_neural import ESTIMATORS
-from imputune.protocol.imputers import IMPUTERS
-from imputune.protocol.variants import Variant
+from imputune.protocol.imputers import imputer_kind
+from imputune.protocol.variants import Variant, state_of
 from imputune.runtime.recorder import Recorder
 from imputune.runtime.seeds import Purpose, generator_for
 from imputune.training.finetune import FinetuneJob
@@ -23,9 +23,9 @@ from imputune.training.scoring import score_fold
 def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     """Fit a non-neural head on a fold's training stays, and score it once on the test stays; nothing is reported.
 
-    Inputs: `hidden`, the imputer's hidden state; `imputed`, the imputed series with its hours side by side; `summary`,
-    the statistics of `data.summary`, which do not depend on the imputer. `+static` and `+summary` add features of the
-    record; see `data.record_features`.
+    Inputs: `hidden`, `hidden_both` or `hidden_pooled`, a hidden state of the imputer; `imputed`, the imputed series
+    with its hours side by side; `summary`, the statistics of `data.summary`, which do not depend on the imputer.
+    `+static` and `+summary` add features of the record; see `data.record_features`.
 
     Of xgboost, the fold keeps the boosters, the scaler, and the weights of a CSAI imputer that the input reads; of svm
     nothing, because its support vectors are records of patients.
@@ -37,7 +37,8 @@ def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     data = split_cohort(job.cohort, job.fold, Scaler.from_arrays(job.pretrained))
     imputer = None
     if job.variant.base != "summary":
-        imputer = saved_imputer(job.variant.imputer, job.cohort.values_NTD.shape, params, job.pretrained)
+        shape, state = job.cohort.values_NTD.shape, state_of(job.variant.input)
+        imputer = saved_imputer(job.variant.imputer, shape, params, job.pretrained, state)
     splits = (data.train, data.validation, data.test)
     features = {split: _features(imputer, split, job.variant) for split in splits}
     settings = getattr(params.non_neural, job.variant.head).model_dump()
@@ -72,6 +73,6 @@ def _features(imputer: Imputer | None, split: Split, variant: Variant) -> np.nda
 
 def _kept_weights(job: FinetuneJob) -> dict[str, np.ndarray]:
     """Return the weights that predicting needs beside the boosters: the scaler's, and those of a CSAI that is read."""
-    reads_csai = IMPUTERS[job.variant.imputer].family == "csai" and job.variant.base != "summary"
+    reads_csai = imputer_kind(job.variant.imputer).family == "csai" and job.variant.base != "summary"
     kept = (SCALER, "imputer.") if reads_csai else (SCALER,)
     return {name: tensor.numpy() for name, tensor in job.pretrained.items() if name.startswith(kept)}

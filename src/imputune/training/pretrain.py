@@ -1,7 +1,7 @@
 """Pretraining: an imputer learns to fill masked cells, one fold at a time."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -30,12 +30,13 @@ PATTERNS: tuple[RandomPattern, ...] = ("non_uniform", "uniform")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PretrainJob:
-    """One fold to pretrain an imputer on."""
+    """One fold to pretrain an imputer on; the stays of further cohorts train it too, and score nothing."""
 
     cohort: Cohort
     fold: Fold
     params: Params
     imputer: ImputerName = DEFAULT_IMPUTER
+    further: tuple[Cohort, ...] = ()
 
 
 def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
@@ -46,7 +47,7 @@ def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
     """
     started = time.perf_counter()
     data = fit_and_split(job.cohort, job.fold, job.params.scaling.clip_quantile)
-    imputer, best_epoch, history = fit(job.imputer, data, job.params, recorder)
+    imputer, best_epoch, history = fit(job.imputer, data, job.params, recorder, job.further)
     scored: dict[ImputerName, Imputer] = {job.imputer: imputer}
     if job.imputer == DEFAULT_IMPUTER:
         scored |= {name: PlainImputer(name) for name in get_args(PlainName)}
@@ -70,14 +71,16 @@ def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
     )
 
 
-def fit(name: ImputerName, data: FoldData, params: Params, recorder: Recorder) -> tuple[Imputer, int, Curve]:
-    """Fit an imputer on a fold's training stays; return it with the best epoch and the curve.
+def fit(
+    name: ImputerName, data: FoldData, params: Params, recorder: Recorder, further: Sequence[Cohort] = ()
+) -> tuple[Imputer, int, Curve]:
+    """Fit an imputer on a fold's training stays and further cohorts; return it with the best epoch and the curve.
 
     Validation stays choose the epoch; test stays are not used. An imputer that learns nothing has epoch 0 and an empty
     curve. Raises UserError if training diverges, or the imputer's package is not installed.
     """
     imputer = new_imputer(name, data, params)
-    training = training_of(name, imputer, data, params)
+    training = training_of(name, imputer, data, params, further)
     if training is None:
         return imputer, 0, []
     best, history = _train(training, data.number, params.budget_of(params.dataset).pretrain_epochs, recorder)

@@ -12,7 +12,7 @@ from imputune.models.classifier import Classifier
 from imputune.models.weights import FlatWeights
 from imputune.runtime.seeds import Purpose, generator_for
 from imputune.settings.schema import Params
-from imputune.training.reconstruction import mask_batch, reconstruction_step
+from imputune.training.reconstruction import VariableMasking, mask_batch, reconstruction_step
 
 InputsOfSplits = dict[Split, tuple[torch.Tensor, ...]]
 """What the head reads of every stay of a fold's splits, on the device; see `head_inputs.head_inputs`."""
@@ -64,16 +64,20 @@ class UnfrozenTrainer:
         self.settings = params.finetune
         self.masking_rate = torch.tensor(params.finetune.masking_rate)
         self.masks = generator_for(params.seed, data.number, Purpose.FINETUNE_MASKS)
+        self.variables = VariableMasking(
+            params.finetune.variable_masking,
+            generator_for(params.seed, data.number, Purpose.FINETUNE_VARIABLE_MASKS),
+        )
         self.reconstruct = reconstruction_step(
-            classifier.imputer, data.train, params.finetune.batch_size, params.pretrain
+            classifier.imputer, data.train, params.finetune.batch_size, params.pretrain, state=classifier.state
         )
 
     def loss(self, split: Split, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the head's loss plus the weighted reconstruction loss on some stays, and their logits."""
-        values, visible, masked = mask_batch(split, stays, self.masking_rate, self.masks, self.device)
-        reconstruction_loss, last_BH, imputed_BTD = self.reconstruct(values, visible, masked)
+        values, visible, masked = mask_batch(split, stays, self.masking_rate, self.masks, self.device, self.variables)
+        reconstruction_loss, state_BS, imputed_BTD = self.reconstruct(values, visible, masked)
         record = tuple(each[stays.to(self.device)] for each in self.record[split])
-        logits_B = self.module.head(*self.module.choose(last_BH, imputed_BTD, values * visible), *record)
+        logits_B = self.module.head(*self.module.choose(state_BS, imputed_BTD, values * visible), *record)
         loss = binary_cross_entropy_with_logits(logits_B, split.outcome_N[stays].to(self.device))
         return loss + self.settings.reconstruction_weight * reconstruction_loss, logits_B
 
@@ -89,7 +93,7 @@ Trainer = FrozenTrainer | UnfrozenTrainer
 
 
 def _inputs(classifier: Classifier, split: Split) -> tuple[torch.Tensor, ...]:
-    """Return what the head reads of every stay of a split: (N, H), and (N, T, D) if it reads a series; no gradient."""
+    """Return what the head reads of every stay of a split: (N, size), and a series (N, T, D) if it reads one."""
     device = classifier.imputer.device
     with torch.no_grad():
         batches = ((cells.to(device) for cells in split.batch(stays)) for stays in batches_in_order(len(split)))
