@@ -95,7 +95,7 @@ def small_server(folder: Path) -> Iterator[Served]:
         python_model=serving.__file__,
         artifacts={"bundle": str(folder / "bundle")},
         signature=signature_of(small_about()),
-        pip_requirements=serving_requirements(),
+        pip_requirements=serving_requirements(small_about()),
     )
     before = os.environ.get(SERVING)
     server = Server(scoring_server.init(mlflow.pyfunc.load_model(str(folder / "model"))))

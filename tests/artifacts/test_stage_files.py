@@ -122,6 +122,7 @@ def test_a_result_reads_back(write, made_from, make_fold):
             "imputation": [each.model_dump() for each in imputation],
             "learning_rate": None,
             "trials": [],
+            "boosters_sha256": [],
         }
     ]
     assert read_training(folder, REMEDY) == TrainingOutput(made_from=made_from, run_id="run7", folds=(fold.record,))
@@ -237,3 +238,36 @@ def test_an_assessment_reads_back(tmp_path, made_from):
     )
     write_assessment(tmp_path / "assess", output)
     assert read_assessment(tmp_path / "assess", REMEDY) == output
+
+
+def test_boosters_are_files_with_checksums(write, make_fold, variant_made_from):
+    """Each booster of a fold is a file of its own, read back as it was; a changed or missing one is one line."""
+    xgboost = variant_made_from.model_copy(update={"variant": make_variant("xgboost", None, "summary")})
+    fold = make_fold(boosters=(b"{1}", b"{2}"))
+    folder = write(fold, description=xgboost)
+    assert sorted(path.name for path in folder.glob("fold-*")) == [
+        "fold-4-booster-0.json",
+        "fold-4-booster-1.json",
+        "fold-4.safetensors",
+    ]
+    output = read_training(folder, REMEDY)
+    read = read_fold(folder, output, 4)
+    assert read.boosters == (b"{1}", b"{2}")
+    assert read.weights["imputer.bias"].tolist() == [4.0, 4.0]
+    assert read_fold(folder, output, 4, with_weights=False).boosters == ()
+    (folder / "fold-4-booster-1.json").write_bytes(b"{1}")
+    with pytest.raises(UserError, match=r"fold-4-booster-1\.json has changed since it was written"):
+        read_fold(folder, output, 4)
+    (folder / "fold-4-booster-0.json").unlink()
+    with pytest.raises(UserError, match=r"fold-4-booster-0.json cannot be read \(No such file or directory\): restore"):
+        read_fold(folder, output, 4)
+
+
+def test_a_result_without_boosters_is_read(write, make_fold):
+    """A result.json from before boosters were kept has none."""
+    folder = write(make_fold())
+    path = folder / "result.json"
+    content = json.loads(path.read_text())
+    del content["folds"][0]["boosters_sha256"]
+    path.write_text(json.dumps(content))
+    assert read_training(folder, REMEDY).folds[0].boosters_sha256 == ()

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from imputune.models.attributions import attribute_risk
+from imputune.data.directions import Directions
+from imputune.models.attributions import RecordPath, attribute_risk
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai, CsaiSizes
-from imputune.models.heads import HEAD_BUILDERS, HeadSizes
+from imputune.models.heads import HEAD_BUILDERS, HeadSizes, build_head
 
 pytestmark = pytest.mark.slow
 
@@ -59,3 +60,26 @@ def test_numbers_in_missing_cells_change_nothing(make_record):
     attribution, *_ = attribute_risk(built, values, observed, 8)
     spoilt, *_ = attribute_risk(built, values + 9 * (1 - observed), observed, 8)
     torch.testing.assert_close(attribution, spoilt)
+
+
+def test_record_features_are_attributed_beside_the_cells(make_record):
+    """Cells and features add up to the risk minus the baseline's; what stays as it is has attribution 0."""
+    torch.manual_seed(0)
+    sizes = HeadSizes(input_size=16, variables=5, mlp_width=32, record=6)
+    built = Classifier(Csai(SIZES), build_head("mlp2", sizes), freeze_imputer=True).eval()
+    with torch.no_grad():
+        for weight in built.head.parameters():
+            weight *= 3
+    values, observed = make_record(3)
+    record_BR = torch.randn(3, 6)
+    baseline_BR = torch.cat([torch.zeros(3, 4), record_BR[:, 4:]], dim=1)
+    found = attribute_risk(built, values, observed, 512, RecordPath(record_BR, baseline_BR))
+    assert found.record_BR is not None
+    added = found.cells_BTD.sum(dim=(1, 2)) + found.record_BR.sum(dim=1)
+    torch.testing.assert_close(added, found.risk_B - found.baseline_B, atol=1e-3, rtol=0)
+    assert (found.record_BR[:, 4:] == 0).all()
+    assert (found.record_BR[:, :4] != 0).all()
+    assert (found.cells_BTD[observed == 1] != 0).float().mean() > 0.9
+    with torch.no_grad():
+        start = Directions.of(torch.zeros_like(values), observed)
+        torch.testing.assert_close(found.baseline_B, torch.sigmoid(built(start, baseline_BR)))

@@ -35,6 +35,7 @@ MARKED = {
         **{"imputer": ["csai"], "mode": ["frozen"], "head": ["gru"]},
         **{"input": ["raw"], "schedule": ["plateau"]},
     },
+    "non_neural": {"imputer": ["csai"], "head": ["xgboost"], "input": ["summary"]},
 }
 
 
@@ -231,7 +232,7 @@ def test_results_stand_beside_the_papers(marked):
     rows: list[dict[str, Any]] = json.loads((folder / "results/mimic3/results.json").read_text())["rows"]
     [mlp2] = [row for row in rows if (row["head"], row["mode"]) == ("mlp2", "frozen")]
     assert mlp2["paper_test_auc"] == 0.756
-    assert {row["head"] for row in rows} == {"mlp2", "gru"}
+    assert {row["head"] for row in rows} == {"mlp2", "gru", "xgboost"}
     assert f"40 ICU stays read, 40 kept; the paper's extract has {PAPER_STAYS:,}, by rules" in said[1]
     predictions = (
         folder / "artifacts/mimic3/heads/in_hospital_death/csai/mlp2-frozen-hidden-plateau/predictions.csv"

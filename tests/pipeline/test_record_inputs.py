@@ -111,3 +111,29 @@ def test_facts_that_no_stay_has(project: Path, tmp_path: Path, monkeypatch: pyte
         else:
             assert done.exit_code == 0, done.output
             assert "no stay has gender, height_cm, icu_type, weight_kg: heads do not use them" in done.output
+
+
+@pytest.mark.parametrize(
+    ("head", "parts"), [("mlp2", {"value", "statistics", "static"}), ("xgboost", {"statistics", "static"})]
+)
+def test_explanations_show_statistics_and_static_facts(trained: Path, monkeypatch, head: str, parts: set[str]) -> None:
+    """All parts add up to the risk of predict minus the baseline's; facts stand by name with their values."""
+    (trained / "stay.csv").write_text("RecordID,Time,Parameter,Value\n" + ROWS.format(age=54, icu=4))
+    number = next(str(each.number) for each in registry(trained).versions() if each.tag("head") == head)
+    words = ["--model", number, "--records", "stay.csv"]
+    done = invoke(trained, ["explain", *words, "--json", "--out", "parts.csv", "--figure", "parts.svg"], monkeypatch)
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    table = pd.read_csv(trained / "parts.csv")
+    assert set(table["Part"]) == parts
+    assert table["Attribution"].sum() == pytest.approx(told["risk"] - told["baseline_risk"], abs=1e-3)
+    assert told["completeness_gap"] < 1e-3
+    facts = table[table["Part"] == "static"].set_index("Parameter")["Value"]
+    assert facts[["age_years", "icu_type"]].tolist() == [54.0, 4.0]
+    assert np.isnan(facts["height_cm"])
+    assert [each["Value"] for each in told["others"] if each["Parameter"] == "height_cm"] == [None]
+    printed = invoke(trained, ["predict", *words], monkeypatch).stdout.splitlines()[1]
+    assert float(printed.split(",")[1]) == pytest.approx(told["risk"], abs=1e-6)
+    shown = invoke(trained, ["explain", *words], monkeypatch)
+    assert ("of the average training stay" in shown.stdout) == (head == "xgboost")
+    assert "statistic" in shown.stdout

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def test_pulled_models_are_registered_without_training_and_predict(pulled, proje
     done = invoke(pulled, ["register"], monkeypatch)
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[0] == f"csai is version 1 of {imputer_name('csai', 'synthetic')}"
-    assert done.stdout.splitlines()[-1] == "registered 4 models of synthetic"
+    assert done.stdout.splitlines()[-1] == "registered 7 models of synthetic"
     there, here = Registry(project, NAME), Registry(pulled, NAME)
     by_variant = {version.variant: version for version in there.versions()}
     assert {version.variant for version in here.versions()} == set(by_variant)
@@ -51,10 +52,27 @@ def test_a_second_registration_finds_nothing_missing(models, monkeypatch):
     assert done.stdout.splitlines()[-1] == "registered no model of synthetic"
     shutil.copytree(models, models.parent / "second", ignore=shutil.ignore_patterns("mlflow.db", "mlruns", "src"))
     second = models.parent / "second"
-    for expected in ("registered 4 models of synthetic", "registered no model of synthetic"):
+    for expected in ("registered 7 models of synthetic", "registered no model of synthetic"):
         assert invoke(second, ["register"], monkeypatch).stdout.splitlines()[-1] == expected
     assert len(Registry(models, NAME).versions()) == before
-    assert len(Registry(second, NAME).versions()) == 3
+    assert len(Registry(second, NAME).versions()) == 6
+
+
+def test_xgboost_from_before_its_trees_were_kept_is_told(pulled, monkeypatch):
+    """An output without boosters is skipped with a line; a missing file of trees is one line."""
+    folder = heads_folder(pulled) / "xgboost-frozen-summary-none"
+    text = (folder / "result.json").read_text()
+    content = json.loads(text)
+    for fold in content["folds"]:
+        del fold["boosters_sha256"]
+    (folder / "result.json").write_text(json.dumps(content))
+    done = invoke(pulled, ["register"], monkeypatch)
+    label = "csai/xgboost-frozen-summary-none"
+    assert f"{label} was trained before its trees were kept and is skipped: fine-tune it again" in done.stdout
+    assert done.stdout.splitlines()[-1] == "registered 6 models of synthetic"
+    (folder / "result.json").write_text(text)
+    (folder / "fold-1-booster-0.json").unlink()
+    assert "fold-1-booster-0.json cannot be read (No such file" in invoke(pulled, ["register"], monkeypatch).stderr
 
 
 def test_outputs_of_another_pretraining_are_told(pulled, monkeypatch):
@@ -66,7 +84,7 @@ def test_outputs_of_another_pretraining_are_told(pulled, monkeypatch):
     done = invoke(pulled, ["register"], monkeypatch)
     label = "csai/mlp2-frozen-hidden-plateau"
     assert f"{label} was fine-tuned on another pretraining and is skipped" in done.stdout.splitlines()
-    assert done.stdout.splitlines()[-1] == "registered 3 models of synthetic"
+    assert done.stdout.splitlines()[-1] == "registered 6 models of synthetic"
 
 
 def test_models_of_other_folds_are_told(pulled, monkeypatch):
