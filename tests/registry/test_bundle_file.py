@@ -84,7 +84,6 @@ def test_bundle_json_has_the_present_format(written):
             {"name": "pH", "unit": "pH"},
         ],
         "static": [],
-        "members": [],
         "sizes": {
             "variables": 3,
             "hours": 48,
