@@ -220,8 +220,8 @@ def test_patient_data_stays_in_data(marked, tmp_path):
     assert {"mlflow.db", "mlruns", "artifacts", "results", ".dvc"} <= {path.name for path in folder.iterdir()}
     assert len(list((folder / ".dvc/cache").rglob("*"))) > 10
     kept = [json.loads(path.read_text()) for path in (folder / "results/mimic3/variants").rglob("*.json")]
-    assert {each["variant"]["head"] for each in kept} == {"mlp2", "gru"}
-    assert [each["calibration"] for each in kept] == [[]] * 3  # its groups would have four stays
+    assert {each["variant"]["head"] for each in kept} == {"mlp2", "gru", "xgboost"}
+    assert [each["calibration"] for each in kept] == [[]] * 4  # its groups would have four stays
     cohort = read_cohort(folder / "data/mimic3")
     assert cohort.source_ids_N is not None
     assert cohort.source_ids_N.tolist() == [MARKED_ID + 2000 + n for n in range(STAYS)]

@@ -396,6 +396,7 @@ def cohort_folder(params: Params, world: World) -> object:
 frozen, unfrozen, cyclic, optuna = (
     finetuning("mlp2", *words) for words in ((), ("unfrozen",), ("frozen", "", "cyclic"), ("frozen", "", "optuna"))
 )
+with_record = finetuning("mlp2", "frozen", "hidden+summary")
 xgboost, svm = (finetuning(head, "", "summary") for head in ("xgboost", "svm"))
 SHORT = {f"budget.{dataset}.frozen_epochs": 3 for dataset in ("synthetic", "physionet2012", "mimic3")}
 PLATEAUS = {"schedules.plateau.patience": 1, "schedules.plateau.learning_rate": 0.1}
@@ -472,6 +473,9 @@ EFFECTS: dict[str, Effect] = {
     "schedules.optuna.trial_epochs": Effect(1, optuna, SHORT),
     "schedules.optuna.frozen_scope": Effect("first_fold", planning("frozen")),
     "schedules.optuna.unfrozen_scope": Effect("each_fold", planning("unfrozen")),
+    "record_heads.dropout": Effect(0.0, with_record),
+    "record_heads.input_dropout": Effect(0.0, with_record),
+    "record_heads.weight_decay": Effect(0.5, with_record),
     "non_neural.xgboost.trees": Effect(1, xgboost),
     "non_neural.xgboost.patience": Effect(1, xgboost),
     "non_neural.xgboost.learning_rate": Effect(0.3, xgboost),
