@@ -239,7 +239,7 @@ def test_a_description_that_does_not_fit_its_boosters_is_one_line(tmp_path, boos
 
 def test_svm_is_no_bundle(make_about):
     """Its support vectors are records of patients, so no description of a bundle may name it."""
-    with pytest.raises(ValidationError, match="head must be one of mlp2, mlp5, lstm, gru, xgboost, got svm"):
+    with pytest.raises(ValidationError, match="head must be one of mlp2, mlp5, lstm, gru, xgboost, blend, got svm"):
         make_about(head="svm", input="summary")
 
 
