@@ -90,6 +90,21 @@ def test_a_blend_is_an_mlflow_model_that_answers_as_predict_does(blended, record
     assert "torch" in requirements
 
 
+def test_a_blend_is_recalibrated_with_its_members(blended, records, monkeypatch):
+    """The new version holds the members too; it corrects the mean of the same fold models, in the same order."""
+    done(blended, FINETUNE, monkeypatch)
+    before, other = newest(blended), blended / "other"
+    done(blended, ["extract", "synthetic", "--stays", "200", "--seed", "7", "--out", str(other)], monkeypatch)
+    done(blended, ["recalibrate", "--model", before, "--data", str(other)], monkeypatch)
+    assert newest(blended) == str(int(before) + 1)
+    risks = []
+    for number in (before, newest(blended)):
+        done(blended, ["predict", "--model", number, "--records", str(records), "--out", "risks.csv"], monkeypatch)
+        risks.append(pd.read_csv(blended / "risks.csv")["risk"])
+    assert not np.allclose(*risks)
+    assert risks[0].rank().tolist() == pytest.approx(risks[1].rank().tolist())
+
+
 def test_members_are_trained_before_the_blend_in_one_grid(blended, monkeypatch):
     """A member that is asked for in the same command is trained first; the blend is what it is when it comes later."""
     done(blended, FINETUNE, monkeypatch)

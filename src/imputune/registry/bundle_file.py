@@ -147,11 +147,11 @@ def write_bundle(
 def copy_bundle(source: Path, folder: Path, about: BundleAbout) -> str:
     """Copy a bundle that `read_bundle` accepts, described anew; return the checksum of the new bundle.json.
 
-    Weights and boosters stay the same files. Raises UserError when the source cannot be read.
+    Weights, boosters and members stay the same files. Raises UserError when the source cannot be read.
     """
     try:
         stored = _parsed((source / ABOUT).read_bytes())
-        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(ABOUT))
+        shutil.copytree(source, folder, dirs_exist_ok=True)
     except (OSError, ValidationError) as error:
         raise UserError(f"the bundle in {source} cannot be copied ({error}): restore its files") from None
     described = stored.model_copy(update={"about": about, "format": FORMAT})

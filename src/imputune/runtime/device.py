@@ -1,5 +1,6 @@
 """The device on which PyTorch computes: the CPU, or a CUDA GPU with the imputer's passes captured as graphs."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,10 @@ def choose_device(name: DeviceName) -> torch.device:
             "params.yaml has device: cuda, but PyTorch finds no GPU here: set device to auto or cpu, "
             "or install a CUDA build of PyTorch and the GPU's driver"
         )
-    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
+    if not has_gpu or name == "cpu":
+        return torch.device("cpu")
+    torch.backends.cudnn.allow_tf32 = False  # cuDNN would round the inputs of LSTM and GRU heads to 10 bits
+    return torch.device("cuda")
 
 
 def graphed(module: nn.Module, samples: tuple[torch.Tensor, ...]) -> Callable[..., Any]:
@@ -40,7 +44,16 @@ def graphed(module: nn.Module, samples: tuple[torch.Tensor, ...]) -> Callable[..
     Source: torch.cuda.make_graphed_callables, which replaces the module's `forward` by the replay.
     """
     ungraphed = module.forward
-    replay = torch.cuda.make_graphed_callables(module, samples)
+    # Earlier graphs wait in reference cycles. The garbage collector must free them before a capture: destroying a graph
+    # while another is captured breaks the capture.
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        replay = torch.cuda.make_graphed_callables(module, samples)
+    finally:
+        if was_enabled:
+            gc.enable()
 
     def run(*tensors: torch.Tensor) -> Any:
         return (replay if tensors[0].shape == samples[0].shape else ungraphed)(*tensors)

@@ -200,13 +200,14 @@ class _FoldAttempts:
             early_stopping=self.job.early_stopping,
         )
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(generator_for(params.seed, fold, Purpose.DROPOUT).initial_seed())
             if self.inputs is None:
                 self.trainer = UnfrozenTrainer(self._new_classifier(), self.data, params, record=self.record)
             else:
                 shape = self.job.cohort.values_NTD.shape
                 head = new_head(shape, params, self.job.variant, fold, self.record_size).to(self.device)
                 self.trainer = FrozenTrainer(head=head, data=self.data, inputs=self.inputs, device=self.device)
+            # After the networks are drawn: their seed is also a GPU's, and nothing would restore that.
+            torch.manual_seed(generator_for(params.seed, fold, Purpose.DROPOUT).initial_seed())
             return train_epochs(plan, self.data, self.trainer, report)
 
     def weights(self) -> dict[str, np.ndarray]:
