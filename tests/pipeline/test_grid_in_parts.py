@@ -141,7 +141,7 @@ def test_tables_come_from_the_files_alone(clone, monkeypatch):
     assert alone == "data/synthetic is missing, so scores are read from the files in results/synthetic alone"
     assert counts.startswith("6 variants not in artifacts: scores are read from the files in results/synthetic/var")
     assert rest[:-1] == theirs["notes"]
-    kept = "figures of curves (curves) are kept from an earlier comparison, because not all curves are in"
+    kept = "figures of curves (curves, decision) are kept from an earlier comparison, because not all curves are in"
     assert rest[-1] == f"{kept} artifacts"
     assert "Table II" in invoke(clone, ["compare"], monkeypatch).stdout
 
@@ -169,7 +169,7 @@ def test_curves_that_artifacts_lack_are_not_drawn_over(project, tmp_path, monkey
     shutil.rmtree(heads_folder(copy) / "gru-frozen-imputed-plateau")
     figures = [copy / RESULTS / "figures" / f"curves.{form}" for form in ("png", "svg")]
     before = [path.read_bytes() for path in figures]
-    kept = "figures of curves (curves) are kept"
+    kept = "figures of curves (curves, decision) are kept"
     assert any(note.startswith(kept) for note in compared(copy, monkeypatch)["notes"])
     assert [path.read_bytes() for path in figures] == before
     for path in figures:

@@ -81,36 +81,36 @@ def test_the_result_is_shown_and_predicts(site, records, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "calibration slope" in done.stdout
     assert (
-        f"version 4 of {NAME} is version 1 recalibrated on set-s (300 stays, 54 deaths): logit(risk) = " in done.stdout
+        f"version 7 of {NAME} is version 1 recalibrated on set-s (300 stays, 54 deaths): logit(risk) = " in done.stdout
     )
     assert "measure the new version on other stays (`imputune evaluate --model 4`)" in done.stderr
     answers = []
-    for model in ("1", "4"):
+    for model in ("1", "7"):
         words = ["predict", "--model", model, "--records", str(records), "--out", f"{model}.csv"]
         assert invoke(site, words, monkeypatch).exit_code == 0
         answers.append(pd.read_csv(site / f"{model}.csv"))
     plain, corrected = answers
     assert plain["high_risk"].tolist() == corrected["high_risk"].tolist()
-    line = Registry(site, NAME).load(Registry(site, NAME).find("4")).about.recalibration
+    line = Registry(site, NAME).load(Registry(site, NAME).find("7")).about.recalibration
     np.testing.assert_allclose(corrected["risk"], line.apply(plain["risk"].to_numpy()), rtol=1e-9)
 
 
 def test_a_second_recalibration_is_of_the_first(site, monkeypatch):
     """Both cohorts stay in the lineage, and the lines follow each other."""
     first = json.loads(recalibrate(site, monkeypatch, "--json").stdout)
-    second = json.loads(recalibrate(site, monkeypatch, "--json", model="4", data="third").stdout)
+    second = json.loads(recalibrate(site, monkeypatch, "--json", model="7", data="third").stdout)
     registry = Registry(site, NAME)
-    version = registry.find("5")
+    version = registry.find("8")
     assert version.recalibrated_cohorts == [first["cohort_hash"], second["cohort_hash"]]
-    assert version.tag("recalibrated_from") == "4"
+    assert version.tag("recalibrated_from") == "7"
     assert second["after"]["calibration_slope"] == pytest.approx(1)
     cohort = read_cohort(site / "third")
     risks = {number: registry.load(registry.find(number)).risk(np.asarray(cohort.values_NTD)) for number in "145"}
-    np.testing.assert_allclose(risks["5"], CalibrationLine(**second["line"]).apply(risks["1"]))
-    np.testing.assert_allclose(risks["4"], CalibrationLine(**first["line"]).apply(risks["1"]))
+    np.testing.assert_allclose(risks["8"], CalibrationLine(**second["line"]).apply(risks["1"]))
+    np.testing.assert_allclose(risks["7"], CalibrationLine(**first["line"]).apply(risks["1"]))
     for data in ("other", "third"):
         for command in ("evaluate", "recalibrate"):
-            line = refused(invoke(site, [command, "--model", "5", "--data", data], monkeypatch))
+            line = refused(invoke(site, [command, "--model", "8", "--data", data], monkeypatch))
             assert "was recalibrated on, and would flatter it" in line
 
 
@@ -118,7 +118,7 @@ def test_a_recalibrated_version_is_evaluated_elsewhere(site, monkeypatch):
     """It says what it was recalibrated on; the same stays have the same order."""
     recalibrate(site, monkeypatch)
     plain = json.loads(invoke(site, ["evaluate", "--model", "1", "--data", "third", "--json"], monkeypatch).stdout)
-    done = invoke(site, ["evaluate", "--model", "4", "--data", "third"], monkeypatch)
+    done = invoke(site, ["evaluate", "--model", "7", "--data", "third"], monkeypatch)
     assert done.exit_code == 0, done.output
     assert "was recalibrated on set-s; whether that cohort shares stays with this one was not checked" in done.stderr
     told = json.loads((site / "results/synthetic/external-set-s.json").read_text())
@@ -136,21 +136,21 @@ def test_promote_chooses_no_recalibrated_version_and_judges_one_that_is_named(si
     decision = json.loads(invoke(site, ["promote", "--json"], monkeypatch).stdout)
     assert decision["candidate"] != 4
     assert decision["left_out"] == {"recalibrated for another site": 1}
-    done = invoke(site, ["promote", "--version", "4", "--json"], monkeypatch)
+    done = invoke(site, ["promote", "--version", "7", "--json"], monkeypatch)
     assert done.exit_code == 0, done.output
     decision = json.loads(done.stdout)
     [reproduced] = [gate for gate in decision["gates"] if gate["name"] == "reproduces its test AUC"]
     assert reproduced["passed"]
-    assert Registry(site, NAME).find("champion").number == 4
+    assert Registry(site, NAME).find("champion").number == 7
     again = invoke(site, ["recalibrate", "--data", "third", "--json"], monkeypatch)  # of the champion
-    assert json.loads(again.stdout)["source"] == 4
-    assert Registry(site, NAME).find("5").tag("decision") == ""
+    assert json.loads(again.stdout)["source"] == 7
+    assert Registry(site, NAME).find("8").tag("decision") == ""
 
 
 def test_the_calibration_gate_counts_recalibrated_risks(site, monkeypatch):
     """Beside a recalibrated champion, whose risks are near the rate of deaths, the version it came from is refused."""
     assert recalibrate(site, monkeypatch).exit_code == 0
-    assert invoke(site, ["promote", "--version", "4"], monkeypatch).exit_code == 0
+    assert invoke(site, ["promote", "--version", "7"], monkeypatch).exit_code == 0
     set_params(site, {"promote.calibration_margin": 0.01})
     done = invoke(site, ["promote", "--version", "1", "--json"], monkeypatch)
     assert done.exit_code == 3, done.output
@@ -166,9 +166,9 @@ def test_promote_judges_a_recalibrated_version_only_where_its_training_data_is(s
     assert recalibrate(site, monkeypatch).exit_code == 0
     folds = site / "artifacts/synthetic/folds.json"
     folds.write_text(folds.read_text() + "\n")
-    for words in (["--version", "4"], ["--version", "4", "--other-data"]):
+    for words in (["--version", "7"], ["--version", "7", "--other-data"]):
         line = refused(invoke(site, ["promote", *words], monkeypatch))
-        assert line.startswith("version 4 was recalibrated, and its calibration on the data it was trained on is not")
+        assert line.startswith("version 7 was recalibrated, and its calibration on the data it was trained on is not")
 
 
 def test_cohorts_that_cannot_recalibrate_are_one_line(site, monkeypatch):
@@ -204,7 +204,7 @@ def test_cohorts_that_cannot_recalibrate_are_one_line(site, monkeypatch):
     line = refused(recalibrate(site, monkeypatch))
     assert "has other variables or units than" in line
     assert line.endswith("(HR, Pulse): recalibrate on a cohort with the model's variables")
-    assert len(Registry(site, NAME).versions()) == 3
+    assert len(Registry(site, NAME).versions()) == 6
 
 
 def test_a_new_threshold_rule_registers_trained_models_again(site, monkeypatch):
@@ -212,11 +212,11 @@ def test_a_new_threshold_rule_registers_trained_models_again(site, monkeypatch):
     set_params(site, {"threshold.rule": "sensitivity", "threshold.sensitivity": 0.95})
     done = invoke(site, ["register"], monkeypatch)
     assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines()[-1] == "registered 3 models of synthetic"
+    assert done.stdout.splitlines()[-1] == "registered 6 models of synthetic"
     assert "with another threshold rule (youden): registered again with sensitivity 0.95" in done.stdout
     registry = Registry(site, NAME)
-    old, new = registry.find("1"), registry.find("4")
-    by_variant = {version.variant: version for version in registry.versions() if version.number > 3}
+    old, new = registry.find("1"), registry.find("7")
+    by_variant = {version.variant: version for version in registry.versions() if version.number > 6}
     new = by_variant[old.variant]
     assert (old.tag("threshold_rule"), new.tag("threshold_rule")) == ("youden", "sensitivity 0.95")
     bundles = [registry.load(version) for version in (old, new)]

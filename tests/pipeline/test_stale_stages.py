@@ -18,6 +18,7 @@ FAMILIES = {
     "pretrain_also": "pretrain",
     "finetune_mlp": "finetune_neural",
     "finetune_mlp_imputed": "finetune_neural",
+    "finetune_mlp_record": "finetune_neural",
     "finetune_mlp_unfrozen": "finetune_neural",
     "finetune_recurrent": "finetune_neural",
     "finetune_non_neural": "finetune_non_neural",

@@ -99,6 +99,7 @@ def test_bundle_json_has_the_present_format(written):
         "threshold": 0.1 + 0.2,
         "threshold_rule": None,
         "recalibration": None,
+        "members": [],
     }
     assert content["members_sha256"] == []
     assert list(content["sha256"]) == ["0", "2"]

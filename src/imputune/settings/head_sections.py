@@ -242,6 +242,7 @@ class Grid(ParamsSection):
     """The variants that `dvc repro` and `imputune grid` fine-tune; each block is one set of stages of dvc.yaml."""
 
     mlp: NeuralBlock = Field(description="MLPs on frozen imputers that have a hidden state.")
+    mlp_record: NeuralBlock = Field(description="MLPs that read static facts or statistics too.")
     mlp_imputed: NeuralBlock = Field(description="MLPs on imputers without a hidden state.")
     mlp_unfrozen: NeuralBlock = Field(description="MLPs trained with their imputer.")
     recurrent: NeuralBlock = Field(description="LSTM and GRU.")
