@@ -21,7 +21,7 @@ FINETUNE = ["finetune", "--head", "blend"]
 @pytest.fixture
 def blended(models: Path) -> Path:
     """A copy of the project in which the two members of the blend are finished."""
-    set_params(models, {"blend.members": LABELS})
+    set_params(models, {"blend.members": LABELS, "blend.scale": "calibrated"})
     return models
 
 

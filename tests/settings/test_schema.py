@@ -289,6 +289,6 @@ def test_dataset_without_budget_names_those_that_have_one() -> None:
 def test_the_heads_of_the_grid_come_in_its_order() -> None:
     """Every head of a block once; a block with an empty list still names its heads."""
     grid = read_params(PARAMS).grid
-    single = ["mlp", "mlp_imputed", "mlp_unfrozen", "recurrent", "non_neural", "non_neural_more"]
+    single = ["mlp", "mlp_record", "mlp_imputed", "mlp_unfrozen", "recurrent", "non_neural", "non_neural_more"]
     assert list(grid.blocks) == [*single, "blend"]
     assert grid.heads == ("mlp2", "gru", "xgboost")

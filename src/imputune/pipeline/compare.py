@@ -118,7 +118,8 @@ def _curves(found: Assembled) -> Iterator[tuple[str, Figure]]:
     histories = {variant.name: found.outputs[variant].histories for variant in plateau if variant in found.outputs}
     if histories and (not any(map(found.is_from_file, plateau)) or not _has_figure(found, "curves")):
         yield "curves", mean_curves_figure(histories, "auc")
-    if panels := _decisions(found):
+    from_files = any(map(found.is_from_file, (variant for variant, row in found.rows.items() if row.is_of_protocol)))
+    if (not from_files or not _has_figure(found, "decision")) and (panels := _decisions(found)):
         yield "decision", decision_figure(panels)
     if overfit := _overfitting(found):
         yield "overfitting", mean_curves_figure(overfit, "auc")
