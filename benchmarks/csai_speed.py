@@ -235,7 +235,7 @@ def main() -> None:
     source.add_argument("--cohort", type=Path, help="folder of an extracted cohort; without it, one is generated")
     source.add_argument("--stays", type=int, default=STAYS, help="of the generated cohort (%(default)s)")
     parser.add_argument("--epochs", type=int, default=10, help="of each; the first is not timed (%(default)s)")
-    device_help = "of both (%(default)s); nothing has been measured on a GPU yet"
+    device_help = "of both (%(default)s)"
     parser.add_argument("--device", choices=get_args(DeviceName), default="cpu", help=device_help)
     given = parser.parse_args()
     if given.epochs < 2:
