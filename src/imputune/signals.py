@@ -8,7 +8,7 @@ The handler only notes the signal and raises KeyboardInterrupt, where that can d
 
 It is raised once, so that nothing disturbs what ends the run and removes unfinished files. All signals within a second
 are one stop: a terminal and `mlflow run` send several. A later signal ends the process at once. So does a stop that
-takes nine seconds. A thread of its own does both, because Python calls handlers only between two steps of the main
+takes eight seconds. A thread of its own does both, because Python calls handlers only between two steps of the main
 thread, which may be waiting for a server. Worker processes end with their command.
 """
 
@@ -28,7 +28,7 @@ INTERRUPTED = 130
 LINE = "interrupted: finished work is kept; run the same command again to continue"
 LINE_AT_ONCE = "interrupted: ended at once; run the same command again to continue"
 SAME_STOP_SECONDS = 1.0
-LONGEST_SECONDS = 9.0
+LONGEST_SECONDS = 8.0
 RETRY_SECONDS = 0.02
 IMPORTING = "<frozen importlib._bootstrap>"
 
