@@ -64,7 +64,7 @@ def test_pooling_extra_stays_and_the_imputer_itself() -> None:
     assert pairs(ablations(rows, 1 / 3)) == [
         ("hidden state", "csai/xgboost-frozen-summary+static-none", "csai/xgboost-frozen-hidden+static+summary-none"),
         (
-            "pooled hidden state",
+            "further hidden state",
             "csai/mlp2-frozen-hidden+static-plateau",
             "csai/mlp2-frozen-hidden_pooled+static-plateau",
         ),

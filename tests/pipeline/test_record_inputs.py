@@ -91,6 +91,7 @@ def test_a_cohort_without_the_static_facts(trained: Path, tmp_path: Path, monkey
         invoke(trained, ["evaluate", "--model", str(version), "--data", str(tmp_path / "bare")], monkeypatch)
     )
     assert "lacks static facts that" in line
+    assert "or has them in other units or categories" in line
     assert "age_years, gender, height_cm, icu_type, weight_kg" in line
 
 

@@ -77,8 +77,8 @@ class MadeFrom(Origin):
 
     imputer_run_id: the run that pretrained the imputer; "" for the pretraining itself. variant: of fine-tuning.
     settings: the sections of params.yaml that the output depends on. also: the further cohorts that the imputer was
-    pretrained on. members: of a blend, a digest of what each member
-    was made from, by its label.
+    pretrained on; of a blend, those of all its members. members: of a blend, a digest of what each member was made
+    from, by its label.
     """
 
     stage: Stage

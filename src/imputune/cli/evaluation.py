@@ -97,6 +97,8 @@ def recalibrate_command(
     )
     if not result.checked_against_training:
         say(NOT_CHECKED)
+    for further, count in result.pretrained_on.items():
+        say(f"note: {count:,} of these stays pretrained the model's imputer, without outcomes ({further})")
     say(
         "the scores after are of the stays that the line was fitted to: measure the new version on other stays "
         f"(`imputune evaluate --model {result.version}`)"

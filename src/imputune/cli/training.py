@@ -115,11 +115,11 @@ class GridOptions:
     ] = ""
     head: Annotated[
         str,
-        typer.Option(help=f"{ONE_OR_MORE['head']} Default: all; with --imputer, the heads under grid in params.yaml."),
+        typer.Option(help=f"{ONE_OR_MORE['head']} Default: all but blend; with --imputer, those under grid."),
     ] = ""
     mode: Annotated[str, typer.Option(help=f"{ONE_OR_MORE['mode']} Default: all; with --imputer, frozen.")] = ""
     input: Annotated[
-        str, typer.Option(help=f"{ONE_OR_MORE['input']} Default: all; with --imputer, the head's default.")
+        str, typer.Option(help=f"{ONE_OR_MORE['input']} Default: the paper's; with --imputer, the head's default.")
     ] = ""
     schedule: Annotated[
         str, typer.Option(help=f"{ONE_OR_MORE['schedule']} Default: all; with --imputer, plateau or none.")

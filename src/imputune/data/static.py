@@ -15,8 +15,8 @@ class StaticVariable:
     """A fact about a stay, known at admission: a number with its unit, or a category.
 
     name: its column in a cohort. parameter: its name in raw records, in rows of the first minute. categories: the
-    values it can have; empty for a number. lowest, highest: plausible limits of a number, in its unit; values beyond
-    count as unknown. first_of: the measured variable whose first value is the fact, where records do not have it as
+    values it can have; empty for a number. limits: lowest and highest plausible number, in its unit; a number beyond
+    counts as unknown. first_of: the measured variable whose first value is the fact, where records do not have it as
     rows of its own.
     """
 

@@ -12,7 +12,7 @@ from imputune.evaluation.significance import corrected_t_interval, corrected_t_t
 from imputune.evaluation.stored import Stored
 from imputune.protocol.imputers import DEFAULT_IMPUTER, is_own
 
-Ingredient = Literal["static", "summary", "hidden state", "pooled hidden state", "extra stays", "blend"]
+Ingredient = Literal["static", "summary", "hidden state", "further hidden state", "extra stays", "blend"]
 INGREDIENTS: tuple[Ingredient, ...] = get_args(Ingredient)
 ADDED: dict[str, Ingredient] = {"static": "static", "summary": "summary", "hidden": "hidden state"}
 BLEND = "blend"
@@ -46,7 +46,7 @@ class Ablation(Stored):
 def ablations(rows: Sequence[VariantRow], test_to_train: float) -> tuple[Ablation, ...]:
     """Return every pair of variants with the same folds, two at least, that differ in one ingredient.
 
-    The ingredients: `static` or `summary` or the hidden state among the parts of the input; a pooled hidden state
+    The ingredients: `static` or `summary` or the hidden state among the parts of the input; a further hidden state
     (hidden_NAME) instead of the last; CSAI pretrained on extra stays instead of CSAI; a blend instead of the single
     variant with the best validation AUC. Differences are those of the test folds. p-values are adjusted by `holm`, for
     each score over all pairs. test_to_train: see `corrected_t_test`.
@@ -86,7 +86,7 @@ def _ingredient(without: VariantRow, with_it: VariantRow) -> Ingredient | None:
         case [], [added]:
             return ADDED.get(added)
         case ["hidden"], [added] if added.startswith("hidden_"):
-            return "pooled hidden state"
+            return "further hidden state"
     return None
 
 

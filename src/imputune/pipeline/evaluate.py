@@ -142,9 +142,11 @@ def check_cohort(project: Project, model: Model, cohort: Cohort, folder: Path, *
             f"{folder} has other variables or units than {model.name} ({', '.join(differing)}): "
             f"{doing} a cohort with the model's variables"
         )
-    if missing := {each.name for each in about.static} - {each.name for each in cohort.static_variables}:
+    facts = {(each.name, each.unit, each.categories) for each in cohort.static_variables}
+    if lacking := sorted(each.name for each in about.static if (each.name, each.unit, each.categories) not in facts):
         raise UserError(
-            f"{folder} lacks static facts that {model.name} reads ({', '.join(sorted(missing))}): extract it with them"
+            f"{folder} lacks static facts that {model.name} reads, or has them in other units or categories "
+            f"({', '.join(lacking)}): extract it with them"
         )
     if digest == model.version.tag("cohort_hash"):
         raise UserError(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from imputune import signals
-from imputune.artifacts.stage_output import Settings
+from imputune.artifacts.stage_output import ALSO_TAG, Settings
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.errors import UserError
 from imputune.evaluation.calibration import CalibrationLine, fit_line
@@ -15,7 +15,7 @@ from imputune.evaluation.metrics import risk_scores
 from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import FEWEST
 from imputune.pipeline.evaluate import check_cohort
-from imputune.pipeline.further_cohorts import cohort_name
+from imputune.pipeline.further_cohorts import cohort_name, shared_with_lineage
 from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project
 from imputune.pipeline.tracked import track
@@ -38,6 +38,7 @@ class Recalibration(Stored):
 
     version: the new version, recalibrated from version `source`. line: what now corrects the mean of the fold models'
     risks. before, after: `metrics.risk_scores` on the cohort; those after are of the stays that the line was fitted to.
+    pretrained_on: how many of these stays pretrained the model's imputer, by further cohort.
     """
 
     model: str
@@ -51,6 +52,7 @@ class Recalibration(Stored):
     before: dict[str, float]
     after: dict[str, float]
     checked_against_training: bool
+    pretrained_on: dict[str, int]
 
 
 def run_recalibrate(project: Project, wanted: str, folder: Path) -> Recalibration:
@@ -66,6 +68,7 @@ def run_recalibrate(project: Project, wanted: str, folder: Path) -> Recalibratio
     model = load_model(project, wanted)
     cohort, digest = read_cohort(folder), cohort_hash(folder)
     checked = check_cohort(project, model, cohort, folder, doing="recalibrate on")
+    pretrained_on, _ = shared_with_lineage(project, model.version.tag(ALSO_TAG), cohort, digest)
     deaths = int(cohort.outcome_N.sum())
     if min(deaths, len(cohort.outcome_N) - deaths) < FEWEST:
         raise UserError(
@@ -106,6 +109,7 @@ def run_recalibrate(project: Project, wanted: str, folder: Path) -> Recalibratio
             before=before,
             after=after,
             checked_against_training=checked,
+            pretrained_on=pretrained_on,
         )
         run.log_metrics({f"before_{score}": value for score, value in before.items()})
         run.log_metrics({f"after_{score}": value for score, value in after.items()})

@@ -65,6 +65,9 @@ class VariantWork:
         self.made_from: MadeFrom = imputer.variant_made_from(
             variant, stage, {each.variant.label: each.digest for each in members}
         )
+        if members:  # a blend stands on the imputers of all its members
+            further = {cohort.cohort_hash: cohort for each in members for cohort in each.imputer.also}
+            self.made_from = self.made_from.model_copy(update={"also": tuple(further.values())})
         self.folder: Path = project.variant_folder(variant, early_stopping=request.early_stopping)
         # An overfitting run of some folds is complete with these; fine-tuning needs every fold.
         partial = request.folds if not request.early_stopping else None
@@ -134,13 +137,13 @@ class VariantWork:
             folds=tuple(fold.record for fold in folds),
         )
         write_training(self.folder, output, folds)
+        if self.request.early_stopping:
+            keep_variant(self.imputer, output, run)  # before the run ends: a run that ended has its file
         project, data = self.imputer.project, self.imputer.data
         if self.variant.is_blend:
             register_blend(run, project, data, folds, self.made_from)
         elif self.variant.is_registered and self.request.early_stopping:
             register_classifier(run, project, data, folds, self.made_from)
-        if self.request.early_stopping:
-            keep_variant(self.imputer, output, run)  # before the run ends: a run that ended has its file
         self._stack.close()
         self.checkpoints.remove()
 

@@ -238,7 +238,8 @@ def existing(family: Family) -> str:
     bases = tuple(word for word in family.input if word == base_of(word))
     words = {"mode": family.mode, "input": bases, "schedule": family.schedule}
     fields = ", ".join(f"{field} {'|'.join(words[field])}" for field in FIELDS[1:])
-    more = " (an input may add +static, +summary)" if len(bases) < len(family.input) else ""
+    further = [word for word in family.input if word not in bases]
+    more = f" (inputs with features of the record: {', '.join(further)})" if further else ""
     return f"{' and '.join(family.head)} exist{'s' * (len(family.head) == 1)} with {fields}{more}"
 
 

@@ -89,3 +89,32 @@ def test_a_fact_that_is_the_first_value_of_a_variable() -> None:
     stays = bin_long_table(table(rows), (Variable("HR", "bpm"), Variable("height", "cm")), (height,))
     assert stays.static is not None
     np.testing.assert_array_equal(stays.static["height_cm"], [180, np.nan])
+
+
+def test_columns_that_a_model_cannot_use_are_counted() -> None:
+    """An unknown category and an implausible number in columns count as in rows, once for each stay."""
+    rows = [(1, "00:10", "HR", 112), (1, "01:10", "HR", 100), (2, "00:10", "HR", 80)]
+    stays = bin_long_table(table(rows, ICUType=[9, 9, 2], Age=[500, 500, 50]), VARIABLES, STATIC)
+    counts = {reason: count for reason, count in totals(stays.ignored).items() if count}
+    assert counts == {"category that the model does not know": 1, "implausible static value": 1}
+    assert stays.ignored_N.tolist() == [2, 0]
+
+
+def test_a_static_fact_of_another_dataset_as_a_row() -> None:
+    """A model's own static facts are known parameters, also where the challenge has none of the name."""
+    frailty = type(AGE)(name="frailty", parameter="Frailty", limits=(1, 9))
+    rows = [(1, "00:00", "Frailty", 4), (1, "00:10", "HR", 112)]
+    stays = bin_long_table(table(rows), VARIABLES, (frailty,))
+    assert stays.static is not None
+    assert stays.static["frailty"].tolist() == [4]
+    assert stays.ignored_N.tolist() == [0]
+
+
+def test_a_fact_that_is_a_variable_too_is_not_counted_twice() -> None:
+    """A row of a variable at 00:00 is observed and gives the fact; no count goes below 0."""
+    weight = type(AGE)(name="weight_kg", parameter="Weight", limits=(20, 400))
+    rows = [(1, "00:00", "Weight", 80), (1, "00:10", "HR", 112)]
+    stays = bin_long_table(table(rows), (Variable("HR", "bpm"), Variable("Weight", "kg")), (weight,))
+    assert stays.static is not None
+    assert stays.static["weight_kg"].tolist() == [80]
+    assert all((count_N >= 0).all() for count_N in stays.ignored.values())

@@ -154,8 +154,11 @@ def bin_stays(
     if not static:
         return BinnedStays(stay_ids_N=stay_ids_N, values_NTD=values_NTD, ignored=ignored)
     found = static_of_rows(rows, stay_R, stays, static, [*variables, *others])
-    counts = {reason: np.bincount(stay_R[row_R], minlength=stays) for reason, row_R in found.unknown.items()}
-    others_N = ignored["not one of the variables"] - np.bincount(stay_R[found.used_R], minlength=stays)
+    is_other_R = rows.parameter_R >= len(variables)  # a row of a variable counts as that, also if it gives a fact
+    counts = {
+        reason: np.bincount(stay_R[row_R & is_other_R], minlength=stays) for reason, row_R in found.unknown.items()
+    }
+    others_N = ignored["not one of the variables"] - np.bincount(stay_R[found.used_R & is_other_R], minlength=stays)
     ignored = {**ignored, "not one of the variables": others_N - sum(counts.values()), **counts}
     facts = with_measured(found.facts, values_NTD, variables, static)
     return BinnedStays(stay_ids_N=stay_ids_N, values_NTD=values_NTD, ignored=ignored, static=facts)
@@ -182,7 +185,9 @@ def bin_table(
     if binned.static is None:
         return binned
     facts = further_columns(table, [each.parameter for each in static if each.parameter])
-    return replace(binned, static=with_columns(binned.static, facts, stay_R, stay_ids_N, static))
+    known, unusable = with_columns(binned.static, facts, stay_R, stay_ids_N, static)
+    ignored = {reason: count_N + unusable.get(reason, 0) for reason, count_N in binned.ignored.items()}
+    return replace(binned, static=known, ignored=ignored)
 
 
 def check_repeats(

@@ -73,7 +73,7 @@ def bin_long_table(table: object, variables: Sequence[Variable], static: Sequenc
     `static` are the facts that the model reads: in rows at 00:00, or in columns of the parameter's name. The
     challenge's other parameters are ignored and counted. Raises UserError as `bin_table` does.
     """
-    names, others = _known(variables)
+    names, others = _known(variables, static)
     return bin_table(table, names, others, static)
 
 
@@ -86,7 +86,7 @@ def bin_record_files(
     line, an unknown parameter, a time that is not HH:MM, a duplicate id, a line that repeats another, or a stay with
     too many lines.
     """
-    names, others = _known(variables)
+    names, others = _known(variables, static)
     parsed = parse_records(records)
     rows = check_rows(parsed.table, names, others, parsed.locate)
     stay_id_F = _stay_ids(parsed, rows, parsed.file_R, len(names) + others.index(ID))
@@ -141,14 +141,15 @@ def read_records(
     )
 
 
-def _known(variables: Sequence[Variable]) -> tuple[list[str], list[str]]:
-    """Return the names of a model's variables, and the other parameters that a record may have.
+def _known(variables: Sequence[Variable], static: Sequence[StaticVariable]) -> tuple[list[str], list[str]]:
+    """Return the names of a model's variables, and the other parameters that a record may have: its static facts too.
 
     A name that differs from a variable's in letter case alone is no other parameter, but the variable misspelt.
     """
     names = [variable.name for variable in variables]
     in_any_case = {name.casefold() for name in names}
-    return names, [name for name in KNOWN if name.casefold() not in in_any_case]
+    others = dict.fromkeys((*KNOWN, *(each.parameter for each in static if each.parameter)))
+    return names, [name for name in others if name.casefold() not in in_any_case]
 
 
 def _stay_ids(

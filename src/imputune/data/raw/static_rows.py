@@ -14,6 +14,9 @@ from imputune.data.raw.long_table import Rows, is_missing, numbers
 from imputune.data.static import StaticVariable, first_values
 from imputune.errors import UserError
 
+UNKNOWN_CATEGORY = "category that the model does not know"
+IMPLAUSIBLE = "implausible static value"
+
 
 @dataclass(frozen=True, eq=False)
 class StaticRows:
@@ -41,7 +44,7 @@ def static_of_rows(
     """
     facts = {}
     used_R = np.zeros(len(stay_R), dtype=bool)
-    reasons = {"category that the model does not know": used_R.copy(), "implausible static value": used_R.copy()}
+    reasons = {UNKNOWN_CATEGORY: used_R.copy(), IMPLAUSIBLE: used_R.copy()}
     for variable in variables:
         fact_N = np.full(stays, np.nan)
         if variable.parameter in known:
@@ -53,9 +56,7 @@ def static_of_rows(
             fact_N[stay_R[row_M]] = np.where(value_M >= 0, value_M, np.nan)
             fits_M = variable.is_known(value_M) | (value_M < 0)
             used_R[row_M[fits_M]] = True
-            reasons["category that the model does not know" if variable.categories else "implausible static value"][
-                row_M[~fits_M]
-            ] = True
+            reasons[_reason(variable)][row_M[~fits_M]] = True
         facts[variable.name] = fact_N
     return StaticRows(pd.DataFrame(facts, index=range(stays)), used_R, reasons)
 
@@ -66,12 +67,14 @@ def with_columns(
     stay_R: npt.NDArray[np.int64],
     stay_ids_N: npt.NDArray[np.int64],
     variables: Sequence[StaticVariable],
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, dict[str, npt.NDArray[np.int64]]]:
     """Return static facts, with those that a table has as columns of their own, one value in every row of a stay.
 
-    Raises UserError for a column that holds no numbers, two values of one stay, or a fact that rows give too.
+    Also returns, by reason, how many of each stay's facts a model cannot use, (N,). Raises UserError for a column that
+    holds no numbers, two values of one stay, or a fact that rows give too.
     """
     facts = facts.copy()
+    unusable = {reason: np.zeros(len(stay_ids_N), dtype=np.int64) for reason in (UNKNOWN_CATEGORY, IMPLAUSIBLE)}
     for variable in (each for each in variables if each.parameter in columns):
         name, column = variable.parameter, columns[variable.parameter]
         value_R = numbers(column).copy()
@@ -92,8 +95,13 @@ def with_columns(
             raise UserError(
                 f"stay {stay_ids_N[twice_N.argmax()]} has {name} as a row and as a column; keep one of the two"
             )
+        unusable[_reason(variable)] += ~np.isnan(fact_N) & ~variable.is_known(fact_N)
         facts[variable.name] = np.where(np.isnan(fact_N), facts[variable.name], fact_N)
-    return facts
+    return facts, unusable
+
+
+def _reason(variable: StaticVariable) -> str:
+    return UNKNOWN_CATEGORY if variable.categories else IMPLAUSIBLE
 
 
 def with_measured(
