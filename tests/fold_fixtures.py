@@ -65,6 +65,13 @@ def folds(cohort: Cohort) -> list[Fold]:
     return draw_folds(cohort, 5, seed=3)
 
 
+EAGER = {
+    **{"learning_rate": 0.03, "max_depth": 6, "stay_fraction": 0.7, "feature_fraction": 0.3},
+    **{"min_child_weight": 1.0, "l2": 1.0, "seeds": 1},
+}
+"""Settings with which xgboost learns from a few dozen stays; params.yaml's grow no tree on so few."""
+
+
 @pytest.fixture
 def make_params() -> Callable[..., Params]:
     """The project's own parameters with a small CSAI; keyword arguments replace keys of a section, by section."""
@@ -74,7 +81,8 @@ def make_params() -> Callable[..., Params]:
     def make(pretrain_epochs: int = 3, finetune_epochs: int = 6, **sections: dict[str, object]) -> Params:
         epochs = Budget(pretrain_epochs=pretrain_epochs, frozen_epochs=finetune_epochs, unfrozen_epochs=finetune_epochs)
         changed = {}
-        for name, keys in {"csai": small, **sections}.items():
+        xgboost = params.non_neural.xgboost.model_dump() | EAGER
+        for name, keys in {"csai": small, "non_neural": {"xgboost": xgboost}, **sections}.items():
             section = getattr(params, name)
             changed[name] = type(section).model_validate(section.model_dump() | keys)
         return params.model_copy(

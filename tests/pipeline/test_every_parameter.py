@@ -19,6 +19,7 @@ import torch
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from fold_fixtures import EAGER
 from imputune.artifacts.stage_output import MadeFrom, Origin, TrainedFold, TrainingOutput
 from imputune.cli.word_lists import imputer_names
 from imputune.data.cohort import Cohort, Variable
@@ -75,6 +76,8 @@ TINY = {
     "schedules.optuna.trials": 3,
     "schedules.optuna.startup_trials": 1,
     "non_neural.xgboost.trees": 20,
+    **{f"non_neural.xgboost.{name}": value for name, value in EAGER.items()},
+    "blend.scale": "calibrated",
     "pypots.saits.n_layers": 1,
     "pypots.saits.n_heads": 2,
     "pypots.saits.d_k": 4,
@@ -512,8 +515,6 @@ for dataset in CONTENT["budget"]:
 for block, words in CONTENT["grid"].items():
     for name in words:
         EFFECTS[f"grid.{block}.{name}"] = Effect([], variants)  # an empty list takes none
-EFFECTS["grid.blend.imputer"] = Effect(["csai"], variants)
-EFFECTS["grid.blend.head"] = Effect([], variants, {"grid.blend.imputer": ["csai"]})
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ def test_the_readmes_way_to_a_prediction_works(models):
         "explain",
         "extract",
         "evaluate",
+        "recalibrate",
         "register",
     ]
     typed, others = commands[:2], [shlex.split(command) for command in commands[2:]]
