@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +29,10 @@ class Prediction:
 def check_pypots() -> None:
     """Raise UserError if PyPOTS is not installed, or has another version than the one measured against.
 
-    The banner that its import prints is suppressed.
+    The banner that its import prints is suppressed, and what it says when it first writes its configuration.
     """
     try:
-        with Path(os.devnull).open("w") as null, redirect_stdout(null):
+        with Path(os.devnull).open("w") as null, redirect_stdout(null), redirect_stderr(null):
             version = importlib.import_module("pypots").__version__
     except ImportError as error:
         raise UserError(f"PyPOTS cannot be imported ({error}): install it with {INSTALL}") from None
