@@ -376,3 +376,17 @@ def test_shared_stays_are_refused_wherever_they_stand(unmade, monkeypatch):
     write_cohort(part(more, slice(0, 5)), unmade / "data/again")
     line = refused(invoke(unmade, ["pretrain", "--also", "data/again,data/more", "--name", NAME], monkeypatch))
     assert line.startswith("5 of the 5 stays of data/again are in data/more too")
+
+
+def test_a_blend_has_the_further_cohorts_of_its_members(made, monkeypatch):
+    """A blend stands under csai, but a member on csai_more makes the cohort that pretrained it no external one."""
+    members = [f"{NAME}/mlp2-frozen-hidden-plateau", "csai/xgboost-frozen-summary-none"]
+    set_params(made, {"blend.members": members, "blend.scale": "calibrated"})
+    done = invoke(made, ["finetune", "--head", "blend"], monkeypatch)
+    assert done.exit_code == 0, done.output
+    by_variant = {each.variant: each for each in Registry(made, classifier_name("synthetic")).versions()}
+    blend, member = by_variant["blend-frozen-members-none"], by_variant[f"{NAME}/mlp2-frozen-hidden-plateau"]
+    assert json.loads(blend.tag("also_cohorts")) == json.loads(member.tag("also_cohorts"))
+    words = ["evaluate", "--model", str(blend.number), "--data", "data/more", "--json"]
+    told = json.loads(invoke(made, words, monkeypatch).stdout)
+    assert (told["is_external"], list(told["pretrained_on"].values())) == (False, [MORE])
