@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from imputune.evaluation.assessed_imputers import AssessedImputer, summarise_imputer
+from imputune.evaluation.assessed_imputers import AssessedImputer, Assessment, summarise_imputer
 from imputune.evaluation.assessment import AssessedFold, HeldOutScores, VariableErrors
 from imputune.evaluation.comparison import ImputerComparison
 from imputune.evaluation.imputation import CellErrors
@@ -103,7 +103,11 @@ def assessed_imputer(
         for fold, scores in enumerate(folds)
     ]
     return summarise_imputer(
-        imputer=imputer, ranking=RANKING, folds=assessed, pretraining=pretraining, run_id=f"run of {imputer}"
+        imputer=imputer,
+        ranking=RANKING,
+        assessment=Assessment.of(assessed),
+        pretraining=pretraining,
+        run_id=f"run of {imputer}",
     )
 
 

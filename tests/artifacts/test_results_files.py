@@ -2,15 +2,15 @@ import json
 
 import pytest
 
+from imputune.artifacts.imputer_file import ImputerFile
 from imputune.artifacts.results_files import (
     Code,
-    ImputerFile,
-    VariantFile,
     find_results_file,
     read_results_file,
     write_results_file,
 )
 from imputune.artifacts.stage_output import FoldRecord, MadeFrom, Origin, TrainingOutput
+from imputune.artifacts.variant_file import VariantFile
 from imputune.errors import UserError
 from imputune.evaluation.metrics import ReliabilityPoint
 from imputune.protocol.variants import make_variant

@@ -99,6 +99,52 @@ def test_a_full_matrix_has_an_answer(copy, monkeypatch):
     assert "csai_untrained is assessed already" in again.stderr
 
 
+def test_what_artifacts_lack_is_read_from_committed_files(copy, monkeypatch):
+    """The report has the same numbers with half of the artifacts; notes say which scores have no curves."""
+    before = found(copy)
+    report = copy / "results/synthetic/report.md"
+    assert "report/risks.png" in report.read_text()
+    for folder in ("imputers/mean", "heads/in_hospital_death/mean", "assess/mean", "assess/csai"):
+        shutil.rmtree(copy / "artifacts/synthetic" / folder)
+    shutil.rmtree(heads_folder(copy) / "gru-frozen-imputed-plateau")
+    assert invoke(copy, ["compare", "--by", "imputer,head"], monkeypatch).exit_code == 0
+    after = found(copy)
+    assert after["notes"] == [
+        "csai: read from the files in results/synthetic, without curves: gru, assessment",
+        "mean: read from the files in results/synthetic, without curves: mlp2, xgboost, assessment",
+    ]
+    assert [row["source"] for row in after["matrix"]].count("results file") == 3
+    for told in (before, after):
+        del told["notes"]
+        told["matrix"] = [{**row, "source": "", "calibration": []} for row in told["matrix"]]
+        told["protocol"] = []
+    assert after == before
+    page = report.read_text()
+    assert "report/risks.png" in page
+    assert "report/example.png" not in page
+
+
+@pytest.mark.parametrize(
+    ("edit", "note"),
+    [
+        (
+            {"cohort_hash": "other"},
+            "results/synthetic/imputers/mean.json is of other data, other folds or another seed",
+        ),
+        ({"format": 99}, "is of another version of imputune"),
+    ],
+)
+def test_files_of_other_data_or_versions_are_left_out(copy, monkeypatch, edit, note):
+    """A committed file of an imputer that does not belong here is named in a note, and its imputer is left out."""
+    shutil.rmtree(copy / "artifacts/synthetic/imputers/mean")
+    path = copy / "results/synthetic/imputers/mean.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **edit}))
+    assert invoke(copy, ["compare", "--by", "imputer,head"], monkeypatch).exit_code == 0
+    told = found(copy)
+    assert {row["imputer"] for row in told["matrix"]} == {"csai"}
+    assert any(note in each for each in told["notes"])
+
+
 def test_only_csai_is_registered(copy, monkeypatch):
     """Other imputers' variants are measured and tracked, and cannot be promoted: the registry has none of them."""
     runs = finished_runs(copy, "imputune", "finetune", "synthetic")
@@ -112,19 +158,29 @@ def test_only_csai_is_registered(copy, monkeypatch):
 
 
 def test_outputs_of_another_pretraining_are_left_out(copy, monkeypatch):
-    """After an imputer is pretrained anew, its variants and its assessment are left out, and the notes say so."""
-    assert invoke(copy, ["pretrain", "--imputer", "mean"], monkeypatch).exit_code == 0
+    """After an imputer is pretrained with other settings, its variants and its assessment are left out, with notes."""
+    set_params(copy, {"pretrain.learning_rate": 0.002})
+    assert invoke(copy, ["pretrain"], monkeypatch).exit_code == 0
     done = invoke(copy, ["compare", "--by", "imputer,head", "--json"], monkeypatch)
     told = json.loads(done.stdout)
-    assert {row["imputer"] for row in told["matrix"]} == {"csai"}
-    assert [each["imputer"] for each in told["imputers"]] == ["csai"]
+    assert {row["imputer"] for row in told["matrix"]} == {"mean"}
+    assert [each["imputer"] for each in told["imputers"]] == ["mean"]
     assert any(
-        "mean/mlp2-frozen-imputed-plateau is skipped: it was made from another pretraining of the imputer" in note
+        "csai/mlp2-frozen-hidden-plateau is skipped: it was made from another pretraining of the imputer" in note
         for note in told["notes"]
     )
-    assert any(
-        "the assessment of mean is skipped, because these differ: imputer_run_id" in note for note in told["notes"]
-    )
+    assert any("the assessment of csai is skipped" in note for note in told["notes"])
+
+
+def test_pretraining_again_with_equal_settings_keeps_the_scores(copy, monkeypatch):
+    """After an imputer is pretrained again with the same settings, its scores are those of the committed files."""
+    assert invoke(copy, ["pretrain", "--imputer", "mean"], monkeypatch).exit_code == 0
+    assert invoke(copy, ["compare", "--by", "imputer,head"], monkeypatch).exit_code == 0
+    told = found(copy)
+    rows = {row["head"]: row["source"] for row in told["matrix"] if row["imputer"] == "mean"}
+    assert rows == {"mlp2": "results file", "xgboost": "results file"}
+    assert any("mean/mlp2-frozen-imputed-plateau is skipped" in note for note in told["notes"])
+    assert any("mean: read from the files" in note for note in told["notes"])
 
 
 @pytest.mark.parametrize("finished", [1, FOLDS])
@@ -229,7 +285,7 @@ def test_a_rate_that_masks_nothing_is_refused(copy, monkeypatch):
 
 def test_nothing_to_compare_says_what_to_run(copy, monkeypatch):
     """Without variants and assessments the commands that make them are named."""
-    for name in ("heads", "assess"):
-        shutil.rmtree(copy / "artifacts/synthetic" / name)
+    for folder in ("artifacts/synthetic/heads", "artifacts/synthetic/assess", "results/synthetic"):
+        shutil.rmtree(copy / folder)
     told = refused(invoke(copy, ["compare", "--by", "imputer,head"], monkeypatch))
     assert "run `imputune grid synthetic --imputer all` and `imputune assess synthetic` first" in told

@@ -29,7 +29,7 @@ from imputune.data.splits import fit_and_split
 from imputune.data.static import AGE, GENDER, ICU_TYPE
 from imputune.datasets import synthetic
 from imputune.errors import UserError
-from imputune.evaluation.assessed_imputers import summarise_imputer
+from imputune.evaluation.assessed_imputers import Assessment, summarise_imputer
 from imputune.evaluation.gates import TestStays, paired_difference, score_gates
 from imputune.evaluation.subgroups import score_cohort
 from imputune.imputers.build import new_imputer
@@ -310,7 +310,7 @@ def ranked(params: Params, world: World) -> object:
     summary = summarise_imputer(
         imputer="mean",
         ranking=params.assess.ranking,
-        folds=[assessment(params, world)],
+        assessment=Assessment.of([assessment(params, world)]),
         pretraining=[],
         run_id="",
     )

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from imputune.artifacts.results_files import VariantFile, read_results_file
+from imputune.artifacts.results_files import read_results_file
+from imputune.artifacts.variant_file import VariantFile
 from imputune.pipeline import variant_work
 from imputune.tracking.history import finished_runs
 from projects import FOLDS, client_of, copy_of, heads_folder, imputer_folder, invoke, refused, set_params

@@ -47,7 +47,7 @@ def findings(name: ImputerName, epochs_kept: tuple[int, ...] = (), heads: bool =
         epochs=40 if epochs_kept else 0,
         heads={
             row.head: HeadFindings(
-                row=row, curves=[[0.7, 0.8]] if row.head == "mlp2" else [], outcome_N=OUTCOME_N, risk_N=RISK_N
+                row=row, curves=[[0.7, 0.8]] if row.head == "mlp2" else [], risks=(OUTCOME_N, RISK_N)
             )
             for row in MATRIX
             if row.imputer == name and heads

@@ -127,19 +127,11 @@ class MadeFrom(Origin):
 
     def setting(self, name: str) -> JsonValue:
         """Return a setting by its dotted name; KeyError if the output does not depend on it."""
-        value: JsonValue = self.settings
-        for part in name.split("."):
-            if not isinstance(value, dict):
-                raise KeyError(name)
-            value = value[part]
-        return value
+        return setting_of(self.settings, name)
 
     def number(self, name: str) -> int:
         """Return a whole number among the settings; see `setting`."""
-        value = self.setting(name)
-        if not isinstance(value, int):
-            raise TypeError(f"setting {name} must be a whole number, got {value!r}")
-        return value
+        return number_of(self.settings, name)
 
 
 class FoldRecord(Stored):
@@ -250,3 +242,21 @@ def differing_names(found: Mapping[str, JsonValue], wanted: Mapping[str, JsonVal
         elif theirs != value:
             names.append(key)
     return names
+
+
+def setting_of(settings: Settings, name: str) -> JsonValue:
+    """Return a setting by its dotted name; KeyError if it is not among `settings`."""
+    value: JsonValue = settings
+    for part in name.split("."):
+        if not isinstance(value, dict):
+            raise KeyError(name)
+        value = value[part]
+    return value
+
+
+def number_of(settings: Settings, name: str) -> int:
+    """Return a whole number among `settings`; KeyError without it, TypeError if it is none."""
+    value = setting_of(settings, name)
+    if not isinstance(value, int):
+        raise TypeError(f"setting {name} must be a whole number, got {value!r}")
+    return value

@@ -181,7 +181,7 @@ def assess_command(
     params = read_params(find_root(Path.cwd()) / "params.yaml")
     names = imputer_names(imputer or "all", params)
     start_preloading()
-    from imputune.evaluation.assessed_imputers import summarise_imputer
+    from imputune.evaluation.assessed_imputers import Assessment, summarise_imputer
     from imputune.pipeline.assess import run_assess
     from imputune.pipeline.project import Project
     from imputune.reporting.imputer_tables import errors_table
@@ -192,7 +192,7 @@ def assess_command(
         summarise_imputer(
             imputer=output.made_from.imputer,
             ranking=params.assess.ranking,
-            folds=output.folds,
+            assessment=Assessment.of(output.folds),
             pretraining=[],
             run_id=output.run_id,
         )

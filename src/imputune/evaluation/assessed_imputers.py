@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from imputune.evaluation.assessment import AssessedFold, HeldOutScores
 from imputune.evaluation.imputation import CellErrors
@@ -66,33 +66,54 @@ class AssessedImputer(Stored):
         return next((row for row in self.rows if (row.pattern, row.rate) == (pattern, rate)), None)
 
 
+class Assessment(Stored):
+    """What the folds of an assessment come to.
+
+    seconds_per_1000_stays and batch_difference as in `AssessedImputer`. rows: the scores of each masking pattern and
+    rate; mae_by_fold: the MAE of each fold, for each of the rows.
+    """
+
+    seconds_per_1000_stays: float
+    batch_difference: float
+    rows: tuple[PatternScores, ...]
+    mae_by_fold: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, folds: Sequence[AssessedFold]) -> Self:
+        """Summarise the folds of one imputer."""
+        return cls(
+            seconds_per_1000_stays=fmean(fold.seconds for fold in folds),
+            batch_difference=max(fold.batch_difference for fold in folds),
+            rows=pattern_scores([fold.scores for fold in folds]),
+            mae_by_fold=tuple(zip(*([scores.mae for scores in fold.scores] for fold in folds), strict=True)),
+        )
+
+
 def summarise_imputer(
     *,
     imputer: ImputerName,
     ranking: Ranking,
-    folds: Sequence[AssessedFold],
+    assessment: Assessment,
     pretraining: Sequence[tuple[float, int]],
     run_id: str,
 ) -> AssessedImputer:
-    """Summarise an imputer's assessment; `pretraining` holds seconds and epochs of each fold that learned."""
+    """Summarise an imputer; `pretraining` holds seconds and epochs of each fold that learned."""
     ranked = [
-        scores.mae
-        for fold in folds
-        for scores in fold.scores
-        if (scores.pattern, scores.rate) == (ranking.pattern, ranking.rate)
+        errors
+        for row, errors in zip(assessment.rows, assessment.mae_by_fold, strict=True)
+        if (row.pattern, row.rate) == (ranking.pattern, ranking.rate)
     ]
-    difference = max(fold.batch_difference for fold in folds)
     return AssessedImputer(
         imputer=imputer,
         label=imputer_kind(imputer).label,
         epochs=max((epochs for _, epochs in pretraining), default=0),
         pretrain_seconds=sum(seconds for seconds, _ in pretraining),
-        seconds_per_1000_stays=fmean(fold.seconds for fold in folds),
-        batch_difference=difference,
-        mixes_stays=difference > ROUNDING,
-        rows=pattern_scores([fold.scores for fold in folds]),
+        seconds_per_1000_stays=assessment.seconds_per_1000_stays,
+        batch_difference=assessment.batch_difference,
+        mixes_stays=assessment.batch_difference > ROUNDING,
+        rows=assessment.rows,
         ranking=ranking,
-        mae_by_fold=tuple(ranked) or None,
+        mae_by_fold=ranked[0] if ranked else None,
         run_id=run_id,
     )
 

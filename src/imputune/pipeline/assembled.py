@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imputune.artifacts.results_files import Code, File, ImputerFile, VariantFile, read_results_file
+from imputune.artifacts.imputer_file import ImputerFile
+from imputune.artifacts.results_files import Code, File, read_results_file
 from imputune.artifacts.stage_files import RESULT
 from imputune.artifacts.stage_output import TrainingOutput
+from imputune.artifacts.variant_file import VariantFile
 from imputune.data.cohort import cohort_hash, read_cohort
 from imputune.data.folds import folds_hash
 from imputune.errors import UserError
@@ -161,12 +163,20 @@ def _folders(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("[!.]*")) if path.name == DEFAULT_IMPUTER or is_own(path.name)]
 
 
-def _read_files(found: Assembled, folder: Path, kind: type[File]) -> list[File]:
-    """Read the files of a folder; one that cannot be read is named in a note."""
+def read_results_folder(folder: Path, kind: type[File]) -> tuple[list[File], list[str]]:
+    """Return the committed files in a folder, and a note on each one that cannot be read."""
     files: list[File] = []
+    notes: list[str] = []
     for path in sorted(folder.glob("[!.]*.json")):
         try:
             files.append(read_results_file(path, kind))
         except UserError as error:
-            found.notes.append(f"{error}: it is skipped. Restore it with git, or make it anew")
+            notes.append(f"{error}: it is skipped. Restore it with git, or make it anew")
+    return files, notes
+
+
+def _read_files(found: Assembled, folder: Path, kind: type[File]) -> list[File]:
+    """Read the files of a folder; one that cannot be read is named in a note."""
+    files, notes = read_results_folder(folder, kind)
+    found.notes += notes
     return files

@@ -11,6 +11,7 @@ from imputune.artifacts.stage_output import EXAMPLE_HOURS, AssessmentOutput, Mad
 from imputune.data.cohort import Cohort
 from imputune.data.raw.synthetic import example_stay
 from imputune.pipeline.inputs import PretrainedImputer, assessment_made_from
+from imputune.pipeline.kept_results import keep_assessment, keep_finished_assessment
 from imputune.pipeline.project import Project, read_divided_cohort
 from imputune.pipeline.tracked import track_training
 from imputune.pipeline.variant_training import Say
@@ -35,10 +36,10 @@ def run_assess(project: Project, imputers: Sequence[ImputerName], again: bool, s
         output = None if again else finished_assessment(project, imputer.name, made_from)
         if output is None:
             output = _assess(imputer, made_from)
-            write_assessment(project.assess_folder(imputer.name), output)
             mean = fmean(scores.mae for fold in output.folds for scores in fold.scores)
             say(f"{imputer.name}: MAE {mean:.3f} over all masking patterns")
         else:
+            keep_finished_assessment(imputer, output)
             say(f"{imputer.name} is assessed already")
         outputs.append(output)
     return outputs
@@ -83,10 +84,13 @@ def _assess(imputer: PretrainedImputer, made_from: MadeFrom) -> AssessmentOutput
         folds = run_fold_jobs(assess_fold, jobs, run, project.params.workers)
         run.log_metrics({name: fmean(fold.final_metrics[name] for fold in folds) for name in folds[0].final_metrics})
         run.log_dict({"folds": [fold.model_dump(exclude={"example"}) for fold in folds]}, "assessment.json")
-        return AssessmentOutput(
+        output = AssessmentOutput(
             made_from=made_from,
             run_id=run.run_id,
             missing_share_edges=edges,
             example=[[None if math.isnan(value) else round(value, 4) for value in row] for row in example[0].tolist()],
             folds=tuple(folds),
         )
+        write_assessment(project.assess_folder(imputer.name), output)
+        keep_assessment(imputer, output, run)
+        return output

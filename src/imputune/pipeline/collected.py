@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from imputune.artifacts.results_files import Code, VariantFile
+from imputune.artifacts.results_files import Code
 from imputune.artifacts.stage_files import RESULT, read_training
 from imputune.artifacts.stage_output import MadeFrom, TrainingOutput
+from imputune.artifacts.variant_file import VariantFile
 from imputune.data.cohort import Cohort
 from imputune.errors import UserError
 from imputune.evaluation.metrics import ReliabilityPoint

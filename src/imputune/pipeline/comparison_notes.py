@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from imputune.artifacts.results_files import VariantFile
 from imputune.artifacts.stage_output import differing_names
+from imputune.artifacts.variant_file import VariantFile
 from imputune.pipeline.project import IMPUTER_SECTIONS, Project, variant_settings
 from imputune.protocol.variants import Variant, families_of
 from imputune.runtime.console import counted

@@ -16,7 +16,7 @@ from imputune.artifacts.stage_files import (
     read_weights,
     weights_file,
 )
-from imputune.artifacts.stage_output import FurtherCohort, MadeFrom, Origin, TrainingOutput
+from imputune.artifacts.stage_output import FurtherCohort, MadeFrom, Origin, Settings, TrainingOutput
 from imputune.errors import UserError
 from imputune.pipeline.project import DividedCohort, Project, variant_settings
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, check_installed, is_own, order_of
@@ -79,9 +79,15 @@ class PretrainedImputer:
 
 def assessment_made_from(project: Project, origin: Origin, imputer: ImputerName, imputer_run_id: str) -> MadeFrom:
     """Return what an imputer's assessment would be made from now; `imputer_run_id` is the run that pretrained it."""
-    settings = project.params.model_dump(include={"assess", "masking"}, mode="json")
-    del settings["assess"]["ranking"]  # chooses among the scores, and changes none
+    settings = assess_settings(project)
     return MadeFrom.at(origin, stage="assess", imputer=imputer, imputer_run_id=imputer_run_id, settings=settings)
+
+
+def assess_settings(project: Project) -> Settings:
+    """Return the sections of params.yaml that an assessment depends on."""
+    settings: Settings = project.params.model_dump(include={"assess", "masking"}, mode="json")
+    settings["assess"] = project.params.assess.model_dump(exclude={"ranking"}, mode="json")  # it changes no score
+    return settings
 
 
 def read_imputer(project: Project, name: ImputerName, remedy: str) -> TrainingOutput:

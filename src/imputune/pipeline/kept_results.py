@@ -1,8 +1,10 @@
-"""Writing the committed files of results/: a variant's scores, an imputer's errors, as soon as they are there."""
+"""Writing the committed files of results/: scores of a variant, errors of an imputer, as soon as they are there."""
 
 import imputune
-from imputune.artifacts.results_files import Code, ImputerFile, VariantFile, find_results_file, write_results_file
-from imputune.artifacts.stage_output import TrainingOutput
+from imputune.artifacts.imputer_file import AssessmentFile, ImputerFile
+from imputune.artifacts.results_files import Code, find_results_file, write_results_file
+from imputune.artifacts.stage_output import AssessmentOutput, TrainingOutput
+from imputune.artifacts.variant_file import VariantFile
 from imputune.pipeline.calibration import calibration_of
 from imputune.pipeline.inputs import PretrainedImputer
 from imputune.pipeline.project import Project
@@ -22,6 +24,11 @@ def keep_variant(imputer: PretrainedImputer, output: TrainingOutput, run: Tracke
     _write_variant(imputer, output, _code(imputer.project, run))
 
 
+def keep_assessment(imputer: PretrainedImputer, output: AssessmentOutput, run: TrackedRun) -> None:
+    """Write the file of an imputer that `run` has just assessed; UserError when the system refuses."""
+    _write_assessment(imputer, output, _code(imputer.project, run))
+
+
 def keep_finished_imputer(imputer: PretrainedImputer) -> None:
     """Write the file of an imputer in artifacts where it is missing or tells of other data or settings."""
     project, output = imputer.project, imputer.output
@@ -38,6 +45,18 @@ def keep_finished_variant(imputer: PretrainedImputer, output: TrainingOutput) ->
         _write_variant(imputer, output, _recorded_code(imputer.project, output))
 
 
+def keep_finished_assessment(imputer: PretrainedImputer, output: AssessmentOutput) -> None:
+    """Write the file of an assessment in artifacts where it is missing or tells of other data or settings."""
+    found = find_results_file(imputer.project.assessment_results_file(imputer.name), AssessmentFile)
+    if found is None or not found.tells_of(output, imputer.output):
+        _write_assessment(imputer, output, _recorded_code(imputer.project, output))
+
+
+def _write_assessment(imputer: PretrainedImputer, output: AssessmentOutput, code: Code) -> None:
+    path = imputer.project.assessment_results_file(imputer.name)
+    write_results_file(path, AssessmentFile.of(output, imputer.output, code))
+
+
 def _write_variant(imputer: PretrainedImputer, output: TrainingOutput, code: Code) -> None:
     calibration = calibration_of(imputer.project, imputer.data.cohort, output)
     file = VariantFile.of(output, imputer.output, calibration, code)
@@ -49,7 +68,7 @@ def _code(project: Project, run: TrackedRun) -> Code:
     return Code.of(run.source, version=imputune.__version__, device=device)
 
 
-def _recorded_code(project: Project, output: TrainingOutput) -> Code:
+def _recorded_code(project: Project, output: TrainingOutput | AssessmentOutput) -> Code:
     """Return what the run that made an output says of its code; nothing where the run is gone."""
     run = active_run(open_existing_store(project.root), output.run_id) if has_store(project.root) else None
     return Code.of(run.data.tags if run else {})

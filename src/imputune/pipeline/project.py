@@ -128,6 +128,10 @@ class Project:
         """Where the committed errors of an imputer stand."""
         return self.results_folder / "imputers" / f"{imputer}.json"
 
+    def assessment_results_file(self, imputer: ImputerName) -> Path:
+        """Where the committed scores of an imputer's assessment stand."""
+        return self.results_folder / "assessments" / f"{imputer}.json"
+
     def settings(self, *sections: str) -> Settings:
         """Return sections of params.yaml as plain values, with the dataset's budget and the folds beside them."""
         chosen: Settings = self.params.model_dump(include=set(sections), mode="json")

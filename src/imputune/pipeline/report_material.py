@@ -1,33 +1,20 @@
 """What the report on imputers and heads is written from, out of their outputs and the cohort."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from imputune.artifacts.stage_files import read_test_risks
-from imputune.artifacts.stage_output import EXAMPLE_HOURS, AssessmentOutput, FoldRecord, TrainingOutput
+from imputune.artifacts.stage_output import EXAMPLE_HOURS, TrainingOutput
 from imputune.data.cohort import HOURS
 from imputune.evaluation.comparison import ImputerComparison
+from imputune.evaluation.rows import VariantRow
+from imputune.pipeline.assembled_imputers import ComparedImputer
 from imputune.pipeline.collected import Collected
 from imputune.pipeline.project import DividedCohort
 from imputune.protocol.variants import Variant
 from imputune.reporting.report_inputs import HeadFindings, ImputerFindings, ReportInputs
 from imputune.settings.names import ImputerName
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ComparedImputer:
-    """One imputer: what was collected of its variants, the variants that count, its assessment if it belongs here."""
-
-    found: Collected
-    variants: list[Variant]
-    assessment: AssessmentOutput | None
-
-    @property
-    def learned(self) -> list[FoldRecord]:
-        """The folds of its pretraining in which it learned; none of an imputer that learns nothing."""
-        return [fold for fold in self.found.imputer.folds if fold.history]
 
 
 def report_inputs(
@@ -56,28 +43,27 @@ def report_inputs(
 
 
 def _findings(data: DividedCohort, imputer: ComparedImputer) -> ImputerFindings:
-    output = imputer.found.imputer
-    learned = imputer.learned
-    example = None
+    found, example = imputer.found, None
     if imputer.assessment:
         example = np.array([fold.example for fold in imputer.assessment.folds])
     return ImputerFindings(
-        curves=_curves(output, "validation_mae"),
-        epochs_kept=[fold.best_epoch + 1 for fold in learned],
-        epochs=len(learned[0].history) if learned else 0,
-        heads={variant.head: _head_findings(data, imputer.found, variant) for variant in imputer.variants},
+        curves=_curves(found.imputer, "validation_mae") if found else [],
+        epochs_kept=imputer.epochs_kept,
+        epochs=max(fold.epochs for fold in imputer.file.folds),
+        heads={variant.head: _head_findings(data, found, variant, row) for variant, row in imputer.rows.items()},
         example_FTD=example,
     )
 
 
-def _head_findings(data: DividedCohort, found: Collected, variant: Variant) -> HeadFindings:
+def _head_findings(data: DividedCohort, found: Collected | None, variant: Variant, row: VariantRow) -> HeadFindings:
+    if found is None or variant not in found.outputs:
+        return HeadFindings(row=row)
     folder = found.project.variant_folder(variant)
     stay_ids_N, risk_N = read_test_risks(folder, f"delete {folder}, or fine-tune that variant again")
     return HeadFindings(
-        row=found.rows[variant],
+        row=row,
         curves=_curves(found.outputs[variant], "validation_auc"),
-        outcome_N=data.cohort.outcome_of(stay_ids_N),
-        risk_N=risk_N,
+        risks=(data.cohort.outcome_of(stay_ids_N), risk_N),
     )
 
 

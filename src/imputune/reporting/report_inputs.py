@@ -21,20 +21,21 @@ Curves = Sequence[Sequence[float]]
 class HeadFindings:
     """A head's variant on one imputer: its scores, its curves of validation AUC, and its risks of the test stays.
 
-    Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,), the test stays of all folds.
+    Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,), the test stays of all folds. Without artifacts there are no
+    curves, and risks is None.
     """
 
     row: VariantRow
-    curves: Curves
-    outcome_N: np.ndarray
-    risk_N: np.ndarray
+    curves: Curves = ()
+    risks: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ImputerFindings:
     """One imputer: its curves of validation MAE, the epochs its folds kept (from 1), its heads.
 
-    example_FTD: the generated stay as its fold models imputed it, in the variables' units; None if not assessed.
+    example_FTD: the generated stay as its fold models imputed it, in the variables' units; None if it was not assessed,
+    or artifacts lack the assessment. curves are empty if artifacts lack the imputer.
     """
 
     curves: Curves

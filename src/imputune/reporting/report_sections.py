@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from imputune.data.cohort import HOURS
 from imputune.evaluation.assessed_imputers import AssessedImputer
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, imputer_kind
@@ -180,7 +182,10 @@ def _risks(inputs: ReportInputs) -> Section:
             "line is the share that died."
         ),
     )
-    figure = risk_figure({head: (each.outcome_N, each.risk_N) for head, each in heads.items()})
+    risks: dict[str, tuple[np.ndarray, np.ndarray]] = {head: each.risks for head, each in heads.items() if each.risks}
+    if not risks:
+        return Section(title=title, tables=(table,))
+    figure = risk_figure(risks)
     caption = f"ROC, precision-recall and calibration curves of the classifiers on {label}, test stays of all folds"
     return Section(title=title, tables=(table,), figures=(ReportFigure("risks", caption, figure),))
 
