@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Imputers = Annotated[
     str,
     typer.Option(
-        help=f"One or more, separated by commas: {', '.join(IMPUTERS)}, or own names. "
+        help=f"One or more, separated by commas: {', '.join(IMPUTERS)}, or names such as csai_more. "
         "all: those under imputers and also in params.yaml."
     ),
 ]
@@ -91,7 +91,9 @@ def finetune_command(
         str,
         typer.Option(help=f"One of: {', '.join(WORDS['schedule'])} (default: plateau; none for xgboost, svm, blend)."),
     ] = "",
-    imputer: Annotated[str, typer.Option(help=f"One of: {', '.join(IMPUTERS)}, or an own name.")] = DEFAULT_IMPUTER,
+    imputer: Annotated[
+        str, typer.Option(help=f"One of: {', '.join(IMPUTERS)}, or a name such as csai_more.")
+    ] = DEFAULT_IMPUTER,
 ) -> None:
     """Fine-tune a head on a pretrained imputer, on every fold.
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from imputune.artifacts.stage_output import ALSO_TAG, Settings
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
+from imputune.data.overlap import shared_stays
 from imputune.errors import UserError
 from imputune.evaluation.decision_curve import DecisionPoint, decision_curve
 from imputune.evaluation.stored import Stored
@@ -159,7 +160,7 @@ def check_cohort(project: Project, model: Model, cohort: Cohort, folder: Path, *
         )
     there = (project.cohort_folder / "source.json").is_file()
     comparable = there and cohort_hash(project.cohort_folder) == model.version.tag("cohort_hash")
-    if comparable and (shared := _shared(project.cohort_folder, cohort)):
+    if comparable and (shared := int(shared_stays(cohort, read_cohort(project.cohort_folder)).sum())):
         raise UserError(
             f"{shared:,} of the {len(cohort.outcome_N):,} stays of {folder} are in {project.cohort_folder} too, where "
             f"{model.name} was trained: {doing} other stays"
@@ -167,11 +168,3 @@ def check_cohort(project: Project, model: Model, cohort: Cohort, folder: Path, *
     if not 0 < cohort.outcome_N.sum() < len(cohort.outcome_N):
         raise UserError(f"{folder} needs deaths and survivors: scores of risks need both")
     return comparable
-
-
-def _shared(folder: Path, cohort: Cohort) -> int:
-    """Return how many stays, by id and values, are also in a cohort folder."""
-    trained = read_cohort(folder)
-    _, ours, theirs = np.intersect1d(cohort.stay_ids_N, trained.stay_ids_N, assume_unique=True, return_indices=True)
-    pairs = zip(cohort.values_NTD[ours], trained.values_NTD[theirs], strict=True)
-    return sum(np.array_equal(one, other, equal_nan=True) for one, other in pairs)

@@ -1,4 +1,4 @@
-"""Further cohorts: their stays, without outcomes, train an imputer of an own name beside a fold's training stays."""
+"""Further cohorts: their stays, without outcomes, train an imputer that has a name of its own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ def further_folders(project: Project, imputer: ImputerName, named: Sequence[Path
     listed = project.params.also.get(imputer, ())
     if not is_own(imputer):
         if named:
-            raise UserError(f"--also makes an imputer with an own name, such as --name csai_more: got {imputer}")
+            raise UserError(f"--also makes an imputer with a name of its own, such as --name csai_more: got {imputer}")
         return []
     if listed and named:
         raise UserError(

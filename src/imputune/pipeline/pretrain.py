@@ -26,8 +26,8 @@ def run_pretrain(
 ) -> TrainingOutput:
     """Pretrain an imputer on every fold, anew; return its output.
 
-    An imputer of an own name also trains on the stays of further cohorts: those in the folders `also`, or those under
-    also in params.yaml.
+    An imputer with a name of its own also trains on the stays of further cohorts: those in the folders `also`, or
+    those under also in params.yaml.
 
     Folds that an interrupted command had finished, from the same data, folds and settings, are not trained again. If
     it had finished all its work, its output is returned.

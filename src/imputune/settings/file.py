@@ -126,8 +126,9 @@ def _first_problem(name: str, error: ValidationError) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
         return f"{name}: key {place!r} is missing: add it (the committed params.yaml explains it)"
-    where = f"{place} = " if place else "the file holds "
-    return f"{name}: {where}{problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    message = problem["msg"].removeprefix("Value error, ")
+    where = f"{place} = {problem['input']!r}: " if place else ""  # a rule across sections would quote the whole file
+    return f"{name}: {where}{message[0].lower()}{message[1:]}"
 
 
 def _unknown_key(problem: ErrorDetails) -> str:
