@@ -46,7 +46,7 @@ def fit_line(outcome_N: np.ndarray, risk_N: np.ndarray) -> CalibrationLine:
 
     Source: Cox 1958, Two further applications of a model for binary regression, Biometrika 45.
     """
-    logit_N, died_N = _logits(risk_N), outcome_N > 0
+    logit_N, died_N = logits(risk_N), outcome_N > 0
     dead, alive = logit_N[died_N], logit_N[~died_N]
     if not (len(dead) and len(alive) and dead.min() < alive.max() and alive.min() < dead.max()):
         return CalibrationLine(intercept=np.nan, slope=np.nan)
@@ -63,14 +63,15 @@ def intercept_at_slope_1(outcome_N: np.ndarray, risk_N: np.ndarray) -> float:
 
     Source: Van Calster et al. 2016, A calibration hierarchy for risk models was defined, J Clin Epidemiol 74.
     """
-    died_N, logit_N = outcome_N > 0, _logits(risk_N)
+    died_N, logit_N = outcome_N > 0, logits(risk_N)
     if not 0 < died_N.sum() < len(died_N):
         return float("nan")
     [intercept] = _fit(died_N, np.ones((len(logit_N), 1)), logit_N, np.zeros(1))
     return float(intercept)
 
 
-def _logits(risk_N: np.ndarray) -> np.ndarray:
+def logits(risk_N: np.ndarray) -> np.ndarray:
+    """Return logit(risk), float64, of the shape of the risks, which are clipped as `SMALLEST_RISK` says."""
     clipped_N = np.asarray(risk_N, dtype=np.float64).clip(SMALLEST_RISK, 1 - SMALLEST_RISK)
     return np.asarray(np.log(clipped_N) - np.log1p(-clipped_N))
 

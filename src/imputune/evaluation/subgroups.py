@@ -12,8 +12,9 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from imputune.evaluation.calibration import fit_line, intercept_at_slope_1
 from imputune.evaluation.challenge2012 import event_1, event_2
-from imputune.evaluation.intervals import Resample, percentile_interval, resampled, shifted_interval
+from imputune.evaluation.intervals import percentile_interval, shifted_interval
 from imputune.evaluation.metrics import calibration_error, reliability
+from imputune.evaluation.resampled_scores import resampled_scores
 from imputune.evaluation.stored import Stored
 
 FEWEST = 10  # deaths, and survivors, that a subgroup needs for scores
@@ -135,18 +136,11 @@ def _scores(subgroup: _Subgroup, outcome_N: np.ndarray, risk_N: np.ndarray, scor
 
 def _intervals(outcome_N: np.ndarray, risk_N: np.ndarray, scoring: _Scoring) -> dict[str, Interval]:
     found = _risk_scores(outcome_N, risk_N, scoring.threshold)
-
-    def scores(resample: Resample) -> list[float]:
-        [stays] = resample
-        if not 0 < outcome_N[stays].sum() < len(stays):
-            return [np.nan] * len(found)
-        return list(_risk_scores(outcome_N[stays], risk_N[stays], scoring.threshold).values())
-
+    numbers = resampled_scores(outcome_N, risk_N, scoring.threshold, scoring.resamples, scoring.seed)
     intervals = {}
-    numbers = resampled(scores, [len(outcome_N)], scoring.resamples, scoring.seed)
-    for (name, value), number_R in zip(found.items(), numbers, strict=True):
+    for name, value in found.items():
         shifted = name in RAISED_BY_RESAMPLING
-        low, high = shifted_interval(number_R, value) if shifted else percentile_interval(number_R)
+        low, high = shifted_interval(numbers[name], value) if shifted else percentile_interval(numbers[name])
         intervals[name] = Interval(value=value, low=low, high=high)
     return intervals
 
