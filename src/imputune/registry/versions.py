@@ -26,6 +26,7 @@ BUNDLE_FOLDER = "artifacts/bundle"  # where mlflow puts a model's own artifacts
 RECALIBRATED_FROM = "recalibrated_from"
 RECALIBRATED_ON = "recalibrated_on"
 RECALIBRATED_COHORTS = "recalibrated_cohorts"
+EVALUATED = "evaluated_"  # begins the tag of a cohort on which a version was evaluated
 UNCHANGED_SCORES = ("validation_auc", "validation_auprc", "test_auc", "test_auprc")
 """The fold scores that recalibration leaves as they are, because it keeps the order of the stays."""
 ScoresByFold = dict[int, dict[str, float]]
@@ -34,12 +35,14 @@ _SCORES_BY_FOLD = TypeAdapter(ScoresByFold)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Version:
-    """A registered version."""
+    """A registered version; model_id is that of its model in MLflow, "" if an early version of mlflow registered it."""
 
     name: str
     number: int
     run_id: str
     tags: Mapping[str, str]
+    description: str = ""
+    model_id: str = ""
 
     @cached_property
     def fold_scores(self) -> ScoresByFold:
@@ -161,4 +164,6 @@ def _version(registered: ModelVersion) -> Version:
         number=int(registered.version),
         run_id=registered.run_id or "",
         tags=dict(registered.tags),
+        description=registered.description or "",
+        model_id=registered.model_id or "",
     )
