@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
@@ -76,13 +75,14 @@ def _log(registry: Registry, version: Version, files: dict[str, str]) -> None:
 
 
 def _places(registry: Registry, version: Version) -> list[ArtifactRepository]:
-    """Return where the artifacts of a version's model and of its run are; one that was deleted is left out.
+    """Return where the artifacts of a version's model and of its run are; a run that was removed is left out.
 
     Not by MlflowClient: it keeps the place of a run that it has once seen, also if that run is in another store.
     """
-    uris = []
-    with suppress(MlflowException):
-        uris.append(registry.client.get_logged_model(version.model_id).artifact_location)
-    with suppress(MlflowException):
+    uris = [registry.client.get_model_version_download_uri(registry.name, str(version.number))]
+    try:
         uris.append(registry.client.get_run(version.run_id).info.artifact_uri)
+    except MlflowException as refused:
+        if refused.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
     return [get_artifact_repository(uri, tracking_uri=registry.uri) for uri in uris]

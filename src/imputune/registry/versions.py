@@ -35,14 +35,13 @@ _SCORES_BY_FOLD = TypeAdapter(ScoresByFold)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Version:
-    """A registered version; model_id is that of its model in MLflow, "" if an early version of mlflow registered it."""
+    """A registered version."""
 
     name: str
     number: int
     run_id: str
     tags: Mapping[str, str]
     description: str = ""
-    model_id: str = ""
 
     @cached_property
     def fold_scores(self) -> ScoresByFold:
@@ -165,5 +164,4 @@ def _version(registered: ModelVersion) -> Version:
         run_id=registered.run_id or "",
         tags=dict(registered.tags),
         description=registered.description or "",
-        model_id=registered.model_id or "",
     )

@@ -109,8 +109,8 @@ def recalibration_part(card: ModelCard, *, with_rules: bool) -> str:
         return ""
     line = found.line
     slope, intercept = (
-        f"{name} was {_number(found.before[f'calibration_{name}'])} and is {_number(found.after[f'calibration_{name}'])}"
-        for name in ("slope", "intercept")
+        f"{name} was {_number(found.before[score])} and is {_number(found.after[score])}"
+        for name, score in (("slope", "calibration_slope"), ("intercept", "calibration_intercept"))
     )
     return (
         f"Version {found.source}, corrected for another cohort: logit(risk) = {_number(line.intercept)} + "
