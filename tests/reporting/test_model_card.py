@@ -285,9 +285,11 @@ def test_too_few_deaths_have_no_scores_in_an_event() -> None:
     few = GroupScores(
         group="all", level="all", stays=40, deaths=4, scores={}, sensitivity=None, specificity=None, calibration=()
     )
-    event = evaluated("now", "ward", "ab" * 32, few, pretrained_on={"more": 7}, checked=False)
+    event = evaluated(
+        "now", "ward", "ab" * 32, few, pretrained_on={"more": 7}, unchecked=["the training cohort", "set-b"]
+    )
     assert event.what == "Evaluated on ward (abababab):"
     assert event.text == (
         "now; 40 stays, 4 deaths (10.0%); too few deaths or survivors for scores; not external: 7 of these stays "
-        "pretrained the imputer; not checked for stays of the training cohort."
+        "pretrained the imputer; shared stays not checked: the training cohort, set-b."
     )

@@ -133,13 +133,15 @@ def _tell(registry: Registry, model: Model, found: Evaluation, run_id: str) -> N
         "run_id": run_id,
     }
     registry.set_tags(model.version, {f"{EVALUATED}{found.cohort_hash[:HASH_IN_TAG]}": json.dumps(told)})
+    unchecked = [] if found.checked_against_training else ["the training cohort"]
+    unchecked += [found.recalibrated_on] if found.recalibrated_on else []
     event = card_events.evaluated(
         when,
         found.cohort,
         found.cohort_hash,
         every,
         pretrained_on=found.pretrained_on,
-        checked=found.checked_against_training,
+        unchecked=[*unchecked, *found.unchecked_cohorts],
     )
     add_event(registry, model.version, event)
 

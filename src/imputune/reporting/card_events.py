@@ -53,12 +53,18 @@ def restored(when: str, instead_of: int) -> CardEvent:
 
 
 def evaluated(
-    when: str, cohort: str, digest: str, scores: GroupScores, *, pretrained_on: Mapping[str, int], checked: bool
+    when: str,
+    cohort: str,
+    digest: str,
+    scores: GroupScores,
+    *,
+    pretrained_on: Mapping[str, int],
+    unchecked: Sequence[str],
 ) -> CardEvent:
     """Return how a version did on another cohort.
 
     scores: of all its stays. pretrained_on: how many of them pretrained the model's imputer, by further cohort.
-    checked: whether they could be compared with the training cohort's stays.
+    unchecked: cohorts with which they could not be compared, and which may share stays.
     """
     numbers = [
         f"{words} {found.value:.3f} ({found.low:.3f} to {found.high:.3f})".replace("-", "−")
@@ -67,12 +73,12 @@ def evaluated(
     ] or ["too few deaths or survivors for scores"]
     shared = sum(pretrained_on.values())
     external = f"not external: {shared:,} of these stays pretrained the imputer" if shared else "external"
-    unchecked = "" if checked else "; not checked for stays of the training cohort"
+    open_question = f"; shared stays not checked: {', '.join(unchecked)}" if unchecked else ""
     rate = scores.deaths / scores.stays
     return CardEvent(
         what=f"Evaluated on {cohort} ({digest[:HASH_SHOWN]}):",
         text=f"{when}; {scores.stays:,} stays, {scores.deaths:,} deaths ({rate:.1%}); {'; '.join(numbers)}; "
-        f"{external}{unchecked}.",
+        f"{external}{open_question}.",
     )
 
 
