@@ -30,7 +30,8 @@ def test_scores_are_scikit_learns_and_intervals_those_of_a_plain_bootstrap(stays
     outcome_N, risk_N, _ = stays
     found = intervals(outcome_N, risk_N, resamples=40, seed=3)
     weight_RN = np.random.default_rng(3).multinomial(STAYS, np.full(STAYS, 1 / STAYS), size=40)
-    drawn = [np.repeat(np.arange(STAYS), weight_N) for weight_N in weight_RN]
+    highest_first_N = np.argsort(-risk_N, kind="stable")
+    drawn = [np.repeat(highest_first_N, weight_N) for weight_N in weight_RN]
     plain = {
         "auc": roc_auc_score,
         "auprc": average_precision_score,

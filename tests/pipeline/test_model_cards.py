@@ -150,13 +150,13 @@ def test_promote_and_rollback_add_lines_that_do_not_repeat(models, monkeypatch):
     decision = json.loads(version_of(models, "2").tag("decision"))
     assert line.startswith("- **Promoted to champion:** 20")
     for gate in decision["gates"]:
-        assert f"{gate['name']} {gate['found']} (wanted {gate['wanted']})" in line
+        assert f"{gate['name']}: {gate['found']} (wanted: {gate['wanted']})" in line
     done(models, monkeypatch, "promote", "--version", "4", "--dry-run")
     assert history(version_of(models, "4").description) == []
     done(models, monkeypatch, "promote", "--version", "4")
     [line] = history(version_of(models, "4").description)
     difference = json.loads(version_of(models, "4").tag("decision"))["difference"]
-    assert f"test AUC minus version 2's on the same stays {difference['mean']:+.4f}".replace("-", "−") in line
+    assert f"Test AUC minus version 2's on the same stays {difference['mean']:+.4f}".replace("-", "−") in line
     done(models, monkeypatch, "promote", "--rollback")
     done(models, monkeypatch, "promote", "--rollback")
     done(models, monkeypatch, "promote", "--rollback")
@@ -190,8 +190,8 @@ def test_a_refusal_names_the_gates_that_failed(models, monkeypatch):
         assert invoke(models, ["promote", "--version", "2"], monkeypatch).exit_code == 3
     [line] = history(version_of(models, "2").description)
     assert re.fullmatch(
-        r"- \*\*Refused as champion:\*\* \d{4}-\d\d-\d\d \d\d:\d\d UTC; gates failed: minimum AUC 0\.\d{4} "
-        r"\(wanted ≥ 0\.999\)\.",
+        r"- \*\*Refused as champion:\*\* \d{4}-\d\d-\d\d \d\d:\d\d UTC; gates failed: minimum AUC: 0\.\d{4} "
+        r"\(wanted: ≥ 0\.999\)\.",
         line,
     )
 

@@ -17,7 +17,7 @@ from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import Interval, Subgroup, subgroups
 
 PLACES, FEWER_PLACES = 3, 2  # of a subgroup's numbers; fewer where exact fractions would give its counts away
-RESAMPLED_AT_ONCE = 2**22  # stays
+RESAMPLED_AT_ONCE = 2**16  # stays
 
 
 class FoldLine(Stored):
@@ -127,6 +127,8 @@ def intervals(outcome_N: np.ndarray, risk_N: np.ndarray, *, resamples: int, seed
     Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,). A resample without deaths or without survivors does not count
     for auc and auprc, which are NaN for stays without either.
     """
+    order_N = np.argsort(-risk_N, kind="stable")
+    outcome_N, risk_N = outcome_N[order_N], risk_N[order_N].astype(np.float64)
     whole = _weighted(outcome_N, risk_N, np.ones((1, len(outcome_N))))
     parts = [_weighted(outcome_N, risk_N, weight_RN) for weight_RN in _resamples(len(outcome_N), resamples, seed)]
     found = {}
@@ -140,19 +142,19 @@ def _resamples(stays: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Yield how often each stay is drawn in each resample, (R, N), so many resamples at once as memory allows."""
     generator, at_once = np.random.default_rng(seed), max(1, RESAMPLED_AT_ONCE // stays)
     for start in range(0, resamples, at_once):
-        yield generator.multinomial(stays, np.full(stays, 1 / stays), size=min(at_once, resamples - start))
+        drawn_RN = generator.multinomial(stays, np.full(stays, 1 / stays), size=min(at_once, resamples - start))
+        yield drawn_RN.astype(np.float64)
 
 
 def _weighted(outcome_N: np.ndarray, risk_N: np.ndarray, weight_RN: np.ndarray) -> dict[str, np.ndarray]:
     """Return the scores (R,) of stays that count as often as their weights (R, N) say.
 
-    They are sums over the stays in order of risk. Equal risks are one threshold, as in scikit-learn.
+    The stays come in order of risk, the highest first. Equal risks are one threshold, as in scikit-learn.
     """
-    risk_N, died_N = risk_N.astype(np.float64), (outcome_N > 0).astype(np.float64)
-    order_N = np.argsort(-risk_N, kind="stable")
-    _, first_U = np.unique(-risk_N[order_N], return_index=True)
-    dead_RN, alive_RN = weight_RN * died_N, weight_RN * (1 - died_N)
-    dead_RU, alive_RU = (np.add.reduceat(each[:, order_N], first_U, axis=1) for each in (dead_RN, alive_RN))
+    died_N = (outcome_N > 0).astype(np.float64)
+    first_U = np.flatnonzero(np.diff(risk_N, prepend=np.inf))
+    dead_RU = np.add.reduceat(weight_RN * died_N, first_U, axis=1)
+    alive_RU = np.add.reduceat(weight_RN, first_U, axis=1) - dead_RU
     deaths_R, survivors_R, stays_R = dead_RU.sum(axis=1), alive_RU.sum(axis=1), weight_RN.sum(axis=1)
     caught_RU, flagged_RU = dead_RU.cumsum(axis=1), (dead_RU + alive_RU).cumsum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):

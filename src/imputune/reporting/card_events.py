@@ -19,12 +19,11 @@ HASH_SHOWN = 8
 def promoted(when: str, champion: int | None, gates: Sequence[Gate], difference: PairedDifference | None) -> CardEvent:
     """Return that a version became champion, over the version `champion`, None if there was none."""
     over = f" over version {champion}" if champion is not None else ""
-    passed = "; ".join(f"{gate.name} {gate.found} (wanted {gate.wanted})" for gate in gates)
-    parts = [f"{when}; gates passed: {passed}"]
+    parts = [f"{when}; gates passed: {_found(gates)}"]
     if difference is not None:
         low, high = (difference_text(bound, 4) for bound in difference.interval)
         parts.append(
-            f"test AUC minus version {champion}'s on the same stays {difference_text(difference.mean, 4)} (95 % {low} "
+            f"Test AUC minus version {champion}'s on the same stays {difference_text(difference.mean, 4)} (95 % {low} "
             f"to {high}), p {_equals(p_text(difference.p_value))}"
         )
     return CardEvent(what=f"Promoted to champion{over}:", text=f"{'. '.join(parts)}.")
@@ -33,7 +32,7 @@ def promoted(when: str, champion: int | None, gates: Sequence[Gate], difference:
 def refused(when: str, champion: int | None, gates: Sequence[Gate]) -> CardEvent:
     """Return that a version was not promoted, with the gates that it failed."""
     beside = f" beside version {champion}" if champion is not None else ""
-    failed = "; ".join(f"{gate.name} {gate.found} (wanted {gate.wanted})" for gate in gates if not gate.passed)
+    failed = _found([gate for gate in gates if not gate.passed])
     return CardEvent(what=f"Refused as champion{beside}:", text=f"{when}; gates failed: {failed}.")
 
 
@@ -80,6 +79,10 @@ def evaluated(
         text=f"{when}; {scores.stays:,} stays, {scores.deaths:,} deaths ({rate:.1%}); {'; '.join(numbers)}; "
         f"{external}{open_question}.",
     )
+
+
+def _found(gates: Sequence[Gate]) -> str:
+    return "; ".join(f"{gate.name}: {gate.found} (wanted: {gate.wanted})" for gate in gates)
 
 
 def _equals(p_value: str) -> str:
