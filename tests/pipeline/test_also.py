@@ -267,6 +267,9 @@ def test_evaluate_marks_what_pretrained_the_imputer(made, monkeypatch):
     told, notes = evaluated("data/more", version)
     assert (told["is_external"], told["pretrained_on"]) == (False, {"set-s": MORE})
     assert f"note: not external: {MORE} of these stays pretrained the model's imputer" in notes
+    card = registry.find(str(version)).description
+    assert f"; not external: {MORE} of these stays pretrained the imputer." in card
+    assert f"- further cohorts of the imputer: set-s ({MORE} stays)\n" in card
     cohort = read_cohort(made / "data/more")
     write_cohort(part(cohort, slice(10, None)), made / "part")
     told, _ = evaluated("part", version)
@@ -283,6 +286,7 @@ def test_evaluate_marks_what_pretrained_the_imputer(made, monkeypatch):
     shutil.rmtree(made / "data/more")
     told, notes = evaluated("apart", version)
     assert told["unchecked_cohorts"] == ["set-s"]
+    assert registry.find(str(version)).description.endswith("; external; shared stays not checked: set-s.\n")
     assert "note: the imputer was pretrained on set-s, which is not in data/: shared stays were not checked" in notes
 
 

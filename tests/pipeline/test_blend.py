@@ -50,6 +50,9 @@ def test_a_blend_goes_from_its_members_to_champion_and_to_a_prediction(blended, 
     assert version.tag("members") == ",".join(LABELS)
     assert version.tag("member_versions") == ",".join(str(by_variant[name].number) for name in MEMBERS)
     assert version.tag("member_runs") == ",".join(by_variant[name].run_id for name in MEMBERS)
+    card = version.description
+    assert f"It is a blend of {', '.join(LABELS)} (csai/{BLEND}); the risk is the mean of 3 fold models." in card
+    assert f"- versions of the members: {version.tag('member_versions')}\n" in card
     said = done(blended, ["promote", "--version", str(version.number), "--json"], monkeypatch)
     decision = json.loads(said)
     assert decision["outcome"] == "promoted"

@@ -185,6 +185,7 @@ def marked(tmp_path_factory) -> tuple[Path, list[str]]:
         ["imputune", "compare"],
         ["imputune", "compare", "--by", "imputer,head"],
         ["imputune", "describe", "data/mimic3"],
+        ["imputune", "describe", "data/mimic3", "--card", "--out", "data-card.md"],
         ["imputune", "promote"],
         ["dvc", "add", "data"],
         ["dvc", "commit", "--force"],
@@ -219,6 +220,9 @@ def test_patient_data_stays_in_data(marked, tmp_path):
         assert ".4567" not in text
     assert {"mlflow.db", "mlruns", "artifacts", "results", ".dvc"} <= {path.name for path in folder.iterdir()}
     assert len(list((folder / ".dvc/cache").rglob("*"))) > 10
+    cards = [folder / "data-card.md", *(folder / "mlruns").rglob("model_card.*")]
+    assert len(cards) > 8  # of every version, and of the data
+    assert all("2150" not in path.read_text() for path in cards)  # the year of every record
     kept = [json.loads(path.read_text()) for path in (folder / "results/mimic3/variants").rglob("*.json")]
     assert {each["variant"]["head"] for each in kept} == {"mlp2", "gru", "xgboost"}
     assert [each["calibration"] for each in kept] == [[]] * 4  # its groups would have four stays

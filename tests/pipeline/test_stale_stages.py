@@ -113,7 +113,15 @@ def test_a_change_makes_no_more_stages_stale_than_before_the_redesign() -> None:
 def test_the_checks_expand_folders_and_follow_imports() -> None:
     """By hand: a folder's files, and what a stage's entry imports."""
     stage = {"deps": ["data/synthetic", "src/imputune/data/folds.py", "src/imputune/artifacts"]}
-    names = ("checkpoints", "imputer_file", "results_files", "stage_files", "stage_output", "variant_file")
+    names = (
+        "checkpoints",
+        "imputer_file",
+        "model_card",
+        "results_files",
+        "stage_files",
+        "stage_output",
+        "variant_file",
+    )
     artifacts = {f"artifacts/{name}.py" for name in names}
     assert named_files(stage) == {"data/folds.py", *artifacts}
     assert run_files("folds") == {"data/cohort.py", "data/folds.py", "data/static.py", "data/static_file.py"}

@@ -13,7 +13,7 @@ from imputune.data.cohort import (
     check_target,
 )
 from imputune.datasets import Destination, datasets
-from imputune.pipeline.describe import run_describe
+from imputune.errors import UserError
 from imputune.pipeline.extract import run_extract
 from imputune.runtime.console import print_table
 
@@ -49,9 +49,31 @@ for name, function in datasets():
 
 @app.command("describe")
 def describe_command(
-    folder: Annotated[Path, typer.Argument(help="A cohort's folder.")], as_json: AsJson = False
+    folder: Annotated[Path, typer.Argument(help="A cohort's folder.")],
+    as_json: AsJson = False,
+    card: Annotated[
+        bool, typer.Option("--card", help="Print a data card in Markdown; it has no stay's record or date.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="With --card: a file for the card (default: print it).")] = None,
 ) -> None:
     """Describe a cohort: stays, deaths, observed cells, and the fraction of missing cells by variable."""
+    from imputune.files import replace_text
+    from imputune.pipeline.describe import run_data_card, run_describe
+
+    if card and as_json:
+        raise UserError("--card is Markdown and --json is JSON: choose one")
+    if out is not None and not card:
+        raise UserError("--out works only with --card: add --card, or leave out --out")
+    if card:
+        text = run_data_card(folder)
+        if out is None:
+            typer.echo(text, nl=False)
+        elif out.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{out} is in the cohort's folder, which holds its own files only: name another file")
+        else:
+            replace_text(out, text)
+            typer.echo(f"{out}: the data card of {folder}")
+        return
     facts = run_describe(folder)
     if as_json:
         typer.echo(facts.model_dump_json(indent=2))

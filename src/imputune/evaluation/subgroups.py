@@ -71,7 +71,9 @@ class _Scoring:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Subgroup:
+class Subgroup:
+    """Some stays of a cohort: what divides the stays, which subgroup this is, and who is in it, bool (N,)."""
+
     group: str
     level: str
     member_N: np.ndarray
@@ -90,12 +92,13 @@ def score_cohort(
     scoring = _Scoring(threshold=threshold, resamples=resamples, seed=seed)
     return tuple(
         _scores(subgroup, outcome_N[subgroup.member_N], risk_N[subgroup.member_N], scoring)
-        for subgroup in _subgroups(static, len(outcome_N))
+        for subgroup in subgroups(static, len(outcome_N))
     )
 
 
-def _subgroups(static: pd.DataFrame, stays: int) -> Iterator[_Subgroup]:
-    yield _Subgroup(group="all", level="all", member_N=np.ones(stays, dtype=bool))
+def subgroups(static: pd.DataFrame, stays: int) -> Iterator[Subgroup]:
+    """Yield all stays, then the stays by ICU type, sex and age; see `score_cohort`. No subgroup is empty."""
+    yield Subgroup(group="all", level="all", member_N=np.ones(stays, dtype=bool))
     unknown_N = np.full(stays, np.nan)
     icu_N, sex_N, age_N = (np.asarray(static.get(name, unknown_N)) for name in ("icu_type", "gender", "age_years"))
     levels_of = {
@@ -108,17 +111,17 @@ def _subgroups(static: pd.DataFrame, stays: int) -> Iterator[_Subgroup]:
         if not present:
             continue
         for level, member_N in present.items():
-            yield _Subgroup(group=group, level=level, member_N=member_N)
+            yield Subgroup(group=group, level=level, member_N=member_N)
         unknown_N = ~np.logical_or.reduce(list(present.values()))
         if unknown_N.any():
-            yield _Subgroup(group=group, level="unknown", member_N=unknown_N)
+            yield Subgroup(group=group, level="unknown", member_N=unknown_N)
 
 
 def _age_label(low: float, high: float) -> str:
     return f"{low} to {high - 1}" if high < np.inf else f"{low} and over"
 
 
-def _scores(subgroup: _Subgroup, outcome_N: np.ndarray, risk_N: np.ndarray, scoring: _Scoring) -> GroupScores:
+def _scores(subgroup: Subgroup, outcome_N: np.ndarray, risk_N: np.ndarray, scoring: _Scoring) -> GroupScores:
     deaths = int(outcome_N.sum())
     enough = min(deaths, len(outcome_N) - deaths) >= FEWEST
     high_N = risk_N >= scoring.threshold

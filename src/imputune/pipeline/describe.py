@@ -1,10 +1,62 @@
-"""The command describe: what a cohort folder holds."""
+"""The command describe: what a cohort folder holds, as facts or as a data card."""
 
 from pathlib import Path
 
-from imputune.data.cohort import CohortFacts, describe, read_cohort
+import numpy as np
+
+from imputune.data.cohort import Cohort, CohortFacts, cohort_hash, describe, read_cohort
+from imputune.errors import UserError
+from imputune.evaluation.small_groups import ShownSubgroups
+from imputune.pipeline.cohort_cards import card_cohort
+from imputune.pipeline.project import Project, read_divided_cohort
+from imputune.reporting.card_scores import group_name
+from imputune.reporting.data_card import DataCard, GroupSize, KnownFact, MeasuredVariable
 
 
 def run_describe(folder: Path) -> CohortFacts:
     """Return the facts of a cohort; UserError, with the remedy, when the folder is missing or malformed."""
     return describe(read_cohort(folder))
+
+
+def run_data_card(folder: Path) -> str:
+    """Return the data card of a cohort as Markdown; UserError as `run_describe`."""
+    cohort = read_cohort(folder)
+    observed_NTD = cohort.observed_NTD
+    hours_D, stays_D = observed_NTD.mean(axis=(0, 1)), observed_NTD.any(axis=1).mean(axis=0)
+    groups = ShownSubgroups.of(cohort.static, cohort.outcome_N)
+    card = DataCard(
+        dataset=cohort.dataset,
+        cohort=card_cohort(cohort, folder, cohort_hash(folder)),
+        observed=float(observed_NTD.mean()),
+        read={name: count for name, count in cohort.source.items() if isinstance(count, int)},
+        variables=[
+            MeasuredVariable(variable=variable, hours=float(hours), stays=float(stays))
+            for variable, hours, stays in zip(cohort.variables, hours_D, stays_D, strict=True)
+        ],
+        facts=[
+            KnownFact(fact=fact, stays=float(fact.is_known(cohort.static[fact.name].to_numpy(np.float64)).mean()))
+            for fact in cohort.static_variables
+        ],
+        splits=_splits(folder),
+        groups=[_size(cohort, group_name(each.group, each.level), each.member_N, told) for each, told in groups.shown],
+        some_left_out=groups.some_left_out,
+    )
+    return card.to_markdown()
+
+
+def _size(cohort: Cohort, name: str, member_N: np.ndarray, told: bool) -> GroupSize:
+    stays, events = int(member_N.sum()), int(cohort.outcome_N[member_N].sum())
+    return GroupSize(name=name, stays=stays if told else None, events=events if told else None)
+
+
+def _splits(folder: Path) -> list[tuple[int, int, int]]:
+    """Return the sizes of the splits of each fold, if the cohort is in a project that has drawn its folds."""
+    here = folder.resolve()
+    try:
+        project = Project.open(here.parents[1], here.name)
+        if project.cohort_folder != here:
+            return []
+        folds = read_divided_cohort(project).folds
+    except UserError:
+        return []
+    return [(len(fold.train), len(fold.validation), len(fold.test)) for fold in folds]

@@ -15,13 +15,16 @@ from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import GroupScores, score_cohort
 from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.further_cohorts import cohort_name, shared_with_lineage
+from imputune.pipeline.model_cards import add_event, now
 from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project
 from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.published import CHALLENGE_2012, REFERENCE_DATASET
-from imputune.registry.versions import RECALIBRATED_ON
+from imputune.registry.versions import EVALUATED, RECALIBRATED_ON, Registry
+from imputune.reporting import card_events
 from imputune.reporting.figures import decision_figure, to_png
 
+HASH_IN_TAG = 12  # characters
 YOUDEN = "youden"  # the rule of versions from before it was a setting
 
 
@@ -59,8 +62,9 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
     """Measure a model on a cohort folder, track it, write results/<dataset>/external-<cohort>.json and .png.
 
     The picture is the decision curve. Returns the scores, and the path of the .json, None if the user may not write in
-    the project. A cohort's name is its sets, or its folder; two cohorts of the same name get two files. A
-    cohort that pretrained the model's imputer is measured, and marked as not external.
+    the project. The version's card gets a line, and the version a tag. A cohort's name is its sets, or its folder; two
+    cohorts of the same name get two files. A cohort that pretrained the model's imputer is measured, and marked as not
+    external.
 
     Raises UserError for an unknown model, a cohort of other variables, or one with stays the model was trained on.
     """
@@ -112,7 +116,35 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
         run.log_picture(picture, "figures/decision.png")
         replace_bytes(path.with_suffix(".png"), picture)
         replace_text(path, json.dumps(content, indent=1) + "\n")
+        _tell(Registry(project.root, version.name), model, evaluation, run.run_id)
     return evaluation, path
+
+
+def _tell(registry: Registry, model: Model, found: Evaluation, run_id: str) -> None:
+    """Write what was found on the version: as a tag, and as a line of its card. The same cohort replaces both."""
+    every, when = found.groups[0], now()
+    told = {
+        "cohort": found.cohort,
+        "cohort_hash": found.cohort_hash,
+        "stays": every.stays,
+        "deaths": every.deaths,
+        "is_external": found.is_external,
+        "scores": {name: list(interval.model_dump().values()) for name, interval in every.scores.items()},
+        "when": when,
+        "run_id": run_id,
+    }
+    registry.set_tags(model.version, {f"{EVALUATED}{found.cohort_hash[:HASH_IN_TAG]}": json.dumps(told)})
+    unchecked = [] if found.checked_against_training else ["the training cohort"]
+    unchecked += [found.recalibrated_on] if found.recalibrated_on else []
+    event = card_events.evaluated(
+        when,
+        found.cohort,
+        found.cohort_hash,
+        every,
+        pretrained_on=found.pretrained_on,
+        unchecked=[*unchecked, *found.unchecked_cohorts],
+    )
+    add_event(registry, model.version, event)
 
 
 def _free_path(folder: Path, name: str, digest: str) -> Path:

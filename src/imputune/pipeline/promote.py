@@ -6,10 +6,12 @@ from contextlib import nullcontext
 from imputune import signals
 from imputune.errors import UserError
 from imputune.pipeline.candidate import NEEDED_SCORES, ChampionCheck, Choice, Decision, was_trained_on
+from imputune.pipeline.model_cards import add_event, now
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
 from imputune.pipeline.tracked import track
 from imputune.registry.register import classifier_name
 from imputune.registry.versions import UNCHANGED_SCORES, Registry, Version
+from imputune.reporting import card_events
 
 CHAMPION, PREVIOUS = "champion", "previous"
 LOCK = ".promote.lock"
@@ -17,6 +19,8 @@ LOCK = ".promote.lock"
 
 def run_promote(project: Project, choice: Choice) -> Decision:
     """Choose a candidate, put it to the gates, and move the aliases if it passes; write the decision on its version.
+
+    The cards of the candidate and of a champion that it replaces get a line each.
 
     The candidate is chosen by validation AUC alone, among the versions of the present data and folds that were not
     recalibrated for another site; its test folds only confirm or refuse it. With `dry_run` nothing is written, and no
@@ -47,6 +51,7 @@ def run_promote(project: Project, choice: Choice) -> Decision:
                 if decision.outcome != "unchanged":
                     content = json.dumps(decision.model_dump(mode="json"))
                     registry.set_tags(candidate, {"decision": content, "decision_run": run.run_id})
+                    _tell(registry, candidate, champion, decision)
                 if decision.outcome == "promoted":
                     _move(registry, candidate.number, before)
             run.log_metrics({"validation_auc": decision.validation_auc, "test_auc": decision.test_auc})
@@ -59,8 +64,8 @@ def run_promote(project: Project, choice: Choice) -> Decision:
 def run_rollback(project: Project) -> tuple[int, int]:
     """Make the previous champion champion again; return its number and the number of the one it replaces.
 
-    The replaced version's tag `imputune.rolled_back_to` keeps it. Raises UserError when there is no previous champion,
-    it cannot be loaded, or a promotion is running.
+    The replaced version's tag `imputune.rolled_back_to` keeps it, and the cards of both get a line. Raises UserError
+    when there is no previous champion, it cannot be loaded, or a promotion is running.
     """
     registry = Registry(project.root, classifier_name(project.dataset))
     with exclusive(project.artifacts_folder / LOCK, f"promoting a model of {project.dataset}"):
@@ -68,10 +73,13 @@ def run_rollback(project: Project) -> tuple[int, int]:
         champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
         if champion is None or previous is None or champion == previous:
             raise UserError(f"{registry.name} has no previous champion: nothing to roll back to")
-        registry.load(registry.find(str(previous)))
+        restored, replaced = registry.find(str(previous)), registry.find(str(champion))
+        registry.load(restored)
         with signals.held():
             _check_champion(registry, champion)
-            registry.set_tags(registry.find(str(champion)), {"rolled_back_to": str(previous)})
+            registry.set_tags(replaced, {"rolled_back_to": str(previous)})
+            add_event(registry, replaced, card_events.rolled_back(now(), previous))
+            add_event(registry, restored, card_events.restored(now(), champion))
             # The champion moves first: if the command is killed then, no alias is lost, and a version has two of them.
             registry.set_alias(CHAMPION, previous)
             registry.set_alias(PREVIOUS, champion)
@@ -108,6 +116,17 @@ def _candidate(
             "version with --version and allow it with --other-data"
         )
     return max(ours, key=lambda version: (version.mean("validation_auc"), version.number)), left_out
+
+
+def _tell(registry: Registry, candidate: Version, champion: Version | None, decision: Decision) -> None:
+    """Add a decision to the card of the candidate, and of the champion that it replaces."""
+    when, gates = now(), decision.gates
+    if decision.outcome == "refused":
+        add_event(registry, candidate, card_events.refused(when, decision.champion, gates))
+        return
+    add_event(registry, candidate, card_events.promoted(when, decision.champion, gates, decision.difference))
+    if champion is not None:
+        add_event(registry, champion, card_events.replaced(when, candidate.number))
 
 
 def _check_champion(registry: Registry, number: int | None) -> None:

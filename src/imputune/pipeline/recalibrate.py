@@ -16,11 +16,13 @@ from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import FEWEST
 from imputune.pipeline.evaluate import check_cohort
 from imputune.pipeline.further_cohorts import cohort_name, shared_with_lineage
+from imputune.pipeline.model_cards import Recalibrated, write_recalibrated_card
 from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project
 from imputune.pipeline.tracked import track
 from imputune.registry.register import FOLD_SCORES, fold_scores_text, register_copy
 from imputune.registry.versions import (
+    EVALUATED,
     RECALIBRATED_COHORTS,
     RECALIBRATED_FROM,
     RECALIBRATED_ON,
@@ -80,7 +82,8 @@ def run_recalibrate(project: Project, wanted: str, folder: Path) -> Recalibratio
     earlier = model.bundle.about.recalibration
     line = fitted.after(earlier) if earlier else fitted
     about = model.bundle.about.model_copy(update={"recalibration": line})
-    before, after = (risk_scores(cohort.outcome_N, each) for each in (risk_N, fitted.apply(risk_N)))
+    corrected_N = fitted.apply(risk_N)
+    before, after = (risk_scores(cohort.outcome_N, each) for each in (risk_N, corrected_N))
     name, version = cohort_name(cohort, folder), model.version
     lineage = _inherited(model) | {
         RECALIBRATED_FROM: str(version.number),
@@ -97,6 +100,10 @@ def run_recalibrate(project: Project, wanted: str, folder: Path) -> Recalibratio
     source = Registry(project.root, version.name).folder_of(version)
     with track(project, "recalibrate", cohort_hash=digest, settings=settings, tags=tags) as run, signals.held():
         number = register_copy(run, version.name, about, source, {**lineage})
+        recalibrated = Recalibrated(
+            cohort=cohort, folder=folder, digest=digest, risk_N=corrected_N, before=before, after=after
+        )
+        write_recalibrated_card(project, version, number, about, recalibrated)
         result = Recalibration(
             model=version.name,
             version=int(number),
@@ -141,7 +148,7 @@ def _inherited(model: Model) -> dict[str, str]:
         fold: {name: score for name, score in of.items() if name in UNCHANGED_SCORES}
         for fold, of in version.fold_scores.items()
     }
-    kept = {key: text for key, text in lineage.items() if key not in NOT_INHERITED}
+    kept = {key: text for key, text in lineage.items() if key not in NOT_INHERITED and not key.startswith(EVALUATED)}
     return kept | ({FOLD_SCORES: fold_scores_text(scores)} if scores else {})
 
 

@@ -11,6 +11,7 @@ from imputune.data.cohort import Cohort
 from imputune.evaluation.metrics import sensitivity_threshold, youden_threshold
 from imputune.imputers.build import csai_sizes
 from imputune.pipeline.blend_members import finished_members
+from imputune.pipeline.model_cards import Trained, write_trained_card
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.variants import Variant
 from imputune.registry.bundle import BundleAbout, MemberAbout
@@ -67,7 +68,9 @@ def register_imputer(
     about = _about(project, data, folds)
     lineage = _lineage(made_from, trained_run)
     name = imputer_name(made_from.imputer, project.dataset)
-    return register_bundle(run, name, about, list(folds), lineage)
+    version = register_bundle(run, name, about, list(folds), lineage)
+    write_trained_card(project, name, version, Trained(data=data, folds=folds, made_from=made_from, about=about))
+    return version
 
 
 def register_classifier(
@@ -92,7 +95,10 @@ def register_classifier(
     lineage = _lineage(made_from, trained_run) | variant.tags()
     lineage |= {"imputer_run": made_from.imputer_run_id, "imputer_version": imputer_version}
     lineage[THRESHOLD_RULE] = project.params.threshold.label
-    return register_bundle(run, classifier_name(project.dataset), about, list(folds), lineage)
+    name = classifier_name(project.dataset)
+    version = register_bundle(run, name, about, list(folds), lineage)
+    write_trained_card(project, name, version, Trained(data=data, folds=folds, made_from=made_from, about=about))
+    return version
 
 
 def register_blend(
@@ -133,7 +139,9 @@ def register_blend(
     lineage |= {"member_runs": ",".join(member.output.run_id for member in members)}
     lineage |= {"member_versions": ",".join(each.version for each in abouts)}
     name = classifier_name(project.dataset)
-    return register_bundle(run, name, about, list(folds), lineage, members=contents)
+    version = register_bundle(run, name, about, list(folds), lineage, members=contents)
+    write_trained_card(project, name, version, Trained(data=data, folds=folds, made_from=made_from, about=about))
+    return version
 
 
 def _about(

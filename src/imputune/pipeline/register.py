@@ -11,6 +11,7 @@ from imputune.artifacts.stage_output import TrainingOutput
 from imputune.errors import UserError
 from imputune.pipeline.blend_members import finished_members
 from imputune.pipeline.inputs import pretrain_first, pretrained_imputers, read_imputer
+from imputune.pipeline.model_cards import Trained, write_trained_card
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
 from imputune.pipeline.recording import (
     log_curves,
@@ -34,8 +35,9 @@ Say = Callable[[str], None]
 def run_register(project: Project, say: Say) -> int:
     """Register every trained model in artifacts/ of the present data and folds; return how many were registered.
 
-    Each gets a run with the curves and scores of its training. `say` gets a line for every model. Models that the store
-    has already, and outputs of a command that did not end, are left alone. Raises UserError when nothing was trained.
+    Each gets a run with the curves and scores of its training. `say` gets a line for every model. Outputs of a command
+    that did not end are left alone, and so are models that the store has already; one that has no description, as from
+    an earlier version of imputune, gets its model card. Raises UserError when nothing was trained.
     """
     data = read_divided_cohort(project)
     with exclusive(project.unfinished_folder / LOCK, f"registering models of {project.dataset}"):
@@ -47,6 +49,9 @@ def run_register(project: Project, say: Say) -> int:
             )
         uri = open_store(project.root)
         missing = [(folder, output) for folder, output in outputs if _is_missing(project, uri, output, say)]
+        for folder, output in outputs:
+            if (folder, output) not in missing:
+                _add_card(project, data, folder, output, say)
         if missing:
             with track(project, "register", cohort_hash=data.origin.cohort_hash, settings={}) as run:
                 for folder, output in missing:
@@ -102,6 +107,19 @@ def _is_missing(project: Project, uri: str, output: TrainingOutput, say: Say) ->
         say(f"{label} is skipped: its training did not end; run that command again")
         return False
     return True
+
+
+def _add_card(project: Project, data: DividedCohort, folder: Path, output: TrainingOutput, say: Say) -> None:
+    """Give the registered version of an output its model card if it has no description."""
+    registry = Registry(project.root, name := _name(project, output))
+    number = version_of_run(registry.uri, name, output.run_id)
+    if not number or (version := registry.find(number)).description:
+        return
+    folds = [read_fold(folder, output, fold.fold, with_weights=False) for fold in output.folds]
+    about = registry.load(version).about
+    trained = Trained(data=data, folds=folds, made_from=output.made_from, about=about)
+    write_trained_card(project, name, number, trained)
+    say(f"version {number} of {name} has a model card now")
 
 
 def _threshold_rule(project: Project, output: TrainingOutput, version: str) -> str:

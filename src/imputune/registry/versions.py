@@ -26,6 +26,7 @@ BUNDLE_FOLDER = "artifacts/bundle"  # where mlflow puts a model's own artifacts
 RECALIBRATED_FROM = "recalibrated_from"
 RECALIBRATED_ON = "recalibrated_on"
 RECALIBRATED_COHORTS = "recalibrated_cohorts"
+EVALUATED = "evaluated_"  # begins the tag of a cohort on which a version was evaluated
 UNCHANGED_SCORES = ("validation_auc", "validation_auprc", "test_auc", "test_auprc")
 """The fold scores that recalibration leaves as they are, because it keeps the order of the stays."""
 ScoresByFold = dict[int, dict[str, float]]
@@ -40,6 +41,7 @@ class Version:
     number: int
     run_id: str
     tags: Mapping[str, str]
+    description: str = ""
 
     @cached_property
     def fold_scores(self) -> ScoresByFold:
@@ -161,4 +163,5 @@ def _version(registered: ModelVersion) -> Version:
         number=int(registered.version),
         run_id=registered.run_id or "",
         tags=dict(registered.tags),
+        description=registered.description or "",
     )

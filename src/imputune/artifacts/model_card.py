@@ -1,0 +1,95 @@
+"""What the card of a registered version tells, typed: the content of model_card.json, without any stay's record."""
+
+from typing import Literal
+
+from pydantic import ValidationError
+
+from imputune.data.cohort import Variable
+from imputune.evaluation.calibration import CalibrationLine
+from imputune.evaluation.card_scores import FoldLine, StaysScores
+from imputune.evaluation.stored import Stored
+
+FORMAT: Literal[1] = 1
+
+
+class CardCohort(Stored):
+    """A cohort: its size, the day on which its files were written, where it came from, and who was left out.
+
+    outcomes: the number of stays with the outcome. extracted: YYYY-MM-DD. rules: of the extraction. exclusions: the
+    number of stays left out, by reason.
+    """
+
+    name: str
+    cohort_hash: str
+    stays: int
+    outcomes: int
+    hours: int
+    extracted: str
+    command: str
+    rules: dict[str, str]
+    exclusions: dict[str, int]
+
+    @property
+    def outcome_rate(self) -> float:
+        """The fraction of stays with the outcome."""
+        return self.outcomes / self.stays
+
+
+class CardFact(Stored):
+    """A static fact that a head reads."""
+
+    parameter: str
+    unit: str
+    categories: tuple[int, ...]
+
+
+class CardRecalibration(Stored):
+    """What a version was recalibrated on: its source, the cohort, the line, and the calibration before and after.
+
+    scores: of the corrected risks on that cohort, to which the line was fitted.
+    """
+
+    source: int
+    cohort: CardCohort
+    line: CalibrationLine
+    before: dict[str, float]
+    after: dict[str, float]
+    scores: StaysScores
+
+
+class ModelCard(Stored):
+    """A registered version.
+
+    imputer: its name; "" for a head that reads none. head, input, variant: "" for an imputer. cohort: on which it was
+    trained; None if only its hash is known, as for versions that older versions of imputune registered. folds: test
+    scores by fold; of an imputer, its errors. test: over the test stays of all folds, each by its own fold's model;
+    None for an imputer, for a recalibrated version, and where it is not known. threshold: None for an imputer.
+    lineage: what the version's tags say of where it comes from.
+    """
+
+    format: Literal[1] = FORMAT
+    model: str
+    version: int
+    dataset: str
+    imputer: str
+    head: str = ""
+    input: str = ""
+    variant: str = ""
+    members: tuple[str, ...] = ()
+    variables: tuple[Variable, ...]
+    static: tuple[CardFact, ...] = ()
+    cohort: CardCohort | None = None
+    folds: tuple[FoldLine, ...] = ()
+    test: StaysScores | None = None
+    threshold: float | None = None
+    threshold_rule: str = ""
+    lineage: dict[str, str]
+    recalibration: CardRecalibration | None = None
+
+
+def parsed_card(text: str) -> ModelCard | None:
+    """Return the card that model_card.json holds, None for a text of another form."""
+    try:
+        return ModelCard.model_validate_json(text)
+    except ValidationError:
+        return None

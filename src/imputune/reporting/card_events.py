@@ -1,0 +1,89 @@
+"""What promote and evaluate add to the history of a model card."""
+
+from collections.abc import Mapping, Sequence
+
+from imputune.evaluation.gates import Gate, PairedDifference
+from imputune.evaluation.subgroups import GroupScores
+from imputune.reporting.card_history import CardEvent
+from imputune.reporting.tables import difference_text, p_text
+
+SCORES = {
+    "auc": "AUC",
+    "calibration_slope": "calibration slope",
+    "calibration_intercept": "calibration intercept",
+    "calibration_error": "calibration error",
+}
+HASH_SHOWN = 8
+
+
+def promoted(when: str, champion: int | None, gates: Sequence[Gate], difference: PairedDifference | None) -> CardEvent:
+    """Return that a version became champion, over the version `champion`, None if there was none."""
+    over = f" over version {champion}" if champion is not None else ""
+    parts = [f"{when}; gates passed: {_found(gates)}"]
+    if difference is not None:
+        low, high = (difference_text(bound, 4) for bound in difference.interval)
+        parts.append(
+            f"Test AUC minus version {champion}'s on the same stays {difference_text(difference.mean, 4)} (95 % {low} "
+            f"to {high}), p {_equals(p_text(difference.p_value))}"
+        )
+    return CardEvent(what=f"Promoted to champion{over}:", text=f"{'. '.join(parts)}.")
+
+
+def refused(when: str, champion: int | None, gates: Sequence[Gate]) -> CardEvent:
+    """Return that a version was not promoted, with the gates that it failed."""
+    beside = f" beside version {champion}" if champion is not None else ""
+    failed = _found([gate for gate in gates if not gate.passed])
+    return CardEvent(what=f"Refused as champion{beside}:", text=f"{when}; gates failed: {failed}.")
+
+
+def replaced(when: str, by: int) -> CardEvent:
+    """Return that another version became champion in place of this one."""
+    return CardEvent(what=f"Replaced as champion by version {by}:", text=f"{when}.")
+
+
+def rolled_back(when: str, to: int) -> CardEvent:
+    """Return that a rollback took the alias champion from a version."""
+    return CardEvent(what=f"Rolled back to version {to}:", text=f"{when}; it is no longer champion.")
+
+
+def restored(when: str, instead_of: int) -> CardEvent:
+    """Return that a rollback made a version champion again."""
+    return CardEvent(what=f"Champion again in place of version {instead_of}:", text=f"{when}, by a rollback.")
+
+
+def evaluated(
+    when: str,
+    cohort: str,
+    digest: str,
+    scores: GroupScores,
+    *,
+    pretrained_on: Mapping[str, int],
+    unchecked: Sequence[str],
+) -> CardEvent:
+    """Return how a version did on another cohort.
+
+    scores: of all its stays. pretrained_on: how many of them pretrained the model's imputer, by further cohort.
+    unchecked: cohorts with which they could not be compared, and which may share stays.
+    """
+    numbers = [
+        f"{words} {found.value:.3f} ({found.low:.3f} to {found.high:.3f})".replace("-", "−")
+        for name, words in SCORES.items()
+        if (found := scores.scores.get(name))
+    ] or ["too few deaths or survivors for scores"]
+    shared = sum(pretrained_on.values())
+    external = f"not external: {shared:,} of these stays pretrained the imputer" if shared else "external"
+    open_question = f"; shared stays not checked: {', '.join(unchecked)}" if unchecked else ""
+    rate = scores.deaths / scores.stays
+    return CardEvent(
+        what=f"Evaluated on {cohort} ({digest[:HASH_SHOWN]}):",
+        text=f"{when}; {scores.stays:,} stays, {scores.deaths:,} deaths ({rate:.1%}); {'; '.join(numbers)}; "
+        f"{external}{open_question}.",
+    )
+
+
+def _found(gates: Sequence[Gate]) -> str:
+    return "; ".join(f"{gate.name}: {gate.found} (wanted: {gate.wanted})" for gate in gates)
+
+
+def _equals(p_value: str) -> str:
+    return p_value if p_value.startswith("<") else f"= {p_value}"

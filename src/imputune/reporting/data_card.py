@@ -1,0 +1,137 @@
+"""A data card in Markdown: where a cohort comes from, who is in it, what was measured. The numbers are handed in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from imputune.artifacts.model_card import CardCohort
+from imputune.data.cohort import Variable
+from imputune.data.static import StaticVariable
+from imputune.reporting.card_scores import SMALL
+from imputune.reporting.card_texts import cohort_lines
+
+GENERATED = "synthetic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredVariable:
+    """A variable: the fraction of hours in which it was observed, and of stays in which it was observed at all."""
+
+    variable: Variable
+    hours: float
+    stays: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownFact:
+    """A static fact, and the fraction of stays for which it is known."""
+
+    fact: StaticVariable
+    stays: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupSize:
+    """A subgroup that may be shown; stays and events are None where they would give a small group's away."""
+
+    name: str
+    stays: int | None
+    events: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCard:
+    """What a data card tells.
+
+    dataset: its name. observed: the fraction of cells that were observed. read: what the extraction counted, by name.
+    splits: for each fold the number of training, validation and test stays; empty where no folds were drawn.
+    some_left_out: whether a subgroup is too small to be shown.
+    """
+
+    dataset: str
+    cohort: CardCohort
+    observed: float
+    read: Mapping[str, int]
+    variables: Sequence[MeasuredVariable]
+    facts: Sequence[KnownFact]
+    splits: Sequence[tuple[int, int, int]]
+    groups: Sequence[GroupSize]
+    some_left_out: bool
+
+    def to_markdown(self) -> str:
+        """Return the card."""
+        parts = [
+            f"# Data card of {self.cohort.name}",
+            "Stays in intensive care, in hourly bins of their first 48 hours, with the outcome in-hospital death.",
+        ]
+        for title, text in (
+            ("Source and size", self._source()),
+            ("Variables", self._variables()),
+            ("Static facts", self._facts()),
+            ("Splits", self._splits()),
+            ("Subgroups", self._groups()),
+            ("Limits", self._limits()),
+        ):
+            parts += [f"## {title}", text]
+        return "\n\n".join(parts) + "\n"
+
+    def _source(self) -> str:
+        read = [f"{name.replace('_', ' ')}: {count:,}" for name, count in self.read.items()]
+        lines = [*read, f"observed cells: {self.observed:.1%}", f"hash: {self.cohort.cohort_hash}"]
+        return "\n".join((cohort_lines(self.cohort, {}, with_rules=True), *(f"- {line}" for line in lines)))
+
+    def _variables(self) -> str:
+        rows = [
+            (each.variable.name, each.variable.unit, f"{each.hours:.1%}", f"{each.stays:.0%}")
+            for each in self.variables
+        ]
+        remark = "Stays: those in which the variable was observed in one hour or more."
+        return f"{_table(('variable', 'unit', 'hours observed', 'stays'), rows)}\n\n{remark}"
+
+    def _facts(self) -> str:
+        if not self.facts:
+            return "The cohort has none."
+        rows = [
+            (each.fact.parameter, each.fact.unit or ", ".join(map(str, each.fact.categories)), f"{each.stays:.0%}")
+            for each in self.facts
+        ]
+        return _table(("fact", "unit or values", "stays for which it is known"), rows)
+
+    def _splits(self) -> str:
+        if not self.splits:
+            return "No folds are drawn for this cohort: `imputune folds` draws them for the dataset in params.yaml."
+        rows = [(str(fold), *(f"{count:,}" for count in counts)) for fold, counts in enumerate(self.splits)]
+        remark = "Folds are stratified by the outcome. Every stay is a test stay of one fold."
+        return f"{_table(('fold', 'training', 'validation', 'test'), rows)}\n\n{remark}"
+
+    def _groups(self) -> str:
+        rows = [
+            (
+                each.name,
+                "" if each.stays is None else f"{each.stays:,}",
+                "" if each.events is None else f"{each.events:,}",
+            )
+            for each in self.groups
+        ]
+        rule = (
+            f"Groups with {SMALL} are not shown, and counts from which theirs would follow are left empty."
+            if self.some_left_out
+            else f"A group with {SMALL} would not be shown; there is none."
+        )
+        if not rows and not self.some_left_out:
+            return "ICU type, sex and age are not known."
+        return "\n\n".join(([_table(("group", "stays", "deaths"), rows)] if rows else []) + [rule])
+
+    def _limits(self) -> str:
+        lines = [
+            "Values are missing because nobody measured them, which depends on how ill a patient was.",
+            "An hour has one value of a variable, the mean of its measurements. Nothing after hour 48 is known.",
+            "Every stay counts as another patient. If a patient has several stays, folds do not keep them together.",
+            "It is of one place and time: elsewhere patients, measurements and outcomes differ.",
+        ]
+        if self.dataset == GENERATED:
+            lines.insert(0, "The stays are generated by a program: no number here says anything about patients.")
+        return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))

@@ -1,0 +1,295 @@
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from imputune.artifacts.model_card import CardCohort, CardFact, CardRecalibration, ModelCard, parsed_card
+from imputune.data.cohort import Variable
+from imputune.data.raw.mimic3.variables import VARIABLES
+from imputune.evaluation.calibration import CalibrationLine
+from imputune.evaluation.card_scores import FoldLine, StaysScores, score_stays
+from imputune.evaluation.subgroups import GroupScores
+from imputune.reporting.card_events import evaluated, promoted, refused, replaced, restored, rolled_back
+from imputune.reporting.card_history import HEADING, CardEvent, shortened, with_event
+from imputune.reporting.model_card import HISTORY_ROOM, card_text, description_text, model_text
+
+LIMIT = 5000
+COHORT = CardCohort(
+    name="mimic3",
+    cohort_hash="c" * 64,
+    stays=20_000,
+    outcomes=2_000,
+    hours=48,
+    extracted="2026-11-26",
+    command="imputune extract mimic3",
+    rules={"minimum age": "15", "first stay only": "True"},
+    exclusions={"younger than 15": 12, "stay under 48 hours": 3_000},
+)
+SECTIONS = (
+    "What it predicts, and for whom",
+    "Cohort",
+    "Inputs",
+    "Scores on test stays by fold",
+    "Calibration",
+    "Subgroups",
+    "Threshold",
+    "Limits",
+    "Lineage",
+    "How to call it",
+)
+
+
+@pytest.fixture(scope="module")
+def scores() -> StaysScores:
+    """Scores of 4,000 stays with all subgroups."""
+    generator = np.random.default_rng(0)
+    risk_N = generator.beta(2, 9, 4000)
+    static = pd.DataFrame(
+        {
+            "icu_type": generator.integers(1, 5, 4000),
+            "gender": generator.integers(0, 2, 4000),
+            "age_years": generator.integers(20, 90, 4000),
+        }
+    ).astype(np.float64)
+    outcome_N = (generator.random(4000) < risk_N).astype(np.int8)
+    return score_stays(outcome_N, risk_N, static, threshold=0.2, resamples=20, seed=0)
+
+
+def card_of(scores: StaysScores | None, **changes: Any) -> ModelCard:
+    """Return a card of a neural head on two variables, with five folds."""
+    folds = tuple(
+        FoldLine(
+            fold=fold,
+            stays=800,
+            scores={
+                **{"test_auc": 0.81 + fold / 100, "test_auprc": 0.5, "test_brier": 0.1},
+                **{"test_calibration_error": 0.02, "test_calibration_slope": float("nan")},
+            },
+            intervals={"test_auc": (0.7, 0.9), "test_auprc": (0.4, 0.6), "test_brier": (0.08, 0.12)},
+        )
+        for fold in range(5)
+    )
+    fields: dict[str, Any] = {
+        "model": "imputune-mortality-mimic3",
+        "version": 3,
+        "dataset": "mimic3",
+        "imputer": "csai",
+        "head": "mlp2",
+        "input": "hidden+static",
+        "variant": "csai/mlp2-frozen-hidden+static-plateau",
+        "variables": (Variable("HR", "beats/min"), Variable("GCS", "")),
+        "static": (
+            CardFact(parameter="Age", unit="years", categories=()),
+            CardFact(parameter="Gender", unit="", categories=(0, 1)),
+        ),
+        "cohort": COHORT,
+        "folds": folds,
+        "test": scores,
+        "threshold": 0.21,
+        "threshold_rule": "youden",
+        "lineage": {"run_id": "r" * 32, "cohort_hash": "c" * 64, "commit": "d" * 40},
+    }
+    return ModelCard.model_validate(fields | changes)
+
+
+def sections(text: str) -> list[str]:
+    """Return the titles of a card's sections."""
+    return [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+
+
+def test_a_card_says_what_each_number_is(scores) -> None:
+    """Every section, and the numbers that were handed in, each with its words."""
+    text = card_text(card_of(scores))
+    assert text.startswith("# imputune-mortality-mimic3, version 3\n")
+    assert sections(text) == list(SECTIONS)
+    for line in (
+        "It is mlp2 on CSAI, reading the hidden state and static facts (csai/mlp2-frozen-hidden+static-plateau); the "
+        "risk is the mean of 5 fold models.",
+        "- mimic3: 20,000 stays of 48 hours",
+        "- outcome, in-hospital death: 2,000 stays (10.0%)",
+        "- day of extraction: 2026-11-26",
+        "- rule, minimum age: 15",
+        "- left out: 12 younger than 15, 3,000 stay under 48 hours",
+        "2 variables, as rows of time (HH:MM), parameter and value: HR (beats/min), GCS. Static facts: Age (years), "
+        "Gender (0, 1).",
+        "| 0 | 800 | 0.810 (0.700 to 0.900) | 0.500 (0.400 to 0.600) | 0.100 (0.080 to 0.120) | 0.020 |  |",
+        "| mean |  | 0.830 ± 0.016 | 0.500 ± 0.000 | 0.100 ± 0.000 | 0.020 ± 0.000 |  |",
+        "A stay is of high risk from a risk of 0.210 on (rule: youden, on validation stays).",
+        f"- hash of the data: {'c' * 64}",
+        "$ imputune predict mimic3 --model 3 --records stay.csv",
+        "$ mlflow models serve -m models:/imputune-mortality-mimic3/3 --env-manager local --port 5001",
+    ):
+        assert line in text, line
+    every, worst, off = scores.all_stays, scores.worst_ranked, scores.furthest_off
+    assert f"the mean risk is {every.mean_risk:.1%}, and {every.outcome_rate:.1%} died" in text
+    assert f"AUC {worst.auc.value:.3f} ({worst.auc.low:.3f} to {worst.auc.high:.3f}), and" in text
+    assert (
+        f"mean risk {off.mean_risk:.1%}, and {off.outcome_rate:.1%} died: {abs(off.gap.value) * 100:.1f} points" in text
+    )
+    assert "A group with fewer than 10 stays, 5 deaths or 5 survivors would be left out; there is none." in text
+    rows = [line for line in text.splitlines() if line.startswith(("| ICU type", "| sex", "| age"))]
+    assert len(rows) == len(scores.groups) - 1 == 10
+
+
+def test_the_rule_of_small_groups_is_told_without_counts(scores) -> None:
+    """A card with groups left out has the rule; a line without counts has an empty cell."""
+    untold = scores.groups[1].model_copy(update={"stays": None, "events": None})
+    fewer = scores.model_copy(update={"groups": (scores.groups[0], untold), "some_left_out": True})
+    text = card_text(card_of(fewer))
+    assert "Groups with fewer than 10 stays, 5 deaths or 5 survivors are left out, and counts" in text
+    assert "| ICU type coronary care |  | " in text
+    nobody = scores.model_copy(update={"groups": scores.groups[:1]})
+    assert "ICU type, sex and age are not known. Nobody can say for whom it is worse." in card_text(card_of(nobody))
+
+
+def test_a_difference_within_its_interval_may_be_chance(scores) -> None:
+    """The sentence says whether the interval leaves room for no difference."""
+    every, line = scores.groups[:2]
+    for bounds, words in (((0.01, 0.09), "beyond chance"), ((-0.01, 0.11), "this may be chance")):
+        gap = line.gap.model_copy(update={"value": 0.05, "low": bounds[0], "high": bounds[1]})
+        lower = line.auc.model_copy(update={"value": 0.5, "low": 0.4, "high": 0.6})
+        planted = scores.model_copy(update={"groups": (every, line.model_copy(update={"gap": gap, "auc": lower}))})
+        text = card_text(card_of(planted))
+        assert f"5.0 points too high ({words})." in text
+        assert f"AUC 0.500 (0.400 to 0.600), and {every.auc.value:.3f} for all stays (it is worse there)." in text
+
+
+def test_what_is_not_known_is_said() -> None:
+    """A version without recorded scores, and one on data of which only the hash is known."""
+    text = card_text(card_of(None, cohort=None, folds=(), threshold=None))
+    assert text.count("Not recorded for this version.") == 4
+    assert f"Only the hash of the data is known: {'c' * 64}." in text
+
+
+def test_a_description_fits_and_has_every_section(scores) -> None:
+    """With 35 variables all names stay; the table of subgroups is in the card alone. Room is left for the history."""
+    variables = tuple(Variable(f"Variable{n}", "mmHg") for n in range(35))
+    card = card_of(scores, variables=variables)
+    text = description_text(card, LIMIT)
+    assert len(text) <= LIMIT - HISTORY_ROOM < len(card_text(card))
+    assert sections(text) == list(SECTIONS)
+    assert "The whole card is model_card.md" in text
+    assert "Variable34 (mmHg)" in text
+    assert "| 4 | 800 | 0.850 (0.700 to 0.900) | 0.500 |" in text
+    assert "it orders" in text
+    assert "| sex male |" not in text
+
+
+def test_the_largest_card_fits_into_a_description(scores) -> None:
+    """A recalibrated blend of seven on MIMIC-III's 89 variables, with long names and rules."""
+    members = tuple(f"csai_more_stays/mlp2-unfrozen-hidden_both+static+summary-optuna{n}" for n in range(7))
+    cohort = COHORT.model_copy(
+        update={
+            "rules": {f"rule of extraction {n}": "a value of some length" for n in range(20)},
+            "exclusions": {f"reason of exclusion number {n}": 1000 + n for n in range(15)},
+        }
+    )
+    lines = {"calibration_slope": 1.2, "calibration_intercept": -0.3}
+    recalibration = CardRecalibration(
+        **{"source": 2, "cohort": cohort, "line": CalibrationLine(intercept=-0.3, slope=1.2)},
+        **{"before": lines, "after": lines, "scores": scores},
+    )
+    card = card_of(
+        None,
+        head="blend",
+        variables=tuple(Variable(each.name, each.unit) for each in VARIABLES),
+        members=members,
+        cohort=cohort,
+        recalibration=recalibration,
+        lineage={"member_versions": "1,2,3,4,5,6,7", "also_cohorts": "a further cohort (12,345 stays), " * 20},
+    )
+    assert len(card_text(card)) > LIMIT
+    text = description_text(card, LIMIT)
+    assert len(text) <= LIMIT - HISTORY_ROOM
+    assert "89 variables" in text
+    assert {"Calibration", "Subgroups", "Limits", "How to call it"} <= {*sections(text)}
+    for number in range(300):
+        text = shortened(with_event(text, CardEvent(what=f"Evaluated on set {number}:", text="0.8 " * 40)), LIMIT)
+        assert len(text) <= LIMIT
+    assert "Evaluated on set 299:" in text
+    assert "- Earlier lines are in model_card.md." in text
+
+
+def test_an_imputers_card_has_errors_and_no_risk() -> None:
+    """It says what it fills in, and its errors by fold; no threshold, and no imputune predict."""
+    errors = {"test_mae_uniform": 0.4, "test_mre_uniform": 0.5}
+    folds = tuple(FoldLine(fold=fold, stays=800, scores=errors) for fold in range(2))
+    card = card_of(None, head="", input="", variant="", static=(), folds=folds, threshold=None)
+    text = card_text(card)
+    titles = ["What it does, and for whom", "Cohort", "Inputs", "Imputation errors by fold", "Limits", "Lineage"]
+    assert sections(text) == [*titles, "How to call it"]
+    assert "It is CSAI (arXiv 2312.16713); the answer is the mean of 2 fold models." in text
+    assert "| 1 | 800 | 0.400 | 0.500 |" in text
+    assert "| mean |  | 0.400 ± 0.000 | 0.500 ± 0.000 |" in text
+    assert "imputune predict" not in text
+    assert "champion" not in model_text(card)
+    assert "`imputune promote` moves them" in model_text(card_of(None))
+
+
+def test_the_numbers_are_read_back(scores) -> None:
+    """model_card.json gives the same card, numbers that are not defined too; other texts give none."""
+    card = card_of(scores)
+    assert card_text(parsed_card(card.model_dump_json())) == card_text(card)
+    assert parsed_card("{}") is None
+    assert parsed_card("") is None
+
+
+EVENT = CardEvent(what="Evaluated on set-b (1234):", text="AUC 0.8.")
+
+
+def test_an_event_is_the_last_line_of_the_history_and_stands_there_once() -> None:
+    """The rest of the card stays as it is; a later event with the same words takes the place of the earlier."""
+    text = with_event("# Card\n\nOf a user's own words.\n", EVENT)
+    assert text == f"# Card\n\nOf a user's own words.\n\n{HEADING}\n\n- **Evaluated on set-b (1234):** AUC 0.8.\n"
+    other = CardEvent(what="Evaluated on set-b (1234567):", text="AUC 0.7.")
+    both = with_event(text, other)
+    assert both == f"{text}- **Evaluated on set-b (1234567):** AUC 0.7.\n"
+    again = with_event(both, CardEvent(what=EVENT.what, text="AUC 0.9."))
+    assert again.splitlines()[-2:] == [other.line, "- **Evaluated on set-b (1234):** AUC 0.9."]
+    assert again.count(HEADING) == 1
+    assert with_event("", EVENT) == f"{HEADING}\n\n{EVENT.line}\n"
+
+
+def test_a_history_loses_its_oldest_lines_first() -> None:
+    """What stands before it is kept; a line says where the others are; a text without history is cut."""
+    text = "# Card\n"
+    for number in range(6):
+        text = with_event(text, CardEvent(what=f"Event {number}:", text="x" * 20))
+    assert shortened(text, len(text)) == text
+    cut = shortened(text, len(text) - 1)
+    assert cut.splitlines()[:5] == ["# Card", "", HEADING, "", "- Earlier lines are in model_card.md."]
+    assert "Event 5:" in cut
+    assert "Event 0:" not in cut
+    assert shortened(cut, len(cut)) == cut
+    assert shortened(text, 20) == "# Card\n"
+    assert shortened("y" * 30, 20) == "y" * 20
+
+
+def test_events_have_other_words_for_other_things() -> None:
+    """The words by which a line is replaced name the other version, or the cohort."""
+    events = [
+        promoted("now", None, (), None),
+        promoted("now", 3, (), None),
+        refused("now", None, ()),
+        refused("now", 3, ()),
+        replaced("now", 3),
+        rolled_back("now", 3),
+        restored("now", 3),
+    ]
+    assert len({event.what for event in events}) == len(events)
+
+
+def test_too_few_deaths_have_no_scores_in_an_event() -> None:
+    """An evaluation without scores says so, and what was not checked."""
+    few = GroupScores(
+        group="all", level="all", stays=40, deaths=4, scores={}, sensitivity=None, specificity=None, calibration=()
+    )
+    event = evaluated(
+        "now", "ward", "ab" * 32, few, pretrained_on={"more": 7}, unchecked=["the training cohort", "set-b"]
+    )
+    assert event.what == "Evaluated on ward (abababab):"
+    assert event.text == (
+        "now; 40 stays, 4 deaths (10.0%); too few deaths or survivors for scores; not external: 7 of these stays "
+        "pretrained the imputer; shared stays not checked: the training cohort, set-b."
+    )
