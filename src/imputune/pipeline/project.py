@@ -109,12 +109,12 @@ class Project:
     @property
     def metrics_folder(self) -> Path:
         """Where compare writes a small file of scores for each variant, which `dvc metrics` shows."""
-        return self.artifacts_folder / "metrics"
+        return self.root / "metrics" / self.dataset
 
     @property
     def plots_folder(self) -> Path:
         """Where compare writes the tables that `dvc plots` draws."""
-        return self.artifacts_folder / "plots"
+        return self.root / "plots" / self.dataset
 
     @property
     def unfinished_folder(self) -> Path:
