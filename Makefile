@@ -1,5 +1,6 @@
 # Everything runs in the project's own .venv, made on first use; PYTHON chooses the interpreter (3.11 or 3.12), EXTRAS
-# what is installed beside it (EXTRAS=dev,pypots: the imputers of PyPOTS too).
+# what is installed beside it (EXTRAS=dev,pypots: the imputers of PyPOTS too). demo and report run imputune's commands and
+# not `dvc repro`, because that writes dvc.lock: hashes of weights differ by machine, and a clone would then differ from git.
 PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c "" 2>/dev/null && echo $$name && break; done)
 EXTRAS ?= dev
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
@@ -23,13 +24,22 @@ $(READY): $(ROOT)pyproject.toml
 
 demo: $(READY) ## the main job on generated records
 	cd $(ROOT) && imputune extract synthetic
-	cd $(ROOT) && dvc repro compare
+	cd $(ROOT) && imputune folds synthetic
+	cd $(ROOT) && imputune pretrain synthetic --skip-finished
+	cd $(ROOT) && imputune grid synthetic
 	cd $(ROOT) && imputune compare synthetic
 	cd $(ROOT) && imputune promote synthetic
 	@echo "Done. 'make report' adds the comparison of imputers, 'make ui' opens the MLflow UI; README.md goes on with real records."
+	@echo "After 'make report', 'dvc commit --force' hands all outputs to DVC (docs/dvc.md)."
 
 report: $(READY) ## what the demo leaves out: other imputers beside CSAI, and results/<dataset>/report.html
-	cd $(ROOT) && dvc repro
+	cd $(ROOT) && imputune folds
+	cd $(ROOT) && imputune pretrain --imputer all --skip-finished
+	cd $(ROOT) && imputune grid
+	cd $(ROOT) && imputune grid --imputer all
+	cd $(ROOT) && imputune assess
+	cd $(ROOT) && imputune compare
+	cd $(ROOT) && imputune compare --by imputer,head
 
 test: lint ## everything
 	cd $(ROOT) && python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -197,7 +197,7 @@ def test_data_dvc_is_what_extract_synthetic_writes(tmp_path):
         "nfiles": len(paths),
         "hash": "md5",
         "path": "data",
-        "cache": False,  # DVC keeps no copy of records
+        "push": False,  # the cache has a copy of the records, and no remote gets one
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import mlflow
+import networkx
 import numpy as np
 import pandas as pd
 import pytest
@@ -196,7 +197,11 @@ def test_dvc_makes_the_imputers_under_also_in_params(made, monkeypatch):
     assert "csai_two/mlp2-frozen-hidden-plateau" in listed.stdout.splitlines()
     with Repo.init(str(made), no_scm=True) as repo:
         names = {each.addressing for each in repo.index.stages}
-    assert {stage, "finetune_mlp@synthetic-csai_two-mlp2-frozen-hidden-plateau"} < names
+        ours = {stage, "finetune_mlp@synthetic-csai_two-mlp2-frozen-hidden-plateau"}
+        [compare] = [each for each in repo.index.stages if each.addressing == "compare@synthetic"]
+        before = {each.addressing for each in networkx.descendants(repo.index.graph, compare)}
+    assert ours < names
+    assert ours < before
     done = run(made, "dvc", "repro", "--single-item", stage)
     assert done.returncode == 0, done.stderr
     assert "CSAI (two) on synthetic" in done.stdout

@@ -242,3 +242,16 @@ def test_a_blend_belongs_to_no_imputer_and_has_no_epochs(blended, monkeypatch):
     assert refused(invoke(blended, [*FINETUNE, "--imputer", "mean"], monkeypatch)) == wanted
     assert refused(invoke(blended, ["grid", "--head", "blend", "--imputer", "mean"], monkeypatch)) == wanted
     assert refused(invoke(blended, ["overfit", "--head", "blend"], monkeypatch)).startswith("blend ")
+
+
+def test_dvc_makes_no_blend_of_members_that_dvc_yaml_does_not_name(blended, monkeypatch):
+    """A third member that stage finetune_blend does not depend on is refused under DVC, in one line with the remedy."""
+    set_params(blended, {"blend.members": [*LABELS, "csai/xgboost-frozen-hidden-none"]})
+    line = refused(invoke(blended, FINETUNE, monkeypatch, {"DVC_STAGE": "finetune_blend"}))
+    path = '"artifacts/${item.dataset}/heads/in_hospital_death/${blend.members[2]}"'
+    assert line == (
+        f"dvc.yaml does not name csai/xgboost-frozen-hidden-none at stage finetune_blend: add {path} to its deps"
+    )
+    text = (blended / "dvc.yaml").read_text()
+    (blended / "dvc.yaml").write_text(text.replace("      src/imputune", f"      {path},\n      src/imputune", 1))
+    assert invoke(blended, FINETUNE, monkeypatch, {"DVC_STAGE": "finetune_blend"}).exit_code == 0

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,18 @@ def marked(tmp_path_factory) -> tuple[Path, list[str]]:
     return folder, [done.stdout, done.stderr]
 
 
+def cached_data(folder: Path) -> set[Path]:
+    """Return the objects of DVC's own cache that are files of data/, by their hash and, as a check, their bytes."""
+    objects = set()
+    for path in (folder / "data").rglob("*"):
+        if path.is_file():
+            digest = md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+            copy = folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+            assert copy.read_bytes() == path.read_bytes()
+            objects.add(copy)
+    return objects
+
+
 def copies(folder: Path) -> Iterator[Path]:
     """Yield every file outside data/, the program aside, in which something marked stands as text or as a number."""
     numbers = [np.array(value, kind).tobytes() for kind in ("<f4", "<f8") for value in MARKED_VALUES[::4]]
@@ -211,14 +224,21 @@ def copies(folder: Path) -> Iterator[Path]:
 
 
 def test_patient_data_stays_in_data(marked, tmp_path):
-    """Nothing marked is in runs, artifacts, models, results, dvc's cache or on the screen; in data/ it is found."""
+    """Nothing marked is in runs, artifacts, models, results or on the screen; in data/ and DVC's copy it is found."""
     folder, said = marked
-    assert list(copies(folder)) == []
+    cached = cached_data(folder)
+    assert len(cached) == len(list((folder / "data/mimic3").iterdir()))
+    assert set(copies(folder)) - cached == set()
+    assert {path.read_bytes() for path in set(copies(folder)) & cached} == {
+        (folder / "data/mimic3" / name).read_bytes() for name in ("values.npy", "stays.csv")
+    }
+    assert "push: false" in (folder / "data.dvc").read_text()
     for text in said:
         assert MARKED_TEXT not in text
         assert str(MARKED_ID)[:5] not in text
         assert ".4567" not in text
-    assert {"mlflow.db", "mlruns", "artifacts", "results", ".dvc"} <= {path.name for path in folder.iterdir()}
+    written = {path.name for path in folder.iterdir()}
+    assert {"mlflow.db", "mlruns", "artifacts", "metrics", "plots", "results", ".dvc"} <= written
     assert len(list((folder / ".dvc/cache").rglob("*"))) > 10
     cards = [folder / "data-card.md", *(folder / "mlruns").rglob("model_card.*")]
     assert len(cards) > 8  # of every version, and of the data

@@ -62,9 +62,10 @@ def test_stages_leave_tables_and_tracked_runs(project):
     assert {(row["imputer"], row["pattern"], row["split"]) for row in results["imputers"]} == set(
         product(("csai", "mean", "locf", "linear"), ("uniform", "non_uniform"), ("validation", "test"))
     )
-    metrics = content_of(project / "results/synthetic/metrics.json")["variants"]
-    assert {name: round(row["test_auc_mean"], 6) for name, row in zip(metrics, results["rows"], strict=True)} == {
-        name: values["test_auc_mean"] for name, values in metrics.items()
+    metrics = {path.stem: content_of(path) for path in (project / "metrics/synthetic").iterdir()}
+    assert {name: each["AUC"] for name, each in metrics.items()} == {
+        "-".join(row[word] for word in ("head", "mode", "input", "schedule")): round(row["test_auc_mean"], 4)
+        for row in results["rows"]
     }
     written = {path.name for path in (project / "results/synthetic").rglob("*") if path.is_file()}
     figures = {f"{name}.{form}" for name in ("calibration", "decision", "curves") for form in ("png", "svg")}

@@ -61,7 +61,7 @@ def test_the_papers_tables_have_the_papers_variants_alone() -> None:
 def test_metrics_name_other_imputers() -> None:
     """The same variant on CSAI and on another imputer has two entries."""
     found = VariantComparison.model_construct(rows=(BASE, MORE), imputers=())
-    assert list(found.metrics()["variants"]) == ["mlp2-frozen-hidden-plateau", "csai_more/mlp2-frozen-hidden-plateau"]
+    assert list(found.metrics()) == ["mlp2-frozen-hidden-plateau", "csai_more/mlp2-frozen-hidden-plateau"]
 
 
 def test_ablation_by_value() -> None:

@@ -1,8 +1,10 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
 from imputune.errors import UserError
 from imputune.settings import file
@@ -241,3 +243,21 @@ def test_find_root_outside_a_project(tmp_path: Path) -> None:
     """Outside a project the error says to go into one."""
     with pytest.raises(UserError, match=r"is in no imputune project .*: cd into your clone"):
         find_root(tmp_path)
+
+
+def test_dvc_changes_only_the_lines_of_the_settings_it_sets(tmp_path: Path) -> None:
+    """params.yaml is laid out as DVC writes it: `dvc exp run -S` keeps every other line, and every comment."""
+    path = tmp_path / "params.yaml"
+    shutil.copy(PARAMS, path)
+    changes = ["seed=4", "finetune.dropout=0.25", "grid.mlp.head=[mlp2,gru]", "blend.weights=cross_fitted"]
+    apply_overrides(path, [*changes, "budget.synthetic.pretrain_epochs=3", "non_neural.svm.costs=[1.0]"])
+    before, after = PARAMS.read_text().splitlines(), path.read_text().splitlines()
+    lost = [line for line in before if line not in after]
+    assert [line.split()[0] for line in lost] == [
+        *("seed:", "synthetic:", "dropout:"),
+        *["-"] * 6,  # costs
+        "weights:",
+    ]
+    comments = [line.partition(" #")[2] for line in before if " #" in line]
+    assert [line.partition(" #")[2] for line in after if " #" in line] == comments
+    assert read_params(path).grid.mlp.head == ("mlp2", "gru")

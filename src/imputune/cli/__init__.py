@@ -4,15 +4,20 @@ import gc
 import io
 import sys
 from contextlib import suppress
+from pathlib import Path
 
+import imputune
 from imputune import signals
+from imputune.runtime.experiments import use_code_of_copy
 
 
 def main() -> None:
     """Run the command line; a signal that stops it gives one line and exit code 130.
 
+    An experiment of DVC in a copy of the project runs the copy's code; see `use_code_of_copy`.
     A character that the terminal's or file's encoding does not have is printed as a question mark.
     """
+    use_code_of_copy(Path(imputune.__file__).parent)
     try:
         signals.install()
         code = _run()

@@ -54,12 +54,15 @@ def pretrain_command(
         str, typer.Option(help="Cohort folders, separated by commas: CSAI trains on their stays too. Needs --name.")
     ] = "",
     name: Annotated[str, typer.Option(help="Own name of the imputer that --also makes, such as csai_more.")] = "",
+    skip_finished: Annotated[
+        bool, typer.Option("--skip-finished", help="Skip imputers pretrained on the same data, folds and settings.")
+    ] = False,
 ) -> None:
     """Pretrain imputers on every fold and score them on held-out cells.
 
-    Trains every fold again. After an interruption, finished folds are kept. With --also, an imputer of its own name is
-    made: CSAI that also trains on further cohorts, without reading their outcomes. Under also in params.yaml, it can be
-    named for `dvc repro`.
+    Trains every fold again, unless --skip-finished is given. After an interruption, finished folds are kept. With
+    --also, an imputer of its own name is made: CSAI that also trains on further cohorts, without reading their
+    outcomes. Under also in params.yaml, it can be named for `dvc repro`.
     """
     params = read_params(find_root(Path.cwd()) / "params.yaml")
     folders = [Path(word) for word in split_words(also)]
@@ -74,7 +77,7 @@ def pretrain_command(
 
     project = Project.open(find_root(Path.cwd()), dataset)
     for each in names:
-        output = run_pretrain(project, show_epochs, each, folders)
+        output = run_pretrain(project, show_epochs, each, folders, again=not skip_finished)
         table = pretraining_table(imputer_rows([fold.imputation for fold in output.folds]))
         print_table(f"{imputer_kind(each).label} on {project.dataset}, run {output.run_id}", table.header, table.lines)
 

@@ -12,10 +12,11 @@ from imputune.evaluation.significance import CITATION
 from imputune.evaluation.stored import Stored, rounded
 from imputune.evaluation.variance import Decomposition, decompose
 from imputune.evaluation.verdicts import Verdict, judge
-from imputune.protocol.imputers import CONTROLS, DEFAULT_IMPUTER, imputer_kind, is_own
+from imputune.protocol.imputers import CONTROLS, imputer_kind, is_own
 from imputune.protocol.published import REFERENCE_DATASET, REFERENCES
 
-PLACES = 6  # decimal places of metrics.json and imputers.json
+PLACES = 6  # decimal places of imputers.json
+METRIC_PLACES = 4  # of what `dvc metrics` shows, so that a table fits a terminal
 MATRIX_FIELDS = {
     "imputer",
     "head",
@@ -99,27 +100,21 @@ class VariantComparison(Stored):
             "references_of_other_protocols": dict(self.references),
         }
 
-    def metrics(self) -> dict[str, dict[str, JsonValue]]:
-        """Return the scores without times and run ids, the content of metrics.json.
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Return each variant's main scores by its name, which `dvc metrics` shows: means over the folds.
 
-        Equal code, data and parameters give equal metrics.
+        AUC, AUPRC and ECE (the calibration error) are of test stays, val_AUC is of validation stays. Equal code, data
+        and parameters give equal metrics.
         """
-        variants: dict[str, JsonValue] = {_name(row): _scores(row) for row in self.rows}
-        errors: dict[str, JsonValue] = {
-            f"{row.imputer}-{row.pattern}-{row.split}": round(row.mae_mean, PLACES) for row in self.imputers
+        return {
+            row.short_name: {
+                "AUC": round(row.test_auc_mean, METRIC_PLACES),
+                "AUPRC": round(row.test_auprc_mean, METRIC_PLACES),
+                "ECE": round(row.test_calibration_error_mean, METRIC_PLACES),
+                "val_AUC": round(row.val_auc_mean, METRIC_PLACES),
+            }
+            for row in self.rows
         }
-        return {"variants": variants, "imputer_mae": errors}
-
-
-def _name(row: VariantRow) -> str:
-    """Return a variant's name in metrics.json: without the imputer if this is CSAI."""
-    return row.name if row.imputer == DEFAULT_IMPUTER else row.label
-
-
-def _scores(row: VariantRow) -> JsonValue:
-    fields = row.model_dump(mode="json")
-    names = [name for name in fields if name.endswith(("_mean", "_std"))]
-    return {name: rounded(fields[name], PLACES) for name in names if fields[name] is not None}
 
 
 class ImputerComparison(Stored):

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, Self, get_args
 from imputune.evaluation.imputation import ImputationErrors
 from imputune.evaluation.metrics import ReliabilityPoint
 from imputune.evaluation.stored import Stored
+from imputune.protocol.imputers import DEFAULT_IMPUTER
 from imputune.protocol.published import SCHEDULES, quoted
 from imputune.protocol.variants import PROTOCOL, Variant
 from imputune.settings.names import Head, ImputerName, Input, Mode, RandomPattern, ScheduleName
@@ -89,6 +90,11 @@ class VariantRow(Stored):
     def label(self) -> str:
         """The variant's name among all variants."""
         return f"{self.imputer}/{self.name}"
+
+    @property
+    def short_name(self) -> str:
+        """The variant's name: without the imputer if this is CSAI."""
+        return self.name if self.imputer == DEFAULT_IMPUTER else self.label
 
     @property
     def is_of_protocol(self) -> bool:

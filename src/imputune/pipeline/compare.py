@@ -16,6 +16,7 @@ from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.assembled import Assembled, assemble, read_default_imputer
 from imputune.pipeline.calibration import decision_of
 from imputune.pipeline.comparison_notes import protocol_notes, settings_notes, unfinished_notes
+from imputune.pipeline.dvc_outputs import write_dvc_outputs
 from imputune.pipeline.project import Project
 from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.choice import in_order
@@ -57,6 +58,8 @@ def run_compare(project: Project) -> VariantComparison:
         figures = dict(_figures(comparison)) | curves
         pictures = {f"{name}.{form}": draw(figure) for name, figure in figures.items() for form, draw in FORMS.items()}
         _write(comparison, pictures, kept, project.results_folder)
+        if found.output is not None:
+            write_dvc_outputs(comparison, found)
         run.log_text(variant_markdown(comparison), "comparison.md")
         for name, picture in pictures.items():
             if name.endswith(".png"):
@@ -164,7 +167,6 @@ def _write(comparison: VariantComparison, pictures: Mapping[str, bytes], kept: S
         "comparison.md": variant_markdown(comparison),
         "comparison.tex": variant_latex(comparison),
         "results.json": json.dumps(comparison.as_json(), indent=1) + "\n",
-        "metrics.json": json.dumps(comparison.metrics(), indent=1) + "\n",
     }
     for name, text in texts.items():
         replace_text(folder / name, text)

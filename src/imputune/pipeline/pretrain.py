@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from imputune.artifacts.checkpoints import Checkpoints
-from imputune.artifacts.stage_files import find_training, write_training
+from imputune.artifacts.stage_files import find_training, weights_file, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
 from imputune.pipeline.further_cohorts import further_folders, read_further
 from imputune.pipeline.kept_results import keep_imputer
@@ -22,9 +22,16 @@ from imputune.training.pretrain import PretrainJob, pretrain_fold
 
 
 def run_pretrain(
-    project: Project, progress: EpochProgress, imputer: ImputerName = DEFAULT_IMPUTER, also: Sequence[Path] = ()
+    project: Project,
+    progress: EpochProgress,
+    imputer: ImputerName = DEFAULT_IMPUTER,
+    also: Sequence[Path] = (),
+    *,
+    again: bool = True,
 ) -> TrainingOutput:
     """Pretrain an imputer on every fold, anew; return its output.
+
+    Unless `again`, an imputer that was pretrained from the same data, folds and settings is left as it is.
 
     An imputer with a name of its own also trains on the stays of further cohorts: those in the folders `also`, or
     those under also in params.yaml.
@@ -46,6 +53,10 @@ def run_pretrain(
         settings=imputer_settings(project, imputer),
         also=tuple(each.about for each in further),
     )
+    if not again and (finished := find_training(project.imputer_folder(imputer))):
+        weights = (weights_file(project.imputer_folder(imputer), number) for number in data.numbers)
+        if not finished.made_from.differences(made_from) and all(map(Path.is_file, weights)):
+            return finished
     unfinished = project.unfinished_folder
     with exclusive(unfinished / f"lock.{imputer}", f"pretraining {imputer} on {project.dataset}"):
         checkpoints = Checkpoints(unfinished / f"pretrain-{imputer}", made_from)

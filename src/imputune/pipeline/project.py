@@ -107,6 +107,16 @@ class Project:
         return self.artifacts_folder / "assess" / imputer
 
     @property
+    def metrics_folder(self) -> Path:
+        """Where compare writes a small file of scores for each variant, which `dvc metrics` shows."""
+        return self.root / "metrics" / self.dataset
+
+    @property
+    def plots_folder(self) -> Path:
+        """Where compare writes the tables that `dvc plots` draws."""
+        return self.root / "plots" / self.dataset
+
+    @property
     def unfinished_folder(self) -> Path:
         """Where training keeps the folds of variants and imputers that are not complete."""
         return self.artifacts_folder / "unfinished"

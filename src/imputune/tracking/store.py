@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from imputune import signals
 from imputune.errors import UserError
 from imputune.runtime.console import say
+from imputune.runtime.experiments import owner_of
 from imputune.tracking.moved import follow_move, former_folder
 from imputune.tracking.sqlite import check_writable, make_database, make_folder, sqlite_path, sqlite_uri
 
@@ -38,6 +40,8 @@ def open_store(root: Path) -> str:
     The store is MLFLOW_TRACKING_URI if that is set, else `root`/mlflow.db; a relative SQLite URI is made absolute from
     the current folder. mlflow uses the URI for the rest of this process. Any number of processes may open a missing
     store at once: one creates it, the others wait.
+
+    In the copy that `dvc exp run --temp` or `--queue` makes, the store is that of the project which DVC copied.
 
     The project's own store is made to follow a project that was moved or copied, and a line says so; see
     `moved.follow_move`.
@@ -59,8 +63,18 @@ def open_existing_store(root: Path) -> str:
 
 def has_store(root: Path) -> bool:
     """Say whether there is a store to read; a server is taken to be there."""
-    path = sqlite_path(os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root.resolve() / DATABASE_NAME))
+    path = sqlite_path(os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(_own(root)))
     return path is None or path.exists()
+
+
+@cache
+def _say_once(line: str) -> None:
+    say(line)
+
+
+def _own(root: Path) -> Path:
+    """Return the file of a project's own store; of an experiment's copy, that of the project it belongs to."""
+    return (owner_of(root) or root.resolve()) / DATABASE_NAME
 
 
 def _open(root: Path, *, may_write: bool) -> str:
@@ -69,7 +83,9 @@ def _open(root: Path, *, may_write: bool) -> str:
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
         for name in ("alembic", "mlflow"):
             logging.getLogger(name).setLevel(logging.WARNING)
-    own = root.resolve() / DATABASE_NAME
+    own = _own(root)
+    if may_write and own.parent != root.resolve() and not os.environ.get("MLFLOW_TRACKING_URI"):
+        _say_once(f"note: the runs of this experiment go to the store of the project: {own}")
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
     uri = chosen or sqlite_uri(own)
     path = sqlite_path(uri)
