@@ -17,6 +17,7 @@ COHORT = CohortInput(
     context="training",
     size={"stays": 60, "hours": 48, "variables": 35, "in_hospital_death": 9},
     source={"command": "imputune extract synthetic", "exclusions": {}},
+    variables=["HR (beats/min)"],
 )
 DETAILS = RunDetails(
     name="mlp2 · frozen · hidden · plateau",
@@ -54,6 +55,8 @@ def test_a_run_and_its_folds_can_be_told_apart_and_filtered(root, client):
         [used] = each.inputs.dataset_inputs
         assert (used.dataset.name, used.dataset.digest) == ("synthetic", "0123456789ab")
         assert json.loads(used.dataset.profile) == COHORT.size
+        [variable] = json.loads(used.dataset.schema)["mlflow_colspec"]
+        assert variable == {"type": "double", "name": "HR (beats/min)", "required": False}
         assert json.loads(used.dataset.source) == {"tags": COHORT.source}
         assert {tag.key: tag.value for tag in used.tags} == {"mlflow.data.context": "training"}
 

@@ -66,7 +66,14 @@ def cohort_input(
     if (cohort.outcome_N >= 0).all():  # a further cohort is read without its outcomes
         size[OUTCOME] = int(np.count_nonzero(cohort.outcome_N))
     source: dict[str, JsonValue] = {name: cohort.source[name] for name in TOLD_OF_SOURCE if name in cohort.source}
-    return CohortInput(name=name, cohort_hash=cohort_hash, context=context, size=size, source=source)
+    return CohortInput(
+        name=name,
+        cohort_hash=cohort_hash,
+        context=context,
+        size=size,
+        source=source,
+        variables=[f"{variable.name} ({variable.unit})" for variable in cohort.variables],
+    )
 
 
 def divided_input(data: DividedCohort, context: Literal["training", "evaluation"]) -> CohortInput:

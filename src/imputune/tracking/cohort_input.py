@@ -1,7 +1,7 @@
 """A cohort as an input of a run: its name, hash and size in MLflow's Dataset column, and none of its records."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ class CohortInput:
 
     name: the dataset. context: whether the cohort trained models or measured them. size: numbers of stays, hours,
     variables and stays with the outcome. source: how the cohort was extracted, and counts; no path and no record.
+    variables: their names with units, shown as the schema; empty where only their number is known.
     """
 
     name: str
@@ -26,14 +27,17 @@ class CohortInput:
     context: Literal["training", "evaluation"]
     size: Mapping[str, int]
     source: Mapping[str, JsonValue]
+    variables: Sequence[str] = ()
 
     def as_dataset(self) -> DatasetInput:
         """Return the cohort as MLflow's entity; the digest is the beginning of the cohort's hash."""
+        columns = [{"type": "double", "name": name, "required": False} for name in self.variables]
         dataset = Dataset(
             name=self.name,
             digest=self.cohort_hash[:DIGEST_LENGTH],
             source_type=CODE_SOURCE,
             source=json.dumps({"tags": dict(self.source)}),
             profile=json.dumps(dict(self.size)),
+            schema=json.dumps({"mlflow_colspec": columns}) if columns else None,
         )
         return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, self.context)])
