@@ -107,7 +107,7 @@ def test_four_processes_on_a_fresh_store_lose_nothing(tmp_path):
     for run in runs:
         if "imputune.fold" in run.data.tags:
             fold = int(run.data.tags["imputune.fold"])
-            history = client.get_metric_history(run.info.run_id, "train_loss")
+            history = client.get_metric_history(run.info.run_id, "train/loss")
             assert [(point.step, point.value) for point in history] == [(n, n + fold / 2) for n in range(300)]
             assert run.data.metrics["test/auc"] == 0.75
 
