@@ -263,6 +263,7 @@ def test_mlflow_run_makes_one_run_with_the_results(project, tmp_path, monkeypatc
     assert submitted.get_status() == "FINISHED"
     [found] = finished_runs(copy, "imputune", "finetune", "synthetic")
     assert found.run_id == submitted.run_id
+    assert client_of(copy).get_run(found.run_id).info.run_name == "xgboost · summary"
     assert (found.params["head"], found.params["input"]) == ("xgboost", "summary")
     assert found.params["csai.hidden_size"] == "8"
     assert found.tags["mlflow.project.entryPoint"] == "finetune"

@@ -77,6 +77,14 @@ def test_the_description_gets_the_result_at_the_end(root, client):
     assert "mlflow.note.content" not in fold.data.tags
 
 
+def test_the_description_of_a_run_that_failed_says_so(root, client):
+    """Nobody waits for a result that does not come."""
+    with pytest.raises(ValueError, match="diverged"), start(root) as run:
+        raise ValueError("diverged")
+    note = client.get_run(run.run_id).data.tags["mlflow.note.content"]
+    assert note == "Fine-tunes **mlp2**.\n\nIt ended as FAILED, without a result.\n\nRun it again."
+
+
 def test_a_description_that_cannot_be_stored_is_a_warning(tmp_path, caplog):
     """The command has its result, so it goes on; only the end of the run tells that the store is broken."""
     with pytest.raises(UserError, match=r"mlflow\.db failed"), start(tmp_path) as run:  # noqa: PT012 the block is tested

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imputune import signals
@@ -107,6 +107,9 @@ class VariantWork:
             return
         project, data = self.imputer.project, self.imputer.data
         subject = training_subject(self.made_from, [divided_input(data, "training")])
+        if self.request.folds and not self.request.early_stopping:
+            folds = ",".join(map(str, self.request.folds))
+            subject = replace(subject, options={**subject.options, "fold": folds})
         with signals.held():  # until the stack ends the run, and the next command knows of it
             stack.enter_context(self._stack)
             run = self._stack.enter_context(track_training(project, self.made_from, data, subject, parent_run))

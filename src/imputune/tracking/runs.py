@@ -116,10 +116,8 @@ class TrackedRun:
 
     def describe(self, result: str) -> None:
         """Write the result, Markdown, into the run's description. A store that fails gives a warning, and no error."""
-        tags = [RunTag(key, text) for key, text in self._details.note_tag(result).items()]
         try:
-            with store.failures(self.tracking_uri):
-                self._client.log_batch(self.run_id, tags=tags, synchronous=True)
+            self._note(result)
         except UserError as error:
             logger.warning("run %s keeps its description without the result: %s", self.run_id, error)
 
@@ -157,6 +155,11 @@ class TrackedRun:
             raise ValueError(f"a finished fold must report nothing more, got a report of fold {fold}")
         return self._started[fold]
 
+    def _note(self, result: str) -> None:
+        for key, text in self._details.note_tag(result).items():
+            with store.failures(self.tracking_uri):
+                self._client.set_tag(self.run_id, key, text)
+
     def _log_cohorts(self, run_id: str) -> None:
         if cohorts := [cohort.as_dataset() for cohort in self._details.cohorts]:
             with store.failures(self.tracking_uri):
@@ -189,7 +192,7 @@ class TrackedRun:
         """End the run as far as the store allows; raise nothing, so that the user sees the error that ended it."""
         failed: list[UserError] = []
         with signals.held(), store.impatient():
-            for end in self._endings(status):
+            for end in (*self._endings(status), lambda: self._note(f"It ended as {status}, without a result.")):
                 try:
                     end()
                 except UserError as error:
