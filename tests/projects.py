@@ -5,9 +5,11 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +208,12 @@ def refused(result: Result) -> str:
 def client_of(project: Path) -> MlflowClient:
     """Return a client of the project's store."""
     return MlflowClient(f"sqlite:///{project}/mlflow.db")
+
+
+def store_text(project: Path) -> str:
+    """Return all that the project's store holds, as SQL: runs, their parameters, tags, descriptions and cohorts."""
+    with closing(sqlite3.connect(project / "mlflow.db")) as store:
+        return "\n".join(store.iterdump())
 
 
 def heads_folder(project: Path, imputer: str = "csai") -> Path:

@@ -59,8 +59,8 @@ def test_the_report_is_logged_and_holds_the_tables(project):
     [logged] = (project / "mlruns").glob(f"*/{run.run_id}/artifacts/report.html")
     page = (project / "results/synthetic/report.html").read_text()
     assert logged.read_text() == page
-    assert (logged.parent / "report.md").is_file()
-    assert (logged.parent / "report/matrix.png").read_bytes().startswith(b"\x89PNG")
+    assert "(figures/matrix.png)" in (logged.parent / "report.md").read_text()
+    assert (logged.parent / "figures/matrix.png").read_bytes().startswith(b"\x89PNG")
     text = (project / "results/synthetic/report.md").read_text()
     for title in ("What was run", "Imputers alone", "Imputer × classifier", "How to reproduce it"):
         assert title in page

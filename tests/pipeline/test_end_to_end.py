@@ -35,6 +35,7 @@ from projects import (
     imputer_folder,
     invoke,
     refused,
+    store_text,
 )
 
 VARIANTS = [
@@ -172,7 +173,7 @@ def test_imputer_bundle_keeps_observed_values(models):
 
 
 def test_no_stay_id_enters_a_run(project):
-    """No file of any run or registered model names a stay of the cohort, while the stage outputs do."""
+    """Neither the store nor a file of any run or registered model names a stay, while the stage outputs do."""
     ids = {str(900001 + stay).encode() for stay in range(STAYS)}
     numbers = re.compile(rb"(?<![\d.])\d{6}(?!\d)")  # of six digits, not those of a fraction
 
@@ -183,6 +184,7 @@ def test_no_stay_id_enters_a_run(project):
 
     assert naming(project / "artifacts")
     assert not [name for name in naming(project / "mlruns") if name != "synthetic.py"]
+    assert not ids.intersection(numbers.findall(store_text(project).encode()))
 
 
 def test_compare_reads_stage_outputs_where_runs_are_gone(project, tmp_path, monkeypatch):
@@ -262,6 +264,7 @@ def test_mlflow_run_makes_one_run_with_the_results(project, tmp_path, monkeypatc
     assert submitted.get_status() == "FINISHED"
     [found] = finished_runs(copy, "imputune", "finetune", "synthetic")
     assert found.run_id == submitted.run_id
+    assert client_of(copy).get_run(found.run_id).info.run_name == "xgboost · summary"
     assert (found.params["head"], found.params["input"]) == ("xgboost", "summary")
     assert found.params["csai.hidden_size"] == "8"
     assert found.tags["mlflow.project.entryPoint"] == "finetune"

@@ -105,7 +105,7 @@ def test_folds_one_at_a_time_make_the_whole_variant(copy, monkeypatch):
     client = client_of(copy)
     experiment = client.get_run(tracked.run_id).info.experiment_id
     children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{tracked.run_id}'")
-    assert {len(client.get_metric_history(fold.info.run_id, "train_loss")) for fold in children} == {3}
+    assert {len(client.get_metric_history(fold.info.run_id, "train/loss")) for fold in children} == {3}
     whole = result_of(copy, VARIANT)
     done(copy, ["finetune", "--schedule", "cyclic"], monkeypatch)
     assert scores_of(result_of(copy, VARIANT)) == scores_of(whole)
@@ -218,7 +218,7 @@ def test_search_is_tracked_trial_by_trial(copy, monkeypatch, scope, searching):
             kept = fold["trials"][number]
             assert (state, trial.info.status) == (kept["state"], "FINISHED" if state == "complete" else "KILLED")
             assert float(trial.data.params["learning_rate"]) == kept["learning_rate"]
-            curve = client.get_metric_history(trial.info.run_id, "validation_loss")
+            curve = client.get_metric_history(trial.info.run_id, "validation/loss")
             assert [point.value for point in curve] == [row["validation_loss"] for row in kept["curve"]]
             states.add(state)
     assert states == {"complete", "pruned"}

@@ -22,7 +22,7 @@ from imputune.pipeline.evaluate import Evaluation
 from imputune.protocol.published import CHALLENGE_2012
 from imputune.registry.bundle_file import read_bundle
 from imputune.registry.versions import Registry
-from projects import STAYS, heads_folder, invoke, refused
+from projects import STAYS, heads_folder, invoke, refused, store_text
 
 NAME = "imputune-mortality-synthetic"
 
@@ -269,7 +269,7 @@ def test_evaluate_refuses_stays_the_model_was_trained_on(models, monkeypatch):
 
 
 def test_no_record_enters_the_store(models, records, monkeypatch):
-    """After promoting, explaining and evaluating, no file of a run or model holds a stay's id or an hour's values."""
+    """After promoting, explaining and evaluating, no run or model holds a stay's id or an hour's values."""
     extract = ["extract", "synthetic", "--stays", "90", "--seed", "5", "--out", "other"]
     explain = ["explain", "--records", str(records), "--stay", "900001", "--figure", "why.svg"]
     for words in (extract, ["promote"], explain, ["evaluate", "--data", "other"]):
@@ -279,6 +279,7 @@ def test_no_record_enters_the_store(models, records, monkeypatch):
     values_RD = values.reshape(-1, values.shape[-1])
     series = [row[~np.isnan(row)].tobytes() for row in values_RD if (~np.isnan(row)).sum() >= 6]
     ids = re.compile(rb"(?<![\d.])9000\d\d(?!\d)")
+    assert not ids.search(store_text(models).encode())
     files = [path for path in (models / "mlruns").rglob("*") if path.is_file() and path.suffix != ".py"]
     assert len(files) > 20
     for path in files:

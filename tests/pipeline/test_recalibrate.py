@@ -72,7 +72,7 @@ def test_a_recalibrated_version_is_calibrated_on_the_cohort_and_says_where_it_co
     assert version.fold_scores == expected
     run = client_of(site).get_run(version.run_id)
     assert run.data.tags["imputune.command"] == "recalibrate"
-    assert run.data.metrics["after_calibration_slope"] == pytest.approx(1)
+    assert run.data.metrics["external/after_calibration_slope"] == pytest.approx(1)
 
 
 def test_the_result_is_shown_and_predicts(site, records, monkeypatch):

@@ -37,7 +37,8 @@ WHOLE_ROOMS = {"compare": ("evaluation", "reporting"), "report": ("evaluation", 
 # Where things lie, how work runs and who is told of it: none of them changes a result.
 NO_RESULT: set[Module] = {
     *(("runtime", name) for name in ("device", "recorder", "workers", "threads", "console", "time_left")),
-    *(("pipeline", name) for name in ("project", "tracked", "inputs")),
+    *(("pipeline", name) for name in ("project", "tracked", "inputs", "run_subject")),
+    ("reporting", "run_notes"),
 }
 ENTRIES: dict[str, Module] = {
     "folds": ("data", "folds"),

@@ -1,5 +1,6 @@
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 
 from imputune.tracking import history, store
 from imputune.tracking.history import FoldRun, finished_runs
@@ -32,6 +33,21 @@ def test_finished_runs_come_newest_first_with_their_folds(root, monkeypatch):
     assert newest.metrics == {"seconds": 2.0}
     assert newest.tags["imputune.dataset"] == "synthetic"
     assert newest.folds == (FoldRun(0, {"test_auc": 0.25}), FoldRun(1, {"test_auc": 0.375}))
+
+
+def test_runs_of_earlier_versions_are_read(root):
+    """Metrics that were stored without a group, as validation_auc, are found by that name."""
+    client = MlflowClient(store.open_store(root))
+    experiment = store.experiment(client.tracking_uri, "old")
+    common = {"imputune.experiment": "old", "imputune.command": "finetune", "imputune.dataset": "synthetic"}
+    parent = client.create_run(experiment, tags=common).info.run_id
+    fold = client.create_run(experiment, tags=common | {"imputune.fold": "0", "mlflow.parentRunId": parent})
+    for run_id, metrics in ((parent, {"seconds": 2.0}), (fold.info.run_id, {"validation_auc": 0.75, "test_auc": 0.5})):
+        client.log_batch(run_id, metrics=[Metric(name, value, 0, 0) for name, value in metrics.items()])
+        client.set_terminated(run_id, "FINISHED")
+    [found] = finished_runs(root, "old", "finetune", "synthetic")
+    assert found.metrics == {"seconds": 2.0}
+    assert found.folds == (FoldRun(0, {"validation_auc": 0.75, "test_auc": 0.5}),)
 
 
 def test_failed_and_deleted_runs_are_skipped(root):

@@ -67,15 +67,15 @@ def test_parent_and_a_child_per_reporting_fold_finish(root, client):
     parent = client.get_run(run.run_id)
     assert parent.info.status == "FINISHED"
     assert parent.data.params == {"seed": "7", "csai.hidden_size": "108"}
-    assert parent.data.metrics == {"test_auc_mean": 0.625}
+    assert parent.data.metrics == {"test/auc_mean": 0.625}
     assert parent.data.tags["imputune.command"] == "finetune"
     assert parent.data.tags["imputune.dataset"] == "synthetic"
     assert parent.data.tags["imputune.python"].startswith("3.")
     children = folds_of(run)
-    assert {fold: child.info.run_name for fold, child in children.items()} == {0: "fold-0", 1: "fold-1"}
+    assert {fold: child.info.run_name for fold, child in children.items()} == {0: "fold 0", 1: "fold 1"}
     assert {child.info.status for child in children.values()} == {"FINISHED"}
-    assert children[0].data.metrics == {"train_loss": 0.5, "validation_auc": 0.625, "test_auc": 0.5}
-    history = client.get_metric_history(children[0].info.run_id, "train_loss")
+    assert children[0].data.metrics == {"train/loss": 0.5, "validation/auc": 0.625, "test/auc": 0.5}
+    history = client.get_metric_history(children[0].info.run_id, "train/loss")
     assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.75), (2, 0.5)]
 
 
@@ -91,7 +91,7 @@ def test_exception_marks_the_run_and_is_passed_on(root, client, reason, status):
     assert client.get_run(run.run_id).info.status == status
     children = folds_of(run)
     assert {fold: child.info.status for fold, child in children.items()} == {0: status, 1: "FINISHED"}
-    assert children[0].data.metrics == {"train_loss": 0.25}
+    assert children[0].data.metrics == {"train/loss": 0.25}
 
 
 def test_broken_store_does_not_hide_why_the_block_failed(breakable, caplog):
@@ -214,7 +214,7 @@ def test_undefined_and_infinite_metrics_are_stored_as_nan(root):
         run.epoch(0, 0, {"train_loss": math.inf, "validation_auc": math.nan})
         run.fold_finished(0, {"test_auc": -math.inf})
     metrics = folds_of(run)[0].data.metrics
-    assert sorted(metrics) == ["test_auc", "train_loss", "validation_auc"]
+    assert sorted(metrics) == ["test/auc", "train/loss", "validation/auc"]
     assert all(math.isnan(value) for value in metrics.values())
 
 
@@ -233,7 +233,7 @@ def test_points_wait_for_a_limited_time(root, monkeypatch):
     monkeypatch.setattr(runs, "FLUSH_SECONDS", 0.0)
     with start(root) as run:
         run.epoch(0, 0, {"train_loss": 0.5})
-        assert folds_of(run)[0].data.metrics == {"train_loss": 0.5}
+        assert folds_of(run)[0].data.metrics == {"train/loss": 0.5}
 
 
 def test_reports_of_unknown_and_finished_folds_are_refused(root):

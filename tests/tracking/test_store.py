@@ -107,9 +107,9 @@ def test_four_processes_on_a_fresh_store_lose_nothing(tmp_path):
     for run in runs:
         if "imputune.fold" in run.data.tags:
             fold = int(run.data.tags["imputune.fold"])
-            history = client.get_metric_history(run.info.run_id, "train_loss")
+            history = client.get_metric_history(run.info.run_id, "train/loss")
             assert [(point.step, point.value) for point in history] == [(n, n + fold / 2) for n in range(300)]
-            assert run.data.metrics["test_auc"] == 0.75
+            assert run.data.metrics["test/auc"] == 0.75
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_repeated_ctrl_c_leaves_a_marked_run(tmp_path):
     client = MlflowClient(store.open_store(tmp_path))
     runs = client.search_runs([client.get_experiment_by_name("interrupted").experiment_id])
     assert [run.info.status for run in runs] == ["KILLED", "KILLED"]
-    assert [run.data.metrics for run in runs if "imputune.fold" in run.data.tags] == [{"train_loss": 0.5}]
+    assert [run.data.metrics for run in runs if "imputune.fold" in run.data.tags] == [{"train/loss": 0.5}]
 
 
 class _Server(socketserver.ThreadingTCPServer):

@@ -33,6 +33,7 @@ def compare_command(
 
     Prints the tables, and writes tables and figures to results/<dataset>.
     """
+    from imputune.pipeline.comparison_link import say_link
     from imputune.pipeline.project import Project
 
     if by and sorted(split_words(by)) != sorted(split_words(BY)):
@@ -42,6 +43,7 @@ def compare_command(
         _compare_imputers(project, as_json)
     else:
         _compare_variants(project, as_json)
+    say_link(project, "imputers" if by else "heads")
 
 
 def _compare_variants(project: "Project", as_json: bool) -> None:

@@ -41,6 +41,7 @@ def promote_command(
     Test scores never choose the candidate; they only confirm or refuse it. If it is refused, the exit code is 3.
     """
     from imputune.pipeline.candidate import Choice
+    from imputune.pipeline.comparison_link import say_link
     from imputune.pipeline.project import Project
     from imputune.pipeline.promote import run_promote, run_rollback
 
@@ -56,6 +57,8 @@ def promote_command(
         typer.echo(decision.model_dump_json(indent=1))
     else:
         _print_decision(decision)
+    if not dry_run:
+        say_link(project, "heads")
     if decision.outcome == "refused":
         raise typer.Exit(REFUSED)
 
@@ -200,9 +203,4 @@ def _print_decision(decision: "Decision") -> None:
         )
     for reason, count in decision.left_out.items():
         say(f"note: {count} versions {reason} were left out")
-    outcome = {
-        "promoted": f"version {decision.candidate} is champion",
-        "refused": f"version {decision.candidate} was refused; nothing changed",
-        "unchanged": f"version {decision.candidate} is the champion already",
-    }[decision.outcome]
-    typer.echo(f"dry run, no alias changed: {decision.outcome}" if decision.dry_run else outcome)
+    typer.echo(f"dry run, no alias changed: {decision.outcome}" if decision.dry_run else decision.outcome_sentence)

@@ -166,6 +166,7 @@ def grid_command(options: GridOptions) -> None:
         typer.echo("\n".join(variant.label for variant in variants))
         return
     start_preloading()
+    from imputune.pipeline.comparison_link import say_link
     from imputune.pipeline.grid import run_grid
     from imputune.pipeline.project import Project
 
@@ -174,6 +175,8 @@ def grid_command(options: GridOptions) -> None:
         results = run_grid(project, variants, say, folds=fold_numbers(options.fold), again=options.again)
         header = ("variant", "folds", "validation AUC", "test AUC", "seconds")
         print_table(f"Variants on {project.dataset}", header, [_summary_line(result) for result in results])
+        on_csai = all(imputer_kind(variant.imputer).family == "csai" for variant in variants)
+        say_link(project, "heads" if on_csai else "imputers")
 
 
 @app.command("assess")

@@ -13,8 +13,10 @@ from imputune.data.raw.synthetic import example_stay
 from imputune.pipeline.inputs import PretrainedImputer, assessment_made_from
 from imputune.pipeline.kept_results import keep_assessment, keep_finished_assessment
 from imputune.pipeline.project import Project, read_divided_cohort
+from imputune.pipeline.run_subject import divided_input, training_subject
 from imputune.pipeline.tracked import track_training
 from imputune.pipeline.variant_training import Say
+from imputune.reporting.run_notes import assessment_result
 from imputune.runtime.workers import run_fold_jobs
 from imputune.settings.names import ImputerName
 from imputune.training.assess import AssessJob, assess_fold
@@ -80,9 +82,13 @@ def _assess(imputer: PretrainedImputer, made_from: MadeFrom) -> AssessmentOutput
         )
         for fold in imputer.data.folds
     ]
-    with track_training(project, made_from, imputer.data.numbers) as run:
+    subject = training_subject(made_from, [divided_input(imputer.data, "evaluation")])
+    with track_training(project, made_from, imputer.data, subject) as run:
         folds = run_fold_jobs(assess_fold, jobs, run, project.params.workers)
-        run.log_metrics({name: fmean(fold.final_metrics[name] for fold in folds) for name in folds[0].final_metrics})
+        metrics = [fold.final_metrics for fold in folds]
+        run.log_metrics({name: fmean(fold[name] for fold in metrics) for name in metrics[0]})
+        run.log_metrics({"mae": fmean(scores.mae for fold in folds for scores in fold.scores)})
+        run.describe(assessment_result(metrics))
         run.log_dict({"folds": [fold.model_dump(exclude={"example"}) for fold in folds]}, "assessment.json")
         output = AssessmentOutput(
             made_from=made_from,

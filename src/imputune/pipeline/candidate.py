@@ -42,6 +42,15 @@ class Decision(Stored):
     difference: PairedDifference | None
     left_out: dict[str, int]
 
+    @property
+    def outcome_sentence(self) -> str:
+        """The outcome, in words."""
+        return {
+            "promoted": f"version {self.candidate} is champion",
+            "refused": f"version {self.candidate} was refused; nothing changed",
+            "unchanged": f"version {self.candidate} is the champion already",
+        }[self.outcome]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:

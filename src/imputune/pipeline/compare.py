@@ -18,6 +18,7 @@ from imputune.pipeline.calibration import decision_of
 from imputune.pipeline.comparison_notes import protocol_notes, settings_notes, unfinished_notes
 from imputune.pipeline.dvc_outputs import write_dvc_outputs
 from imputune.pipeline.project import Project
+from imputune.pipeline.run_subject import comparison_subject
 from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.choice import in_order
 from imputune.protocol.imputers import DEFAULT_IMPUTER
@@ -31,6 +32,7 @@ from imputune.reporting.figures import (
     to_png,
     to_svg,
 )
+from imputune.reporting.run_notes import rows_result
 
 CURVES = ("curves", "decision", "overfitting")
 """Figures of curves, which only artifacts have."""
@@ -48,7 +50,8 @@ def run_compare(project: Project) -> VariantComparison:
     of training curves then stay as they are. Raises UserError when nothing was pretrained or fine-tuned yet.
     """
     found = read_default_imputer(project)
-    with track_if_allowed(project, "compare", cohort_hash=found.imputer.cohort_hash, settings={}) as run:
+    subject = comparison_subject(project, found.imputer)
+    with track_if_allowed(project, subject, settings={}) as run:
         assemble(found)
         curves = dict(_curves(found))
         kept = [name for name in CURVES if name not in curves and _is_kept(found, name)]
@@ -61,6 +64,7 @@ def run_compare(project: Project) -> VariantComparison:
         if found.output is not None:
             write_dvc_outputs(comparison, found)
         run.log_text(variant_markdown(comparison), "comparison.md")
+        run.describe(rows_result(comparison.rows))
         for name, picture in pictures.items():
             if name.endswith(".png"):
                 run.log_picture(picture, f"figures/{name}")

@@ -12,10 +12,12 @@ from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.assembled_imputers import ComparedImputer, assemble_imputers
 from imputune.pipeline.project import DividedCohort, Project, read_divided_cohort
 from imputune.pipeline.report_material import report_inputs
+from imputune.pipeline.run_subject import matrix_subject
 from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.imputers import DEFAULT_IMPUTER
 from imputune.reporting.comparison import imputer_answers
 from imputune.reporting.report_sections import build_report
+from imputune.reporting.run_notes import rows_result
 from imputune.settings.names import ImputerName
 
 ComparedImputers = Mapping[ImputerName, ComparedImputer]
@@ -39,18 +41,19 @@ def run_compare_imputers(project: Project) -> ImputerComparison:
         )
     comparison = _compare(project, data, imputers, notes)
     settings: Settings = {"by": "imputer,head"}
-    with track_if_allowed(project, "compare", cohort_hash=data.origin.cohort_hash, settings=settings) as run:
+    with track_if_allowed(project, matrix_subject(project, data), settings=settings) as run:
         if run is None:
             return comparison
         report = build_report(report_inputs(data, comparison, imputers, run.source))
         content = comparison.as_json(imputer_answers(comparison))
         pages = {"report.html": report.to_html(), "report.md": report.to_markdown("report")}
         _write(project, {"imputers.json": json.dumps(content, indent=1) + "\n", **pages}, report.files())
-        for name, page in pages.items():
-            run.log_text(page, name)
+        run.log_text(pages["report.html"], "report.html")
+        run.log_text(report.to_markdown("figures"), "report.md")
+        run.describe("\n\n".join([*imputer_answers(comparison), rows_result(comparison.matrix)]))
         run.log_dict(content, "imputers.json")
         for each in report.figures():
-            run.log_picture(each.png, f"report/{each.name}.png")
+            run.log_picture(each.png, f"figures/{each.name}.png")
     return comparison
 
 

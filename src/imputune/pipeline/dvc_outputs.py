@@ -12,7 +12,7 @@ from statistics import fmean
 
 import numpy as np
 
-from imputune.artifacts.results_files import FEWEST_STAYS
+from imputune.artifacts.variant_file import FEWEST_STAYS
 from imputune.data.cohort import read_cohort
 from imputune.evaluation.comparison import VariantComparison
 from imputune.evaluation.risk_curves import POINTS, risk_curves

@@ -18,11 +18,14 @@ from imputune.pipeline.further_cohorts import cohort_name, shared_with_lineage
 from imputune.pipeline.model_cards import add_event, now
 from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project
+from imputune.pipeline.run_subject import RunSubject, cohort_input
 from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.published import CHALLENGE_2012, REFERENCE_DATASET
 from imputune.registry.versions import EVALUATED, RECALIBRATED_ON, Registry
 from imputune.reporting import card_events
 from imputune.reporting.figures import decision_figure, to_png
+from imputune.reporting.run_notes import intervals_result, run_name
+from imputune.tracking.cohort_input import CohortInput
 
 HASH_IN_TAG = 12  # characters
 YOUDEN = "youden"  # the rule of versions from before it was a setting
@@ -106,14 +109,16 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
     tags["is_external"] = str(evaluation.is_external).lower()
     content = evaluation.model_dump(mode="json")
     run_settings: Settings = {"resamples": settings.resamples}
-    with track_if_allowed(project, "evaluate", cohort_hash=digest, settings=run_settings, tags=tags) as run:
+    subject = model_subject(model, "evaluate", cohort_input(name, cohort, digest, "evaluation"), "Measures")
+    with track_if_allowed(project, subject, settings=run_settings, tags=tags) as run:
         if run is None:
             return evaluation, None
         path = _free_path(project.results_folder, name, digest)
-        run.log_metrics({score: interval.value for score, interval in groups[0].scores.items()})
+        run.log_metrics({f"external_{score}": interval.value for score, interval in groups[0].scores.items()})
         run.log_dict(content, "evaluation.json")
         picture = to_png(decision_figure({f"{version.variant} on {name}": {"model": evaluation.decision_curve}}))
         run.log_picture(picture, "figures/decision.png")
+        run.describe(intervals_result(groups[0].scores))
         replace_bytes(path.with_suffix(".png"), picture)
         replace_text(path, json.dumps(content, indent=1) + "\n")
         _tell(Registry(project.root, version.name), model, evaluation, run.run_id)
@@ -145,6 +150,18 @@ def _tell(registry: Registry, model: Model, found: Evaluation, run_id: str) -> N
         unchecked=[*unchecked, *found.unchecked_cohorts],
     )
     add_event(registry, model.version, event)
+
+
+def model_subject(model: Model, command: str, cohort: CohortInput, what: str) -> RunSubject:
+    """Return what a run that measures or recalibrates a registered model on a cohort is about."""
+    version = model.version
+    return RunSubject(
+        command=command,
+        name=run_name(command, f"version {version.number}", cohort.name),
+        doing=f"{what} version {version.number} ({version.variant}) of **{version.name}** on **{cohort.name}**.",
+        cohorts=[cohort],
+        options={"model": str(version.number), "data": "FOLDER"},  # where it lies is nobody else's concern
+    )
 
 
 def _free_path(folder: Path, name: str, digest: str) -> Path:

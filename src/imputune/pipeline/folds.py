@@ -3,6 +3,7 @@
 from imputune.data.cohort import cohort_hash, read_cohort
 from imputune.data.folds import Fold, draw_folds, write_folds
 from imputune.pipeline.project import Project
+from imputune.pipeline.run_subject import cohort_input, project_subject
 from imputune.pipeline.tracked import track
 
 
@@ -11,9 +12,13 @@ def run_folds(project: Project) -> list[Fold]:
     cohort, digest = read_cohort(project.cohort_folder), cohort_hash(project.cohort_folder)
     folds = draw_folds(cohort, project.params.folds.count, project.params.seed)
     settings = {"folds": project.params.folds.model_dump()}
-    with track(project, "folds", cohort_hash=digest, settings=settings) as run:
+    doing = f"Divides the stays of **{project.dataset}** into {len(folds)} folds."
+    subject = project_subject(project, "folds", doing, cohort_input(project.dataset, cohort, digest, "training"))
+    with track(project, subject, settings=settings) as run:
         write_folds(folds, cohort, digest, project.folds_file)
         first = folds[0]
         sizes = {"train": first.train, "validation": first.validation, "test": first.test}
         run.log_metrics({f"{split}_stays_of_fold_0": float(len(stays)) for split, stays in sizes.items()})
+        shares = ", ".join(f"{len(stays):,} {split}" for split, stays in sizes.items())
+        run.describe(f"Stays of fold 0: {shares}.")
     return folds

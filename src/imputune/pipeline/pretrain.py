@@ -1,6 +1,7 @@
 """The command pretrain: train an imputer on every fold, score it, write and track it, register it if it is CSAI."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -12,8 +13,10 @@ from imputune.pipeline.further_cohorts import further_folders, read_further
 from imputune.pipeline.kept_results import keep_imputer
 from imputune.pipeline.project import EpochProgress, Project, exclusive, imputer_settings, read_divided_cohort
 from imputune.pipeline.recording import log_curves, log_summary, register_imputer, replay
+from imputune.pipeline.run_subject import cohort_input, divided_input, training_subject
 from imputune.pipeline.tracked import track_training
 from imputune.protocol.imputers import DEFAULT_IMPUTER, check_installed, imputer_kind
+from imputune.reporting.run_notes import pretraining_result
 from imputune.runtime.workers import run_fold_jobs
 from imputune.settings.names import ImputerName
 from imputune.tracking.interrupted import end_interrupted
@@ -66,7 +69,11 @@ def run_pretrain(
             if finished and finished.run_id == interrupted and not finished.made_from.differences(made_from):
                 return finished  # the command was stopped between the end of its run and that of itself
         done = checkpoints.begin()
-        with track_training(project, made_from, data.numbers) as run:
+        more = [cohort_input(each.about.name, each.cohort, each.about.cohort_hash, "training") for each in further]
+        subject = training_subject(made_from, [divided_input(data, "training"), *more])
+        if also:  # where the folders lie is nobody else's concern
+            subject = replace(subject, options={"also": ",".join(["FOLDER"] * len(also)), "name": imputer})
+        with track_training(project, made_from, data, subject) as run:
             checkpoints.run_id = run.run_id
             for fold in done.values():
                 replay(run, fold)
@@ -94,6 +101,7 @@ def run_pretrain(
             if imputer_kind(imputer).is_registered:
                 register_imputer(run, project, data, folds, made_from)
             keep_imputer(project, output, run)
+            run.describe(pretraining_result([fold.scores for fold in folds]))
         checkpoints.remove()
     return output
 

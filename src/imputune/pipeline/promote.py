@@ -8,10 +8,12 @@ from imputune.errors import UserError
 from imputune.pipeline.candidate import NEEDED_SCORES, ChampionCheck, Choice, Decision, was_trained_on
 from imputune.pipeline.model_cards import add_event, now
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
+from imputune.pipeline.run_subject import RunSubject, divided_input
 from imputune.pipeline.tracked import track
 from imputune.registry.register import classifier_name
 from imputune.registry.versions import UNCHANGED_SCORES, Registry, Version
 from imputune.reporting import card_events
+from imputune.reporting.run_notes import gates_result, run_name
 
 CHAMPION, PREVIOUS = "champion", "previous"
 LOCK = ".promote.lock"
@@ -42,7 +44,15 @@ def run_promote(project: Project, choice: Choice) -> Decision:
             return decision
         tags = {"model": registry.name, "candidate": str(candidate.number)}
         settings = {"promote": project.params.promote.model_dump()}
-        with track(project, "promote", cohort_hash=data.origin.cohort_hash, settings=settings, tags=tags) as run:
+        doing = f"Tests version {candidate.number} ({candidate.variant}) of **{registry.name}** for promotion."
+        subject = RunSubject(
+            command="promote",
+            name=run_name("promote", f"version {candidate.number}"),
+            doing=doing,
+            cohorts=[divided_input(data, "evaluation")],
+            options={"version": str(candidate.number)},
+        )
+        with track(project, subject, settings=settings, tags=tags) as run:
             before = champion.number if champion else None
             with signals.held():
                 if decision.outcome == "promoted":
@@ -58,6 +68,7 @@ def run_promote(project: Project, choice: Choice) -> Decision:
             if difference := decision.difference:
                 run.log_metrics({"test_auc_difference": difference.mean, "p_value": difference.p_value})
             run.log_dict(decision.model_dump(mode="json"), "decision.json")
+            run.describe(gates_result(decision.outcome_sentence, decision.gates))
     return decision
 
 

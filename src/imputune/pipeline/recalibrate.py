@@ -14,11 +14,12 @@ from imputune.evaluation.calibration import CalibrationLine, fit_line
 from imputune.evaluation.metrics import risk_scores
 from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import FEWEST
-from imputune.pipeline.evaluate import check_cohort
+from imputune.pipeline.evaluate import check_cohort, model_subject
 from imputune.pipeline.further_cohorts import cohort_name, shared_with_lineage
 from imputune.pipeline.model_cards import Recalibrated, write_recalibrated_card
 from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project
+from imputune.pipeline.run_subject import cohort_input
 from imputune.pipeline.tracked import track
 from imputune.registry.register import FOLD_SCORES, fold_scores_text, register_copy
 from imputune.registry.versions import (
@@ -29,6 +30,7 @@ from imputune.registry.versions import (
     UNCHANGED_SCORES,
     Registry,
 )
+from imputune.reporting.run_notes import before_and_after
 from imputune.runtime.console import counted
 
 NOT_INHERITED = {FOLD_SCORES, "run_id", "bundle_sha256", "trained_run", "decision", "decision_run", "rolled_back_to"}
@@ -98,7 +100,8 @@ def run_recalibrate(project: Project, wanted: str, folder: Path) -> Recalibratio
     settings: Settings = {}
     tags = {"model": version.name, RECALIBRATED_FROM: str(version.number), RECALIBRATED_ON: name}
     source = Registry(project.root, version.name).folder_of(version)
-    with track(project, "recalibrate", cohort_hash=digest, settings=settings, tags=tags) as run, signals.held():
+    subject = model_subject(model, "recalibrate", cohort_input(name, cohort, digest, "training"), "Recalibrates")
+    with track(project, subject, settings=settings, tags=tags) as run, signals.held():
         number = register_copy(run, version.name, about, source, {**lineage})
         recalibrated = Recalibrated(
             cohort=cohort, folder=folder, digest=digest, risk_N=corrected_N, before=before, after=after
@@ -118,9 +121,10 @@ def run_recalibrate(project: Project, wanted: str, folder: Path) -> Recalibratio
             checked_against_training=checked,
             pretrained_on=pretrained_on,
         )
-        run.log_metrics({f"before_{score}": value for score, value in before.items()})
-        run.log_metrics({f"after_{score}": value for score, value in after.items()})
+        run.log_metrics({f"external_before_{score}": value for score, value in before.items()})
+        run.log_metrics({f"external_after_{score}": value for score, value in after.items()})
         run.log_dict(result.model_dump(mode="json"), "recalibration.json")
+        run.describe(f"The new version is {number}.\n\n{before_and_after(before, after)}")
     return result
 
 

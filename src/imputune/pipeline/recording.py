@@ -41,6 +41,8 @@ def replay(run: TrackedRun, fold: TrainedFold) -> None:
 def log_summary(run: TrackedRun, made_from: MadeFrom, folds: Sequence[TrainedFold]) -> None:
     """Log the means over folds, the seconds of all, and every fold's scores as scores.json."""
     means = {name: fmean(fold.scores[name] for fold in folds) for name in folds[0].scores}
+    if errors := [mean for name, mean in means.items() if name.startswith("test_mae_")]:
+        means["mae"] = fmean(errors)  # of an imputer: over masking patterns
     run.log_metrics(means | {"seconds": sum(fold.seconds for fold in folds)})
     scores: list[JsonValue] = [{"fold": fold.fold, **fold.scores} for fold in folds]
     run.log_dict({"cohort_hash": made_from.cohort_hash, "folds": scores}, "scores.json")

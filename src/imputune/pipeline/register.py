@@ -21,10 +21,13 @@ from imputune.pipeline.recording import (
     register_imputer,
     replay,
 )
+from imputune.pipeline.run_subject import divided_input, project_subject, training_subject
 from imputune.pipeline.tracked import track
 from imputune.protocol.imputers import imputer_kind
 from imputune.registry.register import THRESHOLD_RULE, TRAINED_RUN, classifier_name, imputer_name, version_of_run
 from imputune.registry.versions import Registry
+from imputune.reporting.run_notes import auc_result, pretraining_result
+from imputune.runtime.console import counted
 from imputune.tracking.store import active_run, open_store
 
 LOCK = "lock.register"
@@ -53,9 +56,14 @@ def run_register(project: Project, say: Say) -> int:
             if (folder, output) not in missing:
                 _add_card(project, data, folder, output, say)
         if missing:
-            with track(project, "register", cohort_hash=data.origin.cohort_hash, settings={}) as run:
+            doing = f"Registers {counted(len(missing), 'model')} of **{project.dataset}** from artifacts/."
+            subject = project_subject(project, "register", doing, divided_input(data, "training"))
+            with track(project, subject, settings={}) as run:
+                lines = []
                 for folder, output in missing:
-                    say(_register(project, data, folder, output, run.run_id))
+                    lines.append(_register(project, data, folder, output, run.run_id))
+                    say(lines[-1])
+                run.describe("\n".join(f"- {line}" for line in lines))
     return len(missing)
 
 
@@ -135,18 +143,13 @@ def _register(project: Project, data: DividedCohort, folder: Path, output: Train
     folds = [read_fold(folder, output, fold.fold) for fold in output.folds]
     tags = {"imputer": made_from.imputer, TRAINED_RUN: output.run_id}
     tags |= (made_from.variant.tags() if made_from.variant else {}) | made_from.also_tags()
-    with track(
-        project,
-        "register",
-        cohort_hash=made_from.cohort_hash,
-        settings=made_from.settings,
-        tags=tags,
-        folds=data.numbers,
-        parent=parent,
-    ) as run:
+    subject = training_subject(made_from, [divided_input(data, "training")], "register")
+    with track(project, subject, settings=made_from.settings, tags=tags, folds=data.numbers, parent=parent) as run:
         for fold in folds:
             replay(run, fold)
         log_summary(run, made_from, folds)
+        scores = [fold.scores for fold in folds]
+        run.describe(auc_result(scores) if made_from.variant else pretraining_result(scores))
         if made_from.variant is not None and made_from.variant.is_blend:
             version = register_blend(run, project, data, folds, made_from, trained_run=output.run_id)
             return f"{_label(output)} is version {version} of {name}"

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pydantic import JsonValue
 
 from imputune.artifacts.stage_output import MadeFrom, Settings
-from imputune.pipeline.project import Project
+from imputune.pipeline.project import DividedCohort, Project
+from imputune.pipeline.run_subject import RunSubject
 from imputune.runtime.console import say
 from imputune.runtime.device import choose_device
 from imputune.tracking.interrupted import noted
@@ -21,18 +22,18 @@ NOTES = "runs"
 @contextmanager
 def track(
     project: Project,
-    command: str,
+    subject: RunSubject,
     *,
-    cohort_hash: str,
     settings: Mapping[str, JsonValue],
     tags: Mapping[str, str] | None = None,
     folds: Sequence[int] = (),
-    parent: str | None = None,
+    parent: str = "",
 ) -> Iterator[TrackedRun]:
-    """Track a command on the project's cohort, after ending the runs of commands of its kind that were killed.
+    """Track a command on a cohort, after ending the runs of commands of its kind that were killed.
 
     See `tracking.runs.tracked_run`. Raises UserError also when artifacts/ cannot be written.
     """
+    command, cohort_hash = subject.command, subject.cohort_hash
     params: dict[str, JsonValue] = {
         "cohort": {"dataset": project.dataset, "hash": cohort_hash},
         "seed": project.params.seed,
@@ -48,7 +49,7 @@ def track(
             params=params | dict(settings),
             tags={f"imputune.{key}": text for key, text in all_tags.items()} | note,
             folds=folds,
-            parent=parent,
+            details=subject.details(project.dataset, parent),
         ) as run,
     ):
         yield run
@@ -56,19 +57,19 @@ def track(
 
 @contextmanager
 def track_if_allowed(
-    project: Project, command: str, *, cohort_hash: str, settings: Settings, tags: Mapping[str, str] | None = None
+    project: Project, subject: RunSubject, *, settings: Settings, tags: Mapping[str, str] | None = None
 ) -> Iterator[TrackedRun | None]:
     """Track a command as `track` does; give None, and say so, to a user who may not write in the project's folder."""
     if not os.access(project.root, os.W_OK | os.X_OK):
         say(f"note: no permission to write in {project.root}: results are shown, but not saved or tracked")
         yield None
         return
-    with track(project, command, cohort_hash=cohort_hash, settings=settings, tags=tags) as run:
+    with track(project, subject, settings=settings, tags=tags) as run:
         yield run
 
 
 def track_training(
-    project: Project, made_from: MadeFrom, folds: Sequence[int], parent: str | None = None
+    project: Project, made_from: MadeFrom, data: DividedCohort, subject: RunSubject, parent: str = ""
 ) -> AbstractContextManager[TrackedRun]:
     """Track a training or assessment stage with a child per fold, its parameters the settings it depends on."""
     tags = {"imputer": made_from.imputer, "device": choose_device(project.params.device).type}
@@ -77,12 +78,4 @@ def track_training(
     if made_from.variant is not None:
         tags |= made_from.variant.tags()
     tags |= made_from.also_tags()
-    return track(
-        project,
-        made_from.stage,
-        cohort_hash=made_from.cohort_hash,
-        settings=made_from.settings,
-        tags=tags,
-        folds=folds,
-        parent=parent,
-    )
+    return track(project, subject, settings=made_from.settings, tags=tags, folds=data.numbers, parent=parent)

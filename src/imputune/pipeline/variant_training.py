@@ -13,15 +13,18 @@ from imputune.pipeline.blend_members import BlendMember, find_members
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
 from imputune.pipeline.kept_results import keep_finished_imputer
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
+from imputune.pipeline.run_subject import divided_input, grid_subject
 from imputune.pipeline.tracked import track
 from imputune.pipeline.variant_work import FinetuneRequest, VariantResult, VariantWork
 from imputune.protocol.choice import blend_members
 from imputune.protocol.variants import Variant
+from imputune.reporting.run_notes import variants_result
 from imputune.runtime.console import counted
 from imputune.runtime.recorder import Recorder, SilentRecorder
 from imputune.runtime.time_left import TimeLeft
 from imputune.runtime.workers import Task, run_tasks
 from imputune.settings.names import ImputerName
+from imputune.tracking.runs import TrackedRun
 from imputune.training.blend import BlendJob, blend_fold
 from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.non_neural import fit_non_neural_fold
@@ -61,10 +64,14 @@ def train_variants(project: Project, request: FinetuneRequest, say: Say, one_run
             remove_leftovers(folder)
         for imputer in imputers.values():
             keep_finished_imputer(imputer)
-        parent = _track_command(project, data, request, stack) if one_run else None
+        run = _track_command(project, data, request, stack) if one_run else None
         training = _VariantQueue(imputers, request, say, members=find_members(blended, imputers))
-        training.run(stack, parent)
-        return [work.result for work in training.works]
+        training.run(stack, run.run_id if run else "")
+        results = [work.result for work in training.works]
+        if run:
+            scores = {each.variant: [fold.scores for fold in each.folds.values()] for each in results}
+            run.describe(variants_result(scores))
+        return results
 
 
 class _VariantQueue:
@@ -91,7 +98,7 @@ class _VariantQueue:
         self._check_static()
         self.left = TimeLeft(self.project.params.workers)
 
-    def run(self, stack: ExitStack, parent_run: str | None) -> None:
+    def run(self, stack: ExitStack, parent_run: str) -> None:
         """Train all that is missing."""
         unfinished = [work for work in self.works if not work.was_finished]
         finished = len(self.works) - len(unfinished)
@@ -148,9 +155,7 @@ class _VariantQueue:
         if unknown:
             self.say(f"no stay has {', '.join(unknown)}: heads do not use {'it' if len(unknown) == 1 else 'them'}")
 
-    def _tasks(
-        self, works: list[VariantWork], stack: ExitStack, parent_run: str | None
-    ) -> Iterator[Task[TrainedFold] | None]:
+    def _tasks(self, works: list[VariantWork], stack: ExitStack, parent_run: str) -> Iterator[Task[TrainedFold] | None]:
         waiting = [(work, fold) for work in works for fold in work.missing]
         while waiting:
             ready = next((each for each in waiting if self._is_ready(*each)), None)
@@ -237,10 +242,10 @@ class _VariantQueue:
         work.finish_if_complete()
 
 
-def _track_command(project: Project, data: DividedCohort, request: FinetuneRequest, stack: ExitStack) -> str:
-    """Track the whole command; return the run's id."""
+def _track_command(project: Project, data: DividedCohort, request: FinetuneRequest, stack: ExitStack) -> TrackedRun:
+    """Track the whole command; return its run."""
     folds = "all" if request.folds is None else ",".join(map(str, request.folds))
     settings = {"variants": str(len(request.variants)), "folds": folds}
+    subject = grid_subject(project, divided_input(data, "training"), request.variants, request.folds)
     with signals.held():
-        run = stack.enter_context(track(project, "grid", cohort_hash=data.origin.cohort_hash, settings=settings))
-    return run.run_id
+        return stack.enter_context(track(project, subject, settings=settings))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imputune import signals
@@ -14,8 +14,10 @@ from imputune.pipeline.blend_members import BlendMember
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
 from imputune.pipeline.kept_results import keep_finished_variant, keep_variant
 from imputune.pipeline.recording import log_curves, log_summary, register_blend, register_classifier, replay
+from imputune.pipeline.run_subject import divided_input, training_subject
 from imputune.pipeline.tracked import track_training
 from imputune.protocol.variants import Variant
+from imputune.reporting.run_notes import auc_result
 from imputune.tracking.interrupted import end_interrupted
 from imputune.tracking.runs import TrackedRun
 from imputune.training.finetune import build_classifier, new_head
@@ -98,15 +100,19 @@ class VariantWork:
         """The run that tracks the variant; None before `start`, and if request and finished folds do not cover all."""
         return self._run
 
-    def start(self, stack: ExitStack, parent_run: str | None) -> None:
+    def start(self, stack: ExitStack, parent_run: str) -> None:
         """Open the variant's run, once it is sure to become complete, and record the folds finished before."""
         can_become_complete = not self.was_finished and self.complete <= set(self.wanted) | set(self.folds)
         if self._run is not None or not can_become_complete:
             return
-        numbers = self.imputer.data.numbers
+        project, data = self.imputer.project, self.imputer.data
+        subject = training_subject(self.made_from, [divided_input(data, "training")])
+        if self.request.folds and not self.request.early_stopping:
+            folds = ",".join(map(str, self.request.folds))
+            subject = replace(subject, options={**subject.options, "fold": folds})
         with signals.held():  # until the stack ends the run, and the next command knows of it
             stack.enter_context(self._stack)
-            run = self._stack.enter_context(track_training(self.imputer.project, self.made_from, numbers, parent_run))
+            run = self._stack.enter_context(track_training(project, self.made_from, data, subject, parent_run))
             self._run, self.run_id = run, run.run_id
             self.checkpoints.run_id = run.run_id
         for fold in self.folds.values():
@@ -123,9 +129,9 @@ class VariantWork:
             return
         run, folds = self._run, [self.folds[number] for number in sorted(self.complete)]
         head_parameters, trainable = self._count_parameters()
+        log_summary(run, self.made_from, folds)
         if head_parameters is not None and trainable is not None:
             run.log_metrics({"num_parameters": head_parameters, "trainable_parameters": trainable})
-        log_summary(run, self.made_from, folds)
         if self.variant.is_neural:
             log_curves(run, folds, "loss")
             log_curves(run, folds, "auc")
@@ -144,6 +150,7 @@ class VariantWork:
             register_blend(run, project, data, folds, self.made_from)
         elif self.variant.is_registered and self.request.early_stopping:
             register_classifier(run, project, data, folds, self.made_from)
+        run.describe(auc_result([fold.scores for fold in folds]))
         self._stack.close()
         self.checkpoints.remove()
 

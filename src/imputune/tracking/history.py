@@ -10,6 +10,7 @@ from mlflow.entities import Run
 from mlflow.store.entities import PagedList
 
 from imputune.tracking import store
+from imputune.tracking.metric_names import program_metrics
 from imputune.tracking.runs import (
     COMMAND_TAG,
     DATASET_TAG,
@@ -24,7 +25,7 @@ PAGE_RUNS = 1000
 
 @dataclass(frozen=True)
 class FoldRun:
-    """The final metrics of one fold; NaN means undefined."""
+    """The final metrics of one fold, by their names inside the program; NaN means undefined."""
 
     fold: int
     metrics: dict[str, float]
@@ -62,7 +63,7 @@ def finished_runs(root: Path, experiment: str, command: str, dataset: str) -> li
         if FOLD_TAG in tags:
             fold = int(tags[FOLD_TAG])
             # Runs come newest first: if a run was adopted twice, its later folds count.
-            folds[tags[PARENT_TAG]].setdefault(fold, FoldRun(fold, dict(run.data.metrics)))
+            folds[tags[PARENT_TAG]].setdefault(fold, FoldRun(fold, program_metrics(run.data.metrics)))
         else:
             parents.append(run)
     return [_record(run, folds[run.info.run_id]) for run in parents]
@@ -88,6 +89,6 @@ def _record(run: Run, folds: Mapping[int, FoldRun]) -> RunRecord:
         run_id=run.info.run_id,
         params=dict(run.data.params),
         tags=dict(run.data.tags),
-        metrics=dict(run.data.metrics),
+        metrics=program_metrics(run.data.metrics),
         folds=tuple(folds[fold] for fold in sorted(folds)),
     )

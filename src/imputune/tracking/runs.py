@@ -18,7 +18,10 @@ from imputune import signals
 from imputune.errors import UserError
 from imputune.runtime.recorder import Trial
 from imputune.tracking import store
+from imputune.tracking.metric_names import stored_name
 from imputune.tracking.provenance import flattened, source_tags
+from imputune.tracking.run_details import NO_DETAILS, UNFINISHED, RunDetails
+from imputune.tracking.starting import adopt_run, new_run
 from imputune.tracking.trials import log_trial
 
 logger = logging.getLogger(__name__)
@@ -30,6 +33,7 @@ PARENT_TAG = "mlflow.parentRunId"
 COMMAND_TAG = "imputune.command"
 EXPERIMENT_TAG = "imputune.experiment"
 DATASET_TAG = "imputune.dataset"
+IMPUTER_TAG = "imputune.imputer"
 FOLD_TAG = "imputune.fold"
 
 
@@ -57,6 +61,7 @@ class TrackedRun:
         fold_tags: Mapping[str, str],
         folds: Sequence[int],
         source: Mapping[str, str],
+        details: RunDetails,
     ) -> None:
         self.run_id: str = run.info.run_id
         self.source = dict(source)
@@ -66,6 +71,7 @@ class TrackedRun:
         self._experiment_id = run.info.experiment_id
         self._fold_tags = dict(fold_tags)
         self._folds = tuple(folds)
+        self._details = details
         self._started: dict[int, _FoldState] = {}
         self._last_flush = time.monotonic()
 
@@ -91,7 +97,8 @@ class TrackedRun:
         """Store a trial of a fold's search as a run nested in the fold's run; see `trials.log_trial`."""
         state = self._state(fold)
         with store.failures(self.tracking_uri):
-            log_trial(self._client, self._experiment_id, trial, self._fold_tags | {PARENT_TAG: state.run_id})
+            tags = self._fold_tags | {PARENT_TAG: state.run_id}
+            log_trial(self._client, self._experiment_id, trial, tags, self._details.columns)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Store metrics of the whole command, at once."""
@@ -106,6 +113,13 @@ class TrackedRun:
                 batch = [Param(key, text) for key, text in missing[start : start + BATCH_PARAMS]]
                 self._client.log_batch(self.run_id, params=batch, synchronous=True)
         self.params |= dict(missing)
+
+    def describe(self, result: str) -> None:
+        """Write the result, Markdown, into the run's description. A store that fails gives a warning, and no error."""
+        try:
+            self._note(result)
+        except UserError as error:
+            logger.warning("run %s keeps its description without the result: %s", self.run_id, error)
 
     def log_picture(self, content: bytes, name: str) -> None:
         """Store a drawn figure as the artifact `name`, such as "figures/loss.png"."""
@@ -131,11 +145,25 @@ class TrackedRun:
         if fold not in self._started:
             tags = self._fold_tags | {PARENT_TAG: self.run_id, FOLD_TAG: str(fold)}
             with store.failures(self.tracking_uri):
-                child = self._client.create_run(self._experiment_id, tags=tags, run_name=f"fold-{fold}")
+                child = self._client.create_run(self._experiment_id, tags=tags, run_name=f"fold {fold}")
             self._started[fold] = _FoldState(run_id=child.info.run_id)
+            columns = [Param(key, text) for key, text in self._details.columns.items()]
+            with store.failures(self.tracking_uri):
+                self._client.log_batch(child.info.run_id, params=columns, synchronous=True)
+            self._log_cohorts(child.info.run_id)
         if self._started[fold].finished:
             raise ValueError(f"a finished fold must report nothing more, got a report of fold {fold}")
         return self._started[fold]
+
+    def _note(self, result: str) -> None:
+        for key, text in self._details.note_tag(result).items():
+            with store.failures(self.tracking_uri):
+                self._client.set_tag(self.run_id, key, text)
+
+    def _log_cohorts(self, run_id: str) -> None:
+        if cohorts := [cohort.as_dataset() for cohort in self._details.cohorts]:
+            with store.failures(self.tracking_uri):
+                self._client.log_inputs(run_id, datasets=cohorts)
 
     def _flush(self) -> None:
         with store.failures(self.tracking_uri):
@@ -164,7 +192,7 @@ class TrackedRun:
         """End the run as far as the store allows; raise nothing, so that the user sees the error that ended it."""
         failed: list[UserError] = []
         with signals.held(), store.impatient():
-            for end in self._endings(status):
+            for end in (*self._endings(status), lambda: self._note(f"It ended as {status}, without a result.")):
                 try:
                     end()
                 except UserError as error:
@@ -182,15 +210,16 @@ def tracked_run(
     params: Mapping[str, JsonValue],
     tags: Mapping[str, str],
     folds: Sequence[int],
-    parent: str | None = None,
+    details: RunDetails = NO_DETAILS,
 ) -> Iterator[TrackedRun]:
     """Track the block as one run of `command`, ended as FINISHED, KILLED (by a stop) or FAILED.
 
     Under `mlflow run`, the run that mlflow created is used, with its own experiment and parameters. Elsewhere, also
-    under `dvc repro`, a run is created in `experiment`; if `mlflow run` started dvc, mlflow's run becomes its parent.
-    `parent` names another run of this process as the parent instead. MLFLOW_RUN_ID is always removed from the
-    environment. Only `folds` may report. The run and its folds get `tags`, the command and the experiment as tags;
-    `finished_runs` finds runs by these and by `imputune.dataset`.
+    under `dvc repro`, a run is created in `experiment`; if `mlflow run` started dvc, mlflow's run becomes its parent,
+    unless `details` names another. MLFLOW_RUN_ID is always removed from the environment. Only `folds` may report. The
+    run and its folds get `tags`, the command and the experiment as tags; `finished_runs` finds runs by these and by
+    `imputune.dataset`. `details` are what the MLflow UI shows of the run. mlflow's run gets our name, unless somebody
+    has named it.
 
     Raises UserError when the store fails or does not hold mlflow's run; passes on what the block raises.
     """
@@ -198,21 +227,24 @@ def tracked_run(
     uri = store.open_store(root)
     client = MlflowClient(uri)
     own_tags = {**tags, COMMAND_TAG: command, EXPERIMENT_TAG: experiment}
-    source = source_tags(root)
+    source, name = source_tags(root), details.name or command
     with signals.held():
         if outer is not None and "DVC_STAGE" not in os.environ:
-            started = _adopted(client, outer)
+            started = adopt_run(client, outer, name)
         else:
             os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
-            above = parent or outer
-            started = _created(client, experiment, own_tags | ({} if above is None else {PARENT_TAG: above}))
-        run = TrackedRun(client=client, run=started, fold_tags=own_tags, folds=folds, source=source)
+            above = details.parent or outer
+            tags_of_run = own_tags | ({} if above is None else {PARENT_TAG: above})
+            started = new_run(client, experiment, tags_of_run, name, command)
+        run = TrackedRun(client=client, run=started, fold_tags=own_tags, folds=folds, source=source, details=details)
         try:
             with signals.released():
-                entries = [RunTag(key, text) for key, text in (own_tags | source).items()]
+                all_tags = own_tags | source | details.note_tag(UNFINISHED)
+                entries = [RunTag(key, text) for key, text in all_tags.items()]
                 with store.failures(uri):
                     client.log_batch(run.run_id, tags=entries, synchronous=True)
-                run.log_params(params)
+                run.log_params({**details.columns, **params})
+                run._log_cohorts(run.run_id)
                 yield run
             for end in run._endings("FINISHED"):
                 end()
@@ -222,27 +254,7 @@ def tracked_run(
             raise
 
 
-def _adopted(client: MlflowClient, run_id: str) -> Run:
-    run = store.active_run(client.tracking_uri, run_id)
-    if run is None:
-        raise UserError(
-            f"the tracking store has no run {run_id} (from MLFLOW_RUN_ID); "
-            "unset MLFLOW_RUN_ID, or set MLFLOW_TRACKING_URI to the store that holds it"
-        )
-    with store.failures(client.tracking_uri):
-        client.update_run(run_id, status="RUNNING")
-    return run
-
-
-def _created(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run:
-    command = tags[COMMAND_TAG]
-    source = {"mlflow.source.name": f"imputune {command}", "mlflow.source.type": "LOCAL"}
-    experiment_id = store.experiment(client.tracking_uri, experiment)
-    with store.failures(client.tracking_uri):
-        return client.create_run(experiment_id, tags={**tags, **source}, run_name=command)
-
-
 def _points(metrics: Mapping[str, float], step: int) -> list[Metric]:
     now_ms = time.time_ns() // 1_000_000
     finite = {key: float(value) if math.isfinite(value) else math.nan for key, value in metrics.items()}
-    return [Metric(key, value, now_ms, step) for key, value in finite.items()]
+    return [Metric(stored_name(key), value, now_ms, step) for key, value in finite.items()]

@@ -103,7 +103,7 @@ def _open(root: Path, *, may_write: bool) -> str:
                 MlflowClient(uri).search_experiments(max_results=1)
         except ImportError as missing:
             raise UserError(
-                f"the tracking store {_without_password(uri)} needs a database driver that is not installed "
+                f"the tracking store {without_password(uri)} needs a database driver that is not installed "
                 f"({missing}): install it, or name the address of a tracking server (http://...) in MLFLOW_TRACKING_URI"
             ) from missing
     mlflow.set_tracking_uri(uri)
@@ -141,7 +141,7 @@ def experiment(uri: str, name: str) -> str:
 
 def shown_store(uri: str) -> str:
     """Return the store for a message, and that MLFLOW_TRACKING_URI chose it if it did."""
-    place = sqlite_path(uri) or _without_password(uri)
+    place = sqlite_path(uri) or without_password(uri)
     return f"{place}, which MLFLOW_TRACKING_URI names" if os.environ.get("MLFLOW_TRACKING_URI") else str(place)
 
 
@@ -184,7 +184,7 @@ def failures(uri: str) -> Iterator[None]:
                 remedy = f"after a backup, run `mlflow db upgrade {uri}`"
             else:
                 remedy = "check that its folder exists, is writable and has space, or move a damaged file away"
-            shown = _without_password(uri) if path is None else path
+            shown = without_password(uri) if path is None else path
             raise UserError(f"the tracking store {shown} failed ({_cause(failure)}); {remedy}") from failure
 
 
@@ -249,10 +249,11 @@ def _locked(path: Path, uri: str) -> Iterator[None]:
 
 
 def _cause(failure: Exception) -> str:
-    text = _without_password(str(failure).strip().partition("\n")[0])
+    text = without_password(str(failure).strip().partition("\n")[0])
     # For a failed connection, mlflow's message is a long trace of its retries.
     return "no answer" if "failed with exception HTTP" in text else text[:200]
 
 
-def _without_password(text: str) -> str:
+def without_password(text: str) -> str:
+    """Return a text without the users and passwords of the addresses in it."""
     return re.sub(r"//[^/@\s]*@", "//", text)

@@ -1,0 +1,160 @@
+"""What a command's run is about: its name, description, columns and cohorts in the MLflow UI."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from pydantic import JsonValue
+
+from imputune.artifacts.imputer_file import ImputerFile
+from imputune.artifacts.stage_output import MadeFrom
+from imputune.data.cohort import HOURS, Cohort
+from imputune.pipeline.project import OUTCOME, DividedCohort, Project
+from imputune.protocol.choice import grid_variants
+from imputune.protocol.imputers import DEFAULT_IMPUTER
+from imputune.protocol.variants import FIELDS, Variant
+from imputune.reporting.run_notes import imputer_sentence, repeat_note, run_name, variant_name, variant_sentence
+from imputune.runtime.console import counted
+from imputune.tracking.cohort_input import CohortInput
+from imputune.tracking.run_details import RunDetails
+
+TOLD_OF_SOURCE = ("command", "version", "sets", "exclusions", "records_read", "stays_read")
+"""What a run tells of a cohort's extraction: no more than these, because a dataset may add keys of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSubject:
+    """What a run is about.
+
+    doing: a sentence, Markdown. options and flags: of the command, beside the dataset, to run it again. cohorts: those
+    that the run uses, the first of them the one whose hash the run carries. columns: beside the dataset, parameters by
+    which people filter runs.
+    """
+
+    command: str
+    name: str
+    doing: str
+    cohorts: Sequence[CohortInput]
+    options: Mapping[str, str] = field(default_factory=dict)
+    flags: Sequence[str] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cohort_hash(self) -> str:
+        """The hash of the cohort."""
+        return self.cohorts[0].cohort_hash
+
+    def details(self, dataset: str, parent: str = "") -> RunDetails:
+        """Return what the tracking store is told."""
+        return RunDetails(
+            name=self.name,
+            doing=self.doing,
+            repeat=repeat_note(self.command, dataset, self.options, self.flags),
+            columns={"dataset": dataset, **self.columns},
+            cohorts=self.cohorts,
+            parent=parent,
+        )
+
+
+def cohort_input(
+    name: str, cohort: Cohort, cohort_hash: str, context: Literal["training", "evaluation"]
+) -> CohortInput:
+    """Return what a run tells of a cohort: counts and how it was extracted, no record."""
+    stays, hours, variables = cohort.values_NTD.shape
+    size = {"stays": stays, "hours": hours, "variables": variables}
+    if (cohort.outcome_N >= 0).all():  # a further cohort is read without its outcomes
+        size[OUTCOME] = int(np.count_nonzero(cohort.outcome_N))
+    source: dict[str, JsonValue] = {name: cohort.source[name] for name in TOLD_OF_SOURCE if name in cohort.source}
+    return CohortInput(
+        name=name,
+        cohort_hash=cohort_hash,
+        context=context,
+        size=size,
+        source=source,
+        variables=[f"{variable.name} ({variable.unit})" for variable in cohort.variables],
+    )
+
+
+def divided_input(data: DividedCohort, context: Literal["training", "evaluation"]) -> CohortInput:
+    """Return what a run tells of the project's own cohort."""
+    return cohort_input(data.origin.dataset, data.cohort, data.origin.cohort_hash, context)
+
+
+def training_subject(made_from: MadeFrom, cohorts: Sequence[CohortInput], command: str = "") -> RunSubject:
+    """Return what the run of a stage is about; `command`: another command that tracks what the stage trained."""
+    stage, imputer, variant = made_from.stage, made_from.imputer, made_from.variant
+    columns = variant.tags() if variant else {"imputer": imputer}
+    if variant is None:
+        name = run_name("assess", imputer) if stage == "assess" else run_name(imputer, stage)
+        doing = imputer_sentence(imputer, made_from.dataset, assessed=stage == "assess")
+    else:
+        name = run_name(stage if stage == "overfit" else "", variant_name(variant))
+        doing = variant_sentence(variant, made_from.dataset, early_stopping=stage != "overfit")
+    if command:
+        return RunSubject(
+            command=command,
+            name=run_name(command, name),
+            doing=f"Registers what an earlier run trained. {doing}",
+            cohorts=cohorts,
+            columns=columns,
+        )
+    return RunSubject(
+        command=stage, name=name, doing=doing, cohorts=cohorts, options=_options(made_from), columns=columns
+    )
+
+
+def project_subject(project: Project, command: str, doing: str, cohort: CohortInput) -> RunSubject:
+    """Return what the run of a command on a whole dataset is about."""
+    return RunSubject(command=command, name=run_name(command, project.dataset), doing=doing, cohorts=[cohort])
+
+
+def comparison_subject(project: Project, imputer: ImputerFile) -> RunSubject:
+    """Return what a comparison of variants is about; `imputer`: the default one, with the counts of its cohort."""
+    counts = {"stays": imputer.stays, "variables": imputer.variables, OUTCOME: imputer.deaths}
+    size = {"hours": HOURS, **counts}
+    cohort = CohortInput(
+        name=project.dataset, cohort_hash=imputer.cohort_hash, context="evaluation", size=size, source={}
+    )
+    return project_subject(project, "compare", f"Compares the fine-tuned variants of **{project.dataset}**.", cohort)
+
+
+def matrix_subject(project: Project, data: DividedCohort) -> RunSubject:
+    """Return what a comparison of imputers with heads is about."""
+    doing = f"Compares imputers, and imputers with heads, on **{project.dataset}**; the artifacts have the report."
+    subject = project_subject(project, "compare", doing, divided_input(data, "evaluation"))
+    return replace(subject, name=run_name(subject.name, "imputers"), options={"by": "imputer,head"})
+
+
+def grid_subject(
+    project: Project, cohort: CohortInput, variants: Sequence[Variant], folds: Sequence[int] | None
+) -> RunSubject:
+    """Return what the run of a grid is about: variants, and their folds (None: all)."""
+    doing = (
+        f"Fine-tunes {counted(len(variants), 'variant')} on folds of **{project.dataset}**. Each has a run of its own, "
+        "nested in this one."
+    )
+    subject = project_subject(project, "grid", doing, cohort)
+    options = {} if set(variants) == set(grid_variants(project.params.grid, [DEFAULT_IMPUTER])) else _words(variants)
+    return replace(subject, options=options | {"fold": ",".join(map(str, folds or ()))})
+
+
+def _words(variants: Sequence[Variant]) -> dict[str, str]:
+    """Return the options of grid that choose these variants."""
+    words = {name: ",".join(dict.fromkeys(getattr(each, name) for each in variants)) for name in (*FIELDS, "imputer")}
+    return words if words["imputer"] != DEFAULT_IMPUTER else words | {"imputer": ""}
+
+
+def _options(made_from: MadeFrom) -> dict[str, str]:
+    """Return the options with which a stage's command makes the same again."""
+    variant, imputer = made_from.variant, made_from.imputer
+    if variant is None:
+        return {"imputer": imputer}
+    options = {"head": variant.head, "mode": variant.mode, "input": variant.input, "schedule": variant.schedule}
+    if variant.is_blend:
+        return {"head": variant.head}
+    if not variant.is_neural:
+        del options["mode"], options["schedule"]
+    if made_from.stage == "overfit":
+        return options | {"epochs": str(made_from.number("budget.frozen_epochs"))}
+    return options | {"imputer": imputer}
