@@ -3,7 +3,6 @@
 Letters: N stays, T hours, D variables, H hidden size.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,7 +24,7 @@ from imputune.imputers.interface import Representation
 from imputune.models.weights import module_weights
 from imputune.protocol.imputers import DEFAULT_IMPUTER
 from imputune.runtime import threads
-from imputune.runtime.console import show_epochs
+from imputune.runtime.epoch_lines import EpochLines, LineRecorder, TrainingPlan
 from imputune.runtime.recorder import Recorder, SilentRecorder
 from imputune.settings.names import DeviceName, RandomPattern
 from imputune.training import pretrain
@@ -126,8 +125,8 @@ class CSAIImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sci
                 "give more stays, or raise validation_fraction or masking_rate"
             )
         try:
-            with threads.computing(), self._progress() as recorder:
-                trained, best_epoch, history = pretrain.fit(DEFAULT_IMPUTER, data, params, recorder)
+            with threads.computing():
+                trained, best_epoch, history = pretrain.fit(DEFAULT_IMPUTER, data, params, self._recorder())
         except DivergedError:
             raise UserError(f"training diverged: lower learning_rate, {self.learning_rate:g}") from None
         assert isinstance(trained, CsaiImputer)
@@ -215,9 +214,12 @@ class CSAIImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sci
         hidden = [batch.hidden_BH for batch in batches if batch.hidden_BH is not None]
         return Representation(torch.cat([batch.imputed_BTD for batch in batches]), torch.cat(hidden))
 
-    def _progress(self) -> AbstractContextManager[Recorder]:
-        silent: Recorder = SilentRecorder()
-        return show_epochs(silent, self.epochs) if self.verbose else nullcontext(silent)
+    def _recorder(self) -> Recorder:
+        """Return what prints a line for each epoch on standard output if `verbose` is set."""
+        if not self.verbose:
+            return SilentRecorder()
+        lines = EpochLines(lambda line: print(line, flush=True), seconds=0)  # noqa: T201 (a notebook shows it)
+        return LineRecorder(SilentRecorder(), lines, TrainingPlan(label="CSAI", epochs=self.epochs))
 
 
 def _history_table(history: list[dict[str, float]]) -> pd.DataFrame:

@@ -61,7 +61,7 @@ def choose_validation(observed_NTD: np.ndarray, fraction: float, seed: int) -> n
     A stay that holds the only observations of a variable trains, so that every variable can be learned. Raises
     ValuesError if no stay has a variable, or if no stay is left for either side.
     """
-    stays_with_ND: np.ndarray = observed_NTD.any(axis=1)
+    stays_with_ND = np.asarray(observed_NTD.any(axis=1))
     never_D = ~np.any(observed_NTD, axis=(0, 1))
     if never_D.any():
         raise ValuesError(f"no stay has a value of variable {int(never_D.argmax())}: leave this variable out")
