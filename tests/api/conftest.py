@@ -1,10 +1,15 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
 from imputune import CSAIImputer
 
-TINY = {"hidden_size": 8, "channels": 8, "attention_heads": 2, "feedforward": 8, "epochs": 3, "batch_size": 16}
-"""Parameters with which an imputer trains in a second."""
+
+@pytest.fixture(scope="session")
+def tiny() -> dict[str, Any]:
+    """Parameters with which an imputer trains in a second."""
+    return {"hidden_size": 8, "channels": 8, "attention_heads": 2, "feedforward": 8, "epochs": 3, "batch_size": 16}
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +23,6 @@ def values() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def fitted(values: np.ndarray) -> CSAIImputer:
+def fitted(values: np.ndarray, tiny: dict[str, Any]) -> CSAIImputer:
     """An imputer fitted on these values; to be read only."""
-    return CSAIImputer(**TINY).fit(values)
+    return CSAIImputer(**tiny).fit(values)
