@@ -160,13 +160,9 @@ def test_the_hidden_state(fitted, values):
 
 def test_in_a_pipeline(fitted, values, tiny):
     """It is a transformer for NaN and three axes; in a pipeline it gives what it gives alone."""
-    tags = get_tags(fitted)
-    assert (tags.input_tags.three_d_array, tags.input_tags.two_d_array, tags.input_tags.allow_nan) == (
-        True,
-        False,
-        True,
-    )
-    assert not tags.target_tags.required
+    read = get_tags(fitted).input_tags
+    assert (read.three_d_array, read.two_d_array, read.allow_nan) == (True, False, True)
+    assert not get_tags(fitted).target_tags.required
     pipeline = make_pipeline(CSAIImputer(**tiny))
     assert np.array_equal(pipeline.fit_transform(values), fitted.transform(values))
 

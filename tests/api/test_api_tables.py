@@ -42,10 +42,7 @@ def test_what_is_no_cohort_is_one_line(project, monkeypatch, tmp_path):
     """A misspelt dataset, a folder without one, and no project at all."""
     monkeypatch.chdir(tmp_path)
     for call, line in (
-        (
-            lambda: imputune.read_cohort("sinthetic", project=project),
-            "data/sinthetic is no cohort: no such folder; run",
-        ),
+        (lambda: imputune.read_cohort("sinthetic", project=project), "data/sinthetic is no cohort: no such folder;"),
         (lambda: imputune.read_cohort(tmp_path), "is no cohort: "),
         (lambda: imputune.read_cohort("synthetic"), "is in no imputune project"),
         (lambda: imputune.read_cohort(project=tmp_path / "none"), "there is no folder"),
@@ -66,9 +63,8 @@ def test_a_comparison_has_a_row_a_variant(project, monkeypatch):
     monkeypatch.chdir(project)
     table = imputune.read_comparison()
     stored = json.loads((project / "results/synthetic/results.json").read_text())["rows"]
-    assert list(table.index) == [
-        "csai/" + "-".join(row[f] for f in ("head", "mode", "input", "schedule")) for row in stored
-    ]
+    fields = ("head", "mode", "input", "schedule")
+    assert list(table.index) == ["csai/" + "-".join(row[name] for name in fields) for row in stored]
     assert table["test_auc_mean"].tolist() == [row["test_auc_mean"] for row in stored]
     assert not {"folds", "calibration"} & set(table.columns)
     folds = imputune.read_comparison(project / "results/synthetic", by_fold=True)

@@ -62,7 +62,7 @@ def test_an_unknown_name_is_an_attribute_error():
     """As of any module, so that hasattr and `from imputune import x` work."""
     assert not hasattr(imputune, "imputer")
     with pytest.raises(AttributeError, match="module 'imputune' has no attribute 'CsaiImputer'"):
-        imputune.CsaiImputer
+        _ = imputune.CsaiImputer
 
 
 def test_the_package_is_marked_as_typed_where_it_is_installed():
