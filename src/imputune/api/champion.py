@@ -1,20 +1,23 @@
 """A registered model for predictions in a notebook."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from imputune.api.places import project_root
 from imputune.data.raw.physionet2012 import bin_long_table
 from imputune.errors import UserError
-from imputune.registry.bundle import Bundle
-from imputune.registry.register import classifier_name
-from imputune.registry.versions import Registry
 from imputune.settings.file import read_params
+
+if TYPE_CHECKING:
+    from imputune.registry.bundle import Bundle
+    from imputune.registry.versions import Registry
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 
@@ -30,7 +33,7 @@ class RiskModel:
     name: str
     version: int
     variant: str
-    bundle: Bundle = field(repr=False)
+    bundle: "Bundle" = field(repr=False)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -79,9 +82,19 @@ def load_champion(
     else:
         root = Path.cwd()
     with _environment(tracking_uri):
-        registry = Registry(root, classifier_name(dataset))
+        registry = _registry(root, dataset)
         found = registry.find(str(version))
         return RiskModel(name=found.name, version=found.number, variant=found.variant, bundle=registry.load(found))
+
+
+def _registry(root: Path, dataset: str) -> "Registry":
+    """Return the registered classifier of a dataset."""
+    with warnings.catch_warnings():
+        # MLflow imports tqdm, which warns in a notebook without ipywidgets that it has no bars; none are shown here.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from imputune.registry.register import classifier_name
+        from imputune.registry.versions import Registry
+    return Registry(root, classifier_name(dataset))
 
 
 @contextmanager
