@@ -91,7 +91,7 @@ def test_a_verbose_command_has_a_line_for_every_epoch(make, said):
 
 
 def test_the_time_left_is_that_of_all_folds(make, clock, said):
-    """After 6 of 40 epochs in pairs of 5 seconds: 34 epochs by two workers take 85 seconds, 34 less one fold 42."""
+    """Two workers take 85 seconds for 34 of 40 epochs of 5 seconds each; when one fold is left, one worker is idle."""
     recorder = make(epochs=10, folds=4, workers=2)
     for epoch in range(3):
         clock.now += 5
@@ -101,6 +101,9 @@ def test_the_time_left_is_that_of_all_folds(make, clock, said):
     assert said[-1].endswith("epoch 2 of 10, training loss 1.0000, validation MAE 0.2500, about 2 min left")
     recorder.fold_finished(0, {})
     assert recorder.seconds_left == (40 - 10 - 3) * 5 / 2
+    for fold in (1, 2):
+        recorder.fold_finished(fold, {})
+    assert recorder.seconds_left == 10 * 5
 
 
 def test_a_finished_fold_has_no_line_any_more(make, clock, said):

@@ -45,7 +45,7 @@ def checked_values(values: object, hours_and_variables: tuple[int, int] | None =
         array = array.astype(np.float64)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
         raise ValuesError(f"values have the type {array.dtype}: give float32, float64 or whole numbers")
-    wrong_NTD = np.abs(array) > LARGEST
+    wrong_NTD = (array > LARGEST) | (array < -LARGEST)
     if np.any(wrong_NTD):
         stay, hour, variable = (int(place) for place in np.argwhere(wrong_NTD)[0])
         raise ValuesError(

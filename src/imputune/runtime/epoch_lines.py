@@ -64,6 +64,7 @@ class LineRecorder:
         self._first: dict[int, tuple[float, int]] = {}
         self._done: dict[int, int] = {}
         self._pace: dict[int, float] = {}
+        self._finished: set[int] = set()
 
     def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Pass an epoch on, and offer its line."""
@@ -84,6 +85,7 @@ class LineRecorder:
         """Pass a fold's scores on; nothing more is said of its epochs."""
         self.inner.fold_finished(fold, metrics)
         self._done[fold] = self.plan.epochs
+        self._finished.add(fold)
         self.lines.forget(self._name(fold))
 
     @property
@@ -92,7 +94,8 @@ class LineRecorder:
         if not self._pace:
             return None
         epochs = self.plan.epochs * self.plan.folds - sum(self._done.values())
-        return epochs * fmean(self._pace.values()) / self.plan.workers
+        at_once = max(1, min(self.plan.workers, self.plan.folds - len(self._finished)))
+        return epochs * fmean(self._pace.values()) / at_once
 
     def _note(self, fold: int, epochs: int) -> None:
         """Learn how many seconds an epoch of the fold takes; its first also took what a worker needs to start."""
