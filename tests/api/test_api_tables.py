@@ -9,7 +9,7 @@ import pytest
 import imputune
 from imputune import UserError
 from imputune.data.cohort import write_cohort
-from projects import FOLDS, STAYS
+from projects import FOLDS, ROOT, STAYS
 
 
 def test_a_cohort_by_folder_by_name_and_from_params_yaml(project, monkeypatch, tmp_path):
@@ -74,6 +74,17 @@ def test_a_comparison_has_a_row_a_variant(project, monkeypatch):
     pd.testing.assert_series_equal(by_variant.mean(), table["test_auc_mean"], check_names=False)
     pd.testing.assert_series_equal(by_variant.std(), table["test_auc_std"], check_names=False)
     assert table.equals(imputune.read_comparison("synthetic"))
+
+
+def test_the_committed_results_are_read():
+    """Those of set-a, which an earlier version may have written: a row for each of theirs, with the imputer."""
+    table = imputune.read_comparison("physionet2012", project=ROOT)
+    stored = json.loads((ROOT / "results/physionet2012/results.json").read_text())["rows"]
+    assert table["test_auc_mean"].tolist() == [row["test_auc_mean"] for row in stored]
+    assert table["imputer"].tolist() == [row.get("imputer", "csai") for row in stored]
+    folds = imputune.read_comparison(ROOT / "results/physionet2012", by_fold=True)
+    assert len(folds) == sum(len(row["folds"]) for row in stored)
+    assert folds["test_auc"].between(0.5, 1).all()
 
 
 def test_results_that_cannot_be_read_are_one_line(project, tmp_path):

@@ -1,10 +1,10 @@
 """A cohort, and the results of `imputune compare` as data frames."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-from pydantic import ValidationError
 
 from imputune.api.places import named_folder
 from imputune.data import cohort as cohort_folder
@@ -12,6 +12,7 @@ from imputune.data.cohort import Cohort
 from imputune.data.raw.synthetic import extract_synthetic
 from imputune.errors import UserError
 from imputune.evaluation.rows import VariantRow
+from imputune.protocol.imputers import DEFAULT_IMPUTER
 
 RESULTS = "results.json"
 
@@ -48,13 +49,19 @@ def read_comparison(
     path = named_folder(results, RESULTS, inside="results", project=project) / RESULTS
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        rows = [VariantRow.model_validate(row) for row in content["rows"]]
+        rows = [_row(row) for row in content["rows"]]
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `imputune compare`") from None
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+    except (OSError, AttributeError, ValueError, KeyError, TypeError):
         raise UserError(f"{path} is broken, or of another version of imputune: run `imputune compare` again") from None
     if by_fold:
         folds = pd.DataFrame([{"variant": row.label} | fold.model_dump() for row in rows for fold in row.folds])
         return folds.set_index(["variant", "fold"]).astype(float)
     variants = [{"variant": row.label} | row.model_dump(exclude={"folds", "calibration"}) for row in rows]
     return pd.DataFrame(variants).set_index("variant")
+
+
+def _row(stored: Mapping[str, object]) -> VariantRow:
+    """Return a row of results.json, also of earlier versions: they compared CSAI alone and had other calibration."""
+    known = {name: value for name, value in stored.items() if name in VariantRow.model_fields and name != "calibration"}
+    return VariantRow.model_validate({"imputer": DEFAULT_IMPUTER} | known)
