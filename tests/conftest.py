@@ -5,6 +5,7 @@ gc.disable()
 
 from collections import Counter
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 import networkx
@@ -14,7 +15,7 @@ from filelock import FileLock
 
 from imputune.data.cohort import write_cohort
 from imputune.data.raw.synthetic import extract_synthetic, write_synthetic_records
-from imputune.runtime import threads, workers
+from imputune.runtime import console, threads, workers
 from projects import OUTER, SHARED, STAYS, copy_of, fingerprint, finished, grid_of, new_project, set_params
 
 pytest_plugins = ["fold_fixtures"]
@@ -78,9 +79,13 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _small_and_fast() -> None:
-    """Compute as the product's workers do; have them ready early, and ask for their results often."""
+    """Compute as the product's workers do; have them ready early, and ask for their results often.
+
+    Lines on epochs, which come every ten seconds, would depend on how busy the machine is.
+    """
     threads.use_one_thread()
     workers.POLL_SECONDS = 0.02
+    console.SECONDS_BETWEEN = inf
     workers.PRELOADED.append("torch._dynamo")  # torch imports it with a process's first optimizer, in over a second
 
 

@@ -27,8 +27,11 @@ ROOMS = (
     "registry",
     "reporting",
     "pipeline",
+    "api",
     "cli",
 )
+# The package itself names what it offers to notebooks, and loads each name when it is first used.
+FACE = ("__init__",)
 # Packages that only some files import: rooms, or one file of a room. What is imported for type checking counts too.
 RESERVED = {
     "mlflow": ("tracking", "registry"),
@@ -48,6 +51,8 @@ RESERVED = {
 UNKNOWN = {"models": ("settings", "files", "runtime"), "evaluation": ("files",)}
 READS_FILES = re.compile(r"\bopen\(|\bpathlib\b|\.read_text\(|\.read_bytes\(|\.glob\(|read_csv|read_parquet")
 MOST_PARAMETERS, MOST_POSITIONAL = 7, 3
+# Files whose constructor may have more parameters, all by name, and why.
+LONG = {"api/imputer.py": "scikit-learn reads an estimator's parameters from its constructor"}
 # Where `dict[str, Any]` may stand, and why.
 UNTYPED = {
     "data/cohort.py": "what pickle keeps of a cohort",
@@ -72,7 +77,7 @@ def import_problems(package: Path) -> list[str]:
             places = RESERVED.get(name[0], (where,))
             if not any(where == place or where.startswith(f"{place}/") for place in places):
                 found.append(f"{where} imports {name[0]}")
-            if name[0] != package.name:
+            if name[0] != package.name or module == FACE:
                 continue
             target = target_module(name[1:], modules)
             if ROOMS.index(target[0]) > ROOMS.index(module[0]):
@@ -104,7 +109,8 @@ def signature_problems(package: Path) -> list[str]:
         where = path.relative_to(package).as_posix()
         for function in functions(ast.parse(path.read_text())):
             names = parameters(function)
-            if len(names) > MOST_PARAMETERS:
+            may_be_long = function.name == "__init__" and where in LONG
+            if len(names) > MOST_PARAMETERS and not may_be_long:
                 found.append(f"{where}: {function.name} has {len(names)} parameters")
             positional = [each for each in names if each not in {arg.arg for arg in function.args.kwonlyargs}]
             if function.name == "__init__" and len(positional) > MOST_POSITIONAL:
@@ -206,6 +212,18 @@ def test_what_is_handed_on_is_typed() -> None:
     """`dict[str, Any]` stands nowhere but where a reason is listed, and no reason is left over."""
     assert untyped_problems(PACKAGE) == []
     assert all("dict[str, Any]" in (PACKAGE / name).read_text() for name in UNTYPED)
+
+
+def test_the_package_itself_may_name_what_any_room_has(house: Path) -> None:
+    """It loads these names when they are first used, so that no import goes in a circle."""
+    assert import_problems(added(house, "__init__.py", "from imputune.training.loop import Csai")) == []
+
+
+def test_long_constructors_are_long() -> None:
+    """No exception is left over: without the list, each of its files would be reported."""
+    for name in LONG:
+        constructors = [each for each in functions(ast.parse((PACKAGE / name).read_text())) if each.name == "__init__"]
+        assert any(len(parameters(each)) > MOST_PARAMETERS for each in constructors), name
 
 
 @pytest.mark.parametrize("check", [import_problems, file_problems, signature_problems, untyped_problems])

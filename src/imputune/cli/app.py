@@ -1,21 +1,41 @@
 """The application that the commands belong to: how it fails, and the options that several commands share."""
 
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
+from typer import CallbackParam
 from typer.core import TyperGroup
 
 import imputune
 from imputune import signals
 from imputune.errors import UserError
 from imputune.runtime import threads
+from imputune.runtime.console import Verbosity, set_verbosity, verbosity
 
+VERBOSITIES = ("quiet", "verbose")
+QUIET_HELP = "Show results, warnings and errors alone, no progress and no notes."
+VERBOSE_HELP = "Show every epoch, and debug lines."
 threads.prepare_command()  # here, because the modules of the commands load NumPy
 
 
 class Commands(TyperGroup):
-    """Shows a UserError as one line; a stop, whatever error it led to, has its own line, which `main` prints."""
+    """Shows a UserError as one line; a stop, whatever error it led to, has its own line, which `main` prints.
+
+    Every command takes --quiet and --verbose too, so that they may stand before or behind its name.
+    """
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        shared = [each for each in self.params if each.name in VERBOSITIES]
+        for command in _leaves(self):
+            command.params.extend(shared)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options that stand before a command."""
+        set_verbosity(Verbosity.NORMAL)  # a process may run several commands, one after the other
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -39,6 +59,25 @@ class Commands(TyperGroup):
                 raise typer.Exit(signals.INTERRUPTED) from None
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
+
+
+def _leaves(group: TyperGroup) -> Iterator[Any]:
+    """Yield the commands of a group, those of the groups in it among them."""
+    for command in group.commands.values():
+        if isinstance(command, TyperGroup):
+            yield from _leaves(command)
+        else:
+            yield command
+
+
+def _choose_verbosity(parameter: CallbackParam, chosen: bool) -> None:
+    """Do what --quiet or --verbose says; a usage error if both are given."""
+    if not chosen:
+        return
+    wanted = Verbosity(parameter.name)
+    if verbosity() not in (Verbosity.NORMAL, wanted):
+        raise typer.BadParameter("choose --quiet or --verbose")
+    set_verbosity(wanted)
 
 
 def _output_fails() -> str:
@@ -69,6 +108,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.callback()
 def options(
     context: typer.Context,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", help=QUIET_HELP, callback=_choose_verbosity, expose_value=False),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help=VERBOSE_HELP, callback=_choose_verbosity, expose_value=False),
+    ] = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     """Pretrain a clinical time-series imputer, fine-tune small heads on it, compare every run."""

@@ -7,7 +7,7 @@ import typer
 
 from imputune.cli.app import AsJson, Dataset, app
 from imputune.cli.models import ModelOption
-from imputune.runtime.console import counted, print_table, say
+from imputune.runtime.console import counted, print_table, say, warn
 from imputune.settings.file import find_root
 
 if TYPE_CHECKING:
@@ -54,16 +54,16 @@ def evaluate_command(
     ]
     print_table("Calibration", ("mean risk", "share that died", "stays"), points)
     if not evaluation.checked_against_training:
-        say(NOT_CHECKED)
+        warn(NOT_CHECKED)
     if evaluation.recalibrated_on:
-        say(
+        warn(
             f"note: the version was recalibrated on {evaluation.recalibrated_on}; whether that cohort shares stays "
             "with this one was not checked"
         )
     for name, count in evaluation.pretrained_on.items():
-        say(f"note: not external: {count:,} of these stays pretrained the model's imputer, without outcomes ({name})")
+        warn(f"note: not external: {count:,} of these stays pretrained the model's imputer, without outcomes ({name})")
     for name in evaluation.unchecked_cohorts:
-        say(f"note: the imputer was pretrained on {name}, which is not in data/: shared stays were not checked")
+        warn(f"note: the imputer was pretrained on {name}, which is not in data/: shared stays were not checked")
     kept = f"; results are in {path}, the decision curve is in {path.with_suffix('.png').name}" if path else ""
     rule = f"{evaluation.threshold:.3f} (rule: {evaluation.threshold_rule})"
     say(f"sensitivity, specificity and PPV are at the model's threshold, {rule}{kept}")
@@ -96,9 +96,9 @@ def recalibrate_command(
         f"logit(risk) = {result.line.intercept:+.3f} {result.line.slope:+.3f} * logit(mean risk of the fold models)"
     )
     if not result.checked_against_training:
-        say(NOT_CHECKED)
+        warn(NOT_CHECKED)
     for further, count in result.pretrained_on.items():
-        say(f"note: {count:,} of these stays pretrained the model's imputer, without outcomes ({further})")
+        warn(f"note: {count:,} of these stays pretrained the model's imputer, without outcomes ({further})")
     say(
         "the scores after are of the stays that the line was fitted to: measure the new version on other stays "
         f"(`imputune evaluate --model {result.version}`)"

@@ -17,6 +17,7 @@ from imputune.pipeline.run_subject import cohort_input, divided_input, training_
 from imputune.pipeline.tracked import track_training
 from imputune.protocol.imputers import DEFAULT_IMPUTER, check_installed, imputer_kind
 from imputune.reporting.run_notes import pretraining_result
+from imputune.runtime.epoch_lines import TrainingPlan
 from imputune.runtime.workers import run_fold_jobs
 from imputune.settings.names import ImputerName
 from imputune.tracking.interrupted import end_interrupted
@@ -88,7 +89,13 @@ def run_pretrain(
                 for fold in data.folds
                 if fold.number not in done
             ]
-            with progress(run, project.budget.pretrain_epochs) as recorder:
+            plan = TrainingPlan(
+                label=imputer,
+                epochs=project.budget.pretrain_epochs,
+                folds=len(jobs),
+                workers=max(1, min(params.workers, len(jobs))),
+            )
+            with progress(run, plan) as recorder:
                 trained = run_fold_jobs(pretrain_fold, jobs, recorder, params.workers, checkpoints.save)
             done |= {fold.fold: fold for fold in trained}
             folds = [done[number] for number in data.numbers]

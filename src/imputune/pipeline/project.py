@@ -1,5 +1,6 @@
 """A project folder: its paths, its cohort with folds, its locks, and the settings of a stage."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,17 +15,19 @@ from imputune.data.folds import Fold, folds_hash, read_folds
 from imputune.errors import UserError
 from imputune.protocol.imputers import imputer_kind
 from imputune.protocol.variants import Variant
+from imputune.runtime.epoch_lines import TrainingPlan
 from imputune.runtime.recorder import Recorder
 from imputune.settings.file import read_params
 from imputune.settings.head_sections import UNFROZEN_ONLY
 from imputune.settings.names import ImputerName
 from imputune.settings.schema import Budget, Params
 
+logger = logging.getLogger(__name__)
 OUTCOME = "in_hospital_death"
 IMPUTER_SECTIONS = ("pretrain", "csai", "pypots", "scaling", "masking")
 """The sections of params.yaml that pretraining may depend on; see `imputer_settings`."""
-EpochProgress = Callable[[Recorder, int], AbstractContextManager[Recorder]]
-"""Wraps a recorder to show its progress, given the epochs of a fold at most."""
+EpochProgress = Callable[[Recorder, TrainingPlan], AbstractContextManager[Recorder]]
+"""Wraps a recorder to show the progress of what is planned."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Project:
         if dataset:
             params = params.model_copy(update={"dataset": dataset})
         params.budget_of(params.dataset)
+        logger.debug("project %s, dataset %s, seed %d, device %s", root, params.dataset, params.seed, params.device)
         return cls(root, params)
 
     def with_imputer(self, settings: Settings) -> "Project":

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from imputune.artifacts.stage_output import MadeFrom, Settings
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.pipeline.run_subject import RunSubject
-from imputune.runtime.console import say
+from imputune.runtime.console import warn
 from imputune.runtime.device import choose_device
 from imputune.tracking.interrupted import noted
 from imputune.tracking.runs import TrackedRun, tracked_run
@@ -61,7 +61,7 @@ def track_if_allowed(
 ) -> Iterator[TrackedRun | None]:
     """Track a command as `track` does; give None, and say so, to a user who may not write in the project's folder."""
     if not os.access(project.root, os.W_OK | os.X_OK):
-        say(f"note: no permission to write in {project.root}: results are shown, but not saved or tracked")
+        warn(f"note: no permission to write in {project.root}: results are shown, but not saved or tracked")
         yield None
         return
     with track(project, subject, settings=settings, tags=tags) as run:

@@ -19,7 +19,8 @@ from imputune.pipeline.variant_work import FinetuneRequest, VariantResult, Varia
 from imputune.protocol.choice import blend_members
 from imputune.protocol.variants import Variant
 from imputune.reporting.run_notes import variants_result
-from imputune.runtime.console import counted
+from imputune.runtime.console import counted, epoch_lines
+from imputune.runtime.epoch_lines import LineRecorder, TrainingPlan
 from imputune.runtime.recorder import Recorder, SilentRecorder
 from imputune.runtime.time_left import TimeLeft
 from imputune.runtime.workers import Task, run_tasks
@@ -97,6 +98,7 @@ class _VariantQueue:
             self._check(work)
         self._check_static()
         self.left = TimeLeft(self.project.params.workers)
+        self.lines = epoch_lines(say)
 
     def run(self, stack: ExitStack, parent_run: str) -> None:
         """Train all that is missing."""
@@ -200,9 +202,22 @@ class _VariantQueue:
             frozen=self._frozen_result(work, number),
             early_stopping=self.request.early_stopping,
         )
-        recorder: Recorder = work.run or SilentRecorder()
+        recorder = self._recorder(work)
         train = finetune_fold if work.variant.is_neural else fit_non_neural_fold
         return Task(work=train, job=job, recorder=recorder, done=lambda fold: self._fold_done(work, fold))
+
+    def _recorder(self, work: VariantWork) -> Recorder:
+        """Return what records a fold of a variant and, where no terminal has bars, tells of its epochs in lines."""
+        recorder: Recorder = work.run or SilentRecorder()
+        if self.lines is None:
+            return recorder
+        budget = self.project.budget
+        plan = TrainingPlan(
+            label=work.variant.label,
+            epochs=budget.frozen_epochs if work.variant.mode == "frozen" else budget.unfrozen_epochs,
+            may_stop_early=self.request.early_stopping,
+        )
+        return LineRecorder(recorder, self.lines, plan, beyond=lambda: str(self.left))
 
     def _blend_task(self, work: VariantWork, number: int) -> Task[TrainedFold]:
         requested = {each.variant: each.folds for each in self.works}

@@ -1,7 +1,9 @@
-"""What commands print on the terminal: progress bars, lines and tables."""
+"""What commands print on the terminal: progress bars, lines and tables, and how much of it."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -17,6 +19,7 @@ from rich.progress import (
 from rich.table import Table
 
 from imputune.files import FileProgress
+from imputune.runtime.epoch_lines import SECONDS_BETWEEN, EpochLines, LineRecorder, Say, TrainingPlan
 from imputune.runtime.recorder import Recorder, Trial
 
 PIPE_WIDTH = 200
@@ -24,6 +27,44 @@ screen = Console(stderr=True)
 output = Console()
 if not output.is_terminal:
     output.width = PIPE_WIDTH
+
+
+class Verbosity(Enum):
+    """How much of its work a command shows.
+
+    QUIET: results, warnings and errors alone. NORMAL: also notes and progress. VERBOSE: every epoch, and the debug
+    lines of the package's loggers.
+    """
+
+    QUIET = "quiet"
+    NORMAL = "normal"
+    VERBOSE = "verbose"
+
+
+class _ScreenHandler(logging.Handler):
+    """Prints log records as `say` prints lines, above progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        screen.print(self.format(record), soft_wrap=True, highlight=False, markup=False)
+
+
+_verbosity = Verbosity.NORMAL
+_log = _ScreenHandler()
+_log.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+
+
+def set_verbosity(verbosity: Verbosity) -> None:
+    """Set how much this process shows from now on."""
+    global _verbosity
+    _verbosity = verbosity
+    logger, verbose = logging.getLogger("imputune"), verbosity is Verbosity.VERBOSE
+    logger.setLevel(logging.DEBUG if verbose else logging.NOTSET)
+    (logger.addHandler if verbose else logger.removeHandler)(_log)
+
+
+def verbosity() -> Verbosity:
+    """Return how much this process shows."""
+    return _verbosity
 
 
 class _BarRecorder:
@@ -55,18 +96,30 @@ def counted(number: int, noun: str) -> str:
 
 
 @contextmanager
-def show_epochs(recorder: Recorder, epochs: int) -> Iterator[Recorder]:
-    """Give a recorder that shows a bar of `epochs` for each fold; it shows nothing if standard error is no terminal."""
+def show_epochs(recorder: Recorder, plan: TrainingPlan) -> Iterator[Recorder]:
+    """Give a recorder that shows a bar for each fold, and lines where `epoch_lines` has some."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
-        yield _BarRecorder(recorder, progress, epochs)
+    lines = epoch_lines(say)
+    with Progress(*columns, console=screen, disable=not _shows_bars()) as progress:
+        bars = _BarRecorder(recorder, progress, plan.epochs)
+        yield LineRecorder(bars, lines, plan) if lines else bars
+
+
+def epoch_lines(tell: Say) -> EpochLines | None:
+    """Return what tells of epochs in lines; None where standard error is a terminal, unless the command is verbose.
+
+    Every epoch of a verbose command has a line; none if the command is quiet.
+    """
+    if _verbosity is Verbosity.VERBOSE:
+        return EpochLines(tell, seconds=0)
+    return None if _verbosity is Verbosity.QUIET or screen.is_terminal else EpochLines(tell, SECONDS_BETWEEN)
 
 
 @contextmanager
 def show_files() -> Iterator[FileProgress]:
     """Give a function that shows a bar for each file; it shows nothing if standard error is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
+    with Progress(*columns, console=screen, disable=not _shows_bars()) as progress:
         bars: dict[str, TaskID] = {}
 
         def show(name: str, received: int, size: int | None) -> None:
@@ -78,8 +131,18 @@ def show_files() -> Iterator[FileProgress]:
 
 
 def say(text: str) -> None:
-    """Print a line on standard error; a long line is not wrapped, and brackets in it are no markup."""
+    """Print a line on standard error unless the command is quiet; it is not wrapped, and brackets are no markup."""
+    if _verbosity is not Verbosity.QUIET:
+        warn(text)
+
+
+def warn(text: str) -> None:
+    """Print a line as `say` does, also if the command is quiet: it limits what a result means, or was not done."""
     screen.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _shows_bars() -> bool:
+    return screen.is_terminal and _verbosity is not Verbosity.QUIET
 
 
 def print_table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:

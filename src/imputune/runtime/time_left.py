@@ -6,6 +6,13 @@ from statistics import fmean
 from imputune.protocol.variants import Variant
 
 
+def shown_duration(seconds: float) -> str:
+    """Return a duration such as "1 h 20 min", "2 min" or "12 s"."""
+    minutes = round(seconds / 60)
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if hours else f"{rest} min" if minutes else f"{seconds:.0f} s"
+
+
 class TimeLeft:
     """Counts finished and waiting folds and estimates the time left.
 
@@ -49,10 +56,7 @@ class TimeLeft:
         counted = f"{self._done} of {self._done + len(self._waiting)} folds done"
         if expected and not any(expected):
             return f"{counted}, time left not known yet"
-        minutes = round(self.seconds / 60)
-        hours, rest = divmod(minutes, 60)
-        left = f"{hours} h {rest} min" if hours else f"{rest} min" if minutes else f"{self.seconds:.0f} s"
-        return f"{counted}, {'at least' if None in expected else 'about'} {left} left"
+        return f"{counted}, {'at least' if None in expected else 'about'} {shown_duration(self.seconds)} left"
 
     def _expected(self) -> list[float | None]:
         """Return the expected seconds of each waiting fold, None where nothing similar is finished."""

@@ -1,5 +1,6 @@
 """Folds side by side, each in a worker process on one thread; results do not depend on the number of workers."""
 
+import logging
 import multiprocessing
 import os
 import pickle
@@ -23,6 +24,7 @@ from imputune.runtime.forkserver import COMMAND
 from imputune.runtime.recorder import Recorder, Trial
 from imputune.runtime.threads import environment_of_workers, use_one_thread
 
+logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 LONGEST_FOLDER = 75  # bytes: the path of a socket has at most 107, and Python adds 32
 QUIET = "ignore:resource_tracker"  # no warning when it removes what a command that ended at once left behind
@@ -175,6 +177,7 @@ def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
                     break
                 if task is None:
                     break
+                logger.debug("task %d starts: %s, %d at a time", started, task.work.__name__, workers)
                 pending[started] = task, _submit(pool, started, task)
                 started += 1
             _pass_on_reports(reader, pending, POLL_SECONDS)
@@ -237,5 +240,6 @@ def _take_results(reader: Connection, pending: _Pending[Result]) -> None:
         result = future.result()
         _pass_on_reports(reader, pending, 0.0)
         del pending[number]
+        logger.debug("task %d is done: fold %d", number, result.fold)
         task.recorder.fold_finished(result.fold, result.final_metrics)
         task.done(result)

@@ -1,0 +1,114 @@
+"""A registered model for predictions in a notebook."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from imputune.api.places import project_root
+from imputune.data.raw.physionet2012 import bin_long_table
+from imputune.errors import UserError
+from imputune.settings.file import read_params
+
+if TYPE_CHECKING:
+    from imputune.registry.bundle import Bundle
+    from imputune.registry.versions import Registry
+
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RiskModel:
+    """A registered model of in-hospital death.
+
+    name and version: in the registry. variant: what was fine-tuned. variables: those it reads, each with its unit.
+    threshold: from this risk on, a stay counts as high risk.
+    """
+
+    name: str
+    version: int
+    variant: str
+    bundle: "Bundle" = field(repr=False)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The unit of each variable that the model reads, by the variable's name."""
+        return {variable.name: variable.unit for variable in self.bundle.about.variables}
+
+    @property
+    def threshold(self) -> float:
+        """The risk from which on a stay counts as high risk."""
+        return self.bundle.threshold
+
+    def predict(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return a row a stay: RecordID, risk, risk_deviation, high_risk, observed_cells, rows_ignored.
+
+        `table` has a row a measurement, with the columns RecordID, Time, Parameter and Value, and may have static facts
+        (docs/prediction.md). Risks are those of the served model and of `imputune predict`. Raises UserError, one line,
+        for a table that cannot be read.
+        """
+        return self.bundle.predict(bin_long_table(table, self.bundle.about.variables, self.bundle.about.static))
+
+    def impute(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return RecordID, Hour, Parameter, Value, Observed and RowsIgnored: all hours of all variables of each stay.
+
+        Raises UserError if the model reads no imputer, or for a table that cannot be read.
+        """
+        return self.bundle.impute(bin_long_table(table, self.bundle.about.variables, self.bundle.about.static))
+
+
+def load_champion(
+    dataset: str | None = None,
+    *,
+    version: str | int = "champion",
+    project: str | Path | None = None,
+    tracking_uri: str | None = None,
+) -> RiskModel:
+    """Load the champion of a dataset, or another alias or version number; nothing is unpickled.
+
+    dataset: None is the one that params.yaml names. project: its folder, or one below; None: the current folder.
+    tracking_uri: the store that has the model, needed where MLFLOW_TRACKING_URI is not set and the model is not in the
+    project's own store; with it and a dataset, no project is needed.
+    Raises UserError if there is no store, no such model or version, or if its files were altered.
+    """
+    if dataset is None or tracking_uri is None:
+        root = project_root(project)
+        dataset = dataset or read_params(root / "params.yaml").dataset
+    else:
+        root = Path.cwd()
+    with _environment(tracking_uri):
+        registry = _registry(root, dataset)
+        found = registry.find(str(version))
+        return RiskModel(name=found.name, version=found.number, variant=found.variant, bundle=registry.load(found))
+
+
+def _registry(root: Path, dataset: str) -> "Registry":
+    """Return the registered classifier of a dataset."""
+    with warnings.catch_warnings():
+        # MLflow imports tqdm, which warns in a notebook without ipywidgets that it has no bars; none are shown here.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from imputune.registry.register import classifier_name
+        from imputune.registry.versions import Registry
+    return Registry(root, classifier_name(dataset))
+
+
+@contextmanager
+def _environment(tracking_uri: str | None) -> Iterator[None]:
+    """Name the store for the block; what the variable said before returns afterwards."""
+    before = os.environ.get(TRACKING_URI)
+    if tracking_uri is not None:
+        if not tracking_uri.strip():
+            raise UserError("tracking_uri is empty: name a store, such as http://127.0.0.1:5000, or leave it out")
+        os.environ[TRACKING_URI] = tracking_uri
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(TRACKING_URI, None)
+        else:
+            os.environ[TRACKING_URI] = before
