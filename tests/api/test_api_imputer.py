@@ -311,9 +311,9 @@ def test_copies_and_pickles_predict_the_same(fitted, values):
 
 def test_verbose_prints_a_line_an_epoch(values, tiny, capsys):
     """On standard output, where a notebook shows it; without verbose nothing is printed."""
-    CSAIImputer(**tiny, verbose=True).fit(values)
+    CSAIImputer(**tiny, verbose=1).fit(values)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(",")[0] for line in lines] == [f"CSAI fold 0: epoch {epoch} of 3" for epoch in (1, 2, 3)]
+    assert [line.split(",")[0] for line in lines] == [f"CSAI: epoch {epoch} of 3" for epoch in (1, 2, 3)]
     CSAIImputer(**tiny).fit(values)
     assert capsys.readouterr() == ("", "")
 

@@ -219,7 +219,7 @@ class CSAIImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sci
         if not self.verbose:
             return SilentRecorder()
         lines = EpochLines(lambda line: print(line, flush=True), seconds=0)  # noqa: T201 (a notebook shows it)
-        return LineRecorder(SilentRecorder(), lines, TrainingPlan(label="CSAI", epochs=self.epochs))
+        return LineRecorder(SilentRecorder(), lines, TrainingPlan(label="CSAI", epochs=self.epochs, has_folds=False))
 
 
 def _history_table(history: list[dict[str, float]]) -> pd.DataFrame:

@@ -24,7 +24,7 @@ class _Rest(ParamsSection):
     validation_fraction: Fraction
     seed: Seed
     device: DeviceName
-    verbose: bool = Field(default=False)
+    verbose: bool = Field(strict=False)  # 1 is usual too
 
 
 def training_settings(parameters: Mapping[str, object]) -> Params:

@@ -18,7 +18,8 @@ SCORES = {"validation_auc": "validation AUC", "validation_mae": "validation MAE"
 class TrainingPlan:
     """What a recorder will hear of: `folds` folds, `workers` of them at a time, each of `epochs` epochs.
 
-    label: what is trained. may_stop_early: whether a fold may have fewer epochs.
+    label: what is trained. may_stop_early: whether a fold may have fewer epochs. has_folds: False where nothing was
+    divided into folds, and lines name none.
     """
 
     label: str
@@ -26,6 +27,7 @@ class TrainingPlan:
     folds: int = 1
     workers: int = 1
     may_stop_early: bool = False
+    has_folds: bool = True
 
 
 class EpochLines:
@@ -117,4 +119,4 @@ class LineRecorder:
         self.lines.offer(self._name(fold), f"{self._name(fold)}: {text}{beyond}")
 
     def _name(self, fold: int) -> str:
-        return f"{self.plan.label} fold {fold}"
+        return f"{self.plan.label} fold {fold}" if self.plan.has_folds else self.plan.label
