@@ -236,6 +236,18 @@ def test_readme_shows_commands_and_make_targets_that_exist():
     assert set(re.findall(r"^\$ make ([a-z]+)", "\n".join(lines), re.MULTILINE)) <= targets
 
 
+def test_the_demo_and_the_report_run_commands_that_parse_and_no_dvc():
+    """make demo and make report call imputune alone, so that they write no dvc.lock, whose hashes differ by machine."""
+    text = (ROOT / "Makefile").read_text()
+    for target, last in (("demo", "promote synthetic"), ("report", "compare --by imputer,head")):
+        [recipe] = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", text, re.MULTILINE)
+        commands = re.findall(r"^\tcd \$\(ROOT\) && (\w+) (.*)$", recipe, re.MULTILINE)
+        assert {name for name, _ in commands} == {"imputune"}
+        assert commands[-1] == ("imputune", last)
+        for _, words in commands:
+            parse(words)
+
+
 def table_rows(text: str) -> list[list[str]]:
     """Return the cells of each table row of Markdown text that holds a result, bold marks left out."""
     rows = [

@@ -165,7 +165,7 @@ def test_an_experiment_in_the_project(owner: Path) -> None:
     assert trees["seven"] == "7"
 
 
-def test_experiments_outside_the_project(owner: Path, tmp_path: Path) -> None:
+def test_experiments_outside_the_project(owner: Path) -> None:
     """--temp and --queue find data/, run the copy's code and track in the project's store; apply brings the outputs."""
     module = owner / "src/imputune/pipeline/compare.py"
     module.write_text(module.read_text() + '\nprint("the code of this experiment")\n')

@@ -35,6 +35,7 @@ from projects import (
     imputer_folder,
     invoke,
     refused,
+    set_params,
     store_text,
 )
 
@@ -404,3 +405,23 @@ def test_the_project_knows_every_place(project):
     assert set(variants) <= {variant.name for variant in PROTOCOL}
     assert [path.name for path in sorted((opened.artifacts_folder / "assess").iterdir())] == ["csai", "mean"]
     assert not list(opened.unfinished_folder.glob("*-*"))
+
+
+def test_finished_imputers_are_skipped_if_asked(project, tmp_path, monkeypatch):
+    """`pretrain --skip-finished` leaves an imputer as it is, unless settings differ or weights are missing."""
+    copy = copy_of(project, tmp_path)
+    words = ["pretrain", "--imputer", "mean", "--skip-finished"]
+    folder = imputer_folder(copy, "mean")
+
+    def run_id() -> str:
+        assert invoke(copy, words, monkeypatch).exit_code == 0
+        return content_of(folder / "result.json")["run_id"]
+
+    before = content_of(folder / "result.json")["run_id"]
+    assert run_id() == before
+    next(folder.glob("*.safetensors")).unlink()
+    anew = run_id()
+    assert anew != before
+    assert run_id() == anew
+    set_params(copy, {"masking.rate": 0.2})
+    assert run_id() != anew
