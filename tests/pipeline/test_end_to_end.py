@@ -18,6 +18,8 @@ import torch
 from dvc.repo import Repo
 from mlflow.entities import Metric
 
+from imputune.artifacts.checkpoints import Checkpoints
+from imputune.artifacts.stage_files import read_training
 from imputune.data.raw.physionet2012 import bin_long_table
 from imputune.data.raw.synthetic import write_synthetic_records
 from imputune.evaluation.metrics import risk_scores
@@ -417,11 +419,17 @@ def test_finished_imputers_are_skipped_if_asked(project, tmp_path, monkeypatch):
         assert invoke(copy, words, monkeypatch).exit_code == 0
         return content_of(folder / "result.json")["run_id"]
 
-    before = content_of(folder / "result.json")["run_id"]
+    before = run_id()
     assert run_id() == before
+    made_from = read_training(folder, "").made_from
+    unfinished = Checkpoints(Project.open(copy).unfinished_folder / "pretrain-mean", made_from)
+    unfinished.begin()
+    unfinished.run_id = client_of(copy).create_run("0").info.run_id  # killed after its output, before its run's end
+    once_more = run_id()
+    assert once_more != before
     next(folder.glob("*.safetensors")).unlink()
     anew = run_id()
-    assert anew != before
+    assert anew != once_more
     assert run_id() == anew
     set_params(copy, {"masking.rate": 0.2})
     assert run_id() != anew

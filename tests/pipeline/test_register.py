@@ -101,7 +101,7 @@ def test_nothing_trained_is_refused(pulled, monkeypatch):
     shutil.rmtree(pulled / "artifacts/synthetic/imputers")
     assert refused(invoke(pulled, ["register"], monkeypatch)) == (
         "artifacts/synthetic has no model to register: train with `imputune pretrain` and `imputune finetune`, or "
-        "bring trained models with `dvc pull`"
+        "bring trained models with `dvc pull dvc.yaml`"
     )
     assert not (pulled / "mlflow.db").exists()
 

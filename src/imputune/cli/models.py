@@ -65,7 +65,7 @@ def promote_command(
 
 @app.command("register")
 def register_command(dataset: Dataset = None) -> None:
-    """Register trained models in artifacts/ that the store does not have, as after `dvc pull`; nothing is trained."""
+    """Register trained models in artifacts/ that the store lacks, as after `dvc pull dvc.yaml`; nothing is trained."""
     from imputune.pipeline.project import Project
     from imputune.pipeline.register import run_register
 

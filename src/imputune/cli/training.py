@@ -61,7 +61,7 @@ def pretrain_command(
     """Pretrain imputers on every fold and score them on held-out cells.
 
     Trains every fold again, unless --skip-finished is given. After an interruption, finished folds are kept. With
-    --also, an imputer of its own name is made: CSAI that also trains on further cohorts, without reading their
+    --also, an imputer with a name of its own is made: CSAI that also trains on further cohorts, without reading their
     outcomes. Under also in params.yaml, it can be named for `dvc repro`.
     """
     params = read_params(find_root(Path.cwd()) / "params.yaml")

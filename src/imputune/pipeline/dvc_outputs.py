@@ -60,7 +60,7 @@ def plot_tables(rows: Sequence[VariantRow], found: Assembled) -> dict[str, str]:
     return {
         "roc": _csv(("variant", "false_positive_rate", "sensitivity"), roc),
         "precision_recall": _csv(("variant", "recall", "precision"), precision),
-        "calibration": _csv(("variant", "risk", "share_that_died"), _calibration(rows)),
+        "calibration": _csv(("variant", "risk", "outcome_rate"), _calibration(rows)),
         "training": _csv(("variant", "epoch", "validation_auc"), _training(names, found)),
         "auc": _csv(("variant", "test_auc"), [(row.short_name, row.test_auc_mean) for row in rows]),
         "parameters": _csv(

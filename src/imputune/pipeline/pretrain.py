@@ -17,6 +17,7 @@ from imputune.pipeline.run_subject import cohort_input, divided_input, training_
 from imputune.pipeline.tracked import track_training
 from imputune.protocol.imputers import DEFAULT_IMPUTER, check_installed, imputer_kind
 from imputune.reporting.run_notes import pretraining_result
+from imputune.runtime.console import say
 from imputune.runtime.epoch_lines import TrainingPlan
 from imputune.runtime.workers import run_fold_jobs
 from imputune.settings.names import ImputerName
@@ -57,10 +58,6 @@ def run_pretrain(
         settings=imputer_settings(project, imputer),
         also=tuple(each.about for each in further),
     )
-    if not again and (finished := find_training(project.imputer_folder(imputer))):
-        weights = (weights_file(project.imputer_folder(imputer), number) for number in data.numbers)
-        if not finished.made_from.differences(made_from) and all(map(Path.is_file, weights)):
-            return finished
     unfinished = project.unfinished_folder
     with exclusive(unfinished / f"lock.{imputer}", f"pretraining {imputer} on {project.dataset}"):
         checkpoints = Checkpoints(unfinished / f"pretrain-{imputer}", made_from)
@@ -69,6 +66,9 @@ def run_pretrain(
             checkpoints.remove()
             if finished and finished.run_id == interrupted and not finished.made_from.differences(made_from):
                 return finished  # the command was stopped between the end of its run and that of itself
+        elif not again and not interrupted and (finished := _finished(project, made_from, data.numbers)):
+            say(f"{imputer} is pretrained already")
+            return finished
         done = checkpoints.begin()
         more = [cohort_input(each.about.name, each.cohort, each.about.cohort_hash, "training") for each in further]
         subject = training_subject(made_from, [divided_input(data, "training"), *more])
@@ -111,6 +111,14 @@ def run_pretrain(
             run.describe(pretraining_result([fold.scores for fold in folds]))
         checkpoints.remove()
     return output
+
+
+def _finished(project: Project, made_from: MadeFrom, folds: Sequence[int]) -> TrainingOutput | None:
+    """Return the output of an imputer that was pretrained from this, and has the weights of all folds."""
+    folder = project.imputer_folder(made_from.imputer)
+    found = find_training(folder)
+    is_whole = found is not None and all(weights_file(folder, number).is_file() for number in folds)
+    return found if found and is_whole and not found.made_from.differences(made_from) else None
 
 
 def _log(run: TrackedRun, made_from: MadeFrom, folds: Sequence[TrainedFold]) -> None:

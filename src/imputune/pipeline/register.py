@@ -1,6 +1,6 @@
 """The command register: register trained models in artifacts/ that the store does not have, without training.
 
-They come from another clone by `dvc pull`, or the store was lost.
+They come from another clone by `dvc pull dvc.yaml`, or the store was lost.
 """
 
 from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ def run_register(project: Project, say: Say) -> int:
         if not outputs:
             raise UserError(
                 f"artifacts/{project.dataset} has no model to register: train with `imputune pretrain` and `imputune "
-                "finetune`, or bring trained models with `dvc pull`"
+                "finetune`, or bring trained models with `dvc pull dvc.yaml`"
             )
         uri = open_store(project.root)
         missing = [(folder, output) for folder, output in outputs if _is_missing(project, uri, output, say)]
