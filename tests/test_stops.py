@@ -47,8 +47,8 @@ def test_a_campaign_sees_what_stops_must_not_do(project, tmp_path):
     (folder.parent / temporary).mkdir()
     with closing(sqlite3.connect(copy / "mlflow.db")) as store, store:
         double(store, json.loads((folder / "result.json").read_text())["run_id"])
-        store.execute("UPDATE runs SET status = 'RUNNING' WHERE name = 'folds'")
-        store.execute("UPDATE runs SET status = 'KILLED' WHERE name = 'pretrain'")
+        store.execute("UPDATE runs SET status = 'RUNNING' WHERE name LIKE 'folds%'")
+        store.execute("UPDATE runs SET status = 'KILLED' WHERE name = 'csai · pretrain'")
         store.execute("DELETE FROM registered_model_aliases")
         store.execute("DELETE FROM model_versions WHERE version = 1")
     found = differences(copy, project)
