@@ -6,7 +6,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 from imputune.evaluation.card_scores import fold_line, intervals, score_stays
 from imputune.evaluation.intervals import percentile_interval
 from imputune.evaluation.metrics import risk_scores
-from imputune.evaluation.small_groups import ShownSubgroups, countable, is_large_enough
+from imputune.evaluation.small_groups import ShownSubgroups, countable, is_large_enough, without_small_groups
 from imputune.evaluation.subgroups import score_cohort, subgroups
 
 STAYS = 400
@@ -126,6 +126,22 @@ def test_the_worst_groups_are_named(stays) -> None:
     assert scores.furthest_off.level == "medical"
     nobody = score_stays(outcome_N, risk_N, static * np.nan, threshold=0.3, resamples=30, seed=0)
     assert (nobody.worst_ranked, nobody.furthest_off, nobody.some_left_out) == (None, None, False)
+
+
+def test_files_of_evaluate_lack_what_cards_do_not_tell(stays) -> None:
+    """No subgroup whose counts a card hides, and no calibration point of fewer than five stays."""
+    outcome_N, risk_N, static = stays
+    alone = static.assign(icu_type=np.where(static["icu_type"] == 4, 3.0, static["icu_type"]))
+    sexes = alone.assign(gender=np.where(np.arange(STAYS) < 45, 0.0, 1.0))
+    scored = score_cohort(outcome_N, risk_N, sexes, threshold=0.3, resamples=5, seed=0)
+    kept = without_small_groups(scored, sexes, outcome_N)
+    # Coronary care is too small, and recovery's counts would give it away; 45 women have points of four or five.
+    assert [each.level for each in kept] == ["all", "medical", "female", "male"]
+    assert len(scored) == len(kept) + 2
+    women = kept[2]
+    assert (women.stays, women.calibration) == (45, ())
+    assert kept[0] == scored[0]
+    assert kept[3].calibration
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from imputune.evaluation.subgroups import Subgroup, subgroups
+from imputune.evaluation.subgroups import GroupScores, Subgroup, subgroups
 
 GROUP_STAYS = 10  # a subgroup with fewer is not shown
 GROUP_EVENTS = 5  # a subgroup with fewer stays with the outcome, or fewer without it, is not shown
@@ -41,6 +41,24 @@ class ShownSubgroups:
             shown=tuple((each, is_told) for each, is_told, is_shown in shown if is_shown),
             some_left_out=not all(is_shown for _, _, is_shown in shown),
         )
+
+
+def without_small_groups(
+    scores: Sequence[GroupScores], static: pd.DataFrame, outcome_N: np.ndarray
+) -> tuple[GroupScores, ...]:
+    """Return the scores of a cohort, as `subgroups.score_cohort` gave them, as far as a file may have them.
+
+    Subgroups whose counts may not be told are left out. So are calibration curves with a point of fewer than
+    POINT_STAYS stays. static has a row for each stay, outcome_N is 0/1, (N,).
+    """
+    told = {(each.group, each.level) for each, is_told in ShownSubgroups.of(static, outcome_N).shown if is_told}
+    every, *divided = scores
+    return tuple(
+        each
+        if all(point.stays >= POINT_STAYS for point in each.calibration)
+        else each.model_copy(update={"calibration": ()})
+        for each in (every, *(group for group in divided if (group.group, group.level) in told))
+    )
 
 
 def is_large_enough(stays: int, events: int) -> bool:

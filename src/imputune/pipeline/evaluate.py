@@ -11,6 +11,7 @@ from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.overlap import shared_stays
 from imputune.errors import UserError
 from imputune.evaluation.decision_curve import DecisionPoint, decision_curve
+from imputune.evaluation.small_groups import without_small_groups
 from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import GroupScores, score_cohort
 from imputune.files import replace_bytes, replace_text
@@ -67,7 +68,7 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
     The picture is the decision curve. Returns the scores, and the path of the .json, None if the user may not write in
     the project. The version's card gets a line, and the version a tag. A cohort's name is its sets, or its folder; two
     cohorts of the same name get two files. A cohort that pretrained the model's imputer is measured, and marked as not
-    external.
+    external. The files and the run lack subgroups that are too small (see `small_groups.without_small_groups`).
 
     Raises UserError for an unknown model, a cohort of other variables, or one with stays the model was trained on.
     """
@@ -107,7 +108,8 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
     )
     tags = {"model": version.name, "model_version": str(version.number), "evaluated_on": name}
     tags["is_external"] = str(evaluation.is_external).lower()
-    content = evaluation.model_dump(mode="json")
+    kept = without_small_groups(groups, cohort.static, cohort.outcome_N)
+    content = evaluation.model_copy(update={"groups": kept}).model_dump(mode="json")
     run_settings: Settings = {"resamples": settings.resamples}
     subject = model_subject(version, "evaluate", cohort_input(name, cohort, digest, "evaluation"), "Measures")
     with track_if_allowed(project, subject, settings=run_settings, tags=tags) as run:
