@@ -3,12 +3,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from imputune.evaluation import card_scores
 from imputune.evaluation.card_scores import fold_line, intervals, score_stays
 from imputune.evaluation.intervals import percentile_interval
 from imputune.evaluation.metrics import risk_scores
-from imputune.evaluation.small_groups import ShownSubgroups, countable, is_large_enough
-from imputune.evaluation.subgroups import subgroups
+from imputune.evaluation.small_groups import ShownSubgroups, countable, is_large_enough, without_small_groups
+from imputune.evaluation.subgroups import score_cohort, subgroups
 
 STAYS = 400
 
@@ -29,9 +28,8 @@ def test_scores_are_scikit_learns_and_intervals_those_of_a_plain_bootstrap(stays
     """Values are scikit-learn's, with ties; each resample's are scikit-learn's on the stays that were drawn."""
     outcome_N, risk_N, _ = stays
     found = intervals(outcome_N, risk_N, resamples=40, seed=3)
-    weight_RN = np.random.default_rng(3).multinomial(STAYS, np.full(STAYS, 1 / STAYS), size=40)
-    highest_first_N = np.argsort(-risk_N, kind="stable")
-    drawn = [np.repeat(highest_first_N, weight_N) for weight_N in weight_RN]
+    generator = np.random.default_rng(3)
+    drawn = [generator.integers(0, STAYS, STAYS) for _ in range(40)]
     plain = {
         "auc": roc_auc_score,
         "auprc": average_precision_score,
@@ -44,12 +42,19 @@ def test_scores_are_scikit_learns_and_intervals_those_of_a_plain_bootstrap(stays
         assert (found[name].low, found[name].high) == pytest.approx(expected)
 
 
-def test_many_stays_are_resampled_in_parts(stays, monkeypatch) -> None:
-    """What memory allows at once changes no number."""
-    outcome_N, risk_N, _ = stays
-    whole = intervals(outcome_N, risk_N, resamples=25, seed=1)
-    monkeypatch.setattr(card_scores, "RESAMPLED_AT_ONCE", 7 * STAYS)
-    assert intervals(outcome_N, risk_N, resamples=25, seed=1) == whole
+def test_intervals_are_those_that_evaluate_gives_for_the_same_stays(stays) -> None:
+    """The same seed gives the same intervals in a card and in `imputune evaluate`."""
+    outcome_N, risk_N, static = stays
+    ours = intervals(outcome_N, risk_N, resamples=150, seed=5)
+    [every] = score_cohort(outcome_N, risk_N, static * np.nan, threshold=0.3, resamples=150, seed=5)
+    for name in ("auc", "auprc", "brier"):
+        assert ours[name].model_dump() == pytest.approx(every.scores[name].model_dump())
+
+
+def test_stays_without_survivors_have_no_intervals() -> None:
+    """A fold in which everybody died, as a very small one may be, has NaN, and raises nothing."""
+    found = intervals(np.ones(4), np.array([0.1, 0.4, 0.2, 0.4]), resamples=10, seed=0)
+    assert all(np.isnan(list(each.model_dump().values())).all() for each in found.values())
 
 
 def test_a_fold_keeps_its_recorded_scores(stays) -> None:
@@ -121,6 +126,22 @@ def test_the_worst_groups_are_named(stays) -> None:
     assert scores.furthest_off.level == "medical"
     nobody = score_stays(outcome_N, risk_N, static * np.nan, threshold=0.3, resamples=30, seed=0)
     assert (nobody.worst_ranked, nobody.furthest_off, nobody.some_left_out) == (None, None, False)
+
+
+def test_files_of_evaluate_lack_what_cards_do_not_tell(stays) -> None:
+    """No subgroup whose counts a card hides, and no calibration point of fewer than five stays."""
+    outcome_N, risk_N, static = stays
+    alone = static.assign(icu_type=np.where(static["icu_type"] == 4, 3.0, static["icu_type"]))
+    sexes = alone.assign(gender=np.where(np.arange(STAYS) < 45, 0.0, 1.0))
+    scored = score_cohort(outcome_N, risk_N, sexes, threshold=0.3, resamples=5, seed=0)
+    kept = without_small_groups(scored, sexes, outcome_N)
+    # Coronary care is too small, and recovery's counts would give it away; 45 women have points of four or five.
+    assert [each.level for each in kept] == ["all", "medical", "female", "male"]
+    assert len(scored) == len(kept) + 2
+    women = kept[2]
+    assert (women.stays, women.calibration) == (45, ())
+    assert kept[0] == scored[0]
+    assert kept[3].calibration
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from imputune.evaluation.calibration import fit_line, intercept_at_slope_1
 from imputune.evaluation.challenge2012 import event_1, event_2
 from imputune.evaluation.intervals import resampled
 from imputune.evaluation.metrics import calibration_error, reliability, risk_scores
-from imputune.evaluation.resampled_scores import ROWS_AT_ONCE, resampled_scores
+from imputune.evaluation.resampled_scores import ROWS_AT_ONCE, resampled_basic_scores, resampled_scores
 
 THRESHOLD = 0.3
 
@@ -26,6 +26,7 @@ def one_by_one(outcome_N: np.ndarray, risk_N: np.ndarray) -> dict[str, float]:
     scores, points = risk_scores(outcome_N, risk_N), reliability(outcome_N, risk_N)
     return {
         **{name: scores[name] for name in ("auc", "auprc", "brier")},
+        "gap": float(risk_N.mean() - outcome_N.mean()),
         "calibration_error": calibration_error(points),
         "calibration_slope": fit_line(outcome_N, risk_N).slope,
         "calibration_intercept": intercept_at_slope_1(outcome_N, risk_N),
@@ -53,6 +54,11 @@ def test_all_at_once_are_those_one_by_one(stays, decimals):
     assert list(found) == names
     for name, expected_R in zip(names, expected, strict=True):
         np.testing.assert_allclose(found[name], expected_R, rtol=1e-7, atol=1e-9, err_msg=name)
+    whole, basic = resampled_basic_scores(outcome_N, risk_N, resamples, seed=7)
+    assert list(whole) == list(basic) == ["auc", "auprc", "brier", "gap"]
+    for name, score_R in basic.items():
+        np.testing.assert_array_equal(score_R, found[name])
+        assert whole[name] == pytest.approx(one_by_one(outcome_N, risk_N)[name])
 
 
 def test_risks_of_0_and_1_are_scored():

@@ -279,8 +279,9 @@ def test_evaluate_marks_what_pretrained_the_imputer(made, monkeypatch):
     write_cohort(part(cohort, slice(10, None)), made / "part")
     told, _ = evaluated("part", version)
     assert (told["is_external"], told["pretrained_on"]) == (False, {"set-s": MORE - 10})
-    [_] = [
-        path for path in (made / "results/synthetic").glob("external-*.json") if told == json.loads(path.read_text())
+    files = [json.loads(path.read_text()) for path in (made / "results/synthetic").glob("external-*.json")]
+    assert [each["pretrained_on"] for each in files if each["cohort_hash"] == told["cohort_hash"]] == [
+        {"set-s": MORE - 10}
     ]
     told, notes = evaluated("data/more", csai)
     assert (told["is_external"], told["pretrained_on"], told["unchecked_cohorts"]) == (True, {}, [])

@@ -1,7 +1,11 @@
 import json
 import os
 import re
+import shutil
+import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,7 @@ from imputune.evaluation.metrics import risk_scores
 from imputune.pipeline.cohort_cards import extraction_day
 from imputune.registry.cards import DESCRIPTION_LIMIT
 from imputune.registry.versions import Registry, Version
-from projects import STAYS, client_of, heads_folder, imputer_folder, invoke, refused
+from projects import STAYS, client_of, edit, heads_folder, imputer_folder, invoke, refused
 
 NAME, IMPUTER = "imputune-mortality-synthetic", "imputune-csai-synthetic"
 DAY = "2026-01-02"
@@ -49,6 +53,18 @@ def card_of(project: Path, version: Version) -> ModelCard:
     card = parsed_card(files_of(project, version)[0]["model_card.json"])
     assert card is not None
     return card
+
+
+@contextmanager
+def refusing(project: Path, change: str) -> Iterator[None]:
+    """Let the store refuse a change, such as INSERT ON model_version_tags, as a server does without permission."""
+    with closing(sqlite3.connect(project / "mlflow.db")) as store:
+        store.execute(f"CREATE TRIGGER refusing BEFORE {change} BEGIN SELECT RAISE(ABORT, 'no permission'); END")
+        store.commit()
+    yield
+    with closing(sqlite3.connect(project / "mlflow.db")) as store:
+        store.execute("DROP TRIGGER refusing")
+        store.commit()
 
 
 def history(text: str) -> list[str]:
@@ -142,7 +158,7 @@ def test_the_card_says_how_to_call_the_version(models, records, monkeypatch):
     assert len(printed.splitlines()) == STAYS + 1
 
 
-def test_promote_and_rollback_add_lines_that_do_not_repeat(models, monkeypatch):
+def test_promote_and_rollback_add_lines(models, monkeypatch):
     """Promoted, replaced, rolled back and champion again: a line each on both versions, in description and file."""
     done(models, monkeypatch, "promote", "--version", "2")
     done(models, monkeypatch, "promote", "--version", "2")  # unchanged
@@ -164,11 +180,13 @@ def test_promote_and_rollback_add_lines_that_do_not_repeat(models, monkeypatch):
         "2": [
             "- **Promoted to champion:**",
             "- **Replaced as champion by version 4:**",
+            "- **Champion again in place of version 4:**",
             "- **Rolled back to version 4:**",
             "- **Champion again in place of version 4:**",
         ],
         "4": [
             "- **Promoted to champion over version 2:**",
+            "- **Rolled back to version 2:**",
             "- **Champion again in place of version 2:**",
             "- **Rolled back to version 2:**",
         ],
@@ -179,6 +197,67 @@ def test_promote_and_rollback_add_lines_that_do_not_repeat(models, monkeypatch):
         assert [line[: line.index(":**") + 3] for line in found] == expected
         for files in files_of(models, version):
             assert history(files["model_card.md"]) == found
+
+
+def test_a_champion_whose_card_failed_gets_its_lines_later(models, monkeypatch):
+    """The promotion stands, with a warning; promoting the champion once more adds the lines of both versions, once."""
+    done(models, monkeypatch, "promote", "--version", "2")
+    with refusing(models, "UPDATE OF description ON model_versions"):
+        result = invoke(models, ["promote", "--version", "4"], monkeypatch)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count(f"warning: the model card of {NAME} version 4 was not written: ") == 1
+    assert Registry(models, NAME).aliases() == {"champion": 4, "previous": 2}
+    assert history(version_of(models, "4").description) == []
+    for number in ("2", "4"):  # the file is written before the description: as if the store had failed earlier
+        for folder in (models / "mlruns").rglob("model_card.md"):
+            if folder.read_text().startswith(f"# {NAME}, version {number}\n"):
+                folder.write_text(version_of(models, number).description)
+    for _ in range(2):
+        done(models, monkeypatch, "promote", "--version", "4")
+        [line] = history(version_of(models, "4").description)
+        assert line.startswith("- **Promoted to champion over version 2:** noted 20")
+        assert history(version_of(models, "2").description)[1:] == [
+            line for line in history(version_of(models, "2").description) if "Replaced as champion by version 4" in line
+        ]
+        assert len(history(version_of(models, "2").description)) == 2
+
+
+def test_a_card_that_tells_of_a_promotion_tells_the_truth(models, monkeypatch):
+    """If the aliases cannot move, no card has a line."""
+    with refusing(models, "INSERT ON registered_model_aliases"):
+        assert "no permission" in refused(invoke(models, ["promote", "--version", "2"], monkeypatch))
+    assert history(version_of(models, "2").description) == []
+
+
+def test_a_version_whose_card_fails_is_registered(models, monkeypatch):
+    """The command succeeds with a warning for each version; `imputune register` adds the cards later."""
+    edit(models, "rule: youden", "rule: sensitivity")
+    with refusing(models, "UPDATE OF description ON model_versions"):
+        result = invoke(models, ["register"], monkeypatch)
+    assert result.exit_code == 0, result.output
+    new = [version for version in Registry(models, NAME).versions() if version.number > 6]
+    assert len(new) == 6
+    for version in new:
+        assert version.description == ""
+        warning = f"warning: the model card of {NAME} version {version.number} was not written: the tracking store"
+        assert warning in result.stderr
+    assert result.stderr.count("`imputune register` writes it later") == 6
+    assert done(models, monkeypatch, "register").count("has a model card now") == 6
+    assert version_of(models, "7").description.startswith(f"# {NAME}, version 7\n")
+
+
+def test_who_may_not_tag_the_registry_gets_the_scores(models, monkeypatch):
+    """A warning, and the files of the evaluation; the version has neither tag nor line."""
+    other_site(models, monkeypatch)
+    with refusing(models, "INSERT ON model_version_tags"):
+        result = invoke(models, ["evaluate", "--model", "1", "--data", "other"], monkeypatch)
+    assert result.exit_code == 0, result.output
+    assert "AUPRC" in result.stdout
+    assert f"warning: the scores were not noted on {NAME} version 1 (" in result.stderr
+    assert (models / "results/synthetic/external-set-s.json").is_file()
+    version = version_of(models, "1")
+    assert history(version.description) == []
+    assert not [name for name in version.tags if "evaluated" in name]
 
 
 def test_a_refusal_names_the_gates_that_failed(models, monkeypatch):
@@ -329,6 +408,30 @@ def test_a_data_card_tells_of_a_cohort(models, monkeypatch):
     assert "No folds are drawn for this cohort" in done(models, monkeypatch, "describe", "other", "--card")
 
 
+def test_a_data_card_says_why_folds_are_not_shown(models, monkeypatch):
+    """That none are drawn only where there is no file; otherwise the error of reading it."""
+    path = models / "artifacts/synthetic/folds.json"
+    path.write_text("{}")
+    card = done(models, monkeypatch, "describe", "data/synthetic", "--card")
+    assert "The folds cannot be read: " in card
+    assert "folds.json" in card
+    path.unlink()
+    assert "No folds are drawn" in done(models, monkeypatch, "describe", "data/synthetic", "--card")
+
+
+def test_a_cohort_just_below_the_root_has_a_data_card(models, monkeypatch):
+    """A path of one name, as a container may have it, names no project."""
+    folder = Path("/imputune-cohort-of-a-test")
+    try:
+        shutil.copytree(models / "data/synthetic", folder)
+    except PermissionError:
+        pytest.skip("needs permission to write in /")
+    try:
+        assert "No folds are drawn" in done(models, monkeypatch, "describe", str(folder), "--card")
+    finally:
+        shutil.rmtree(folder)
+
+
 def test_a_data_card_leaves_small_groups_out(models, monkeypatch):
     """Three men among 300 stays are not shown, nor the number of the women, from which theirs would follow."""
     other_site(models, monkeypatch)
@@ -339,7 +442,7 @@ def test_a_data_card_leaves_small_groups_out(models, monkeypatch):
     assert "| sex female |  |  |" in card
     assert "sex male" not in card
     assert "297" not in card
-    assert "Groups with fewer than 10 stays, 5 deaths or 5 survivors are not shown" in card
+    assert "Groups with fewer than 10 stays, 5 deaths or 5 survivors are not shown. Counts are also hidden" in card
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from imputune.pipeline.evaluate import Evaluation
 from imputune.protocol.published import CHALLENGE_2012
 from imputune.registry.bundle_file import read_bundle
 from imputune.registry.versions import Registry
-from projects import STAYS, heads_folder, invoke, refused, store_text
+from projects import STAYS, client_of, heads_folder, invoke, refused, store_text
 
 NAME = "imputune-mortality-synthetic"
 
@@ -200,13 +200,24 @@ def test_evaluate_measures_on_another_cohort(models, monkeypatch):
     done = invoke(models, [*words, "other", "--json"], monkeypatch)
     assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout)
-    assert json.loads((models / "results/synthetic/external-set-s.json").read_text()) == told
+    kept = json.loads((models / "results/synthetic/external-set-s.json").read_text())
+    assert kept | {"groups": told["groups"]} == told
+    assert [group for group in told["groups"] if group in kept["groups"]] == kept["groups"]
+    assert kept["groups"][0]["stays"] == 90
+    for group in kept["groups"]:
+        assert min(group["deaths"], group["stays"] - group["deaths"]) >= 5
+    assert min(group["deaths"] for group in told["groups"]) < 5  # shown to the user, and kept in no file
+    client = client_of(models)
+    [experiment] = [each for each in client.search_experiments() if each.name == "imputune"]
+    [run] = client.search_runs([experiment.experiment_id], "tags.`imputune.command` = 'evaluate'")
+    logged = Path(run.info.artifact_uri.removeprefix("file://")) / "evaluation.json"
+    assert json.loads(logged.read_text()) == kept
     extract[4:] = ["--seed", "6", "--out", "third"]
     assert invoke(models, [*extract[:2], "--stays", "80", *extract[4:]], monkeypatch).exit_code == 0
     third = json.loads(invoke(models, [*words, "third", "--json"], monkeypatch).stdout)
-    assert json.loads((models / "results/synthetic/external-set-s.json").read_text()) == told
+    assert json.loads((models / "results/synthetic/external-set-s.json").read_text()) == kept
     path = models / f"results/synthetic/external-set-s-{third['cohort_hash'][:8]}.json"  # both are named set-s
-    assert json.loads(path.read_text()) == third
+    assert json.loads(path.read_text()) | {"groups": third["groups"]} == third
     picture = models / "results/synthetic/external-set-s.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert path.with_suffix(".png").read_bytes() != picture.read_bytes()

@@ -137,7 +137,7 @@ def test_the_rule_of_small_groups_is_told_without_counts(scores) -> None:
     untold = scores.groups[1].model_copy(update={"stays": None, "events": None})
     fewer = scores.model_copy(update={"groups": (scores.groups[0], untold), "some_left_out": True})
     text = card_text(card_of(fewer))
-    assert "Groups with fewer than 10 stays, 5 deaths or 5 survivors are left out, and counts" in text
+    assert "fewer than 10 stays, 5 deaths or 5 survivors are left out. Counts are also hidden where the hidden" in text
     assert "| ICU type coronary care |  | " in text
     nobody = scores.model_copy(update={"groups": scores.groups[:1]})
     assert "ICU type, sex and age are not known. Nobody can say for whom it is worse." in card_text(card_of(nobody))
@@ -249,6 +249,40 @@ def test_an_event_is_the_last_line_of_the_history_and_stands_there_once() -> Non
     assert again.splitlines()[-2:] == [other.line, "- **Evaluated on set-b (1234):** AUC 0.9."]
     assert again.count(HEADING) == 1
     assert with_event("", EVENT) == f"{HEADING}\n\n{EVENT.line}\n"
+
+
+def test_a_version_that_is_promoted_again_keeps_the_first_promotion() -> None:
+    """A line is replaced only if no other change of the champion came between."""
+    card, lines = "# Card\n", []
+    for event in (
+        promoted("Monday", 2, (), None),
+        promoted("Tuesday", 2, (), None),
+        rolled_back("Wednesday", 2),
+        EVENT,
+        promoted("Thursday", 2, (), None),
+        EVENT,
+        promoted("Friday", 2, (), None),
+    ):
+        card = with_event(card, event)
+        lines.append(event.line)
+    assert card.splitlines()[4:] == [lines[1], lines[2], lines[5], lines[6]]
+
+
+def test_what_a_user_adds_below_the_history_stays() -> None:
+    """Blank lines and words of the user's own are kept by a further line, and by a limit of length."""
+    own = "\nSeen by the ward's board:\n\n\n- agreed\n- until May\n"
+    card = with_event(f"# Card\n\n{HEADING}\n\n- **Event 0:** {'x' * 60}\n{own}", EVENT)
+    assert card == f"# Card\n\n{HEADING}\n\n- **Event 0:** {'x' * 60}\n{EVENT.line}\n{own}"
+    assert with_event(card, EVENT) == card
+    cut = shortened(card, len(card) - 10)
+    assert cut == f"# Card\n\n{HEADING}\n\n- Earlier lines are in model_card.md.\n{EVENT.line}\n{own}"
+    assert shortened(card, len(own) + 30).endswith(own)
+    below = f"{HEADING}\n\nOurs.\n"
+    assert with_event(below, EVENT) == f"{HEADING}\n\n{EVENT.line}\n\nOurs.\n"
+    assert with_event(HEADING, EVENT) == f"{HEADING}\n\n{EVENT.line}\n"
+    remark = f"{HEADING}\n\n{EVENT.line}\n  (on the old ward)"
+    later = CardEvent(what="Later:", text="x.")
+    assert with_event(remark, later) == f"{remark}\n{later.line}\n"
 
 
 def test_a_history_loses_its_oldest_lines_first() -> None:

@@ -7,10 +7,9 @@ from imputune.artifacts.imputer_file import ImputerFile
 from imputune.artifacts.results_files import Code, ResultsFile, about, data_of, pretraining_settings
 from imputune.artifacts.stage_output import FoldRecord, Settings, TrainingOutput
 from imputune.evaluation.metrics import ReliabilityPoint
+from imputune.evaluation.small_groups import POINT_STAYS
 from imputune.evaluation.stored import Stored
 from imputune.protocol.variants import Variant
-
-FEWEST_STAYS = 5  # a calibration curve with a smaller group of stays is left out: its points would tell of single stays
 
 
 class VariantFold(Stored):
@@ -35,7 +34,7 @@ class VariantFile(ResultsFile):
 
     imputer_run_id: the run that pretrained the imputer. imputer_settings: the settings it was pretrained with. Imputers
     of equal data and settings count as the same, wherever they were pretrained. calibration: empty where a group would
-    have fewer than FEWEST_STAYS stays. For the numbers of parameters see `TrainingOutput`.
+    have fewer than POINT_STAYS stays. For the numbers of parameters see `TrainingOutput`.
     """
 
     variant: Variant
@@ -60,7 +59,7 @@ class VariantFile(ResultsFile):
             "num_parameters": output.num_parameters,
             "trainable_parameters": output.trainable_parameters,
             "folds": tuple(map(_variant_fold, output.folds)),
-            "calibration": points if all(point.stays >= FEWEST_STAYS for point in points) else (),
+            "calibration": points if all(point.stays >= POINT_STAYS for point in points) else (),
         }
         return cls.model_validate(about(output, code) | fields)
 

@@ -11,8 +11,7 @@ import numpy.typing as npt
 from pydantic import JsonValue
 
 from imputune.data.cohort import Cohort
-
-GENERATED = "synthetic"  # its ids are running numbers, which every seed gives anew: they name no patient
+from imputune.data.raw.synthetic import GENERATED
 
 
 def shared_stays(cohort: Cohort, other: Cohort) -> npt.NDArray[np.bool_]:
@@ -41,7 +40,7 @@ def _record_hashes(cohort: Cohort) -> npt.NDArray[np.bytes_]:
 def _of_one_source(cohort: Cohort, other: Cohort) -> bool:
     """Say whether equal ids mean equal stays: the same dataset, and a set in common where sets are named."""
     if cohort.dataset != other.dataset or cohort.dataset == GENERATED:
-        return False
+        return False  # ids of generated stays are running numbers, which every seed gives anew: they name no patient
     if (cohort.source_ids_N is None) != (other.source_ids_N is None):
         return False
     ours, theirs = _sets(cohort.source), _sets(other.source)

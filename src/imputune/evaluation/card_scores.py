@@ -1,9 +1,9 @@
 """The numbers of a model card: scores with bootstrap intervals, for test folds, all stays and subgroups.
 
-Letters: N stays, R resamples, U different risks.
+Letters: N stays.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,12 @@ from pydantic import Field
 from imputune.evaluation.calibration import fit_line, intercept_at_slope_1
 from imputune.evaluation.intervals import percentile_interval
 from imputune.evaluation.metrics import calibration_error, reliability
+from imputune.evaluation.resampled_scores import resampled_basic_scores
 from imputune.evaluation.small_groups import ShownSubgroups
 from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import Interval, Subgroup, subgroups
 
 PLACES, FEWER_PLACES = 3, 2  # of a subgroup's numbers; fewer where exact fractions would give its counts away
-RESAMPLED_AT_ONCE = 2**16  # stays
 
 
 class FoldLine(Stored):
@@ -124,50 +124,15 @@ def score_stays(
 def intervals(outcome_N: np.ndarray, risk_N: np.ndarray, *, resamples: int, seed: int) -> dict[str, Interval]:
     """Return auc, auprc, brier and gap (mean risk minus outcome rate) with their 95 % bootstrap intervals over stays.
 
-    Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,). A resample without deaths or without survivors does not count
-    for auc and auprc, which are NaN for stays without either.
+    Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,). Resamples and intervals are those of `subgroups.score_cohort`
+    for the same stays and seed. All numbers are NaN for stays without deaths or without survivors.
     """
-    order_N = np.argsort(-risk_N, kind="stable")
-    outcome_N, risk_N = outcome_N[order_N], risk_N[order_N].astype(np.float64)
-    whole = _weighted(outcome_N, risk_N, np.ones((1, len(outcome_N))))
-    parts = [_weighted(outcome_N, risk_N, weight_RN) for weight_RN in _resamples(len(outcome_N), resamples, seed)]
+    whole, resampled = resampled_basic_scores(outcome_N, risk_N, resamples, seed)
     found = {}
     for name, [value] in whole.items():
-        low, high = percentile_interval(np.concatenate([part[name] for part in parts]))
+        low, high = percentile_interval(resampled[name])
         found[name] = Interval(value=float(value), low=low, high=high)
     return found
-
-
-def _resamples(stays: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield how often each stay is drawn in each resample, (R, N), so many resamples at once as memory allows."""
-    generator, at_once = np.random.default_rng(seed), max(1, RESAMPLED_AT_ONCE // stays)
-    for start in range(0, resamples, at_once):
-        drawn_RN = generator.multinomial(stays, np.full(stays, 1 / stays), size=min(at_once, resamples - start))
-        yield drawn_RN.astype(np.float64)
-
-
-def _weighted(outcome_N: np.ndarray, risk_N: np.ndarray, weight_RN: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the scores (R,) of stays that count as often as their weights (R, N) say.
-
-    The stays come in order of risk, the highest first. Equal risks are one threshold, as in scikit-learn.
-    """
-    died_N = (outcome_N > 0).astype(np.float64)
-    first_U = np.flatnonzero(np.diff(risk_N, prepend=np.inf))
-    dead_RU = np.add.reduceat(weight_RN * died_N, first_U, axis=1)
-    alive_RU = np.add.reduceat(weight_RN, first_U, axis=1) - dead_RU
-    deaths_R, survivors_R, stays_R = dead_RU.sum(axis=1), alive_RU.sum(axis=1), weight_RN.sum(axis=1)
-    caught_RU, flagged_RU = dead_RU.cumsum(axis=1), (dead_RU + alive_RU).cumsum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # Each survivor is ordered rightly with the dead of higher risk, and half rightly with those of equal risk.
-        auc_R = (alive_RU * (caught_RU - dead_RU / 2)).sum(axis=1) / (deaths_R * survivors_R)
-        precision_RU = np.where(flagged_RU > 0, caught_RU / flagged_RU, 0.0)
-        auprc_R = (dead_RU * precision_RU).sum(axis=1) / deaths_R
-    return {
-        "auc": auc_R,
-        "auprc": np.where(survivors_R > 0, auprc_R, np.nan),
-        "brier": weight_RN @ (risk_N - died_N) ** 2 / stays_R,
-        "gap": weight_RN @ (risk_N - died_N) / stays_R,
-    }
 
 
 def _line(

@@ -2,8 +2,11 @@
 
 The scores are those of `metrics`, `calibration` and `challenge2012`, with a count for each stay.
 
-Letters: R resamples, N stays ordered by risk, L different risks, B borders of groups.
+Letters: R resamples, N stays ordered by risk, L different risks, D those of stays that died, B borders of groups.
 """
+
+from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -14,23 +17,40 @@ from imputune.evaluation.metrics import GROUPS
 ROWS_AT_ONCE = 100  # so that a block stays in the processor's cache
 MOST_STEPS = 12
 CLOSE_ENOUGH = 1e-10  # gradient of the log-likelihood per stay
+Scores = dict[str, np.ndarray]
+"""Scores by name, a number for each resample."""
 
 
-def resampled_scores(
-    outcome_N: np.ndarray, risk_N: np.ndarray, threshold: float, resamples: int, seed: int
-) -> dict[str, np.ndarray]:
-    """Return the resamples (R,) of each score in `subgroups.GroupScores`, NaN where a resample does not have it.
+def resampled_scores(outcome_N: np.ndarray, risk_N: np.ndarray, threshold: float, resamples: int, seed: int) -> Scores:
+    """Return the resamples (R,) of each score in `subgroups.GroupScores`, and gap; NaN where a resample has none.
 
     Each resample draws as many stays as there are, with replacement, as `intervals.resampled` draws a single group.
     Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,); some stays must have the outcome and some must not.
     """
-    generator, stays = np.random.default_rng(seed), len(outcome_N)
-    scoring = _Scoring(np.asarray(outcome_N), np.asarray(risk_N, dtype=np.float64), threshold)
+    scoring = _Scoring(outcome_N, risk_N, threshold)
+    return _resampled(scoring.scores, len(outcome_N), resamples, seed)
+
+
+def resampled_basic_scores(
+    outcome_N: np.ndarray, risk_N: np.ndarray, resamples: int, seed: int
+) -> tuple[Scores, Scores]:
+    """Return auc, auprc, brier and gap (mean risk minus outcome rate): of the stays (1,), and their resamples (R,).
+
+    The resamples, their numbers and the shapes are those of `resampled_scores`.
+    """
+    scoring = _Scoring(outcome_N, risk_N, threshold=1.0)
+    whole = scoring.basic_scores(np.ones((1, len(outcome_N))))
+    return whole, _resampled(scoring.basic_scores, len(outcome_N), resamples, seed)
+
+
+def _resampled(scores: Callable[[np.ndarray], Scores], stays: int, resamples: int, seed: int) -> Scores:
+    """Return what `scores` returns for the counts of every resample (R, N), so many resamples at once as is fast."""
+    generator = np.random.default_rng(seed)
     blocks = []
     for start in range(0, resamples, ROWS_AT_ONCE):
         rows = min(ROWS_AT_ONCE, resamples - start)
         drawn = (generator.integers(0, stays, stays) for _ in range(rows))
-        blocks.append(scoring.scores(np.array([np.bincount(row, minlength=stays) for row in drawn], dtype=np.float64)))
+        blocks.append(scores(np.array([np.bincount(row, minlength=stays) for row in drawn], dtype=np.float64)))
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
@@ -39,49 +59,74 @@ class _Scoring:
 
     def __init__(self, outcome_N: np.ndarray, risk_N: np.ndarray, threshold: float) -> None:
         self.order_N = np.argsort(risk_N, kind="stable")
-        self.died_N = (outcome_N[self.order_N] > 0).astype(np.float64)
-        self.risk_N = risk_N[self.order_N]
+        self.died_N = (np.asarray(outcome_N)[self.order_N] > 0).astype(np.float64)
+        self.risk_N = np.asarray(risk_N, dtype=np.float64)[self.order_N]
         self.high_N = self.risk_N >= threshold
         self.first_L = np.flatnonzero(np.concatenate([[True], np.diff(self.risk_N) > 0]))
-        self.logit_N = logits(self.risk_N)
-        line = fit_line(self.died_N, self.risk_N)
-        self.start = (line.intercept, line.slope) if np.isfinite(line.slope) else (0.0, 1.0)
 
-    def scores(self, count_RN: np.ndarray) -> dict[str, np.ndarray]:
+    @cached_property
+    def logit_N(self) -> np.ndarray:
+        """The logits of the risks."""
+        return logits(self.risk_N)
+
+    @cached_property
+    def start(self) -> tuple[float, float]:
+        """Intercept and slope from which the lines of resamples are fitted."""
+        line = fit_line(self.died_N, self.risk_N)
+        return (line.intercept, line.slope) if np.isfinite(line.slope) else (0.0, 1.0)
+
+    def basic_scores(self, count_RN: np.ndarray) -> Scores:
+        """Return auc, auprc, brier and gap of every resample; see `scores`."""
+        count_RN = count_RN[:, self.order_N]
+        died_R, stays = count_RN @ self.died_N, count_RN.shape[1]
+        both_R = (died_R > 0) & (died_R < stays)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            auc_R, auprc_R = self._ranking(count_RN, died_R)
+        found = {
+            "auc": auc_R,
+            "auprc": auprc_R,
+            "brier": count_RN @ (self.died_N - self.risk_N) ** 2 / stays,
+            "gap": count_RN @ (self.risk_N - self.died_N) / stays,
+        }
+        return {name: np.where(both_R, score_R, np.nan) for name, score_R in found.items()}
+
+    def scores(self, count_RN: np.ndarray) -> Scores:
         """Return every score of every resample; the counts are in the order of the stays as they were given."""
+        basic = self.basic_scores(count_RN)
         count_RN = count_RN[:, self.order_N]
         died_RN = count_RN * self.died_N
         died_R, stays = died_RN.sum(axis=1), count_RN.shape[1]
         both_R = (died_R > 0) & (died_R < stays)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            auc_R, auprc_R = self._ranking(count_RN, died_RN, died_R)
             risk_RG, rate_RG, size_G = self._groups(count_RN, died_RN)
             squared_RG = (size_G * (rate_RG - risk_RG)) ** 2
             hosmer_R = (squared_RG / (size_G * risk_RG * (1 - risk_RG) + ADDED_VARIANCE)).sum(axis=1)
             spread_R = risk_RG[:, -1] - risk_RG[:, 0]
             found = {
-                "auc": auc_R,
-                "auprc": auprc_R,
-                "brier": count_RN @ (self.died_N - self.risk_N) ** 2 / stays,
                 "calibration_error": (np.abs(risk_RG - rate_RG) * size_G).sum(axis=1) / stays,
                 "calibration_slope": self._slope(count_RN, died_R),
                 "calibration_intercept": self._intercept(count_RN, died_R),
                 "challenge_event_1": died_RN @ self.high_N / np.maximum(died_R, count_RN @ self.high_N),
                 "challenge_event_2": np.where(spread_R > 0, hosmer_R / spread_R, np.nan),
             }
-        return {name: np.where(both_R, score_R, np.nan) for name, score_R in found.items()}
+        return basic | {name: np.where(both_R, score_R, np.nan) for name, score_R in found.items()}
 
-    def _ranking(self, count_RN: np.ndarray, died_RN: np.ndarray, died_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return AUC, the share of pairs in the right order, and average precision; equal risks are one threshold."""
-        died_RL = np.add.reduceat(died_RN, self.first_L, axis=1)
-        count_RL = np.add.reduceat(count_RN, self.first_L, axis=1)
-        alive_RL = count_RL - died_RL
-        below_RL = np.cumsum(alive_RL, axis=1) - alive_RL / 2
-        auc_R = (died_RL * below_RL).sum(axis=1) / (died_R * alive_RL.sum(axis=1))
-        died_from_RL = np.cumsum(died_RL[:, ::-1], axis=1)[:, ::-1]
-        from_RL = np.cumsum(count_RL[:, ::-1], axis=1)[:, ::-1]
-        precision_RL = died_from_RL / np.maximum(from_RL, 1)
-        return auc_R, (died_RL * precision_RL).sum(axis=1) / died_R
+    def _ranking(self, count_RN: np.ndarray, died_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return AUC, the share of pairs in the right order, and average precision; equal risks are one threshold.
+
+        Only risks of stays that died are looked at: the sums have nothing of the others.
+        """
+        stays = count_RN.shape[1]
+        count_RL = np.add.reduceat(count_RN, self.first_L, axis=1) if len(self.first_L) < stays else count_RN
+        dead = np.flatnonzero(self.died_N)
+        risks, first_D = np.unique(np.searchsorted(self.first_L, dead, side="right") - 1, return_index=True)
+        died_RD = np.add.reduceat(count_RN[:, dead], first_D, axis=1) if len(dead) else np.zeros((len(count_RN), 0))
+        until_RD, died_until_RD = np.cumsum(count_RL, axis=1)[:, risks], np.cumsum(died_RD, axis=1)
+        here_RD = count_RL[:, risks]
+        below_RD = until_RD - died_until_RD - (here_RD - died_RD) / 2  # survivors; half of those of equal risk
+        auc_R = (died_RD * below_RD).sum(axis=1) / (died_R * (stays - died_R))
+        died_from_RD, from_RD = died_R[:, None] - died_until_RD + died_RD, stays - until_RD + here_RD
+        return auc_R, (died_RD * died_from_RD / np.maximum(from_RD, 1)).sum(axis=1) / died_R
 
     def _groups(self, count_RN: np.ndarray, died_RN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return mean risk and outcome rate (R, G) of the groups of `metrics.reliability`, and their sizes (G,)."""

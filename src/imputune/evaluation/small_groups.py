@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from imputune.evaluation.subgroups import Subgroup, subgroups
+from imputune.evaluation.subgroups import GroupScores, Subgroup, subgroups
 
-FEWEST_STAYS = 10
-FEWEST_EVENTS = 5  # stays with the outcome, and stays without it
+GROUP_STAYS = 10  # a subgroup with fewer is not shown
+GROUP_EVENTS = 5  # a subgroup with fewer stays with the outcome, or fewer without it, is not shown
+POINT_STAYS = 5  # a curve with fewer stays at a point, or between two, is not shown: it would tell of single stays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +43,36 @@ class ShownSubgroups:
         )
 
 
+def without_small_groups(
+    scores: Sequence[GroupScores], static: pd.DataFrame, outcome_N: np.ndarray
+) -> tuple[GroupScores, ...]:
+    """Return the scores of a cohort, as `subgroups.score_cohort` gave them, as far as a file may have them.
+
+    Subgroups whose counts may not be told are left out. So are calibration curves with a point of fewer than
+    POINT_STAYS stays. static has a row for each stay, outcome_N is 0/1, (N,).
+    """
+    told = {(each.group, each.level) for each, is_told in ShownSubgroups.of(static, outcome_N).shown if is_told}
+    every, *divided = scores
+    return tuple(
+        each
+        if all(point.stays >= POINT_STAYS for point in each.calibration)
+        else each.model_copy(update={"calibration": ()})
+        for each in (every, *(group for group in divided if (group.group, group.level) in told))
+    )
+
+
 def is_large_enough(stays: int, events: int) -> bool:
     """Say whether a group may be shown: at least ten stays, five with the outcome and five without it."""
-    return stays >= FEWEST_STAYS and min(events, stays - events) >= FEWEST_EVENTS
+    return stays >= GROUP_STAYS and min(events, stays - events) >= GROUP_EVENTS
 
 
 def countable(groups: Sequence[tuple[int, int]]) -> list[bool]:
     """Return for each group whether its counts may be told.
 
-    groups: stays and events of groups that together are a whole cohort, whose counts are known. A reader could subtract
-    the counts told from the whole. So if the counts of a small group are not told, those of the smallest others are not
-    told either, until what remains untold is two groups or more and large enough together.
+    groups: stays and events of groups that together are a whole cohort, whose counts are known. If one group alone were
+    hidden, a reader could subtract the others from the whole. So if a small group is hidden, the counts of the smallest
+    other groups are hidden too, one after the other. This ends when two groups or more are hidden, and their sum is
+    large enough to be shown.
     """
     told = [is_large_enough(*group) for group in groups]
     if all(told):

@@ -17,7 +17,7 @@ from imputune.evaluation.metrics import calibration_error, reliability
 from imputune.evaluation.resampled_scores import resampled_scores
 from imputune.evaluation.stored import Stored
 
-FEWEST = 10  # deaths, and survivors, that a subgroup needs for scores
+SCORED_EVENTS = 10  # deaths, and survivors, that a subgroup needs for scores
 RAISED_BY_RESAMPLING = ("calibration_error", "challenge_event_2")  # see `intervals.shifted_interval`
 ICU_TYPES = {1: "coronary care", 2: "cardiac surgery recovery", 3: "medical", 4: "surgical"}
 SEXES = {0: "female", 1: "male"}
@@ -123,7 +123,7 @@ def _age_label(low: float, high: float) -> str:
 
 def _scores(subgroup: Subgroup, outcome_N: np.ndarray, risk_N: np.ndarray, scoring: _Scoring) -> GroupScores:
     deaths = int(outcome_N.sum())
-    enough = min(deaths, len(outcome_N) - deaths) >= FEWEST
+    enough = min(deaths, len(outcome_N) - deaths) >= SCORED_EVENTS
     high_N = risk_N >= scoring.threshold
     return GroupScores(
         group=subgroup.group,

@@ -23,6 +23,7 @@ def run_data_card(folder: Path) -> str:
     cohort = read_cohort(folder)
     observed_NTD = cohort.observed_NTD
     hours_D, stays_D = observed_NTD.mean(axis=(0, 1)), observed_NTD.any(axis=1).mean(axis=0)
+    splits, why_no_splits = _splits(folder)
     groups = ShownSubgroups.of(cohort.static, cohort.outcome_N)
     card = DataCard(
         dataset=cohort.dataset,
@@ -37,7 +38,8 @@ def run_data_card(folder: Path) -> str:
             KnownFact(fact=fact, stays=float(fact.is_known(cohort.static[fact.name].to_numpy(np.float64)).mean()))
             for fact in cohort.static_variables
         ],
-        splits=_splits(folder),
+        splits=splits,
+        why_no_splits=why_no_splits,
         groups=[_size(cohort, group_name(each.group, each.level), each.member_N, told) for each, told in groups.shown],
         some_left_out=groups.some_left_out,
     )
@@ -49,14 +51,14 @@ def _size(cohort: Cohort, name: str, member_N: np.ndarray, told: bool) -> GroupS
     return GroupSize(name=name, stays=stays if told else None, events=events if told else None)
 
 
-def _splits(folder: Path) -> list[tuple[int, int, int]]:
-    """Return the sizes of the splits of each fold, if the cohort is in a project that has drawn its folds."""
+def _splits(folder: Path) -> tuple[list[tuple[int, int, int]], str]:
+    """Return the sizes of each fold's splits, if the project has folds of this cohort; if it cannot read them, why."""
     here = folder.resolve()
+    root = here.parent.parent  # of a folder just below /, this is /
+    if here.parent.name != "data" or not (root / "artifacts" / here.name / "folds.json").is_file():
+        return [], ""
     try:
-        project = Project.open(here.parents[1], here.name)
-        if project.cohort_folder != here:
-            return []
-        folds = read_divided_cohort(project).folds
-    except UserError:
-        return []
-    return [(len(fold.train), len(fold.validation), len(fold.test)) for fold in folds]
+        folds = read_divided_cohort(Project.open(root, here.name)).folds
+    except UserError as error:
+        return [], str(error)
+    return [(len(fold.train), len(fold.validation), len(fold.test)) for fold in folds], ""

@@ -1,6 +1,6 @@
 """What compare leaves for DVC: a small file of metrics for each variant, and tables that `dvc plots` draws.
 
-The tables hold means and curves over many stays. No line tells of fewer than FEWEST_STAYS stays.
+The tables hold means and curves over many stays. No line tells of fewer than POINT_STAYS stays.
 """
 
 import csv
@@ -12,11 +12,11 @@ from statistics import fmean
 
 import numpy as np
 
-from imputune.artifacts.variant_file import FEWEST_STAYS
 from imputune.data.cohort import read_cohort
 from imputune.evaluation.comparison import VariantComparison
 from imputune.evaluation.risk_curves import POINTS, risk_curves
 from imputune.evaluation.rows import VariantRow
+from imputune.evaluation.small_groups import POINT_STAYS
 from imputune.files import replacing_folder
 from imputune.pipeline.assembled import Assembled
 from imputune.pipeline.calibration import outcomes_and_risks
@@ -51,7 +51,7 @@ def plot_tables(rows: Sequence[VariantRow], found: Assembled) -> dict[str, str]:
         name = names[variant.label]
         outcome_N, risk_N = outcomes_and_risks(found.project, cohort, found.outputs[variant])
         deaths = int(outcome_N.sum())
-        if min(deaths, len(outcome_N) - deaths) < FEWEST_STAYS:
+        if min(deaths, len(outcome_N) - deaths) < POINT_STAYS:
             continue
         curves = risk_curves(outcome_N, risk_N)
         survivors = len(outcome_N) - deaths
@@ -71,14 +71,14 @@ def plot_tables(rows: Sequence[VariantRow], found: Assembled) -> dict[str, str]:
 
 
 def _thinned(x_P: np.ndarray, y_P: np.ndarray, stays: int) -> Iterator[tuple[float, float]]:
-    """Yield points of a curve, so far apart along x, which counts `stays`, that FEWEST_STAYS lie between two."""
-    step = -(-FEWEST_STAYS * (len(POINTS) - 1) // stays)
+    """Yield points of a curve, so far apart along x, which counts `stays`, that POINT_STAYS lie between two."""
+    step = -(-POINT_STAYS * (len(POINTS) - 1) // stays)
     yield from zip(x_P[::-step][::-1].tolist(), y_P[::-step][::-1].tolist(), strict=True)
 
 
 def _calibration(rows: Sequence[VariantRow]) -> Iterator[Line]:
     for row in rows:
-        if all(point.stays >= FEWEST_STAYS for point in row.calibration):
+        if all(point.stays >= POINT_STAYS for point in row.calibration):
             yield from ((row.short_name, point.risk, point.outcome_rate) for point in row.calibration)
 
 

@@ -11,6 +11,7 @@ from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.overlap import shared_stays
 from imputune.errors import UserError
 from imputune.evaluation.decision_curve import DecisionPoint, decision_curve
+from imputune.evaluation.small_groups import without_small_groups
 from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import GroupScores, score_cohort
 from imputune.files import replace_bytes, replace_text
@@ -18,14 +19,14 @@ from imputune.pipeline.further_cohorts import cohort_name, shared_with_lineage
 from imputune.pipeline.model_cards import add_event, now
 from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project
-from imputune.pipeline.run_subject import RunSubject, cohort_input
+from imputune.pipeline.run_subject import cohort_input, model_subject
 from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.published import CHALLENGE_2012, REFERENCE_DATASET
 from imputune.registry.versions import EVALUATED, RECALIBRATED_ON, Registry
 from imputune.reporting import card_events
 from imputune.reporting.figures import decision_figure, to_png
-from imputune.reporting.run_notes import intervals_result, run_name
-from imputune.tracking.cohort_input import CohortInput
+from imputune.reporting.run_notes import intervals_result
+from imputune.runtime.console import warn
 
 HASH_IN_TAG = 12  # characters
 YOUDEN = "youden"  # the rule of versions from before it was a setting
@@ -67,7 +68,7 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
     The picture is the decision curve. Returns the scores, and the path of the .json, None if the user may not write in
     the project. The version's card gets a line, and the version a tag. A cohort's name is its sets, or its folder; two
     cohorts of the same name get two files. A cohort that pretrained the model's imputer is measured, and marked as not
-    external.
+    external. The files and the run lack subgroups that are too small (see `small_groups.without_small_groups`).
 
     Raises UserError for an unknown model, a cohort of other variables, or one with stays the model was trained on.
     """
@@ -107,9 +108,10 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
     )
     tags = {"model": version.name, "model_version": str(version.number), "evaluated_on": name}
     tags["is_external"] = str(evaluation.is_external).lower()
-    content = evaluation.model_dump(mode="json")
+    kept = without_small_groups(groups, cohort.static, cohort.outcome_N)
+    content = evaluation.model_copy(update={"groups": kept}).model_dump(mode="json")
     run_settings: Settings = {"resamples": settings.resamples}
-    subject = model_subject(model, "evaluate", cohort_input(name, cohort, digest, "evaluation"), "Measures")
+    subject = model_subject(version, "evaluate", cohort_input(name, cohort, digest, "evaluation"), "Measures")
     with track_if_allowed(project, subject, settings=run_settings, tags=tags) as run:
         if run is None:
             return evaluation, None
@@ -126,7 +128,10 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
 
 
 def _tell(registry: Registry, model: Model, found: Evaluation, run_id: str) -> None:
-    """Write what was found on the version: as a tag, and as a line of its card. The same cohort replaces both."""
+    """Write what was found on the version: as a tag, and as a line of its card. The same cohort replaces both.
+
+    A failure, such as of a user who may not change the registry, is a warning.
+    """
     every, when = found.groups[0], now()
     told = {
         "cohort": found.cohort,
@@ -138,7 +143,11 @@ def _tell(registry: Registry, model: Model, found: Evaluation, run_id: str) -> N
         "when": when,
         "run_id": run_id,
     }
-    registry.set_tags(model.version, {f"{EVALUATED}{found.cohort_hash[:HASH_IN_TAG]}": json.dumps(told)})
+    try:
+        registry.set_tags(model.version, {f"{EVALUATED}{found.cohort_hash[:HASH_IN_TAG]}": json.dumps(told)})
+    except UserError as failure:
+        warn(f"warning: the scores were not noted on {model.name}: {failure}")
+        return
     unchecked = [] if found.checked_against_training else ["the training cohort"]
     unchecked += [found.recalibrated_on] if found.recalibrated_on else []
     event = card_events.evaluated(
@@ -150,18 +159,6 @@ def _tell(registry: Registry, model: Model, found: Evaluation, run_id: str) -> N
         unchecked=[*unchecked, *found.unchecked_cohorts],
     )
     add_event(registry, model.version, event)
-
-
-def model_subject(model: Model, command: str, cohort: CohortInput, what: str) -> RunSubject:
-    """Return what a run that measures or recalibrates a registered model on a cohort is about."""
-    version = model.version
-    return RunSubject(
-        command=command,
-        name=run_name(command, f"version {version.number}", cohort.name),
-        doing=f"{what} version {version.number} ({version.variant}) of **{version.name}** on **{cohort.name}**.",
-        cohorts=[cohort],
-        options={"model": str(version.number), "data": "FOLDER"},  # where it lies is nobody else's concern
-    )
 
 
 def _free_path(folder: Path, name: str, digest: str) -> Path:

@@ -1,6 +1,7 @@
 """The model card of a registered version: made when it is registered; promote, rollback and evaluate add to it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,15 +17,25 @@ from imputune.artifacts.model_card import (
 )
 from imputune.artifacts.stage_output import ALSO_TAG, FURTHER_COHORTS, MadeFrom, TrainedFold
 from imputune.data.cohort import Cohort
+from imputune.errors import UserError
 from imputune.evaluation.card_scores import FoldLine, StaysScores, fold_line, score_stays
 from imputune.pipeline.cohort_cards import card_cohort
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.registry.bundle import BundleAbout
-from imputune.registry.cards import DESCRIPTION_LIMIT, NUMBERS, change_card, describe_model, read_file, write_card
+from imputune.registry.cards import (
+    CARD,
+    DESCRIPTION_LIMIT,
+    NUMBERS,
+    change_card,
+    describe_model,
+    read_file,
+    write_card,
+)
 from imputune.registry.versions import Registry, Version
 from imputune.reporting.card_history import CardEvent, shortened, with_event
 from imputune.reporting.card_texts import LINEAGE
 from imputune.reporting.model_card import card_text, description_text, model_text
+from imputune.runtime.console import warn
 
 COMMIT_TAG = "mlflow.source.git.commit"
 
@@ -59,8 +70,20 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+@contextmanager
+def card_failures(name: str, number: str | int, remedy: str = "") -> Iterator[None]:
+    """Turn a failure of the store while a version's card is written into a warning: what the card tells of is done."""
+    try:
+        yield
+    except UserError as failure:
+        warn(f"warning: the model card of {name} version {number} was not written: {failure}{remedy}")
+
+
 def write_trained_card(project: Project, name: str, number: str, trained: Trained) -> None:
-    """Give a version, and its registered model if it has none, the card of its training."""
+    """Give a version, and its registered model if it has none, the card of its training.
+
+    Raises UserError if the store fails.
+    """
     registry = Registry(project.root, name)
     version = registry.find(number)
     data, about, variant = trained.data, trained.about, trained.made_from.variant
@@ -93,7 +116,8 @@ def write_recalibrated_card(
 ) -> None:
     """Give a version that was recalibrated from `source` its card.
 
-    What does not change comes from the source's card; without one, from the source's tags.
+    What does not change comes from the source's card; without one, from the source's tags. UserError if the store
+    fails.
     """
     registry = Registry(project.root, source.name)
     version = registry.find(number)
@@ -138,24 +162,33 @@ def write_recalibrated_card(
 
 
 def add_event(registry: Registry, version: Version, event: CardEvent) -> None:
-    """Add an event to the history of a version's card; one with the same words is replaced."""
-    change_card(
-        registry,
-        version,
-        lambda card: with_event(card, event),
-        lambda description: shortened(description, DESCRIPTION_LIMIT),
-    )
+    """Add an event to the history of a version's card, as `card_history.with_event` does; a failure is a warning."""
+    with card_failures(registry.name, version.number):
+        change_card(
+            registry,
+            version,
+            lambda card: with_event(card, event),
+            lambda description: shortened(description, DESCRIPTION_LIMIT),
+        )
+
+
+def add_missing_event(registry: Registry, version: Version, event: CardEvent) -> None:
+    """Add an event unless the version has no model_card.md, or that has a line with the event's words already."""
+    with card_failures(registry.name, version.number):
+        card = read_file(registry, version, CARD)
+        if card and not event.is_in(card):
+            add_event(registry, version, event)
 
 
 def _write(registry: Registry, version: Version, card: ModelCard) -> None:
+    describe_model(registry, model_text(card))
     write_card(
         registry,
         version,
         card=card_text(card),
-        description=description_text(card, DESCRIPTION_LIMIT),
+        description=description_text(card, DESCRIPTION_LIMIT),  # last: register gives a card where there is none
         numbers=card.model_dump_json(indent=1) + "\n",
     )
-    describe_model(registry, model_text(card))
 
 
 def _test_scores(project: Project, trained: Trained) -> tuple[list[FoldLine], StaysScores]:

@@ -3,10 +3,12 @@
 import json
 from contextlib import nullcontext
 
+from pydantic import ValidationError
+
 from imputune import signals
 from imputune.errors import UserError
 from imputune.pipeline.candidate import NEEDED_SCORES, ChampionCheck, Choice, Decision, was_trained_on
-from imputune.pipeline.model_cards import add_event, now
+from imputune.pipeline.model_cards import add_event, add_missing_event, now
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
 from imputune.pipeline.run_subject import RunSubject, divided_input
 from imputune.pipeline.tracked import track
@@ -61,9 +63,10 @@ def run_promote(project: Project, choice: Choice) -> Decision:
                 if decision.outcome != "unchanged":
                     content = json.dumps(decision.model_dump(mode="json"))
                     registry.set_tags(candidate, {"decision": content, "decision_run": run.run_id})
-                    _tell(registry, candidate, champion, decision)
                 if decision.outcome == "promoted":
                     _move(registry, candidate.number, before)
+                # Cards come last: what they say has happened, and a store that fails then leaves a line out.
+                _tell(registry, candidate, champion, decision)
             run.log_metrics({"validation_auc": decision.validation_auc, "test_auc": decision.test_auc})
             if difference := decision.difference:
                 run.log_metrics({"test_auc_difference": difference.mean, "p_value": difference.p_value})
@@ -89,11 +92,11 @@ def run_rollback(project: Project) -> tuple[int, int]:
         with signals.held():
             _check_champion(registry, champion)
             registry.set_tags(replaced, {"rolled_back_to": str(previous)})
-            add_event(registry, replaced, card_events.rolled_back(now(), previous))
-            add_event(registry, restored, card_events.restored(now(), champion))
             # The champion moves first: if the command is killed then, no alias is lost, and a version has two of them.
             registry.set_alias(CHAMPION, previous)
             registry.set_alias(PREVIOUS, champion)
+            add_event(registry, replaced, card_events.rolled_back(now(), previous))
+            add_event(registry, restored, card_events.restored(now(), champion))
     return previous, champion
 
 
@@ -130,14 +133,34 @@ def _candidate(
 
 
 def _tell(registry: Registry, candidate: Version, champion: Version | None, decision: Decision) -> None:
-    """Add a decision to the card of the candidate, and of the champion that it replaces."""
-    when, gates = now(), decision.gates
+    """Add a decision to the card of the candidate, and of the champion that it replaces.
+
+    Of a version that is champion already, the lines of its promotion are added if they are missing: the command that
+    promoted it was killed, or the store failed.
+    """
+    when, add = now(), add_event
     if decision.outcome == "refused":
-        add_event(registry, candidate, card_events.refused(when, decision.champion, gates))
+        add_event(registry, candidate, card_events.refused(when, decision.champion, decision.gates))
         return
-    add_event(registry, candidate, card_events.promoted(when, decision.champion, gates, decision.difference))
+    if decision.outcome == "unchanged":
+        earlier = _promotion_of(candidate)
+        if earlier is None:
+            return
+        decision, when, add = earlier, f"noted {when}", add_missing_event
+        champion = next((each for each in registry.versions() if each.number == earlier.champion), None)
+    event = card_events.promoted(when, decision.champion, decision.gates, decision.difference)
+    add(registry, candidate, event)
     if champion is not None:
-        add_event(registry, champion, card_events.replaced(when, candidate.number))
+        add(registry, champion, card_events.replaced(when, candidate.number))
+
+
+def _promotion_of(version: Version) -> Decision | None:
+    """Return the decision that promoted a version, None if it is not recorded."""
+    try:
+        decision = Decision.model_validate_json(version.tag("decision"))
+    except ValidationError:
+        return None
+    return decision if decision.outcome == "promoted" else None
 
 
 def _check_champion(registry: Registry, number: int | None) -> None:

@@ -13,13 +13,13 @@ from imputune.errors import UserError
 from imputune.evaluation.calibration import CalibrationLine, fit_line
 from imputune.evaluation.metrics import risk_scores
 from imputune.evaluation.stored import Stored
-from imputune.evaluation.subgroups import FEWEST
-from imputune.pipeline.evaluate import check_cohort, model_subject
+from imputune.evaluation.subgroups import SCORED_EVENTS
+from imputune.pipeline.evaluate import check_cohort
 from imputune.pipeline.further_cohorts import cohort_name, shared_with_lineage
-from imputune.pipeline.model_cards import Recalibrated, write_recalibrated_card
+from imputune.pipeline.model_cards import Recalibrated, card_failures, write_recalibrated_card
 from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project
-from imputune.pipeline.run_subject import cohort_input
+from imputune.pipeline.run_subject import cohort_input, model_subject
 from imputune.pipeline.tracked import track
 from imputune.registry.register import FOLD_SCORES, fold_scores_text, register_copy
 from imputune.registry.versions import (
@@ -74,10 +74,10 @@ def run_recalibrate(project: Project, wanted: str, folder: Path) -> Recalibratio
     checked = check_cohort(project, model, cohort, folder, doing="recalibrate on")
     pretrained_on, _ = shared_with_lineage(project, model.version.tag(ALSO_TAG), cohort, digest)
     deaths = int(cohort.outcome_N.sum())
-    if min(deaths, len(cohort.outcome_N) - deaths) < FEWEST:
+    if min(deaths, len(cohort.outcome_N) - deaths) < SCORED_EVENTS:
         raise UserError(
             f"{folder} has {counted(deaths, 'death')} among {counted(len(cohort.outcome_N), 'stay')}: recalibrate on a "
-            f"cohort with at least {FEWEST} deaths and {FEWEST} survivors"
+            f"cohort with at least {SCORED_EVENTS} deaths and {SCORED_EVENTS} survivors"
         )
     risk_N = model.bundle.risk(np.asarray(cohort.values_NTD), cohort.static)
     fitted = _fitted(model, cohort, risk_N, folder)
@@ -100,13 +100,14 @@ def run_recalibrate(project: Project, wanted: str, folder: Path) -> Recalibratio
     settings: Settings = {}
     tags = {"model": version.name, RECALIBRATED_FROM: str(version.number), RECALIBRATED_ON: name}
     source = Registry(project.root, version.name).folder_of(version)
-    subject = model_subject(model, "recalibrate", cohort_input(name, cohort, digest, "training"), "Recalibrates")
+    subject = model_subject(version, "recalibrate", cohort_input(name, cohort, digest, "training"), "Recalibrates")
     with track(project, subject, settings=settings, tags=tags) as run, signals.held():
         number = register_copy(run, version.name, about, source, {**lineage})
         recalibrated = Recalibrated(
             cohort=cohort, folder=folder, digest=digest, risk_N=corrected_N, before=before, after=after
         )
-        write_recalibrated_card(project, version, number, about, recalibrated)
+        with card_failures(version.name, number):
+            write_recalibrated_card(project, version, number, about, recalibrated)
         result = Recalibration(
             model=version.name,
             version=int(number),

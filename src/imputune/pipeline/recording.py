@@ -11,7 +11,7 @@ from imputune.data.cohort import Cohort
 from imputune.evaluation.metrics import sensitivity_threshold, youden_threshold
 from imputune.imputers.build import csai_sizes
 from imputune.pipeline.blend_members import finished_members
-from imputune.pipeline.model_cards import Trained, write_trained_card
+from imputune.pipeline.model_cards import Trained, card_failures, write_trained_card
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.variants import Variant
 from imputune.registry.bundle import BundleAbout, MemberAbout
@@ -71,7 +71,7 @@ def register_imputer(
     lineage = _lineage(made_from, trained_run)
     name = imputer_name(made_from.imputer, project.dataset)
     version = register_bundle(run, name, about, list(folds), lineage)
-    write_trained_card(project, name, version, Trained(data=data, folds=folds, made_from=made_from, about=about))
+    _write_card(project, name, version, Trained(data=data, folds=folds, made_from=made_from, about=about))
     return version
 
 
@@ -99,7 +99,7 @@ def register_classifier(
     lineage[THRESHOLD_RULE] = project.params.threshold.label
     name = classifier_name(project.dataset)
     version = register_bundle(run, name, about, list(folds), lineage)
-    write_trained_card(project, name, version, Trained(data=data, folds=folds, made_from=made_from, about=about))
+    _write_card(project, name, version, Trained(data=data, folds=folds, made_from=made_from, about=about))
     return version
 
 
@@ -142,8 +142,14 @@ def register_blend(
     lineage |= {"member_versions": ",".join(each.version for each in abouts)}
     name = classifier_name(project.dataset)
     version = register_bundle(run, name, about, list(folds), lineage, members=contents)
-    write_trained_card(project, name, version, Trained(data=data, folds=folds, made_from=made_from, about=about))
+    _write_card(project, name, version, Trained(data=data, folds=folds, made_from=made_from, about=about))
     return version
+
+
+def _write_card(project: Project, name: str, version: str, trained: Trained) -> None:
+    """Give a registered version its card; if the store fails, only warn: the model is trained and registered."""
+    with card_failures(name, version, "; `imputune register` writes it later"):
+        write_trained_card(project, name, version, trained)
 
 
 def _about(

@@ -14,6 +14,7 @@ from imputune.pipeline.project import OUTCOME, DividedCohort, Project
 from imputune.protocol.choice import grid_variants
 from imputune.protocol.imputers import DEFAULT_IMPUTER
 from imputune.protocol.variants import FIELDS, Variant
+from imputune.registry.versions import Version
 from imputune.reporting.run_notes import imputer_sentence, repeat_note, run_name, variant_name, variant_sentence
 from imputune.runtime.console import counted
 from imputune.tracking.cohort_input import CohortInput
@@ -101,6 +102,17 @@ def training_subject(made_from: MadeFrom, cohorts: Sequence[CohortInput], comman
         )
     return RunSubject(
         command=stage, name=name, doing=doing, cohorts=cohorts, options=_options(made_from), columns=columns
+    )
+
+
+def model_subject(version: Version, command: str, cohort: CohortInput, what: str) -> RunSubject:
+    """Return what a run that measures or recalibrates a registered version on a cohort is about."""
+    return RunSubject(
+        command=command,
+        name=run_name(command, f"version {version.number}", cohort.name),
+        doing=f"{what} version {version.number} ({version.variant}) of **{version.name}** on **{cohort.name}**.",
+        cohorts=[cohort],
+        options={"model": str(version.number), "data": "FOLDER"},  # where it lies is nobody else's concern
     )
 
 

@@ -14,6 +14,10 @@ SCORES = {
     "calibration_error": "calibration error",
 }
 HASH_SHOWN = 8
+PROMOTED, REFUSED, REPLACED = "Promoted to champion", "Refused as champion", "Replaced as champion by version"
+ROLLED_BACK, RESTORED = "Rolled back to version", "Champion again in place of version"
+CHAMPION = (PROMOTED, REFUSED, REPLACED, ROLLED_BACK, RESTORED)
+"""How the lines begin that tell whether a version is champion: each stays, unless the next says the same."""
 
 
 def promoted(when: str, champion: int | None, gates: Sequence[Gate], difference: PairedDifference | None) -> CardEvent:
@@ -26,29 +30,29 @@ def promoted(when: str, champion: int | None, gates: Sequence[Gate], difference:
             f"Test AUC minus version {champion}'s on the same stays {difference_text(difference.mean, 4)} (95 % {low} "
             f"to {high}), p {_equals(p_text(difference.p_value))}"
         )
-    return CardEvent(what=f"Promoted to champion{over}:", text=f"{'. '.join(parts)}.")
+    return CardEvent(kind=CHAMPION, what=f"{PROMOTED}{over}:", text=f"{'. '.join(parts)}.")
 
 
 def refused(when: str, champion: int | None, gates: Sequence[Gate]) -> CardEvent:
     """Return that a version was not promoted, with the gates that it failed."""
     beside = f" beside version {champion}" if champion is not None else ""
     failed = _found([gate for gate in gates if not gate.passed])
-    return CardEvent(what=f"Refused as champion{beside}:", text=f"{when}; gates failed: {failed}.")
+    return CardEvent(kind=CHAMPION, what=f"{REFUSED}{beside}:", text=f"{when}; gates failed: {failed}.")
 
 
 def replaced(when: str, by: int) -> CardEvent:
     """Return that another version became champion in place of this one."""
-    return CardEvent(what=f"Replaced as champion by version {by}:", text=f"{when}.")
+    return CardEvent(kind=CHAMPION, what=f"{REPLACED} {by}:", text=f"{when}.")
 
 
 def rolled_back(when: str, to: int) -> CardEvent:
     """Return that a rollback took the alias champion from a version."""
-    return CardEvent(what=f"Rolled back to version {to}:", text=f"{when}; it is no longer champion.")
+    return CardEvent(kind=CHAMPION, what=f"{ROLLED_BACK} {to}:", text=f"{when}; it is no longer champion.")
 
 
 def restored(when: str, instead_of: int) -> CardEvent:
     """Return that a rollback made a version champion again."""
-    return CardEvent(what=f"Champion again in place of version {instead_of}:", text=f"{when}, by a rollback.")
+    return CardEvent(kind=CHAMPION, what=f"{RESTORED} {instead_of}:", text=f"{when}, by a rollback.")
 
 
 def evaluated(

@@ -5,10 +5,10 @@ from math import isnan
 from imputune.artifacts.model_card import ModelCard
 from imputune.evaluation.card_scores import FoldLine, GroupLine, StaysScores
 from imputune.evaluation.rows import Spread
-from imputune.evaluation.small_groups import FEWEST_EVENTS, FEWEST_STAYS
+from imputune.evaluation.small_groups import GROUP_EVENTS, GROUP_STAYS
 from imputune.evaluation.subgroups import Interval
 from imputune.reporting.card_texts import cohort_lines
-from imputune.reporting.tables import difference_text, spread_text
+from imputune.reporting.tables import difference_text, markdown_table, spread_text
 
 SCORES = {
     "test_auc": "AUC",
@@ -24,7 +24,8 @@ ERRORS = {
     "test_mre_non_uniform": "MRE, non-uniform",
 }
 NOT_KNOWN = "Not recorded for this version."
-SMALL = f"fewer than {FEWEST_STAYS} stays, {FEWEST_EVENTS} deaths or {FEWEST_EVENTS} survivors"
+SMALL = f"fewer than {GROUP_STAYS} stays, {GROUP_EVENTS} deaths or {GROUP_EVENTS} survivors"
+HIDDEN_TOO = "Counts are also hidden where the hidden group's count could be computed from them."
 
 
 def folds_part(card: ModelCard, *, each_fold: bool, remarks: bool) -> str:
@@ -124,7 +125,7 @@ def _fold_table(
     folds: tuple[FoldLine, ...], columns: dict[str, str], *, each_fold: bool, with_interval: tuple[str, ...] = ()
 ) -> str:
     shown = {name: words for name, words in columns.items() if any(name in fold.scores for fold in folds)}
-    rows = [("fold", "test stays", *shown.values()), ("---",) * (2 + len(shown))]
+    rows: list[tuple[str, ...]] = []
     if each_fold:
         rows += [
             (
@@ -135,7 +136,7 @@ def _fold_table(
             for fold in folds
         ]
     rows.append(("mean", "", *(_mean(folds, name) for name in shown)))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown_table(("fold", "test stays", *shown.values()), rows)
 
 
 def _score(fold: FoldLine, name: str, with_interval: bool) -> str:
@@ -172,11 +173,9 @@ def _groups(scores: StaysScores, where: str, *, table: bool) -> str:
     parts = [" ".join((where, *_worst(scores)))]
     if table and len(scores.groups) > 1:
         header = ("group", "stays", "died", "AUC", "mean risk", "difference, points")
-        rows: list[tuple[str, ...]] = [header, ("---",) * len(header)]
-        rows += [_group_row(line) for line in scores.groups]
-        parts.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
+        parts.append(markdown_table(header, [_group_row(line) for line in scores.groups]))
     if scores.some_left_out:
-        parts.append(f"Groups with {SMALL} are left out, and counts from which theirs would follow.")
+        parts.append(f"Groups with {SMALL} are left out. {HIDDEN_TOO}")
     elif len(scores.groups) > 1:
         parts.append(f"A group with {SMALL} would be left out; there is none.")
     return "\n\n".join(parts)

@@ -77,7 +77,10 @@ def limits_part(card: ModelCard, *, is_generated: bool) -> str:
         lines.append("Errors are of values that were withheld. Values that nobody measured may differ more.")
     else:
         lines.append("`imputune evaluate` measures it on another cohort: see History, if there is one.")
-        lines.append("Test scores are of single fold models. It answers the mean of all, which no test stay measures.")
+        lines.append(
+            "Test scores are of single fold models. The version answers their mean. The mean of the fold models is not "
+            "tested, because every stay trained some of them."
+        )
         lines.append("It knows one outcome, in-hospital death, and nothing after hour 48.")
     if card.recalibration is not None:
         lines.append("Its risks fit the cohort it was recalibrated on, and no longer the one it was trained on.")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from imputune.artifacts.model_card import ModelCard
+from imputune.data.raw.synthetic import GENERATED
 from imputune.protocol.imputers import imputer_kind
 from imputune.reporting.card_scores import (
     calibration_part,
@@ -24,7 +25,6 @@ from imputune.reporting.card_texts import (
 HISTORY_ROOM = 700
 """Characters of a description that are kept for what will happen to the version."""
 FULL_CARD = "The whole card is model_card.md, in the artifacts of this version's run and of its model."
-GENERATED = "synthetic"
 INPUTS = {
     "hidden": "the hidden state",
     "hidden_both": "both final hidden states",

@@ -12,7 +12,7 @@ from imputune.evaluation.rows import VariantRow
 from imputune.evaluation.subgroups import Interval
 from imputune.protocol.imputers import DEFAULT_IMPUTER, imputer_kind
 from imputune.protocol.variants import Variant
-from imputune.reporting.tables import spread_text
+from imputune.reporting.tables import markdown_table, spread_text
 from imputune.runtime.console import counted
 from imputune.settings.names import ImputerName
 
@@ -83,7 +83,7 @@ def auc_result(folds: Sequence[Scores]) -> str:
     """Return the AUC of a variant: mean and deviation over folds."""
     scores = {"validation AUC": "validation_auc", "test AUC": "test_auc"}
     lines = [(title, over_folds([fold[name] for fold in folds])) for title, name in scores.items()]
-    return text_table(("score", over(len(folds))), lines)
+    return markdown_table(("score", over(len(folds))), lines)
 
 
 def pretraining_result(folds: Sequence[Scores]) -> str:
@@ -91,7 +91,7 @@ def pretraining_result(folds: Sequence[Scores]) -> str:
     patterns = [name.removeprefix("test_mae_") for name in folds[0] if name.startswith("test_mae_")]
     maes = {pattern: [[fold[f"{split}_mae_{pattern}"] for fold in folds] for split in SPLITS] for pattern in patterns}
     lines = [(pattern.replace("_", "-"), *map(over_folds, by_split)) for pattern, by_split in maes.items()]
-    table = text_table(("masking pattern", "validation MAE", "test MAE"), lines)
+    table = markdown_table(("masking pattern", "validation MAE", "test MAE"), lines)
     return f"MAE in training standard deviations, {over(len(folds))}:\n\n{table}"
 
 
@@ -104,7 +104,7 @@ def assessment_result(folds: Sequence[Scores]) -> str:
         for name, (pattern, _, rate) in titles.items()
     ]
     lines.append(("**mean**", over_folds([fmean(fold[name] for name in names) for fold in folds])))
-    table = text_table(("masking", "test MAE"), lines)
+    table = markdown_table(("masking", "test MAE"), lines)
     return f"MAE in training standard deviations, {over(len(folds))}:\n\n{table}"
 
 
@@ -116,7 +116,7 @@ def variants_result(variants: Mapping[Variant, Sequence[Scores]]) -> str:
         (variant_name(variant), *(over_folds([fold[f"{split}_auc"] for fold in folds]) for split in SPLITS))
         for variant, folds in ordered[:MOST_LINES]
     ]
-    table = text_table(("variant", "validation AUC", "test AUC"), lines)
+    table = markdown_table(("variant", "validation AUC", "test AUC"), lines)
     more = len(ordered) - len(lines)
     return f"{table}\n\nand {more} more" if more else table
 
@@ -135,7 +135,7 @@ def rows_result(rows: Sequence[VariantRow]) -> str:
 def gates_result(outcome: str, gates: Sequence[Gate]) -> str:
     """Return the outcome of a promotion, with its gates."""
     lines = [(gate.name, gate.wanted, gate.found, "passed" if gate.passed else "**failed**") for gate in gates]
-    table = text_table(("gate", "wanted", "found", ""), lines) if lines else ""
+    table = markdown_table(("gate", "wanted", "found", ""), lines) if lines else ""
     return "\n\n".join(part for part in (outcome, table) if part)
 
 
@@ -145,13 +145,13 @@ def intervals_result(scores: Mapping[str, Interval]) -> str:
         (name.replace("_", " "), f"{each.value:.3f}", f"{each.low:.3f} to {each.high:.3f}")
         for name, each in scores.items()
     ]
-    return text_table(("score, all stays", "value", "95 % interval"), lines)
+    return markdown_table(("score, all stays", "value", "95 % interval"), lines)
 
 
 def before_and_after(before: Scores, after: Scores) -> str:
     """Return scores before and after a recalibration."""
     lines = [(name.replace("_", " "), f"{before[name]:.3f}", f"{after[name]:.3f}") for name in before]
-    return text_table(("score", "before", "after"), lines)
+    return markdown_table(("score", "before", "after"), lines)
 
 
 def over_folds(values: Sequence[float]) -> str:
@@ -162,8 +162,3 @@ def over_folds(values: Sequence[float]) -> str:
 def over(folds: int) -> str:
     """Say over how many folds a mean is."""
     return f"mean ± deviation over {folds} folds" if folds > 1 else "one fold"
-
-
-def text_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *lines))

@@ -1,5 +1,6 @@
 """Tables of text in one form for the terminal, Markdown and LaTeX, and how numbers are written in them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -21,8 +22,7 @@ class Table:
 
     def to_markdown(self) -> str:
         """Return the table as Markdown, its title a heading."""
-        rows = [self.header, ["---"] * len(self.header), *self.lines]
-        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        table = markdown_table(self.header, self.lines)
         return "\n\n".join(part for part in (f"## {self.title}", table, self.remark) if part)
 
     def to_latex(self) -> str:
@@ -32,6 +32,11 @@ class Table:
         caption = f"{self.title}. {self.remark}".rstrip()
         text = style.to_latex(hrules=True, caption=_escaped(caption), position="htbp", position_float="centering")
         return text.replace("±", r"$\pm$").replace("−", "$-$")
+
+
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; every line has as many texts as the header."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *lines))
 
 
 def spread_text(mean: float, deviation: float) -> str:

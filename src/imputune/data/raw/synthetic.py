@@ -19,6 +19,7 @@ from imputune.data.raw.records import read_record_set
 from imputune.data.raw.synthetic_variables import LIMITS, ORGANS, PANELS, QUANTITIES
 from imputune.errors import UserError
 
+GENERATED = "synthetic"  # the dataset of generated stays
 FIRST_STAY_ID = 900_001
 
 Array = npt.NDArray[np.float64]
@@ -35,7 +36,7 @@ def extract_synthetic(stays: int = 1000, seed: int = 2012) -> Cohort:
             records = read_record_set(Path(folder), "s")
     except OSError as error:
         raise UserError(f"cannot write to {gettempdir()}: {error.strerror}; free it or set TMPDIR") from error
-    return read_records([records], "synthetic", f"imputune extract synthetic --stays {stays} --seed {seed}")
+    return read_records([records], GENERATED, f"imputune extract synthetic --stays {stays} --seed {seed}")
 
 
 def example_stay(variables: Sequence[str], seed: int) -> npt.NDArray[np.float32]:
