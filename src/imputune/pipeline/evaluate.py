@@ -160,7 +160,7 @@ def model_subject(model: Model, command: str, cohort: CohortInput, what: str) ->
         name=run_name(command, f"version {version.number}", cohort.name),
         doing=f"{what} version {version.number} ({version.variant}) of **{version.name}** on **{cohort.name}**.",
         cohorts=[cohort],
-        options={"model": str(version.number), "data": "FOLDER"},  # where it lies is nobody else's concern
+        options={"model": str(version.number), "data": "FOLDER"},  # the path is not recorded
     )
 
 
