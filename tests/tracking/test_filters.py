@@ -13,7 +13,10 @@ from projects import ROOT, client_of
 
 
 def record(root: Path, command: str, head: str, auc: float) -> str:
-    """Track a finished run with a fold, of training also with a trial, all with the same AUC; its name: command, head. Return its id."""
+    """Track a finished run, named by command and head, with a fold and, of training, a trial; return its id.
+
+    All have the same AUC.
+    """
     details = RunDetails(name=f"{command} {head}", columns={"head": head})
     trial = Trial(number=0, learning_rate=0.1, state="complete", validation_loss=1.0, curve=[{"validation_auc": auc}])
     with tracked_run(
