@@ -58,8 +58,7 @@ benchmark: $(READY) ## CSAI side by side with PyPOTS's, which it installs; 7 min
 	cd $(ROOT) && python -m benchmarks.csai_speed
 
 ui: $(READY) ## http://127.0.0.1:5000 (PORT changes it), and links that open compared runs side by side
-	@cd $(ROOT) && python -c "from pathlib import Path; from imputune.tracking.comparison_view import stored_links; \
-	  [print('runs side by side:', link) for link in stored_links(Path('.'), 'http://127.0.0.1:$(or $(PORT),5000)')]" 2>/dev/null || true
+	-@cd $(ROOT) && python -m imputune.cli.links $(or $(PORT),5000)
 	@case "$(MLFLOW_TRACKING_URI)" in http*) echo "runs are on $(MLFLOW_TRACKING_URI): open it in a browser"; exit 1;; esac
 	cd $(ROOT) && MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --port $(or $(PORT),5000) \
 	  --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///$(ROOT)mlflow.db)

@@ -47,11 +47,16 @@ def test_a_model_with_an_imputer_gives_the_imputed_series(champion):
 
 
 def test_a_version_by_number_from_elsewhere(champion, monkeypatch, tmp_path):
-    """By the project's folder, or by the store and the dataset alone; the environment stays as it was."""
+    """By the project's folder, or by the store and the dataset alone; MLflow's own store stays as it was."""
     expected = imputune.load_champion("synthetic")
     monkeypatch.chdir(tmp_path)
     by_folder = imputune.load_champion(project=champion, version=expected.version)
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/own.db")
     by_store = imputune.load_champion("synthetic", tracking_uri=f"sqlite:///{champion}/mlflow.db")
+    assert mlflow.get_tracking_uri() == os.environ.pop("MLFLOW_TRACKING_URI") == f"sqlite:///{tmp_path}/own.db"
+    mlflow.set_tracking_uri(None)
+    imputune.load_champion("synthetic", tracking_uri=f"sqlite:///{champion}/mlflow.db")
+    assert not mlflow.is_tracking_uri_set()
     for model in (by_folder, by_store):
         assert (model.name, model.version) == (NAME, expected.version)
         pd.testing.assert_frame_equal(model.predict(TABLE), expected.predict(TABLE))

@@ -6,6 +6,7 @@ from imputune.reporting.run_notes import (
     auc_result,
     pretraining_result,
     repeat_note,
+    rows_result,
     run_name,
     variant_name,
     variant_sentence,
@@ -42,15 +43,12 @@ def test_a_sentence_says_whether_the_imputer_is_trained_too():
 
 
 def test_how_to_run_it_again_is_given_in_both_forms():
-    """Empty options are left out, words with spaces are quoted, and flags leave only imputune's own command."""
+    """Empty options are left out, and words with spaces are quoted."""
     text = repeat_note("finetune", "synthetic", {"head": "mlp2", "mode": "", "input": "a b"})
     assert text.splitlines()[-3:-1] == [
         "imputune finetune synthetic --head mlp2 --input 'a b'",
         "mlflow run . -e finetune -P dataset=synthetic -P head=mlp2 -P 'input=a b' --env-manager local",
     ]
-    flagged = repeat_note("grid", "synthetic", {}, ["--all"])
-    assert "imputune grid synthetic --all" in flagged
-    assert "mlflow run" not in flagged
 
 
 def test_results_are_means_and_deviations_over_folds():
@@ -85,3 +83,8 @@ def test_the_best_variants_come_first_and_the_rest_is_counted():
     assert lines[2] == "| svm · imputed | 0.630 | 0.500 |"
     assert len(lines) == 2 + 12 + 2
     assert lines[-1] == "and 2 more"
+
+
+def test_a_comparison_without_a_variant_has_no_result():
+    """There is no empty table."""
+    assert rows_result([]) == ""

@@ -85,6 +85,15 @@ def test_the_description_of_a_run_that_failed_says_so(root, client):
     assert note == "Fine-tunes **mlp2**.\n\nIt ended as FAILED, without a result.\n\nRun it again."
 
 
+def test_a_run_that_fails_after_its_result_keeps_it(root, client):
+    """Registering may fail when the scores are there: the description has both."""
+    with pytest.raises(ValueError, match="no disk"), start(root) as run:  # noqa: PT012 the block is tested
+        run.describe("test AUC 0.5")
+        raise ValueError("no disk")
+    note = client.get_run(run.run_id).data.tags["mlflow.note.content"]
+    assert note == "Fine-tunes **mlp2**.\n\ntest AUC 0.5\n\nIt ended as FAILED.\n\nRun it again."
+
+
 def test_a_description_that_cannot_be_stored_is_a_warning(tmp_path, caplog):
     """The command has its result, so it goes on; only the end of the run tells that the store is broken."""
     with pytest.raises(UserError, match=r"mlflow\.db failed"), start(tmp_path) as run:  # noqa: PT012 the block is tested
@@ -95,7 +104,12 @@ def test_a_description_that_cannot_be_stored_is_a_warning(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"), [("adorable-ant-123", "mlp2 · frozen · hidden · plateau"), ("my best head", "my best head")]
+    ("given", "shown"),
+    [
+        ("adorable-ant-123", "mlp2 · frozen · hidden · plateau"),
+        ("my best head", "my best head"),
+        ("set-a-1", "set-a-1"),
+    ],
 )
 def test_the_run_of_mlflow_run_gets_our_name_unless_it_was_named(root, client, monkeypatch, given, shown):
     """A random name says nothing. Parameters that mlflow has logged, also as "", keep their text; missing ones come."""

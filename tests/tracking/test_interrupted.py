@@ -11,6 +11,7 @@ from imputune.errors import UserError
 from imputune.files import host_name
 from imputune.tracking import store
 from imputune.tracking.interrupted import NOTE_TAG, noted
+from imputune.tracking.run_details import UNFINISHED
 
 
 def status(client, run):
@@ -49,6 +50,24 @@ def test_the_next_command_of_a_kind_ends_the_run_of_a_killed_one(root, client, t
     }
     assert status(client, nested) == "KILLED"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["compare-killed", "promote-running"]
+
+
+def test_the_description_of_a_killed_run_promises_no_result(root, client, tmp_path):
+    """It says how the run ended; a result that was written before stays."""
+    for name, result in (("promote-early", UNFINISHED), ("promote-late", "test AUC 0.5")):
+        leave(tmp_path / name)
+        note = f"Tests version 3.\n\n{result}\n\nRun it again."
+        client.create_run("0", run_name=name, tags={NOTE_TAG: name, "mlflow.note.content": note})
+    with noted(root, tmp_path, "promote"):
+        pass
+    described = {
+        run.info.run_name: run.data.tags["mlflow.note.content"]
+        for run in client.search_runs(["0"], "tags.`mlflow.note.content` LIKE 'Tests version 3%'")
+    }
+    assert described == {
+        "promote-early": "Tests version 3.\n\nIt ended as KILLED, without a result.\n\nRun it again.",
+        "promote-late": "Tests version 3.\n\ntest AUC 0.5\n\nRun it again.",
+    }
 
 
 def test_two_commands_of_a_kind_do_not_end_each_other(root, client, tmp_path):

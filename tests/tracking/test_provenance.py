@@ -35,6 +35,15 @@ def test_folder_without_a_commit_names_versions_only(tmp_path):
     }
 
 
+def test_an_experiment_of_dvc_is_named(tmp_path, monkeypatch):
+    """What runs in the copy that DVC made carries the experiment's name, so that others can leave it out."""
+    copy = tmp_path / ".dvc/tmp/exps/tmp12"
+    copy.mkdir(parents=True)
+    monkeypatch.setenv("DVC_EXP_NAME", "five")
+    assert source_tags(copy)["imputune.dvc_experiment"] == "five"
+    assert "imputune.dvc_experiment" not in source_tags(tmp_path)
+
+
 def test_nested_params_become_dotted_text():
     """Leaves of every depth become text, an empty mapping included."""
     nested = {"assess": {"ranking": {"rate": 0.1}, "extra": {}}, "heads": ["mlp2", "gru"], "limit": None}

@@ -1,9 +1,6 @@
 """A registered model for predictions in a notebook."""
 
-import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +9,10 @@ import pandas as pd
 
 from imputune.api.places import project_root
 from imputune.data.raw.physionet2012 import bin_long_table
-from imputune.errors import UserError
 from imputune.settings.file import read_params
 
 if TYPE_CHECKING:
     from imputune.registry.bundle import Bundle
-    from imputune.registry.versions import Registry
-
-TRACKING_URI = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,7 +66,7 @@ def load_champion(
 
     dataset: None is the one that params.yaml names. project: its folder, or one below; None: the current folder.
     tracking_uri: the store that has the model, needed where MLFLOW_TRACKING_URI is not set and the model is not in the
-    project's own store; with it and a dataset, no project is needed.
+    project's own store; with it and a dataset, no project is needed. MLflow's own tracking URI stays as it was.
     Raises UserError if there is no store, no such model or version, or if its files were altered.
     """
     if dataset is None or tracking_uri is None:
@@ -81,34 +74,13 @@ def load_champion(
         dataset = dataset or read_params(root / "params.yaml").dataset
     else:
         root = Path.cwd()
-    with _environment(tracking_uri):
-        registry = _registry(root, dataset)
-        found = registry.find(str(version))
-        return RiskModel(name=found.name, version=found.number, variant=found.variant, bundle=registry.load(found))
-
-
-def _registry(root: Path, dataset: str) -> "Registry":
-    """Return the registered classifier of a dataset."""
     with warnings.catch_warnings():
         # MLflow imports tqdm, which warns in a notebook without ipywidgets that it has no bars; none are shown here.
         warnings.filterwarnings("ignore", message="IProgress not found")
         from imputune.registry.register import classifier_name
         from imputune.registry.versions import Registry
-    return Registry(root, classifier_name(dataset))
-
-
-@contextmanager
-def _environment(tracking_uri: str | None) -> Iterator[None]:
-    """Name the store for the block; what the variable said before returns afterwards."""
-    before = os.environ.get(TRACKING_URI)
-    if tracking_uri is not None:
-        if not tracking_uri.strip():
-            raise UserError("tracking_uri is empty: name a store, such as http://127.0.0.1:5000, or leave it out")
-        os.environ[TRACKING_URI] = tracking_uri
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(TRACKING_URI, None)
-        else:
-            os.environ[TRACKING_URI] = before
+        from imputune.tracking.chosen_store import chosen_store
+    with chosen_store(tracking_uri):
+        registry = Registry(root, classifier_name(dataset))
+        found = registry.find(str(version))
+        return RiskModel(name=found.name, version=found.number, variant=found.variant, bundle=registry.load(found))

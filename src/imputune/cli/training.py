@@ -135,6 +135,12 @@ class GridOptions:
     again: Annotated[bool, typer.Option("--again", help="Train finished variants again.")] = False
     show: Annotated[bool, typer.Option("--list", help="List the variants and train nothing.")] = False
 
+    @property
+    def repeated(self) -> dict[str, str]:
+        """The options that choose the same variants and folds again, also under `mlflow run`, which has no --all."""
+        words = {name: getattr(self, name) for name in (*FIELDS, "imputer", "fold")}
+        return words | {"head": ",".join(SINGLE_HEADS)} if self.all_variants else words
+
     def variants(self, params: Params) -> list[Variant]:
         """Return the variants that are meant; UserError for unknown words, or options that exclude each other."""
         wanted = {name: split_words(getattr(self, name)) for name in FIELDS}
@@ -172,7 +178,8 @@ def grid_command(options: GridOptions) -> None:
 
     projects = [Project.open(find_root(Path.cwd()), name) for name in split_words(options.dataset) or [""]]
     for project in projects:
-        results = run_grid(project, variants, say, folds=fold_numbers(options.fold), again=options.again)
+        folds = fold_numbers(options.fold)
+        results = run_grid(project, variants, say, options=options.repeated, folds=folds, again=options.again)
         header = ("variant", "folds", "validation AUC", "test AUC", "seconds")
         print_table(f"Variants on {project.dataset}", header, [_summary_line(result) for result in results])
         on_csai = all(imputer_kind(variant.imputer).family == "csai" for variant in variants)

@@ -17,8 +17,10 @@ from imputune.pipeline.project import Project
 from imputune.pipeline.tracked import EXPERIMENT
 from imputune.protocol.imputers import DEFAULT_IMPUTER, known_imputer
 from imputune.protocol.variants import FIELDS, Variant
+from imputune.runtime.experiments import other_experiment
 from imputune.settings.names import ImputerName
 from imputune.tracking.history import RunRecord, finished_runs
+from imputune.tracking.provenance import DVC_EXPERIMENT_TAG
 
 
 @dataclass(kw_only=True)
@@ -70,8 +72,11 @@ def collect(project: Project, cohort: Cohort, imputer: TrainingOutput, runs: Map
 
 
 def add_other_runs(found: Collected, runs: Iterable[RunRecord]) -> None:
-    """Add the newest run of each variant that is not in artifacts; `runs` are newest first."""
-    skipped = 0
+    """Add the newest run of each variant that is not in artifacts; `runs` are newest first.
+
+    Runs that experiments of DVC made outside the project are left out, with a note. An experiment itself has its own.
+    """
+    skipped, experiments = 0, set[str]()
     made_from = found.imputer.made_from
     ours = (made_from.cohort_hash, found.imputer.run_id, len(found.imputer.folds))
     for run in runs:
@@ -82,10 +87,16 @@ def add_other_runs(found: Collected, runs: Iterable[RunRecord]) -> None:
         if theirs != ours or not all(set(SCORES) <= set(fold.metrics) for fold in run.folds):
             skipped += 1
             continue
+        if experiment := other_experiment(found.project.root, run.tags.get(DVC_EXPERIMENT_TAG, "")):
+            experiments.add(f"{variant.label} ({experiment})")
+            continue
         found.rows[variant] = _row_of_run(found.project.dataset, run, variant, [])
         found.notes.append(
             f"{variant.label}: scores are read from its newest run {run.run_id}, because it is not in artifacts"
         )
+    if experiments:
+        listed = ", ".join(sorted(experiments))
+        found.notes.append(f"runs of DVC experiments are left out: {listed}; `dvc exp apply` brings one here")
     if skipped:
         found.notes.append(f"{skipped} finished runs of other data, folds, imputers or versions are skipped")
 

@@ -1,6 +1,6 @@
 """The command grid: fine-tune many variants over the cores, skipping what is finished."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from imputune.pipeline.project import Project
 from imputune.pipeline.variant_training import Say, train_variants
@@ -9,7 +9,17 @@ from imputune.protocol.variants import Variant
 
 
 def run_grid(
-    project: Project, variants: Sequence[Variant], say: Say, *, folds: Sequence[int] | None = None, again: bool = False
+    project: Project,
+    variants: Sequence[Variant],
+    say: Say,
+    *,
+    options: Mapping[str, str],
+    folds: Sequence[int] | None = None,
+    again: bool = False,
 ) -> list[VariantResult]:
-    """Fine-tune variants, all folds or some, unless they are finished; see `train_variants` for the errors."""
-    return train_variants(project, FinetuneRequest(variants=variants, folds=folds, again=again), say)
+    """Fine-tune variants, all folds or some, unless they are finished; see `train_variants` for the errors.
+
+    options: of the command, by name, with which it chooses these variants and folds again.
+    """
+    request = FinetuneRequest(variants=variants, folds=folds, again=again, options=options)
+    return train_variants(project, request, say)

@@ -72,7 +72,7 @@ def run_pretrain(
         done = checkpoints.begin()
         more = [cohort_input(each.about.name, each.cohort, each.about.cohort_hash, "training") for each in further]
         subject = training_subject(made_from, [divided_input(data, "training"), *more])
-        if also:  # where the folders lie is nobody else's concern
+        if also:  # the paths of the folders are not recorded
             subject = replace(subject, options={"also": ",".join(["FOLDER"] * len(also)), "name": imputer})
         with track_training(project, made_from, data, subject) as run:
             checkpoints.run_id = run.run_id

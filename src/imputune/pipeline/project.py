@@ -16,6 +16,7 @@ from imputune.errors import UserError
 from imputune.protocol.imputers import imputer_kind
 from imputune.protocol.variants import Variant
 from imputune.runtime.epoch_lines import TrainingPlan
+from imputune.runtime.experiments import owner_of
 from imputune.runtime.recorder import Recorder
 from imputune.settings.file import read_params
 from imputune.settings.head_sections import UNFROZEN_ONLY
@@ -24,6 +25,7 @@ from imputune.settings.schema import Budget, Params
 
 logger = logging.getLogger(__name__)
 OUTCOME = "in_hospital_death"
+UNFINISHED = "unfinished"
 IMPUTER_SECTIONS = ("pretrain", "csai", "pypots", "scaling", "masking")
 """The sections of params.yaml that pretraining may depend on; see `imputer_settings`."""
 EpochProgress = Callable[[Recorder, TrainingPlan], AbstractContextManager[Recorder]]
@@ -123,7 +125,12 @@ class Project:
     @property
     def unfinished_folder(self) -> Path:
         """Where training keeps the folds of variants and imputers that are not complete."""
-        return self.artifacts_folder / "unfinished"
+        return self.artifacts_folder / UNFINISHED
+
+    @property
+    def notes_folder(self) -> Path:
+        """Where running commands leave their notes: in the project whose store has the runs, also for an experiment."""
+        return (owner_of(self.root) or self.root) / "artifacts" / self.dataset / UNFINISHED / "runs"
 
     @property
     def results_folder(self) -> Path:

@@ -16,6 +16,8 @@ from imputune.registry.register import classifier_name
 from imputune.registry.versions import UNCHANGED_SCORES, Registry, Version
 from imputune.reporting import card_events
 from imputune.reporting.run_notes import gates_result, run_name
+from imputune.runtime.experiments import other_experiment
+from imputune.tracking.provenance import DVC_EXPERIMENT
 
 CHAMPION, PREVIOUS = "champion", "previous"
 LOCK = ".promote.lock"
@@ -27,16 +29,16 @@ def run_promote(project: Project, choice: Choice) -> Decision:
     The cards of the candidate and of a champion that it replaces get a line each.
 
     The candidate is chosen by validation AUC alone, among the versions of the present data and folds that were not
-    recalibrated for another site; its test folds only confirm or refuse it. With `dry_run` nothing is written, and no
-    permission to write is needed. Raises UserError when there is no candidate, another promotion is running, or the
-    champion changed meanwhile.
+    recalibrated for another site and that no experiment of DVC made outside the project; its test folds only confirm
+    or refuse it. With `dry_run` nothing is written, and no permission to write is needed. Raises UserError when there
+    is no candidate, another promotion is running, or the champion changed meanwhile.
     """
     data = read_divided_cohort(project)
     registry = Registry(project.root, classifier_name(project.dataset))
     lock = project.artifacts_folder / LOCK
     with nullcontext() if choice.dry_run else exclusive(lock, f"promoting a model of {project.dataset}"):
         versions, aliases = registry.versions(), registry.aliases()
-        candidate, left_out = _candidate(registry, versions, data, choice)
+        candidate, left_out = _candidate(project, registry, versions, data, choice)
         champion = next((each for each in versions if each.number == aliases.get(CHAMPION)), None)
         check = ChampionCheck(
             project=project, data=data, registry=registry, candidate=candidate, champion=champion, choice=choice
@@ -101,7 +103,7 @@ def run_rollback(project: Project) -> tuple[int, int]:
 
 
 def _candidate(
-    registry: Registry, versions: list[Version], data: DividedCohort, choice: Choice
+    project: Project, registry: Registry, versions: list[Version], data: DividedCohort, choice: Choice
 ) -> tuple[Version, dict[str, int]]:
     """Return the version wanted, or of those with scores, and of this data, the best by validation AUC."""
     if choice.version:
@@ -116,10 +118,12 @@ def _candidate(
         return wanted, {}
     original = [version for version in versions if not version.is_recalibrated]
     scored = [version for version in original if _has_scores(version)]
-    ours = [version for version in scored if was_trained_on(version, data)]
+    trained_here = [version for version in scored if was_trained_on(version, data)]
+    ours = [version for version in trained_here if not other_experiment(project.root, version.tag(DVC_EXPERIMENT))]
     left_out = {
         "registered without fold scores": len(original) - len(scored),
-        "of other data or folds": len(scored) - len(ours),
+        "of other data or folds": len(scored) - len(trained_here),
+        "of DVC experiments": len(trained_here) - len(ours),
         "recalibrated for another site": len(versions) - len(original),
     }
     left_out = {reason: count for reason, count in left_out.items() if count}
@@ -127,7 +131,7 @@ def _candidate(
         why = "; ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise UserError(
             f"{registry.name} has no candidate of the present data and folds ({why}): fine-tune one first, or name a "
-            "version with --version and allow it with --other-data"
+            "version with --version, and allow one of other data with --other-data"
         )
     return max(ours, key=lambda version: (version.mean("validation_auc"), version.number)), left_out
 

@@ -11,9 +11,7 @@ from imputune.artifacts.imputer_file import ImputerFile
 from imputune.artifacts.stage_output import MadeFrom
 from imputune.data.cohort import HOURS, Cohort
 from imputune.pipeline.project import OUTCOME, DividedCohort, Project
-from imputune.protocol.choice import grid_variants
-from imputune.protocol.imputers import DEFAULT_IMPUTER
-from imputune.protocol.variants import FIELDS, Variant
+from imputune.protocol.variants import Variant
 from imputune.registry.versions import Version
 from imputune.reporting.run_notes import imputer_sentence, repeat_note, run_name, variant_name, variant_sentence
 from imputune.runtime.console import counted
@@ -28,9 +26,9 @@ TOLD_OF_SOURCE = ("command", "version", "sets", "exclusions", "records_read", "s
 class RunSubject:
     """What a run is about.
 
-    doing: a sentence, Markdown. options and flags: of the command, beside the dataset, to run it again. cohorts: those
-    that the run uses, the first of them the one whose hash the run carries. columns: beside the dataset, parameters by
-    which people filter runs.
+    doing: a sentence, Markdown. options: of the command, beside the dataset, to run it again. cohorts: those that the
+    run uses, the first of them the one whose hash the run carries. columns: beside the dataset, parameters by which
+    people filter runs.
     """
 
     command: str
@@ -38,7 +36,6 @@ class RunSubject:
     doing: str
     cohorts: Sequence[CohortInput]
     options: Mapping[str, str] = field(default_factory=dict)
-    flags: Sequence[str] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -51,7 +48,7 @@ class RunSubject:
         return RunDetails(
             name=self.name,
             doing=self.doing,
-            repeat=repeat_note(self.command, dataset, self.options, self.flags),
+            repeat=repeat_note(self.command, dataset, self.options),
             columns={"dataset": dataset, **self.columns},
             cohorts=self.cohorts,
             parent=parent,
@@ -66,7 +63,7 @@ def cohort_input(
     size = {"stays": stays, "hours": hours, "variables": variables}
     if (cohort.outcome_N >= 0).all():  # a further cohort is read without its outcomes
         size[OUTCOME] = int(np.count_nonzero(cohort.outcome_N))
-    source: dict[str, JsonValue] = {name: cohort.source[name] for name in TOLD_OF_SOURCE if name in cohort.source}
+    source: dict[str, JsonValue] = {key: cohort.source[key] for key in TOLD_OF_SOURCE if key in cohort.source}
     return CohortInput(
         name=name,
         cohort_hash=cohort_hash,
@@ -112,7 +109,7 @@ def model_subject(version: Version, command: str, cohort: CohortInput, what: str
         name=run_name(command, f"version {version.number}", cohort.name),
         doing=f"{what} version {version.number} ({version.variant}) of **{version.name}** on **{cohort.name}**.",
         cohorts=[cohort],
-        options={"model": str(version.number), "data": "FOLDER"},  # where it lies is nobody else's concern
+        options={"model": str(version.number), "data": "FOLDER"},  # the path is not recorded
     )
 
 
@@ -139,22 +136,14 @@ def matrix_subject(project: Project, data: DividedCohort) -> RunSubject:
 
 
 def grid_subject(
-    project: Project, cohort: CohortInput, variants: Sequence[Variant], folds: Sequence[int] | None
+    project: Project, cohort: CohortInput, variants: Sequence[Variant], options: Mapping[str, str]
 ) -> RunSubject:
-    """Return what the run of a grid is about: variants, and their folds (None: all)."""
+    """Return what the run of a grid is about: variants, and the options of grid that choose them and their folds."""
     doing = (
         f"Fine-tunes {counted(len(variants), 'variant')} on folds of **{project.dataset}**. Each has a run of its own, "
         "nested in this one."
     )
-    subject = project_subject(project, "grid", doing, cohort)
-    options = {} if set(variants) == set(grid_variants(project.params.grid, [DEFAULT_IMPUTER])) else _words(variants)
-    return replace(subject, options=options | {"fold": ",".join(map(str, folds or ()))})
-
-
-def _words(variants: Sequence[Variant]) -> dict[str, str]:
-    """Return the options of grid that choose these variants."""
-    words = {name: ",".join(dict.fromkeys(getattr(each, name) for each in variants)) for name in (*FIELDS, "imputer")}
-    return words if words["imputer"] != DEFAULT_IMPUTER else words | {"imputer": ""}
+    return replace(project_subject(project, "grid", doing, cohort), options=options)
 
 
 def _options(made_from: MadeFrom) -> dict[str, str]:

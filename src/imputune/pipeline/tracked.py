@@ -16,7 +16,6 @@ from imputune.tracking.runs import TrackedRun, tracked_run
 from imputune.tracking.store import open_store
 
 EXPERIMENT = "imputune"
-NOTES = "runs"
 
 
 @contextmanager
@@ -41,7 +40,7 @@ def track(
     all_tags = {"dataset": project.dataset, "cohort_hash": cohort_hash, **(tags or {})}
     open_store(project.root)  # before the note: a store does not follow a move while a command has one
     with (
-        noted(project.root, project.unfinished_folder / NOTES, command) as note,
+        noted(project.root, project.notes_folder, command) as note,
         tracked_run(
             project.root,
             experiment=EXPERIMENT,

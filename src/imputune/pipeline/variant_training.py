@@ -261,6 +261,6 @@ def _track_command(project: Project, data: DividedCohort, request: FinetuneReque
     """Track the whole command; return its run."""
     folds = "all" if request.folds is None else ",".join(map(str, request.folds))
     settings = {"variants": str(len(request.variants)), "folds": folds}
-    subject = grid_subject(project, divided_input(data, "training"), request.variants, request.folds)
+    subject = grid_subject(project, divided_input(data, "training"), request.variants, request.options)
     with signals.held():
         return stack.enter_context(track(project, subject, settings=settings))

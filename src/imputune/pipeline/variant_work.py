@@ -1,8 +1,8 @@
 """The state of one variant during fine-tuning: inputs, finished folds, run, output."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imputune import signals
@@ -28,12 +28,14 @@ class FinetuneRequest:
     """What to fine-tune: variants, and which folds of them (None: all).
 
     again: train finished variants too. early_stopping: False trains every epoch of the budget, to show overfitting.
+    options: those with which the command can be run again, by name.
     """
 
     variants: Sequence[Variant]
     folds: Sequence[int] | None = None
     again: bool = False
     early_stopping: bool = True
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

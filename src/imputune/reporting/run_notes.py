@@ -64,18 +64,13 @@ def imputer_sentence(imputer: ImputerName, dataset: str, *, assessed: bool) -> s
     return f"Pretrains {what} on every fold of **{dataset}**, and scores it on held-out values."
 
 
-def repeat_note(command: str, dataset: str, options: Mapping[str, str], flags: Sequence[str] = ()) -> str:
-    """Return how to run a command again, by imputune and by mlflow; options that are "" are left out.
-
-    With flags, which `mlflow run` cannot pass on, only imputune's command is given.
-    """
+def repeat_note(command: str, dataset: str, options: Mapping[str, str]) -> str:
+    """Return how to run a command again, by imputune and by mlflow; options that are "" are left out."""
     given = {name: text for name, text in options.items() if text}
     words = ["imputune", command, dataset, *(word for name, text in given.items() for word in (f"--{name}", text))]
-    lines = [shlex.join([*words, *flags])]
-    if not flags:
-        parameters = [word for name, text in {"dataset": dataset, **given}.items() for word in ("-P", f"{name}={text}")]
-        lines.append(shlex.join(["mlflow", "run", ".", "-e", command, *parameters, "--env-manager", "local"]))
-    content = "\n".join(lines)
+    parameters = [word for name, text in {"dataset": dataset, **given}.items() for word in ("-P", f"{name}={text}")]
+    by_mlflow = ["mlflow", "run", ".", "-e", command, *parameters, "--env-manager", "local"]
+    content = f"{shlex.join(words)}\n{shlex.join(by_mlflow)}"
     return f"Run it again, with this run's commit and parameters:\n\n```\n{content}\n```"
 
 
@@ -122,7 +117,9 @@ def variants_result(variants: Mapping[Variant, Sequence[Scores]]) -> str:
 
 
 def rows_result(rows: Sequence[VariantRow]) -> str:
-    """Return the AUC of the variants of a comparison; see `variants_result`."""
+    """Return the AUC of the variants of a comparison, "" if it has none; see `variants_result`."""
+    if not rows:
+        return ""
     variants = {
         Variant.of((row.head, row.mode, row.input, row.schedule), row.imputer): [
             {"validation_auc": fold.validation_auc, "test_auc": fold.test_auc} for fold in row.folds

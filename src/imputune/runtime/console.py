@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from functools import cache
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -134,6 +135,12 @@ def say(text: str) -> None:
     """Print a line on standard error unless the command is quiet; it is not wrapped, and brackets are no markup."""
     if _verbosity is not Verbosity.QUIET:
         warn(text)
+
+
+@cache
+def say_once(text: str) -> None:
+    """Print a line as `say` does, the first time that this process asks for it."""
+    say(text)
 
 
 def warn(text: str) -> None:

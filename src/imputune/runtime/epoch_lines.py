@@ -11,7 +11,7 @@ from imputune.runtime.time_left import shown_duration
 SECONDS_BETWEEN = 10.0
 Say = Callable[[str], None]
 Clock = Callable[[], float]
-SCORES = {"validation_auc": "validation AUC", "validation_mae": "validation MAE"}
+SHOWN_SCORES = {"validation_auc": "validation AUC", "validation_mae": "validation MAE"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class LineRecorder:
         self.inner.epoch(fold, epoch, metrics)
         self._note(fold, epoch + 1)
         numbers = [f"training loss {metrics['train_loss']:.4f}"] if "train_loss" in metrics else []
-        numbers += [f"{shown} {metrics[name]:.4f}" for name, shown in SCORES.items() if name in metrics]
+        numbers += [f"{shown} {metrics[name]:.4f}" for name, shown in SHOWN_SCORES.items() if name in metrics]
         at_most = "at most " if self.plan.may_stop_early else ""
         self._offer(fold, ", ".join([f"epoch {epoch + 1} of {at_most}{self.plan.epochs}", *numbers, self._left()]))
 

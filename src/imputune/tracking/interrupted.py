@@ -13,6 +13,7 @@ from imputune import signals
 from imputune.errors import UserError
 from imputune.files import host_name
 from imputune.tracking import store
+from imputune.tracking.run_details import NOTE_CONTENT, UNFINISHED, ended_early
 from imputune.tracking.runs import PARENT_TAG
 
 NOTE_TAG = "imputune.note"
@@ -129,5 +130,9 @@ def _refusals(folder: Path) -> Iterator[None]:
 def _end(client: MlflowClient, experiment_id: str, run_id: str) -> None:
     for child in client.search_runs([experiment_id], f"tags.`{PARENT_TAG}` = '{run_id}'"):
         _end(client, experiment_id, child.info.run_id)
-    if client.get_run(run_id).info.status == "RUNNING":
+    run = client.get_run(run_id)
+    if run.info.status == "RUNNING":
+        described = run.data.tags.get(NOTE_CONTENT, "")
+        if UNFINISHED in described:
+            client.set_tag(run_id, NOTE_CONTENT, described.replace(UNFINISHED, ended_early("KILLED")))
         client.set_terminated(run_id, "KILLED")

@@ -8,6 +8,11 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from imputune.runtime.experiments import experiment_of
+
+DVC_EXPERIMENT = "dvc_experiment"
+DVC_EXPERIMENT_TAG = f"imputune.{DVC_EXPERIMENT}"
+"""The tag of what an experiment of DVC made in a copy of the project: the experiment's name."""
 LIBRARIES = ("torch", "numpy")
 GIT_SECONDS = 10
 
@@ -16,10 +21,13 @@ def source_tags(root: Path) -> dict[str, str]:
     """Return the run tags that name the code's commit and the versions of Python, torch and numpy.
 
     `imputune.git_dirty` is "true" when a tracked file differs from the commit. Where `root` is in no git repository
-    or git is not installed, this tag and `mlflow.source.git.commit` are missing.
+    or git is not installed, this tag and `mlflow.source.git.commit` are missing. In the copy of the project in which
+    an experiment of DVC runs, `imputune.dvc_experiment` has the experiment's name.
     """
     tags = {"imputune.python": platform.python_version()}
     tags |= {f"imputune.{library}": version(library) for library in LIBRARIES}
+    if experiment := experiment_of(root):
+        tags[DVC_EXPERIMENT_TAG] = experiment
     commit = _git(root, "rev-parse", "HEAD")
     changes = _git(root, "status", "--porcelain", "--untracked-files=no")
     if commit is not None and changes is not None:

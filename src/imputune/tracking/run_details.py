@@ -9,6 +9,11 @@ NOTE_CONTENT = "mlflow.note.content"  # MLflow's tag of a run's description
 UNFINISHED = "The result will be written here when the run has finished."
 
 
+def ended_early(status: str, result: str = "") -> str:
+    """Return what a description says of a run that ended as KILLED or FAILED; `result`: what it had said before."""
+    return f"{result}\n\nIt ended as {status}." if result else f"It ended as {status}, without a result."
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunDetails:
     """What people see of a run, beside its parameters and metrics.
@@ -27,7 +32,7 @@ class RunDetails:
     parent: str = ""
 
     def note_tag(self, result: str) -> dict[str, str]:
-        """Return the tag of the description with a result; nothing if nothing is said of what is run."""
+        """Return the tag of the description with a result; no tag if `doing` is empty."""
         text = "\n\n".join(part for part in (self.doing, result, self.repeat) if part)
         return {NOTE_CONTENT: text} if self.doing else {}
 

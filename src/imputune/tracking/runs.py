@@ -20,7 +20,7 @@ from imputune.runtime.recorder import Trial
 from imputune.tracking import store
 from imputune.tracking.metric_names import stored_name
 from imputune.tracking.provenance import flattened, source_tags
-from imputune.tracking.run_details import NO_DETAILS, UNFINISHED, RunDetails
+from imputune.tracking.run_details import NO_DETAILS, UNFINISHED, RunDetails, ended_early
 from imputune.tracking.starting import adopt_run, new_run
 from imputune.tracking.trials import log_trial
 
@@ -74,6 +74,7 @@ class TrackedRun:
         self._details = details
         self._started: dict[int, _FoldState] = {}
         self._last_flush = time.monotonic()
+        self._result = ""
 
     def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Buffer one point of each curve of a fold; ValueError for an unknown or finished fold."""
@@ -115,7 +116,11 @@ class TrackedRun:
         self.params |= dict(missing)
 
     def describe(self, result: str) -> None:
-        """Write the result, Markdown, into the run's description. A store that fails gives a warning, and no error."""
+        """Write the result, Markdown, into the run's description. A store that fails gives a warning, and no error.
+
+        The description keeps it if the run fails or is killed afterwards.
+        """
+        self._result = result
         try:
             self._note(result)
         except UserError as error:
@@ -192,7 +197,7 @@ class TrackedRun:
         """End the run as far as the store allows; raise nothing, so that the user sees the error that ended it."""
         failed: list[UserError] = []
         with signals.held(), store.impatient():
-            for end in (*self._endings(status), lambda: self._note(f"It ended as {status}, without a result.")):
+            for end in (*self._endings(status), lambda: self._note(ended_early(status, self._result))):
                 try:
                     end()
                 except UserError as error:

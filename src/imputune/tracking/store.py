@@ -6,7 +6,6 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from imputune import signals
 from imputune.errors import UserError
-from imputune.runtime.console import say
+from imputune.runtime.console import say, say_once
 from imputune.runtime.experiments import owner_of
 from imputune.tracking.moved import follow_move, former_folder
 from imputune.tracking.sqlite import check_writable, make_database, make_folder, sqlite_path, sqlite_uri
@@ -67,11 +66,6 @@ def has_store(root: Path) -> bool:
     return path is None or path.exists()
 
 
-@cache
-def _say_once(line: str) -> None:
-    say(line)
-
-
 def _own(root: Path) -> Path:
     """Return the file of a project's own store; of an experiment's copy, that of the project it belongs to."""
     return (owner_of(root) or root.resolve()) / DATABASE_NAME
@@ -85,7 +79,7 @@ def _open(root: Path, *, may_write: bool) -> str:
             logging.getLogger(name).setLevel(logging.WARNING)
     own = _own(root)
     if may_write and own.parent != root.resolve() and not os.environ.get("MLFLOW_TRACKING_URI"):
-        _say_once(f"note: the runs of this experiment go to the store of the project: {own}")
+        say_once(f"note: the runs of this experiment go to the store of the project: {own}")
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
     uri = chosen or sqlite_uri(own)
     path = sqlite_path(uri)
