@@ -298,3 +298,15 @@ def test_static_facts_stand_in_the_ablation_table(copy, monkeypatch):
     beyond = page.index("## Beyond the paper")
     assert page.index("| csai | mlp2 | frozen | hidden+static | plateau |") > beyond
     assert "hidden+static" not in page[:beyond]
+
+
+def test_several_pretrainings_are_noted(copy, monkeypatch):
+    """Variants that were trained on different pretrainings of equal settings are compared, and a note says so."""
+    assert not any("pretrainings" in note for note in compared(copy, monkeypatch)["notes"])
+    name = "gru-frozen-imputed-plateau"
+    path = copy / CSAI / f"{name}.json"
+    shutil.rmtree(heads_folder(copy) / name)
+    client_of(copy).delete_run(content_of(path)["run_id"])
+    change(path, lambda file: file.update(imputer_run_id="of another machine"))
+    [note] = [note for note in compared(copy, monkeypatch)["notes"] if "pretrainings" in note]
+    assert note.startswith("the variants on csai come from 2 pretrainings with the same settings")

@@ -1,6 +1,6 @@
 """The variants that compare shows, put together from artifacts, runs and the committed files of results/."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from imputune.pipeline.collected import Collected, add_other_runs, collect, fine
 from imputune.pipeline.inputs import pretrain_first, read_imputer, was_pretrained
 from imputune.pipeline.project import Project
 from imputune.protocol.imputers import DEFAULT_IMPUTER, is_own, known_imputer
-from imputune.protocol.variants import Variant
+from imputune.protocol.variants import Variant, base_of
 from imputune.runtime.console import counted
 from imputune.settings.names import ImputerName
 
@@ -88,6 +88,7 @@ def assemble(found: Assembled) -> None:
             add_other_runs(collected, runs.values())
             _add_collected(found, collected)
     _add_files(found, imputers)
+    found.notes += _pretraining_notes(found.files)
 
 
 def _from_artifacts(project: Project) -> Assembled:
@@ -156,6 +157,21 @@ def _add_files(found: Assembled, imputers: Mapping[ImputerName, ImputerFile]) ->
             f"{counted(skipped, 'file')} in results/{dataset}/variants of other data, folds, seeds or settings of the "
             "imputer skipped"
         )
+
+
+def _pretraining_notes(files: Mapping[Variant, VariantFile]) -> Iterator[str]:
+    """Say where variants of one imputer were trained on several pretrainings of it."""
+    runs: dict[ImputerName, set[str]] = {}
+    for variant, file in files.items():
+        if not variant.is_blend and base_of(variant.input) != "summary":
+            runs.setdefault(variant.imputer, set()).add(file.imputer_run_id)
+    for name, pretrained in runs.items():
+        if len(pretrained) > 1:
+            yield (
+                f"the variants on {name} come from {len(pretrained)} pretrainings with the same settings, on different "
+                "machines or by different versions. Their weights differ by rounding, so small differences between "
+                "variants may come from this"
+            )
 
 
 def _folders(folder: Path) -> list[Path]:
