@@ -46,7 +46,8 @@ class Decision(Stored):
     def outcome_sentence(self) -> str:
         """The outcome, in words."""
         return {
-            "promoted": f"version {self.candidate} is champion",
+            "promoted": f"version {self.candidate} is champion"
+            + ("" if self.champion else "; there was no champion before to compare it with"),
             "refused": f"version {self.candidate} was refused; nothing changed",
             "unchanged": f"version {self.candidate} is the champion already",
         }[self.outcome]

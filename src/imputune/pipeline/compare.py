@@ -65,6 +65,8 @@ def run_compare(project: Project) -> VariantComparison:
             write_dvc_outputs(comparison, found)
         run.log_text(variant_markdown(comparison), "comparison.md")
         run.describe(rows_result(comparison.rows))
+        best = max(comparison.rows, key=lambda row: row.val_auc_mean)
+        run.log_metrics({"validation_auc": best.val_auc_mean, "test_auc": best.test_auc_mean})
         for name, picture in pictures.items():
             if name.endswith(".png"):
                 run.log_picture(picture, f"figures/{name}")

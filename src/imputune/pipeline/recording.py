@@ -25,6 +25,8 @@ from imputune.registry.register import (
     version_of_run,
 )
 from imputune.reporting.figures import curves_figure, to_png
+from imputune.reporting.imputer_figures import risk_figure
+from imputune.reporting.run_notes import variant_name
 from imputune.settings.schema import Threshold
 from imputune.tracking.runs import TrackedRun
 
@@ -52,6 +54,14 @@ def log_curves(run: TrackedRun, folds: Sequence[TrainedFold], metric: str) -> No
     """Log a figure of every fold's training and validation curves."""
     histories = {fold.fold: fold.history for fold in folds}
     run.log_picture(to_png(curves_figure(histories, metric, f"{metric} by epoch")), f"figures/{metric}.png")
+
+
+def log_risks(run: TrackedRun, variant: Variant, cohort: Cohort, folds: Sequence[TrainedFold]) -> None:
+    """Log a figure of ROC, precision and recall, and calibration, over the test stays of all folds."""
+    predictions = pd.concat([fold.predictions for fold in folds])
+    test = predictions[predictions["split"] == "test"]
+    risks = cohort.outcome_of(test["stay_id"].to_numpy()), test["risk"].to_numpy()
+    run.log_picture(to_png(risk_figure({variant_name(variant): risks})), "figures/risks.png")
 
 
 def register_imputer(

@@ -15,6 +15,7 @@ from imputune.pipeline.model_cards import Trained, write_trained_card
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
 from imputune.pipeline.recording import (
     log_curves,
+    log_risks,
     log_summary,
     register_blend,
     register_classifier,
@@ -150,6 +151,8 @@ def _register(project: Project, data: DividedCohort, folder: Path, output: Train
         log_summary(run, made_from, folds)
         scores = [fold.scores for fold in folds]
         run.describe(auc_result(scores) if made_from.variant else pretraining_result(scores))
+        if made_from.variant is not None:
+            log_risks(run, made_from.variant, data.cohort, folds)
         if made_from.variant is not None and made_from.variant.is_blend:
             version = register_blend(run, project, data, folds, made_from, trained_run=output.run_id)
             return f"{_label(output)} is version {version} of {name}"

@@ -13,7 +13,7 @@ from imputune.data.record_features import RecordScaler
 from imputune.pipeline.blend_members import BlendMember
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
 from imputune.pipeline.kept_results import keep_finished_variant, keep_variant
-from imputune.pipeline.recording import log_curves, log_summary, register_blend, register_classifier, replay
+from imputune.pipeline.recording import log_curves, log_risks, log_summary, register_blend, register_classifier, replay
 from imputune.pipeline.run_subject import divided_input, training_subject
 from imputune.pipeline.tracked import track_training
 from imputune.protocol.variants import Variant
@@ -146,6 +146,7 @@ class VariantWork:
         )
         write_training(self.folder, output, folds)
         if self.request.early_stopping:
+            log_risks(run, self.variant, self.imputer.data.cohort, folds)
             keep_variant(self.imputer, output, run)  # before the run ends: a run that ended has its file
         project, data = self.imputer.project, self.imputer.data
         if self.variant.is_blend:

@@ -126,7 +126,24 @@ def rows_result(rows: Sequence[VariantRow]) -> str:
         ]
         for row in rows
     }
-    return f"{counted(len(rows), 'variant')}, AUC as mean ± deviation over folds:\n\n{variants_result(variants)}"
+    table = f"{counted(len(rows), 'variant')}, AUC as mean ± deviation over folds:\n\n{variants_result(variants)}"
+    return "\n\n".join(part for part in (best_sentence(rows), table) if part)
+
+
+def best_sentence(rows: Sequence[VariantRow]) -> str:
+    """Say which variant has the best validation AUC, and how far it is ahead of the next; "" with fewer than two."""
+    if len(rows) < 2:
+        return ""
+    best, second, *_ = sorted(rows, key=lambda row: row.val_auc_mean, reverse=True)
+    ahead, on_test = best.val_auc_mean - second.val_auc_mean, best.test_auc_mean - second.test_auc_mean
+    return (
+        f"Best by validation AUC: **{_row_name(best)}**, {ahead:.4f} ahead of {_row_name(second)}; on test stays the "
+        f"difference is {on_test:+.4f}. Over folds, the best varies by ± {best.val_auc_std:.3f}."
+    )
+
+
+def _row_name(row: VariantRow) -> str:
+    return variant_name(Variant.of((row.head, row.mode, row.input, row.schedule), row.imputer))
 
 
 def gates_result(outcome: str, gates: Sequence[Gate]) -> str:

@@ -21,6 +21,8 @@ from imputune.tracking.trials import TRIAL_TAG
 
 VIEW_TAG = "mlflow.sharedViewState."
 OWN_VIEWS = "imputune-"
+NOTE_TAG = "mlflow.note.content"
+OWN_NOTE = "Runs of imputune. Fine-tuned runs side by side, in charts:"
 UI_ADDRESS = "http://127.0.0.1:5000"  # of `make ui`
 CSAI_ALONE = f"tags.`{IMPUTER_TAG}` LIKE 'csai%'"
 VALIDATION_AUC, TEST_AUC = "validation/auc", "test/auc"
@@ -100,6 +102,7 @@ def share_view(root: Path, view: ComparisonView) -> str:
             return ""
         experiment_id = newest[0].info.experiment_id
         client.set_experiment_tag(experiment_id, VIEW_TAG + view.name, json.dumps(view.state()))
+        _describe(client, experiment_id)
     return view_link(uri, experiment_id, view.name)
 
 
@@ -122,6 +125,16 @@ def view_link(uri: str, experiment_id: str, name: str, address: str = UI_ADDRESS
     base = store.without_password(uri).rstrip("/") if uri.startswith("http") else address
     query = urlencode({"viewStateShareKey": name, "compareRunsMode": "CHART"})
     return f"{base}/#/experiments/{experiment_id}/runs?{query}"
+
+
+def _describe(client: MlflowClient, experiment_id: str) -> None:
+    """Put links to all views of an experiment into its description, unless a user wrote one."""
+    tags = client.get_experiment(experiment_id).tags
+    if not tags.get(NOTE_TAG, OWN_NOTE).startswith(OWN_NOTE):
+        return
+    names = [tag.removeprefix(VIEW_TAG) for tag in sorted(tags) if tag.startswith(VIEW_TAG + OWN_VIEWS)]
+    links = [f"- [{name}]({view_link('', experiment_id, name, address='')[1:]})" for name in names]
+    client.set_experiment_tag(experiment_id, NOTE_TAG, "\n".join([OWN_NOTE, "", *links]))
 
 
 def _experiments(client: MlflowClient) -> Sequence[Experiment]:
