@@ -7,7 +7,7 @@ from pathlib import Path
 from imputune.artifacts.imputer_file import ImputerFile
 from imputune.artifacts.results_files import Code, File, read_results_file
 from imputune.artifacts.stage_files import RESULT
-from imputune.artifacts.stage_output import TrainingOutput
+from imputune.artifacts.stage_output import TrainingOutput, differing_names
 from imputune.artifacts.variant_file import VariantFile
 from imputune.data.cohort import cohort_hash, read_cohort
 from imputune.data.folds import folds_hash
@@ -89,6 +89,14 @@ def assemble(found: Assembled) -> None:
             _add_collected(found, collected)
     _add_files(found, imputers)
     found.notes += _pretraining_notes(found.files)
+    for name, file in imputers.items():
+        if any(name == variant.imputer for variant in found.rows) and (
+            differing := differing_names(file.settings, found.imputer.settings)
+        ):
+            found.notes.append(
+                f"{name} was pretrained with other settings than {DEFAULT_IMPUTER} ({', '.join(differing)}), so what "
+                "extra stays add in the table of ingredients also shows this difference"
+            )
 
 
 def _from_artifacts(project: Project) -> Assembled:
