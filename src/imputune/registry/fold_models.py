@@ -24,8 +24,8 @@ from imputune.training.head_inputs import non_neural_features
 
 BATCH = 256  # stays; a stay's results do not depend on it
 NO_IMPUTER = (
-    "this model reads no imputer, so it has no imputed series: name another version with --model, one with input hidden, "
-    "imputed or raw"
+    "this model reads no imputer, so it has no imputed series: name another version with --model, one with input "
+    "hidden, imputed or raw"
 )
 NO_RISK = "this bundle imputes and predicts no risk: load an imputune-mortality model"
 
