@@ -1,4 +1,4 @@
-"""The parts of a model card without scores: cohort, inputs, limits, lineage, and how to call the version."""
+"""The parts of a model card without scores: cohort, inputs, limits, lineage."""
 
 from collections.abc import Mapping
 
@@ -18,6 +18,8 @@ LINEAGE = {
     "commit": "commit of the code",
 }
 """What lineage is shown, and its words."""
+SETS, RECORD_SETS = "sets", "record sets of the source"
+"""The name of the source's record sets among a cohort's rules, and its words."""
 HASHES, HASH_SHOWN = ("cohort_hash", "folds_hash", "commit"), 12
 
 
@@ -27,15 +29,26 @@ def cohort_lines(cohort: CardCohort | None, lineage: Mapping[str, str], *, with_
         return f"Only the hash of the data is known: {lineage.get('cohort_hash', 'not recorded')}."
     day = f"{cohort.extracted}" if cohort.extracted else "not known"
     lines = [
-        f"{cohort.name}: {cohort.stays:,} stays of {cohort.hours} hours",
+        f"{cohort_label(cohort)}: {cohort.stays:,} stays of {cohort.hours} hours",
         f"outcome, in-hospital death: {cohort.outcomes:,} stays ({cohort.outcome_rate:.1%})",
         f"day of extraction: {day}",
     ]
     if with_rules:
         lines.append(f"made by: `{cohort.command}`" if cohort.command else "made by: not recorded")
-        lines += [f"rule, {name}: {text}" for name, text in cohort.rules.items()]
+        lines += [
+            f"{RECORD_SETS}: {text}" if name == SETS else f"rule, {name}: {text}" for name, text in cohort.rules.items()
+        ]
         lines.append(f"left out: {left_out(cohort)}")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def cohort_label(cohort: CardCohort) -> str:
+    """Return a cohort's name in words: set-s beside the dataset's name is what the source calls its records."""
+    sets = cohort.rules.get(SETS, "")
+    dataset, _, own = cohort.name.partition(" (")
+    return (
+        f"{dataset} (record set {sets})" if sets and own.removesuffix(")") == sets.replace(", ", "-") else cohort.name
+    )
 
 
 def left_out(cohort: CardCohort) -> str:
@@ -65,7 +78,7 @@ def inputs_part(card: ModelCard, *, names: bool) -> str:
     return " ".join(parts)
 
 
-def limits_part(card: ModelCard, *, is_generated: bool) -> str:
+def limits_part(card: ModelCard, *, is_generated: bool, remarks: bool) -> str:
     """Return what the version cannot do, and what is not known of it."""
     lines = []
     if is_generated:
@@ -76,9 +89,10 @@ def limits_part(card: ModelCard, *, is_generated: bool) -> str:
     if not card.head:
         lines.append("Errors are of values that were withheld. Values that nobody measured may differ more.")
     else:
-        lines.append("`imputune evaluate` measures it on another cohort: see History, if there is one.")
+        if remarks:
+            lines.append("`imputune evaluate` measures it on another cohort: see History, if there is one.")
         lines.append(
-            "Test scores are of single fold models. The version answers their mean. The mean of the fold models is not "
+            "Test scores are of single fold models. Predictions average the fold models; this average has not been "
             "tested, because every stay trained some of them."
         )
         lines.append("It knows one outcome, in-hospital death, and nothing after hour 48.")
@@ -96,19 +110,3 @@ def lineage_part(card: ModelCard, *, whole: bool) -> str:
         f"{LINEAGE[name]}: {text if whole or name not in HASHES else text[:HASH_SHOWN]}" for name, text in found.items()
     ]
     return "\n".join(f"- {line}" for line in lines)
-
-
-def calls_part(card: ModelCard) -> str:
-    """Return how to get the version's answers: by imputune, as a server, in Python."""
-    uri = f"models:/{card.model}/{card.version}"
-    commands = ["export MLFLOW_TRACKING_URI=sqlite:///$PWD/mlflow.db  # or your server"]
-    if card.head:
-        commands.append(f"imputune predict {card.dataset} --model {card.version} --records stay.csv")
-    commands.append(f"mlflow models serve -m {uri} --env-manager local --port 5001")
-    shell = "\n".join(f"$ {command}" for command in commands)
-    python = (
-        f'import mlflow, pandas\nmodel = mlflow.pyfunc.load_model("{uri}")\n'
-        f'rows = [[1, "00:10", "{card.variables[0].name}", 80.0]]\n'
-        'answer = model.predict(pandas.DataFrame(rows, columns=["RecordID", "Time", "Parameter", "Value"]))'
-    )
-    return f"```console\n{shell}\n```\n\n```python\n{python}\n```\n\nA table such as stay.csv has the same columns."
