@@ -5,7 +5,7 @@ from imputune.evaluation.card_scores import GroupLine, StaysScores
 from imputune.evaluation.subgroups import Interval
 from imputune.reporting.card_calibration import verdict
 
-REMEDY = " `imputune recalibrate` can correct risks for a cohort with known outcomes."
+REMEDY = " `imputune recalibrate` can correct risks."
 RIGHT, LOW, HIGH = (0.001, -0.01, 0.012), (-0.03, -0.04, -0.02), (0.03, 0.02, 0.04)
 """Mean risk minus outcome rate, with its interval."""
 

@@ -126,7 +126,7 @@ def test_a_card_says_what_each_number_is(scores) -> None:
     every, worst = scores.all_stays, scores.worst_ranked
     assert f"the mean risk is {every.mean_risk:.1%}, and {every.outcome_rate:.1%} died" in text
     assert f"care: {worst.auc.value:.3f} ({worst.auc.low:.3f} to {worst.auc.high:.3f}), and" in text
-    assert text.count("They differ from these means, because there risks of different fold models are compared.") == 1
+    assert text.count("AUC and slope below differ from these means, because there risks of different") == 1
     assert "A group with fewer than 10 stays, 5 deaths or 5 survivors would be left out; there is none." in text
     rows = [line for line in text.splitlines() if line.startswith(("| ICU type", "| sex", "| age"))]
     assert len(rows) == len(scores.groups) - 1 == 10

@@ -45,7 +45,7 @@ def verdict(scores: StaysScores) -> str:
     average = f"too {side} on average (mean risk minus outcome rate: {points(gap)} points)" if side else ""
     best = f"{number(slope, 2)}; 1 is best"
     shown = f"slope {best}"
-    remedy = "`imputune recalibrate` can correct risks for a cohort with known outcomes."
+    remedy = "`imputune recalibrate` can correct risks."
     if slope <= 0:
         also = f" They are {average}." if average else ""
         return f"Poorly calibrated: where its risks are higher, no more stays die ({shown}).{also}"
@@ -85,7 +85,7 @@ def _numbers(scores: StaysScores, *, remarks: bool) -> str:
     intercept = " (0 is best; below 0, risks are too high)" if remarks else ""
     error = " (the mean difference over ten groups by risk)" if remarks else ""
     return (
-        f"mean risk is {every.mean_risk:.1%}, and {every.outcome_rate:.1%} died (difference "
-        f"in points {points(every.gap)}). Slope {number(found['slope'])}{slope}, intercept "
-        f"{number(found['intercept'])}{intercept}, error {found['error']:.3f}{error}."
+        f"mean risk is {every.mean_risk:.1%}, and {every.outcome_rate:.1%} died: {points(every.gap)} points. "
+        f"Slope {number(found['slope'])}{slope}, intercept {number(found['intercept'])}{intercept}, error "
+        f"{found['error']:.3f}{error}."
     )

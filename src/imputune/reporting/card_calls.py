@@ -30,7 +30,7 @@ IMPUTED = {
 def calls_part(card: ModelCard, *, whole: bool) -> str:
     """Return how to get the version's answers.
 
-    whole: with a request by curl, what the columns of the answer mean, and why the model has no signature.
+    whole: with a request by curl, several rows, what the columns of the answer mean, and why there is no signature.
     """
     uri, alias = f"models:/{card.model}/{card.version}", f"models:/{card.model}@champion"
     commands = ["export MLFLOW_TRACKING_URI=sqlite:///$PWD/mlflow.db  # or your server"]
@@ -43,15 +43,13 @@ def calls_part(card: ModelCard, *, whole: bool) -> str:
             "curl -s http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d " + shlex.quote(request)
         )
     shell = "\n".join(f"$ {command}" for command in commands)
-    rows = (",\n        " if whole else ", ").join(map(json.dumps, _rows(card)))
+    rows = ",\n        ".join(map(json.dumps, _rows(card) if whole else _rows(card)[-1:]))
     python = (
         f'import mlflow, pandas\nmodel = mlflow.pyfunc.load_model("{uri}")\nrows = [{rows}]\n'
         f"answer = model.predict(pandas.DataFrame(rows, columns={json.dumps(COLUMNS)}))"
     )
     parts = [f"```console\n{shell}\n```", f"```python\n{python}\n```"]
-    parts.append(
-        "A table such as stay.csv has the same columns." + (f" `{alias}` is the champion." if card.head else "")
-    )
+    parts.append("stay.csv has the same columns." + (f" `{alias}` is the champion." if card.head else ""))
     return "\n\n".join(parts + (_explained(card) if whole else []))
 
 

@@ -24,10 +24,7 @@ ERRORS = {
     "test_mae_non_uniform": "MAE, non-uniform",
     "test_mre_non_uniform": "MRE, non-uniform",
 }
-TOGETHER = (
-    "AUC and calibration below are of all test stays together. They differ from these means, because there risks of "
-    "different fold models are compared."
-)
+TOGETHER = "AUC and slope below differ from these means, because there risks of different fold models are compared."
 SMALL = f"fewer than {GROUP_STAYS} stays, {GROUP_EVENTS} deaths or {GROUP_EVENTS} survivors"
 HIDDEN_TOO = "Counts are also hidden where the hidden group's count could be computed from them."
 
@@ -43,7 +40,7 @@ def folds_part(card: ModelCard, *, each_fold: bool, remarks: bool) -> str:
     with_interval = tuple(SCORES) if remarks else ("test_auc",)
     table = _fold_table(card.folds, SCORES, each_fold=each_fold, with_interval=with_interval)
     if not remarks:
-        short = "In brackets: 95 % bootstrap interval. ±: deviation over folds."
+        short = "In brackets: 95 % interval. ±: deviation over folds."
         return f"{table}\n\n{short}{f' {TOGETHER}' if card.test else ''}"
     remark = (
         "Every stay is a test stay once, of the fold model that was neither trained nor chosen by it. Mean: over "
@@ -91,8 +88,8 @@ def threshold_part(card: ModelCard) -> str:
         return text
     where = f"On {cohort_label(card.recalibration.cohort)}" if card.recalibration is not None else "Among test stays"
     return (
-        f"{text} {where}, {scores.sensitivity:.1%} of the stays that died count as high risk (sensitivity), "
-        f"and {scores.specificity:.1%} of the survivors do not (specificity)."
+        f"{text} {where}, {scores.sensitivity:.1%} of those who died count as high risk (sensitivity), and "
+        f"{scores.specificity:.1%} of the survivors do not (specificity)."
     )
 
 
@@ -160,7 +157,7 @@ def _groups(scores: StaysScores, where: str, *, table: bool) -> str:
         header = ("group", "stays", "died", "AUC", "mean risk", "difference, points")
         parts.append(markdown_table(header, [_group_row(line) for line in scores.groups]))
     if scores.some_left_out:
-        parts.append(f"Groups with {SMALL} are left out. {HIDDEN_TOO}")
+        parts.append(f"Groups with {SMALL} are left out.{f' {HIDDEN_TOO}' if table else ''}")
     elif table and len(scores.groups) > 1:
         parts.append(f"A group with {SMALL} would be left out; there is none.")
     return "\n\n".join(parts)

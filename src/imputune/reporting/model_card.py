@@ -28,7 +28,7 @@ from imputune.settings.names import Mode
 
 HISTORY_ROOM = 700
 """Characters of a description that are kept for what will happen to the version."""
-FULL_CARD = "The whole card is model_card.md, in the artifacts of this version's run and of its model."
+FULL_CARD = "The whole card is model_card.md, among the artifacts of its run and model."
 INPUTS = {
     "hidden": "the hidden state",
     "hidden_both": "both final hidden states",
@@ -45,7 +45,7 @@ class Detail:
     """What a card shows.
 
     groups: the table of subgroups. calls: a request by curl, and what the answer's columns mean. remarks: what each
-    score means, and hashes in full. rules: by which the cohort was made. names: of all variables.
+    score means, and hashes. rules: by which the cohort was made. names: of all variables.
     lineage: where it comes from. folds: each fold's scores.
     """
 
@@ -119,7 +119,7 @@ def _sections(card: ModelCard) -> list[tuple[str, Callable[[Detail], str]]]:
         return [
             ("What it does, and for whom", lambda _: _purpose(card)),
             ("Cohort", lambda detail: cohort_lines(card.cohort, card.lineage, with_rules=detail.rules)),
-            ("Inputs", lambda detail: inputs_part(card, names=detail.names)),
+            ("Inputs", lambda detail: inputs_part(card, names=detail.names, remarks=detail.remarks)),
             (
                 "Imputation errors by fold",
                 lambda detail: errors_part(card, each_fold=detail.folds, remarks=detail.remarks),
@@ -128,14 +128,14 @@ def _sections(card: ModelCard) -> list[tuple[str, Callable[[Detail], str]]]:
                 "Limits",
                 lambda detail: limits_part(card, is_generated=card.dataset == GENERATED, remarks=detail.remarks),
             ),
-            ("Lineage", lambda detail: lineage_part(card, whole=detail.remarks) if detail.lineage else ""),
+            ("Lineage", lambda detail: lineage_part(card, hashes=detail.remarks) if detail.lineage else ""),
             ("How to call it", lambda detail: calls_part(card, whole=detail.calls)),
         ]
     return [
         ("What it predicts, and for whom", lambda _: _purpose(card)),
         ("Cohort", lambda detail: cohort_lines(card.cohort, card.lineage, with_rules=detail.rules)),
         ("Recalibration", lambda detail: recalibration_part(card, with_rules=detail.rules)),
-        ("Inputs", lambda detail: inputs_part(card, names=detail.names)),
+        ("Inputs", lambda detail: inputs_part(card, names=detail.names, remarks=detail.remarks)),
         (
             "Scores on test stays by fold",
             lambda detail: folds_part(card, each_fold=detail.folds, remarks=detail.remarks),
@@ -144,7 +144,7 @@ def _sections(card: ModelCard) -> list[tuple[str, Callable[[Detail], str]]]:
         ("Subgroups", lambda detail: groups_part(card, table=detail.groups)),
         ("Threshold", lambda _: threshold_part(card)),
         ("Limits", lambda detail: limits_part(card, is_generated=card.dataset == GENERATED, remarks=detail.remarks)),
-        ("Lineage", lambda detail: lineage_part(card, whole=detail.remarks) if detail.lineage else ""),
+        ("Lineage", lambda detail: lineage_part(card, hashes=detail.remarks) if detail.lineage else ""),
         ("How to call it", lambda detail: calls_part(card, whole=detail.calls)),
     ]
 
