@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import time
@@ -85,8 +86,8 @@ def test_every_version_has_a_card_with_the_numbers_of_its_tags_and_results(model
     for version in versions:
         in_run, in_model = files_of(models, version)
         assert in_run == in_model
+        assert in_run["model_card.md"].startswith(f"# {NAME}, version {version.number}\n")
         for text in (version.description, in_run["model_card.md"]):
-            assert text.startswith(f"# {NAME}, version {version.number}\n")
             assert "35 variables" in text
             assert "HR (beats/min)" in text
             assert f"models:/{NAME}/{version.number} " in text
@@ -104,7 +105,10 @@ def test_every_version_has_a_card_with_the_numbers_of_its_tags_and_results(model
         assert card.lineage["imputer_version"] == "1"
         bundle = Registry(models, NAME).load(version)
         assert card.threshold == bundle.threshold
-        assert f"from a risk of {bundle.threshold:.3f} on (rule: youden" in version.description
+        assert f"if its risk is at least {bundle.threshold:.3f} (Youden's index on" in version.description
+        first = version.description.splitlines()[0]
+        assert first.startswith(f"{version.tag('head')} · {version.tag('input')}")
+        assert first.endswith(f" on synthetic: test AUC {spread[0]}")
 
 
 def test_a_card_scores_the_test_stays_of_all_folds(models):
@@ -146,13 +150,20 @@ def test_the_imputers_version_has_its_errors(models):
 def test_the_card_says_how_to_call_the_version(models, records, monkeypatch):
     """Its Python runs, and gives the risk of the version; its imputune command gives a risk for each record."""
     version = version_of(models, "1")
-    python = re.search(r"```python\n(.*?)```", version.description, re.DOTALL)
+    whole = files_of(models, version)[0]["model_card.md"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{models}/mlflow.db")
-    names: dict[str, object] = {}
-    exec(python.group(1), names)
-    answer = names["answer"]
-    assert isinstance(answer, pd.DataFrame)
-    assert answer["risk"].between(0, 1).all()
+    for text in (version.description, whole):
+        python = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+        names: dict[str, object] = {}
+        exec(python.group(1), names)
+        answer = names["answer"]
+        assert isinstance(answer, pd.DataFrame)
+        assert answer["risk"].between(0, 1).all()
+        assert answer["observed_cells"].tolist() == [3 if text == whole else 1]
+    explained = re.findall(r"^- (\w+): ", whole.partition("The answer has a RecordID and:")[2], re.MULTILINE)
+    assert explained == [column for column in answer.columns if column != "RecordID"]
+    [request] = re.findall(r"^\$ (curl .*)$", whole, re.MULTILINE)
+    assert json.loads(shlex.split(request)[-1])["dataframe_split"]["data"] == names["rows"]
     [command] = re.findall(r"\$ imputune (predict .*)", version.description)
     printed = done(models, monkeypatch, *command.replace("stay.csv", str(records)).split())
     assert len(printed.splitlines()) == STAYS + 1
@@ -243,7 +254,7 @@ def test_a_version_whose_card_fails_is_registered(models, monkeypatch):
         assert warning in result.stderr
     assert result.stderr.count("`imputune register` writes it later") == 6
     assert done(models, monkeypatch, "register").count("has a model card now") == 6
-    assert version_of(models, "7").description.startswith(f"# {NAME}, version 7\n")
+    assert f"models:/{NAME}/7 " in version_of(models, "7").description
 
 
 def test_who_may_not_tag_the_registry_gets_the_scores(models, monkeypatch):
@@ -368,7 +379,7 @@ def test_register_gives_cards_to_versions_that_have_none(models, monkeypatch):
     ]
     after = {version.number: version.description for version in Registry(models, NAME).versions()}
     assert after == before | {2: "Ours."}
-    assert version_of(models, "1", IMPUTER).description.startswith(f"# {IMPUTER}, version 1")
+    assert version_of(models, "1", IMPUTER).description.startswith("CSAI on synthetic: test MAE (uniform) 0.")
     assert "card" not in done(models, monkeypatch, "register")
 
 

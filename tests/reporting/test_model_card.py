@@ -1,3 +1,5 @@
+import json
+import shlex
 from typing import Any
 
 import numpy as np
@@ -115,18 +117,16 @@ def test_a_card_says_what_each_number_is(scores) -> None:
         "Gender (0, 1).",
         "| 0 | 800 | 0.810 (0.700 to 0.900) | 0.500 (0.400 to 0.600) | 0.100 (0.080 to 0.120) | 0.020 |  |",
         "| mean |  | 0.830 ± 0.016 | 0.500 ± 0.000 | 0.100 ± 0.000 | 0.020 ± 0.000 |  |",
-        "A stay is of high risk from a risk of 0.210 on (rule: youden, on validation stays).",
+        "A stay counts as high risk if its risk is at least 0.210 (Youden's index on validation stays).",
         f"- hash of the data: {'c' * 64}",
         "$ imputune predict mimic3 --model 3 --records stay.csv",
         "$ mlflow models serve -m models:/imputune-mortality-mimic3/3 --env-manager local --port 5001",
     ):
         assert line in text, line
-    every, worst, off = scores.all_stays, scores.worst_ranked, scores.furthest_off
+    every, worst = scores.all_stays, scores.worst_ranked
     assert f"the mean risk is {every.mean_risk:.1%}, and {every.outcome_rate:.1%} died" in text
-    assert f"AUC {worst.auc.value:.3f} ({worst.auc.low:.3f} to {worst.auc.high:.3f}), and" in text
-    assert (
-        f"mean risk {off.mean_risk:.1%}, and {off.outcome_rate:.1%} died: {abs(off.gap.value) * 100:.1f} points" in text
-    )
+    assert f"care: {worst.auc.value:.3f} ({worst.auc.low:.3f} to {worst.auc.high:.3f}), and" in text
+    assert text.count("AUC and slope below differ from these means, because there risks of different") == 1
     assert "A group with fewer than 10 stays, 5 deaths or 5 survivors would be left out; there is none." in text
     rows = [line for line in text.splitlines() if line.startswith(("| ICU type", "| sex", "| age"))]
     assert len(rows) == len(scores.groups) - 1 == 10
@@ -143,16 +143,109 @@ def test_the_rule_of_small_groups_is_told_without_counts(scores) -> None:
     assert "ICU type, sex and age are not known. Nobody can say for whom it is worse." in card_text(card_of(nobody))
 
 
-def test_a_difference_within_its_interval_may_be_chance(scores) -> None:
-    """The sentence says whether the interval leaves room for no difference."""
-    every, line = scores.groups[:2]
-    for bounds, words in (((0.01, 0.09), "beyond chance"), ((-0.01, 0.11), "this may be chance")):
-        gap = line.gap.model_copy(update={"value": 0.05, "low": bounds[0], "high": bounds[1]})
-        lower = line.auc.model_copy(update={"value": 0.5, "low": 0.4, "high": 0.6})
-        planted = scores.model_copy(update={"groups": (every, line.model_copy(update={"gap": gap, "auc": lower}))})
-        text = card_text(card_of(planted))
-        assert f"5.0 points too high ({words})." in text
-        assert f"AUC 0.500 (0.400 to 0.600), and {every.auc.value:.3f} for all stays (it is worse there)." in text
+def planted(scores: StaysScores, **gaps: tuple[float, float, float]) -> StaysScores:
+    """Return scores with an AUC of 0.5 in one subgroup, and these gaps by level; all other intervals have 0."""
+    every, *others = scores.groups
+    lines = []
+    for line in others:
+        value, low, high = gaps.get(line.level, (0.002, -0.1, 0.1))
+        gap = line.gap.model_copy(update={"value": value, "low": low, "high": high})
+        lines.append(line.model_copy(update={"gap": gap, "mean_risk": 0.2 + value, "outcome_rate": 0.2}))
+    lower = lines[0].auc.model_copy(update={"value": 0.5, "low": 0.4, "high": 0.6})
+    return scores.model_copy(update={"groups": (every, lines[0].model_copy(update={"auc": lower}), *lines[1:])})
+
+
+def test_every_group_that_is_off_beyond_chance_is_named(scores) -> None:
+    """All intervals without 0, by side, the furthest off first; an interval with 0 names none."""
+    off = planted(scores, medical=(-0.05, -0.09, -0.01), female=(0.021, 0.001, 0.04), male=(-0.07, -0.1, -0.04))
+    text = card_text(card_of(off))
+    assert (
+        "Beyond chance, its risks are too low for sex male (−7.0), ICU type medical (−5.0); too high for sex female "
+        "(+2.1): mean risk minus outcome rate, in points."
+    ) in text
+    assert (
+        "discrimination (AUC) is lowest for ICU type coronary care: 0.500 (0.400 to 0.600), and "
+        f"{scores.all_stays.auc.value:.3f} for all stays (it is worse there)."
+    ) in text
+    description = description_text(card_of(off), LIMIT)
+    assert "too low for sex male (−7.0), ICU type medical (−5.0); too high for sex female (+2.1)" in description
+    text = card_text(card_of(planted(scores, medical=(-0.05, -0.11, 0.01))))
+    assert "Beyond chance" not in text
+    assert (
+        "For no group shown is the mean risk off beyond chance. It is furthest off for ICU type medical: mean risk "
+        "15.0%, and 20.0% died: 5.0 points too low (this may be chance)."
+    ) in text
+
+
+def test_the_first_line_of_a_description_tells_versions_apart(scores) -> None:
+    """Head, input, cohort and mean test score; the table of versions shows this line."""
+    boosted = {"head": "xgboost", "input": "summary+static", "imputer": ""}
+    blend = {"head": "blend", "members": ("csai/a", "csai/b"), "variant": "csai/blend-frozen-members-none"}
+    errors = tuple(FoldLine(fold=k, stays=9, scores={"test_mae_uniform": 0.4 + k / 10}) for k in range(3))
+    cohort = COHORT.model_copy(update={"name": "other (set-s)", "rules": {"sets": "set-s"}})
+    lines = {"calibration_slope": 1.2, "calibration_intercept": -0.3}
+    recalibration = CardRecalibration(
+        **{"source": 2, "cohort": cohort, "line": CalibrationLine(intercept=0.1, slope=1.0)},
+        **{"before": lines, "after": lines, "scores": scores},
+    )
+    for changes, line in (
+        ({}, "mlp2 · hidden+static · CSAI · frozen · plateau on mimic3: test AUC 0.830 ± 0.016"),
+        (
+            boosted | {"variant": "csai/xgboost-frozen-summary+static-none"},
+            "xgboost · summary+static on mimic3: test AUC 0.830 ± 0.016",
+        ),
+        (blend, "blend of 2 variants on mimic3: test AUC 0.830 ± 0.016"),
+        ({"head": "", "folds": errors}, "CSAI on mimic3: test MAE (uniform) 0.500 ± 0.100"),
+        ({"folds": ()}, "mlp2 · hidden+static · CSAI · frozen · plateau on mimic3"),
+    ):
+        card = card_of(None, **changes)
+        assert description_text(card, LIMIT).splitlines()[0] == line
+        assert card_text(card).splitlines()[:3] == ["# imputune-mortality-mimic3, version 3", "", f"{line}."]
+    fitted = description_text(card_of(None, recalibration=recalibration, **boosted, variant=""), LIMIT)
+    assert fitted.startswith("xgboost · summary+static on mimic3, recalibrated on other (record set set-s): test AUC")
+    assert "## Calibration\n\nThe line was fitted to the stays of other (record set set-s). So these scores " in fitted
+
+
+def test_a_card_names_the_sources_record_sets_in_words() -> None:
+    """Of several too; a cohort without sets keeps its name."""
+    for sets, name in (("set-s", "mimic3 (set-s)"), ("set-a, set-b", "mimic3 (set-a-set-b)")):
+        text = card_text(card_of(None, cohort=COHORT.model_copy(update={"name": name, "rules": {"sets": sets}})))
+        assert f"- mimic3 (record set {sets}): 20,000 stays" in text
+        assert f"- record sets of the source: {sets}\n" in text
+        assert "rule, sets" not in text
+    other = COHORT.model_copy(update={"name": "mimic3 (ward)", "rules": {"sets": "set-s"}})
+    assert "- mimic3 (ward): 20,000 stays" in card_text(card_of(None, cohort=other))
+
+
+def test_a_rule_of_the_threshold_is_told_in_words() -> None:
+    """Youden's index, and a sensitivity with its number."""
+    text = card_text(card_of(None, threshold_rule="sensitivity 0.8"))
+    assert "at least 0.210 (a sensitivity of at least 0.8 on validation stays)." in text
+
+
+def test_the_whole_card_explains_a_call(scores) -> None:
+    """Static facts that the head reads are rows; curl, the answer's columns, and the champion beside the number."""
+    text = card_text(card_of(scores))
+    [command] = [line for line in text.splitlines() if line.startswith("$ curl")]
+    sent = json.loads(shlex.split(command)[-1])["dataframe_split"]
+    assert sent["columns"] == ["RecordID", "Time", "Parameter", "Value"]
+    assert sent["data"] == [
+        [1, "00:00", "Age", 63],
+        [1, "00:00", "Gender", 1],
+        [1, "00:10", "HR", 112],
+        [1, "07:30", "GCS", 14],
+    ]
+    assert "`models:/imputune-mortality-mimic3@champion` is the champion." in text
+    for column in ("risk", "risk_deviation", "high_risk", "observed_cells", "rows_ignored"):
+        assert f"\n- {column}: " in text
+    assert "of 48 hours × 2 variables" in text
+    assert "its MLflow signature has no inputs, on purpose" in text
+    plain = card_text(card_of(scores, static=(), variables=(Variable("Odd", ""),)))
+    assert '"data": [[1, "00:10", "Odd", 80]]' in plain
+    assert "Static facts" not in plain
+    imputer = card_text(card_of(None, head="", folds=()))
+    assert "- Observed: " in imputer
+    assert "champion" not in imputer
 
 
 def test_what_is_not_known_is_said() -> None:
@@ -172,7 +265,8 @@ def test_a_description_fits_and_has_every_section(scores) -> None:
     assert "The whole card is model_card.md" in text
     assert "Variable34 (mmHg)" in text
     assert "| 4 | 800 | 0.850 (0.700 to 0.900) | 0.500 |" in text
-    assert "it orders" in text
+    assert "Discrimination (AUC) is lowest for" in text
+    assert text.index("Well calibrated (slope 0.95; 1 is best).") == text.index("## Calibration") + 16
     assert "| sex male |" not in text
 
 

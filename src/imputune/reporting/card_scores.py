@@ -1,4 +1,4 @@
-"""The parts of a model card with scores: folds, calibration, subgroups, threshold, recalibration."""
+"""The parts of a model card with scores: folds, subgroups, threshold, recalibration."""
 
 from math import isnan
 
@@ -7,8 +7,9 @@ from imputune.evaluation.card_scores import FoldLine, GroupLine, StaysScores
 from imputune.evaluation.rows import Spread
 from imputune.evaluation.small_groups import GROUP_EVENTS, GROUP_STAYS
 from imputune.evaluation.subgroups import Interval
-from imputune.reporting.card_texts import cohort_lines
-from imputune.reporting.tables import difference_text, markdown_table, spread_text
+from imputune.reporting.card_calibration import NOT_KNOWN, number, point_text, points
+from imputune.reporting.card_texts import cohort_label, cohort_lines
+from imputune.reporting.tables import markdown_table, spread_text
 
 SCORES = {
     "test_auc": "AUC",
@@ -23,7 +24,7 @@ ERRORS = {
     "test_mae_non_uniform": "MAE, non-uniform",
     "test_mre_non_uniform": "MRE, non-uniform",
 }
-NOT_KNOWN = "Not recorded for this version."
+TOGETHER = "AUC and slope below differ from these means, because there risks of different fold models are compared."
 SMALL = f"fewer than {GROUP_STAYS} stays, {GROUP_EVENTS} deaths or {GROUP_EVENTS} survivors"
 HIDDEN_TOO = "Counts are also hidden where the hidden group's count could be computed from them."
 
@@ -39,13 +40,16 @@ def folds_part(card: ModelCard, *, each_fold: bool, remarks: bool) -> str:
     with_interval = tuple(SCORES) if remarks else ("test_auc",)
     table = _fold_table(card.folds, SCORES, each_fold=each_fold, with_interval=with_interval)
     if not remarks:
-        return f"{table}\n\nIn brackets: 95 % bootstrap interval over test stays. ±: deviation over folds."
+        short = "In brackets: 95 % interval. ±: deviation over folds."
+        return f"{table}\n\n{short}{f' {TOGETHER}' if card.test else ''}"
     remark = (
         "Every stay is a test stay once, of the fold model that was neither trained nor chosen by it. Mean: over "
         "folds, ± the sample standard deviation."
     )
     if intervals:
         remark += " In brackets: the 95 % bootstrap interval over the fold's test stays."
+    if card.test:
+        remark += f" {TOGETHER}"
     return f"{table}\n\n{remark}"
 
 
@@ -64,42 +68,28 @@ def errors_part(card: ModelCard, *, each_fold: bool, remarks: bool) -> str:
     return f"{table}\n\n{remark}"
 
 
-def calibration_part(card: ModelCard, *, remarks: bool) -> str:
-    """Return how well risks fit the outcome rate, over the test stays of all folds."""
-    if card.recalibration is not None:
-        fitted = f"On {card.recalibration.cohort.name}, to which the line was fitted:"
-        return (
-            f"{fitted} {_calibration(card.recalibration.scores, remarks=remarks)} "
-            "On the test stays of the training cohort, the calibration of the corrected risks is not recorded."
-        )
-    if card.test is None:
-        return NOT_KNOWN
-    return f"Over the test stays of all folds together: {_calibration(card.test, remarks=remarks)}"
-
-
 def groups_part(card: ModelCard, *, table: bool) -> str:
-    """Return the scores of subgroups, and for whom the version does worst."""
+    """Return for whom the version does worst; with `table`, also the scores of all subgroups."""
     if card.recalibration is not None:
-        where = f"On {card.recalibration.cohort.name}, to which the line was fitted:"
+        where = f"On {cohort_label(card.recalibration.cohort)}, to which the line was fitted:"
         return _groups(card.recalibration.scores, where, table=table)
     if card.test is None:
         return NOT_KNOWN
-    return _groups(card.test, "Over the test stays of all folds together:", table=table)
+    return _groups(card.test, "Over the test stays of all folds together:" if table else "", table=table)
 
 
 def threshold_part(card: ModelCard) -> str:
     """Return from which risk on a stay counts as high risk, and what this catches."""
     if card.threshold is None:
         return NOT_KNOWN
-    rule = f"rule: {card.threshold_rule}, on validation stays"
-    text = f"A stay is of high risk from a risk of {card.threshold:.3f} on ({rule})."
+    text = f"A stay counts as high risk if its risk is at least {card.threshold:.3f} ({_rule(card.threshold_rule)})."
     scores = card.recalibration.scores if card.recalibration is not None else card.test
     if scores is None:
         return text
-    where = f"On {card.recalibration.cohort.name}" if card.recalibration is not None else "Among test stays"
+    where = f"On {cohort_label(card.recalibration.cohort)}" if card.recalibration is not None else "Among test stays"
     return (
-        f"{text} {where}, {scores.sensitivity:.1%} of the stays that died are of high risk (sensitivity), and "
-        f"{scores.specificity:.1%} of the survivors are not (specificity)."
+        f"{text} {where}, {scores.sensitivity:.1%} of those who died count as high risk (sensitivity), and "
+        f"{scores.specificity:.1%} of the survivors do not (specificity)."
     )
 
 
@@ -110,15 +100,28 @@ def recalibration_part(card: ModelCard, *, with_rules: bool) -> str:
         return ""
     line = found.line
     slope, intercept = (
-        f"{name} was {_number(found.before[score])} and is {_number(found.after[score])}"
+        f"{name} was {number(found.before[score])} and is {number(found.after[score])}"
         for name, score in (("slope", "calibration_slope"), ("intercept", "calibration_intercept"))
     )
     return (
-        f"Version {found.source}, corrected for another cohort: logit(risk) = {_number(line.intercept)} + "
+        f"Version {found.source}, corrected for another cohort: logit(risk) = {number(line.intercept)} + "
         f"{line.slope:.3f} × logit(mean risk of the fold models). The order of the stays is the same. On that cohort, "
         f"to which the line was fitted, the calibration {slope}, the {intercept}.\n\n"
         f"{cohort_lines(found.cohort, {}, with_rules=with_rules)}"
     )
+
+
+def mean_text(folds: tuple[FoldLine, ...], name: str) -> str:
+    """Return a score's mean and deviation over folds, "" unless every fold has it."""
+    values = [fold.scores.get(name, float("nan")) for fold in folds]
+    return "" if not folds or any(map(isnan, values)) else spread_text(*Spread.of(values))
+
+
+def _rule(label: str) -> str:
+    """Return how the threshold was found, from the rule's label in bundles: youden, or sensitivity and its number."""
+    name, _, wanted = label.partition(" ")
+    how = "Youden's index" if name == "youden" else f"a sensitivity of at least {wanted}" if wanted else name
+    return f"{how} on validation stays"
 
 
 def _fold_table(
@@ -135,7 +138,7 @@ def _fold_table(
             )
             for fold in folds
         ]
-    rows.append(("mean", "", *(_mean(folds, name) for name in shown)))
+    rows.append(("mean", "", *(mean_text(folds, name) for name in shown)))
     return markdown_table(("fold", "test stays", *shown.values()), rows)
 
 
@@ -147,36 +150,15 @@ def _score(fold: FoldLine, name: str, with_interval: bool) -> str:
     return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
-def _mean(folds: tuple[FoldLine, ...], name: str) -> str:
-    values = [fold.scores.get(name, float("nan")) for fold in folds]
-    return "" if any(map(isnan, values)) else spread_text(*Spread.of(values))
-
-
-def _calibration(scores: StaysScores, *, remarks: bool) -> str:
-    every, found = scores.all_stays, scores.calibration
-    slope = " (1 is best; below 1, risks are too extreme)" if remarks else ""
-    intercept = " (0 is best; below 0, risks are too high)" if remarks else ""
-    error = " (the mean difference over ten groups by risk)" if remarks else ""
-    return (
-        f"the mean risk is {every.mean_risk:.1%}, and {every.outcome_rate:.1%} died (difference "
-        f"in points {points(every.gap)}). Calibration slope {_number(found['slope'])}{slope}, intercept "
-        f"{_number(found['intercept'])}{intercept}, error {found['error']:.3f}{error}."
-    )
-
-
-def _number(value: float) -> str:
-    """Return a number with three decimal places, a real minus, and words where no number fits best."""
-    return "not defined" if isnan(value) else f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
-
-
 def _groups(scores: StaysScores, where: str, *, table: bool) -> str:
-    parts = [" ".join((where, *_worst(scores)))]
+    first, *others = _worst(scores)
+    parts = [" ".join((where, first, *others) if where else (first[0].upper() + first[1:], *others))]
     if table and len(scores.groups) > 1:
         header = ("group", "stays", "died", "AUC", "mean risk", "difference, points")
         parts.append(markdown_table(header, [_group_row(line) for line in scores.groups]))
     if scores.some_left_out:
-        parts.append(f"Groups with {SMALL} are left out. {HIDDEN_TOO}")
-    elif len(scores.groups) > 1:
+        parts.append(f"Groups with {SMALL} are left out.{f' {HIDDEN_TOO}' if table else ''}")
+    elif table and len(scores.groups) > 1:
         parts.append(f"A group with {SMALL} would be left out; there is none.")
     return "\n\n".join(parts)
 
@@ -189,19 +171,34 @@ def _worst(scores: StaysScores) -> list[str]:
         return [f"{known} Nobody can say for whom it is worse."]
     beyond = "it is worse there" if ranked.auc.high < every.auc.value else "this may be chance"
     first = (
-        f"it orders stays worst for {_name(ranked)}: AUC {_interval(ranked.auc)}, and {every.auc.value:.3f} for all "
-        f"stays ({beyond})."
+        f"discrimination (AUC) is lowest for {_name(ranked)}: {_interval(ranked.auc)}, and {every.auc.value:.3f} for "
+        f"all stays ({beyond})."
         if ranked.auc.value < every.auc.value
-        else f"it orders the stays of no group shown worse than all stays (AUC {_interval(every.auc)})."
+        else f"discrimination (AUC) is lower for no group shown than for all stays ({_interval(every.auc)})."
     )
-    low, high = off.gap.low, off.gap.high
-    chance = "this may be chance" if low <= 0 <= high else "beyond chance"
+    sides = [
+        f"too {side} for {', '.join(f'{_name(line)} ({point_text(line.gap.value)})' for line in lines)}"
+        for side, lines in _beyond_chance(scores).items()
+        if lines
+    ]
+    if sides:
+        return [first, f"Beyond chance, its risks are {'; '.join(sides)}: mean risk minus outcome rate, in points."]
     side = "too high" if off.gap.value > 0 else "too low"
     second = (
-        f"Its risks are furthest off for {_name(off)}: mean risk {off.mean_risk:.1%}, and {off.outcome_rate:.1%} died: "
-        f"{abs(off.gap.value) * 100:.1f} points {side} ({chance})."
+        "For no group shown is the mean risk off beyond chance. It is furthest off for "
+        f"{_name(off)}: mean risk {off.mean_risk:.1%}, and {off.outcome_rate:.1%} died: "
+        f"{abs(off.gap.value) * 100:.1f} points {side} (this may be chance)."
     )
     return [first, second]
+
+
+def _beyond_chance(scores: StaysScores) -> dict[str, list[GroupLine]]:
+    """Return the subgroups whose interval of mean risk minus outcome rate is without 0, the furthest off first."""
+    lines = sorted(scores.groups[1:], key=lambda line: -abs(line.gap.value))
+    return {
+        "low": [line for line in lines if line.gap.high < 0],
+        "high": [line for line in lines if line.gap.low > 0],
+    }
 
 
 def _group_row(line: GroupLine) -> tuple[str, ...]:
@@ -214,12 +211,6 @@ def _group_row(line: GroupLine) -> tuple[str, ...]:
         f"{line.mean_risk:.1%}",
         points(line.gap),
     )
-
-
-def points(gap: Interval) -> str:
-    """Return a difference of two rates in percentage points, with its interval."""
-    value, low, high = (difference_text(round(100 * each, 1) + 0.0, 1) for each in (gap.value, gap.low, gap.high))
-    return f"{value} ({low} to {high})"
 
 
 def group_name(group: str, level: str) -> str:

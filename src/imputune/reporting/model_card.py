@@ -2,29 +2,33 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 from imputune.artifacts.model_card import ModelCard
 from imputune.data.raw.synthetic import GENERATED
 from imputune.protocol.imputers import imputer_kind
+from imputune.reporting.card_calibration import calibration_part
+from imputune.reporting.card_calls import calls_part
 from imputune.reporting.card_scores import (
-    calibration_part,
     errors_part,
     folds_part,
     groups_part,
+    mean_text,
     recalibration_part,
     threshold_part,
 )
 from imputune.reporting.card_texts import (
-    calls_part,
+    cohort_label,
     cohort_lines,
     inputs_part,
     limits_part,
     lineage_part,
 )
+from imputune.settings.names import Mode
 
 HISTORY_ROOM = 700
 """Characters of a description that are kept for what will happen to the version."""
-FULL_CARD = "The whole card is model_card.md, in the artifacts of this version's run and of its model."
+FULL_CARD = "The whole card is model_card.md, among the artifacts of its run and model."
 INPUTS = {
     "hidden": "the hidden state",
     "hidden_both": "both final hidden states",
@@ -40,52 +44,61 @@ INPUTS = {
 class Detail:
     """What a card shows.
 
-    groups: the table of subgroups. remarks: what each score means, and hashes in full. names: of all variables. origin:
-    lineage and rules. folds: each fold's scores.
+    groups: the table of subgroups. calls: a request by curl, and what the answer's columns mean. remarks: what each
+    score means, and hashes. rules: by which the cohort was made. names: of all variables.
+    lineage: where it comes from. folds: each fold's scores.
     """
 
     groups: bool = True
+    calls: bool = True
     remarks: bool = True
+    rules: bool = True
     names: bool = True
-    origin: bool = True
+    lineage: bool = True
     folds: bool = True
 
 
-LEVELS = (
-    Detail(),
-    Detail(groups=False),
-    Detail(groups=False, remarks=False),
-    Detail(groups=False, remarks=False, names=False),
-    Detail(groups=False, remarks=False, names=False, origin=False),
-    Detail(groups=False, remarks=False, names=False, origin=False, folds=False),
-)
+LEFT_OUT = ("groups", "calls", "remarks", "rules", "names", "lineage", "folds")
+"""What a card leaves out where it would be too long, the first first."""
+LEVELS = tuple(Detail(**dict.fromkeys(LEFT_OUT[:count], False)) for count in range(len(LEFT_OUT) + 1))
 """From the whole card to the shortest."""
 
 
-def card_text(card: ModelCard, detail: Detail = LEVELS[0]) -> str:
-    """Return a card as Markdown."""
-    parts = [f"# {card.model}, version {card.version}"]
-    if detail != LEVELS[0]:
-        parts.append(FULL_CARD)
-    for title, part in _sections(card):
-        if text := part(detail):
-            parts += [f"## {title}", text]
-    return "\n\n".join(parts) + "\n"
+def card_text(card: ModelCard) -> str:
+    """Return the whole card as Markdown."""
+    return _joined(card, f"# {card.model}, version {card.version}", f"{title(card)}.", LEVELS[0])
 
 
 def description_text(card: ModelCard, limit: int) -> str:
-    """Return the card in at most `limit` characters, less the room for its history: as much detail as fits."""
+    """Return the card in at most `limit` characters, less the room for its history: as much detail as fits.
+
+    Its first line is the title alone: MLflow shows it in the table of versions.
+    """
     room = limit - HISTORY_ROOM
-    texts = [card_text(card, detail) for detail in LEVELS]
+    texts = [_joined(card, title(card), FULL_CARD, detail) for detail in LEVELS]
     return next((text for text in texts if len(text) <= room), texts[-1][:room])
+
+
+def title(card: ModelCard) -> str:
+    """Return a version in one line: its head, what that reads, its cohort, and its mean test score over folds."""
+    name, words, score = imputer_kind(card.imputer).label if card.imputer else "", "test AUC", "test_auc"
+    if not card.head:
+        what, words, score = name, "test MAE (uniform)", "test_mae_uniform"
+    elif card.members:
+        what = f"blend of {len(card.members)} variants"
+    else:
+        what = " · ".join((card.head, card.input, *([name] if name else []), *_further(card)))
+    mean = mean_text(card.folds, score)
+    corrected = f", recalibrated on {cohort_label(card.recalibration.cohort)}" if card.recalibration else ""
+    return f"{what} on {card.dataset}{corrected}{f': {words} {mean}' if mean else ''}"
 
 
 def model_text(card: ModelCard) -> str:
     """Return the description of the registered model that a version belongs to."""
     what = (
-        f"Risk of in-hospital death of stays like those of {card.dataset}, from the first 48 hours in intensive care."
+        f"Risk of in-hospital death for stays of the cohort {card.dataset}, from the first 48 hours in intensive care."
         if card.head
-        else f"Fills in missing hourly values of the first 48 hours of stays like those of {card.dataset}, by "
+        else f"Fills in missing hourly values of the first 48 hours, for stays of the cohort {card.dataset}, by "
         f"{imputer_kind(card.imputer).label}."
     )
     aliases = (
@@ -105,21 +118,24 @@ def _sections(card: ModelCard) -> list[tuple[str, Callable[[Detail], str]]]:
     if not card.head:
         return [
             ("What it does, and for whom", lambda _: _purpose(card)),
-            ("Cohort", lambda detail: cohort_lines(card.cohort, card.lineage, with_rules=detail.origin)),
-            ("Inputs", lambda detail: inputs_part(card, names=detail.names)),
+            ("Cohort", lambda detail: cohort_lines(card.cohort, card.lineage, with_rules=detail.rules)),
+            ("Inputs", lambda detail: inputs_part(card, names=detail.names, remarks=detail.remarks)),
             (
                 "Imputation errors by fold",
                 lambda detail: errors_part(card, each_fold=detail.folds, remarks=detail.remarks),
             ),
-            ("Limits", lambda _: limits_part(card, is_generated=card.dataset == GENERATED)),
-            ("Lineage", lambda detail: lineage_part(card, whole=detail.remarks) if detail.origin else ""),
-            ("How to call it", lambda _: calls_part(card)),
+            (
+                "Limits",
+                lambda detail: limits_part(card, is_generated=card.dataset == GENERATED, remarks=detail.remarks),
+            ),
+            ("Lineage", lambda detail: lineage_part(card, hashes=detail.remarks) if detail.lineage else ""),
+            ("How to call it", lambda detail: calls_part(card, whole=detail.calls)),
         ]
     return [
         ("What it predicts, and for whom", lambda _: _purpose(card)),
-        ("Cohort", lambda detail: cohort_lines(card.cohort, card.lineage, with_rules=detail.origin)),
-        ("Recalibration", lambda detail: recalibration_part(card, with_rules=detail.origin)),
-        ("Inputs", lambda detail: inputs_part(card, names=detail.names)),
+        ("Cohort", lambda detail: cohort_lines(card.cohort, card.lineage, with_rules=detail.rules)),
+        ("Recalibration", lambda detail: recalibration_part(card, with_rules=detail.rules)),
+        ("Inputs", lambda detail: inputs_part(card, names=detail.names, remarks=detail.remarks)),
         (
             "Scores on test stays by fold",
             lambda detail: folds_part(card, each_fold=detail.folds, remarks=detail.remarks),
@@ -127,10 +143,24 @@ def _sections(card: ModelCard) -> list[tuple[str, Callable[[Detail], str]]]:
         ("Calibration", lambda detail: calibration_part(card, remarks=detail.remarks)),
         ("Subgroups", lambda detail: groups_part(card, table=detail.groups)),
         ("Threshold", lambda _: threshold_part(card)),
-        ("Limits", lambda _: limits_part(card, is_generated=card.dataset == GENERATED)),
-        ("Lineage", lambda detail: lineage_part(card, whole=detail.remarks) if detail.origin else ""),
-        ("How to call it", lambda _: calls_part(card)),
+        ("Limits", lambda detail: limits_part(card, is_generated=card.dataset == GENERATED, remarks=detail.remarks)),
+        ("Lineage", lambda detail: lineage_part(card, hashes=detail.remarks) if detail.lineage else ""),
+        ("How to call it", lambda detail: calls_part(card, whole=detail.calls)),
     ]
+
+
+def _joined(card: ModelCard, first: str, second: str, detail: Detail) -> str:
+    parts = [first, second]
+    for heading, part in _sections(card):
+        if text := part(detail):
+            parts += [f"## {heading}", text]
+    return "\n\n".join(parts) + "\n"
+
+
+def _further(card: ModelCard) -> list[str]:
+    """Return what the name of a variant has beside head and input: schedule, and mode where there is an imputer."""
+    known = (card.head, card.input, "none", *(() if card.imputer else get_args(Mode)))
+    return [word for word in card.variant.rpartition("/")[2].split("-") if word and word not in known]
 
 
 def _purpose(card: ModelCard) -> str:
@@ -140,12 +170,13 @@ def _purpose(card: ModelCard) -> str:
         return (
             "It fills in the missing hourly values of a stay's first 48 hours in intensive care. Observed values stay "
             f"as they are. It is {kind.label} ({kind.source}); the answer is the mean of {models}. It is for research "
-            "on stays like those of the cohort. Its values are estimates: nobody should treat a patient by them."
+            "on stays of the cohort below. Its values are estimates. It is no medical device, and must not guide "
+            "treatment."
         )
     return (
         "It predicts the risk of in-hospital death, a number from 0 to 1, from the first 48 hours of a stay in "
-        f"intensive care. It is {_made_of(card)}; the risk is the mean of {models}. It is for research on stays like "
-        "those of the cohort. It is no medical device: nobody should treat a patient by it alone."
+        f"intensive care. It is {_made_of(card)}; the risk is the mean of {models}. It is for research on stays of "
+        "the cohort below. It is no medical device, and must not guide treatment."
     )
 
 
