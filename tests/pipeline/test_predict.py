@@ -90,7 +90,10 @@ def test_predict_writes_the_series_with_observed_cells_marked(models, records, m
 
 def test_predict_says_what_is_missing(models, tmp_path, monkeypatch):
     """Variables nobody has, a stay without a measurement and rows that do not count are told; the risk is given."""
-    table = "RecordID,Time,Parameter,Value\n1,00:10,HR,80\n1,60:00,HR,81\n1,01:00,Temp,-5\n2,50:00,HR,80\n"
+    table = (
+        "RecordID,Time,Parameter,Value,Ward,age\n"
+        "1,00:10,HR,80,B,7\n1,60:00,HR,81,B,7\n1,01:00,Temp,-5,B,7\n2,50:00,HR,80,B,7\n"
+    )
     (tmp_path / "table.csv").write_text(table)
     done = predict(models, monkeypatch, "--records", tmp_path / "table.csv")
     assert done.exit_code == 0, done.stderr
@@ -98,6 +101,7 @@ def test_predict_says_what_is_missing(models, tmp_path, monkeypatch):
     assert "1 of 2 stays without a measurement" in done.stderr
     assert "2 rows ignored: after hour 48" in done.stderr
     assert "1 row ignored: negative value" in done.stderr
+    assert "note: columns not read: Ward, age\n" in done.stderr
     assert [line.split(",")[4] for line in done.stdout.splitlines()[1:]] == ["1", "0"]
 
 

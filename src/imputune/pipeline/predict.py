@@ -8,7 +8,7 @@ import pandas as pd
 
 from imputune.data.raw.binning import BinnedStays, totals
 from imputune.data.raw.unlabelled import read_raw
-from imputune.errors import UserError
+from imputune.errors import UserError, one_line
 from imputune.files import replace_bytes
 from imputune.pipeline.project import Project
 from imputune.registry.bundle import Bundle
@@ -16,7 +16,8 @@ from imputune.registry.register import classifier_name
 from imputune.registry.versions import Registry, Version
 from imputune.runtime.console import counted
 
-SHOWN = 5  # variables in a note
+SHOWN = 5  # variables or columns in a note
+SHOWN_LETTERS = 60  # of a column's name
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,10 @@ def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
         of = counted(len(stays.stay_ids_N), "stay")
         notes.append(f"{empty:,} of {of} without a measurement: such a stay gets the risk of an empty record")
     notes += [f"{counted(rows, 'row')} ignored: {reason}" for reason, rows in totals(stays.ignored).items() if rows]
+    if columns := stays.columns_not_read:
+        named = ", ".join(one_line(column[:SHOWN_LETTERS]) or "''" for column in columns[:SHOWN])
+        more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
+        notes.append(f"columns not read: {named}{more}")
     return stays, notes
 
 

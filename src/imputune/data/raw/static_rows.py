@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from imputune.data.raw.long_table import Rows, is_missing, numbers
+from imputune.data.raw.spelling import explain_column
 from imputune.data.static import StaticVariable, first_values
 from imputune.errors import UserError
 
@@ -98,6 +99,18 @@ def with_columns(
         unusable[_reason(variable)] += ~np.isnan(fact_N) & ~variable.is_known(fact_N)
         facts[variable.name] = np.where(np.isnan(fact_N), facts[variable.name], fact_N)
     return facts, unusable
+
+
+def refuse_misspelt(columns: Sequence[str], variables: Sequence[StaticVariable]) -> None:
+    """Raise UserError for a column that is none of these facts by its name, but a misspelt one, or its cohort's name.
+
+    Without its fact, a stay's risk would be that of an unknown fact.
+    """
+    in_tables = [each for each in variables if each.parameter]
+    parameter_of = {name: each.parameter for each in in_tables for name in (each.parameter, each.name)}
+    for column in columns:
+        if line := explain_column(column, parameter_of):
+            raise UserError(line)
 
 
 def _reason(variable: StaticVariable) -> str:
