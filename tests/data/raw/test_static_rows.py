@@ -38,7 +38,7 @@ def test_facts_in_rows_of_the_first_minute() -> None:
     np.testing.assert_array_equal(stays.static.iloc[1], unknown)
     counts = {reason: count for reason, count in totals(stays.ignored).items() if count}
     assert counts == {
-        "not one of the variables": 2,
+        "a static fact at another time than 00:00": 2,
         "category that the model does not know": 1,
         "implausible static value": 1,
     }

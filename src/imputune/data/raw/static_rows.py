@@ -17,6 +17,7 @@ from imputune.errors import UserError
 
 UNKNOWN_CATEGORY = "category that the model does not know"
 IMPLAUSIBLE = "implausible static value"
+NOT_AT_ADMISSION = "a static fact at another time than 00:00"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,7 @@ class StaticRows:
     """The static facts of stays, and what became of their rows.
 
     facts: a row per stay and a column per variable, NaN where unknown. used_R: rows that gave a fact, or said with a
-    negative number that it is unknown. unknown: for each reason, which rows hold a fact that a model cannot use, (R,).
+    negative number that it is unknown. unknown: for each reason, which rows of a fact a model does not use, (R,).
     """
 
     facts: pd.DataFrame
@@ -45,12 +46,13 @@ def static_of_rows(
     """
     facts = {}
     used_R = np.zeros(len(stay_R), dtype=bool)
-    reasons = {UNKNOWN_CATEGORY: used_R.copy(), IMPLAUSIBLE: used_R.copy()}
+    reasons = {reason: used_R.copy() for reason in (UNKNOWN_CATEGORY, IMPLAUSIBLE, NOT_AT_ADMISSION)}
     for variable in variables:
         fact_N = np.full(stays, np.nan)
         if variable.parameter in known:
             index = known.index(variable.parameter)
             at_admission = np.flatnonzero((rows.parameter_R == index) & (rows.minute_R == 0))
+            reasons[NOT_AT_ADMISSION] |= (rows.parameter_R == index) & (rows.minute_R != 0)
             _, first = np.unique(stay_R[at_admission], return_index=True)
             row_M = at_admission[first]
             value_M = rows.value_R[row_M]
