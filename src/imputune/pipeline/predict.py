@@ -8,7 +8,7 @@ import pandas as pd
 
 from imputune.data.raw.binning import BinnedStays, totals
 from imputune.data.raw.unlabelled import read_raw
-from imputune.errors import UserError, one_line
+from imputune.errors import UserError
 from imputune.files import replace_bytes
 from imputune.pipeline.project import Project
 from imputune.registry.bundle import Bundle
@@ -70,10 +70,16 @@ def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
         notes.append(f"{empty:,} of {of} without a measurement: such a stay gets the risk of an empty record")
     notes += [f"{counted(rows, 'row')} ignored: {reason}" for reason, rows in totals(stays.ignored).items() if rows]
     if columns := stays.columns_not_read:
-        named = ", ".join(one_line(column[:SHOWN_LETTERS]) or "''" for column in columns[:SHOWN])
+        named = ", ".join(_shown(column) for column in columns[:SHOWN])
         more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
         notes.append(f"columns not read: {named}{more}")
     return stays, notes
+
+
+def _shown(column: str) -> str:
+    """Return a column's name, cut, in quotation marks if it is blank or would not fit a line."""
+    name = column[:SHOWN_LETTERS]
+    return name if name.isprintable() and name.strip() else repr(name)
 
 
 def check_ending(path: Path) -> None:
