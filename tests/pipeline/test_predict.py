@@ -271,6 +271,26 @@ def test_evaluate_shows_every_score_of_all_stays(models, monkeypatch):
     assert shown[0][:2] == ("AUC", f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})")
 
 
+def test_evaluate_keeps_the_scores_of_each_version(models, monkeypatch):
+    """A second version on the same cohort gets a file of its own; the same version replaces its own file."""
+    extract = ["extract", "synthetic", "--stays", "90", "--seed", "5", "--out", "other"]
+    assert invoke(models, extract, monkeypatch).exit_code == 0
+    folder = models / "results/synthetic"
+    for model in ("2", "1", "2", "1"):
+        assert invoke(models, ["evaluate", "--model", model, "--data", "other"], monkeypatch).exit_code == 0
+        assert json.loads((folder / "external-set-s.json").read_text())["version"] == 2
+    assert sorted(path.name for path in folder.glob("external-*")) == [
+        "external-set-s-version-1.json",
+        "external-set-s-version-1.png",
+        "external-set-s.json",
+        "external-set-s.png",
+    ]
+    assert json.loads((folder / "external-set-s-version-1.json").read_text())["version"] == 1
+    (folder / "external-set-s.json").unlink()
+    assert invoke(models, ["evaluate", "--model", "1", "--data", "other"], monkeypatch).exit_code == 0
+    assert not (folder / "external-set-s.json").exists()
+
+
 def test_evaluate_refuses_stays_the_model_was_trained_on(models, monkeypatch):
     """A cohort that holds some of the training's stays, whatever its hash, would flatter the model."""
     shutil.copytree(models / "data/synthetic", models / "other")

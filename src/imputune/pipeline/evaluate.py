@@ -67,8 +67,9 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
 
     The picture is the decision curve. Returns the scores, and the path of the .json, None if the user may not write in
     the project. The version's card gets a line, and the version a tag. A cohort's name is its sets, or its folder; two
-    cohorts of the same name get two files. A cohort that pretrained the model's imputer is measured, and marked as not
-    external. The files and the run lack subgroups that are too small (see `small_groups.without_small_groups`).
+    cohorts of the same name get two files, and so do two versions of the model. A cohort that pretrained the model's
+    imputer is measured, and marked as not external. The files and the run lack subgroups that are too small (see
+    `small_groups.without_small_groups`).
 
     Raises UserError for an unknown model, a cohort of other variables, or one with stays the model was trained on.
     """
@@ -115,7 +116,7 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
     with track_if_allowed(project, subject, settings=run_settings, tags=tags) as run:
         if run is None:
             return evaluation, None
-        path = _free_path(project.results_folder, name, digest)
+        path = _free_path(project.results_folder, evaluation)
         run.log_metrics({f"external_{score}": interval.value for score, interval in groups[0].scores.items()})
         run.log_dict(content, "evaluation.json")
         picture = to_png(decision_figure({f"{version.variant} on {name}": {"model": evaluation.decision_curve}}))
@@ -161,17 +162,32 @@ def _tell(registry: Registry, model: Model, found: Evaluation, run_id: str) -> N
     add_event(registry, model.version, event)
 
 
-def _free_path(folder: Path, name: str, digest: str) -> Path:
-    """Return the file for a cohort's scores; a second cohort of the same name has its hash in the file's name."""
-    path = folder / f"external-{name}.json"
-    if path.is_file():
-        try:
-            earlier = json.loads(path.read_text())["cohort_hash"]
-        except (ValueError, KeyError, TypeError):
-            earlier = ""
-        if earlier != digest:
-            return folder / f"external-{name}-{digest[:8]}.json"
-    return path
+def _free_path(folder: Path, found: Evaluation) -> Path:
+    """Return the file for a version's scores on a cohort: the one that has them already, or a new one.
+
+    A second cohort of the same name has its hash in the file's name, and a second version of the model its number.
+    """
+    digest, version = f"-{found.cohort_hash[:8]}", f"-version-{found.version}"
+    first, second, third, last = (
+        folder / f"external-{found.cohort}{further}.json" for further in ("", version, digest, digest + version)
+    )
+    ours = found.cohort_hash, found.version
+    held = {path: _held_by(path) for path in (first, second, third, last) if path.is_file()}
+    if same := [path for path, subject in held.items() if subject == ours]:
+        return same[0]
+    if first not in held:
+        return first
+    nearest = second if held[first][0] == found.cohort_hash else third
+    return last if nearest in held else nearest
+
+
+def _held_by(path: Path) -> tuple[str, int]:
+    """Return whose scores a file has, as hash of the cohort and version; "" and 0 if it cannot be read."""
+    try:
+        content = json.loads(path.read_text())
+        return str(content["cohort_hash"]), int(content["version"])
+    except (ValueError, KeyError, TypeError):
+        return "", 0
 
 
 def check_cohort(project: Project, model: Model, cohort: Cohort, folder: Path, *, doing: str) -> bool:
