@@ -109,7 +109,7 @@ def test_predict_tells_of_values_beyond_the_training(models, tmp_path, monkeypat
     """An absurd value is clipped to the range of training, as in training, and told."""
     (tmp_path / "table.csv").write_text("RecordID,Time,Parameter,Value\n1,00:10,HR,1e30\n1,01:10,HR,80\n")
     done = predict(models, monkeypatch, "--records", tmp_path / "table.csv")
-    assert "1 hourly values lie beyond the range of training and were clipped to it (HR 1)" in done.stderr
+    assert "1 hourly value lies beyond the range of training and was clipped to it (HR 1)" in done.stderr
 
 
 def test_predict_refuses_and_writes_nothing(models, records, tmp_path, monkeypatch):

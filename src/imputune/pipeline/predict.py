@@ -60,8 +60,10 @@ def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
     if beyond := model.bundle.beyond_range(stays):
         named = ", ".join(f"{name} {count:,}" for name, count in list(beyond.items())[:SHOWN])
         more = ", ..." if len(beyond) > SHOWN else ""
+        cells = sum(beyond.values())
+        lie, were = ("lies", "was") if cells == 1 else ("lie", "were")
         notes.append(
-            f"{sum(beyond.values()):,} hourly values lie beyond the range of training and were clipped to it "
+            f"{counted(cells, 'hourly value')} {lie} beyond the range of training and {were} clipped to it "
             f"({named}{more})"
         )
     empty = int(np.isnan(stays.values_NTD).all(axis=(1, 2)).sum())
