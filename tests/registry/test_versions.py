@@ -104,8 +104,8 @@ def test_registering_starts_no_process(root, register, make_about, train, monkey
 def test_versions_and_aliases_are_found(root, register, monkeypatch):
     """Versions come newest first; an alias is another name of a number; unknown words are answered with what exists."""
     name = "imputune-mortality-found"
-    registry = Registry(root, name)
     register(name)
+    registry = Registry(root, name)
     with pytest.raises(UserError, match="has no version or alias '9': it has no alias, and version 1; "):
         registry.find("9")
     register(name)
