@@ -2,6 +2,7 @@ import json
 import pickle
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -13,7 +14,8 @@ from typer.testing import Result
 
 from imputune.artifacts.stage_files import weights_file
 from imputune.cli.evaluation import score_lines
-from imputune.data.cohort import read_cohort
+from imputune.data.cohort import read_cohort, write_cohort
+from imputune.data.raw.synthetic import extract_synthetic
 from imputune.errors import UserError
 from imputune.evaluation.challenge2012 import event_1, event_2
 from imputune.evaluation.decision_curve import decision_curve
@@ -289,6 +291,26 @@ def test_evaluate_keeps_the_scores_of_each_version(models, monkeypatch):
     (folder / "external-set-s.json").unlink()
     assert invoke(models, ["evaluate", "--model", "1", "--data", "other"], monkeypatch).exit_code == 0
     assert not (folder / "external-set-s.json").exists()
+
+
+def test_evaluate_of_too_few_deaths_says_the_rule(models, monkeypatch):
+    """Nothing is drawn or listed that needs more deaths; the line says how many there are."""
+    cohort = extract_synthetic(90, 5)
+    outcome_N = np.zeros_like(cohort.outcome_N)
+    outcome_N[:4] = 1
+    write_cohort(replace(cohort, outcome_N=outcome_N), models / "other")
+    done = invoke(models, ["evaluate", "--model", "1", "--data", "other"], monkeypatch)
+    assert done.exit_code == 0, done.stderr
+    assert (
+        "note: no scores, calibration or decision curve: they need at least 10 deaths and 10 survivors, and these "
+        "stays have 4 deaths and 86 survivors\n" in done.stderr
+    )
+    assert "Calibration" not in done.stdout
+    assert "at the model's threshold" not in done.stderr
+    path = models / "results/synthetic/external-set-s.json"
+    assert done.stderr.endswith(f"results are in {path}\n")
+    assert json.loads(path.read_text())["decision_curve"] == []
+    assert not path.with_suffix(".png").exists()
 
 
 def test_evaluate_refuses_stays_the_model_was_trained_on(models, monkeypatch):

@@ -13,7 +13,7 @@ from imputune.errors import UserError
 from imputune.evaluation.decision_curve import DecisionPoint, decision_curve
 from imputune.evaluation.small_groups import without_small_groups
 from imputune.evaluation.stored import Stored
-from imputune.evaluation.subgroups import GroupScores, score_cohort
+from imputune.evaluation.subgroups import SCORED_EVENTS, GroupScores, score_cohort
 from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.further_cohorts import cohort_name, shared_with_lineage
 from imputune.pipeline.model_cards import add_event, now
@@ -26,7 +26,7 @@ from imputune.registry.versions import EVALUATED, RECALIBRATED_ON, Registry
 from imputune.reporting import card_events
 from imputune.reporting.figures import decision_figure, to_png
 from imputune.reporting.run_notes import intervals_result
-from imputune.runtime.console import warn
+from imputune.runtime.console import counted, warn
 
 HASH_IN_TAG = 12  # characters
 YOUDEN = "youden"  # the rule of versions from before it was a setting
@@ -65,11 +65,11 @@ class Evaluation(Stored):
 def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluation, Path | None]:
     """Measure a model on a cohort folder, track it, write results/<dataset>/external-<cohort>.json and .png.
 
-    The picture is the decision curve. Returns the scores, and the path of the .json, None if the user may not write in
-    the project. The version's card gets a line, and the version a tag. A cohort's name is its sets, or its folder; two
-    cohorts of the same name get two files, and so do two versions of the model. A cohort that pretrained the model's
-    imputer is measured, and marked as not external. The files and the run lack subgroups that are too small (see
-    `small_groups.without_small_groups`).
+    The picture is the decision curve; there is none if too few stays died or survived for scores. Returns the scores,
+    and the path of the .json, None if the user may not write in the project. The version's card gets a line, and the
+    version a tag. A cohort's name is its sets, or its folder; two cohorts of the same name get two files, and so do two
+    versions of the model. A cohort that pretrained the model's imputer is measured, and marked as not external. The
+    files and the run lack subgroups that are too small (see `small_groups.without_small_groups`).
 
     Raises UserError for an unknown model, a cohort of other variables, or one with stays the model was trained on.
     """
@@ -101,7 +101,7 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
         groups=groups,
         threshold_rule=model.bundle.about.threshold_rule or YOUDEN,
         recalibrated_on=version.tag(RECALIBRATED_ON),
-        decision_curve=decision_curve(cohort.outcome_N, risk_N),
+        decision_curve=decision_curve(cohort.outcome_N, risk_N) if groups[0].scores else (),
         landmarks=CHALLENGE_2012 if project.dataset == REFERENCE_DATASET else {},
         is_external=not shared,
         pretrained_on=shared,
@@ -119,13 +119,25 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
         path = _free_path(project.results_folder, evaluation)
         run.log_metrics({f"external_{score}": interval.value for score, interval in groups[0].scores.items()})
         run.log_dict(content, "evaluation.json")
-        picture = to_png(decision_figure({f"{version.variant} on {name}": {"model": evaluation.decision_curve}}))
-        run.log_picture(picture, "figures/decision.png")
-        run.describe(intervals_result(groups[0].scores))
-        replace_bytes(path.with_suffix(".png"), picture)
+        if curve := evaluation.decision_curve:
+            picture = to_png(decision_figure({f"{version.variant} on {name}": {"model": curve}}))
+            run.log_picture(picture, "figures/decision.png")
+            replace_bytes(path.with_suffix(".png"), picture)
+        else:
+            path.with_suffix(".png").unlink(missing_ok=True)
+        run.describe(intervals_result(groups[0].scores) if groups[0].scores else too_few(groups[0]))
         replace_text(path, json.dumps(content, indent=1) + "\n")
         _tell(Registry(project.root, version.name), model, evaluation, run.run_id)
     return evaluation, path
+
+
+def too_few(every: GroupScores) -> str:
+    """Say why a cohort has no scores."""
+    return (
+        f"no scores, calibration or decision curve: they need at least {SCORED_EVENTS} deaths and {SCORED_EVENTS} "
+        f"survivors, and these stays have {counted(every.deaths, 'death')} and "
+        f"{counted(every.stays - every.deaths, 'survivor')}"
+    )
 
 
 def _tell(registry: Registry, model: Model, found: Evaluation, run_id: str) -> None:
