@@ -328,6 +328,10 @@ def test_a_served_model_of_an_own_imputer_predicts(made, records):
             ["--also", "data/more", "--name", "csai_untraind"],
             "must not resemble another imputer's (did you mean 'csai_untrained'?): got 'csai_untraind'",
         ),
+        (
+            ["--also", "data/more", "--name", "csai_untrained"],
+            "the name 'csai_untrained' is taken by another imputer: choose another name, such as csai_more",
+        ),
         (["--also", "data/more", "--name", "more"], "such as csai_more: got 'more'"),
         (
             ["--imputer", "csai_untraind"],
@@ -341,7 +345,7 @@ def test_a_served_model_of_an_own_imputer_predicts(made, records):
         (["--also", "data/more,data/../data/more", "--name", NAME], "a cohort folder is named twice: name each once"),
         (
             ["--also", "data/synthetic", "--name", NAME],
-            f"{STAYS} of the {STAYS} stays of data/synthetic are in data/synthetic too (such as 900001, 900002, ",
+            "data/synthetic is the project's own cohort: name another",
         ),
     ],
 )

@@ -120,7 +120,7 @@ def test_members_are_trained_before_the_blend_in_one_grid(blended, monkeypatch):
     done(blended, ["grid", *words, "--schedule", "plateau,none"], monkeypatch)
     pd.testing.assert_frame_equal(predictions(blended, BLEND), later)
     said = invoke(blended, ["grid", "--head", "blend"], monkeypatch).stderr
-    assert "1 of 1 variants are done already" in said
+    assert "1 variant is done already" in said
 
 
 def test_the_settings_and_the_members_of_a_blend_make_it_stale(blended, monkeypatch):

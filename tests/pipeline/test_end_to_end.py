@@ -253,7 +253,7 @@ def test_compare_shows_the_run_that_artifacts_name(project, tmp_path, monkeypatc
     assert (row["run_id"], row["test_auc_mean"]) == (newer, pytest.approx(0.99))
     assert notes == [
         f"csai/mlp2-frozen-hidden-plateau: scores are read from its newest run {newer}, because it is not in artifacts",
-        "1 finished runs of other data, folds, imputers or versions are skipped",
+        "1 finished run of other data, folds, imputers or versions is skipped",
     ]
 
 

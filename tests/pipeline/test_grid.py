@@ -80,7 +80,7 @@ def test_grid_runs_what_is_missing_and_skips_what_is_done(copy, monkeypatch):
     assert client_of(copy).get_run(parent).info.status == "FINISHED"
     before = {name: result_of(copy, name) for name in NAMES}
     again = done(copy, CYCLIC, monkeypatch)
-    assert "3 of 3 variants are done already" in again
+    assert "all 3 variants are done already" in again
     assert "folds done" not in again
     assert {name: result_of(copy, name) for name in NAMES} == before
     assert not list((copy / "artifacts/synthetic/unfinished").glob("*-*"))
@@ -165,7 +165,7 @@ def test_a_schedule_of_its_own_makes_a_neural_variant_anew(copy, monkeypatch):
     done(copy, ONE, monkeypatch)
     first = result_of(copy, VARIANT)["run_id"]
     set_params(copy, {"schedules.plateau.factor": 0.3, "finetune.unfrozen_average_decay": 0.5})
-    assert "1 of 1 variants are done already" in done(copy, ONE, monkeypatch)
+    assert "1 variant is done already" in done(copy, ONE, monkeypatch)
     set_params(copy, {"schedules.cyclic.gamma": 0.99})
     done(copy, ONE, monkeypatch)
     assert result_of(copy, VARIANT)["run_id"] != first

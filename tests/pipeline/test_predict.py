@@ -2,6 +2,7 @@ import json
 import pickle
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -13,7 +14,8 @@ from typer.testing import Result
 
 from imputune.artifacts.stage_files import weights_file
 from imputune.cli.evaluation import score_lines
-from imputune.data.cohort import read_cohort
+from imputune.data.cohort import read_cohort, write_cohort
+from imputune.data.raw.synthetic import extract_synthetic
 from imputune.errors import UserError
 from imputune.evaluation.challenge2012 import event_1, event_2
 from imputune.evaluation.decision_curve import decision_curve
@@ -90,7 +92,10 @@ def test_predict_writes_the_series_with_observed_cells_marked(models, records, m
 
 def test_predict_says_what_is_missing(models, tmp_path, monkeypatch):
     """Variables nobody has, a stay without a measurement and rows that do not count are told; the risk is given."""
-    table = "RecordID,Time,Parameter,Value\n1,00:10,HR,80\n1,60:00,HR,81\n1,01:00,Temp,-5\n2,50:00,HR,80\n"
+    table = (
+        "RecordID,Time,Parameter,Value,Ward,age\n"
+        "1,00:10,HR,80,B,7\n1,60:00,HR,81,B,7\n1,01:00,Temp,-5,B,7\n2,50:00,HR,80,B,7\n"
+    )
     (tmp_path / "table.csv").write_text(table)
     done = predict(models, monkeypatch, "--records", tmp_path / "table.csv")
     assert done.exit_code == 0, done.stderr
@@ -98,6 +103,7 @@ def test_predict_says_what_is_missing(models, tmp_path, monkeypatch):
     assert "1 of 2 stays without a measurement" in done.stderr
     assert "2 rows ignored: after hour 48" in done.stderr
     assert "1 row ignored: negative value" in done.stderr
+    assert "note: columns not read: Ward, age\n" in done.stderr
     assert [line.split(",")[4] for line in done.stdout.splitlines()[1:]] == ["1", "0"]
 
 
@@ -105,7 +111,7 @@ def test_predict_tells_of_values_beyond_the_training(models, tmp_path, monkeypat
     """An absurd value is clipped to the range of training, as in training, and told."""
     (tmp_path / "table.csv").write_text("RecordID,Time,Parameter,Value\n1,00:10,HR,1e30\n1,01:10,HR,80\n")
     done = predict(models, monkeypatch, "--records", tmp_path / "table.csv")
-    assert "1 hourly values lie beyond the range of training and were clipped to it (HR 1)" in done.stderr
+    assert "1 hourly value lies beyond the range of training and was clipped to it (HR 1)" in done.stderr
 
 
 def test_predict_refuses_and_writes_nothing(models, records, tmp_path, monkeypatch):
@@ -265,6 +271,46 @@ def test_evaluate_shows_every_score_of_all_stays(models, monkeypatch):
     assert shown[-1][2].endswith("; challenge 2012's winner on set-c: 17.88")
     score = told["groups"][0]["scores"]["auc"]
     assert shown[0][:2] == ("AUC", f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})")
+
+
+def test_evaluate_keeps_the_scores_of_each_version(models, monkeypatch):
+    """A second version on the same cohort gets a file of its own; the same version replaces its own file."""
+    extract = ["extract", "synthetic", "--stays", "90", "--seed", "5", "--out", "other"]
+    assert invoke(models, extract, monkeypatch).exit_code == 0
+    folder = models / "results/synthetic"
+    for model in ("2", "1", "2", "1"):
+        assert invoke(models, ["evaluate", "--model", model, "--data", "other"], monkeypatch).exit_code == 0
+        assert json.loads((folder / "external-set-s.json").read_text())["version"] == 2
+    assert sorted(path.name for path in folder.glob("external-*")) == [
+        "external-set-s-version-1.json",
+        "external-set-s-version-1.png",
+        "external-set-s.json",
+        "external-set-s.png",
+    ]
+    assert json.loads((folder / "external-set-s-version-1.json").read_text())["version"] == 1
+    (folder / "external-set-s.json").unlink()
+    assert invoke(models, ["evaluate", "--model", "1", "--data", "other"], monkeypatch).exit_code == 0
+    assert not (folder / "external-set-s.json").exists()
+
+
+def test_evaluate_of_too_few_deaths_says_the_rule(models, monkeypatch):
+    """Nothing is drawn or listed that needs more deaths; the line says how many there are."""
+    cohort = extract_synthetic(90, 5)
+    outcome_N = np.zeros_like(cohort.outcome_N)
+    outcome_N[:4] = 1
+    write_cohort(replace(cohort, outcome_N=outcome_N), models / "other")
+    done = invoke(models, ["evaluate", "--model", "1", "--data", "other"], monkeypatch)
+    assert done.exit_code == 0, done.stderr
+    assert (
+        "note: no scores, calibration or decision curve: they need at least 10 deaths and 10 survivors, and these "
+        "stays have 4 deaths and 86 survivors\n" in done.stderr
+    )
+    assert "Calibration" not in done.stdout
+    assert "at the model's threshold" not in done.stderr
+    path = models / "results/synthetic/external-set-s.json"
+    assert done.stderr.endswith(f"results are in {path}\n")
+    assert json.loads(path.read_text())["decision_curve"] == []
+    assert not path.with_suffix(".png").exists()
 
 
 def test_evaluate_refuses_stays_the_model_was_trained_on(models, monkeypatch):

@@ -101,12 +101,14 @@ def test_registering_starts_no_process(root, register, make_about, train, monkey
     assert set(serving_requirements(about)) <= set(required)
 
 
-def test_versions_and_aliases_are_found(root, register):
+def test_versions_and_aliases_are_found(root, register, monkeypatch):
     """Versions come newest first; an alias is another name of a number; unknown words are answered with what exists."""
     name = "imputune-mortality-found"
-    for _ in range(2):
-        register(name)
+    register(name)
     registry = Registry(root, name)
+    with pytest.raises(UserError, match="has no version or alias '9': it has no alias, and version 1; "):
+        registry.find("9")
+    register(name)
     assert [version.number for version in registry.versions()] == [2, 1]
     assert registry.aliases() == {}
     with pytest.raises(UserError) as caught:
@@ -124,6 +126,9 @@ def test_versions_and_aliases_are_found(root, register):
         assert str(caught.value) == (
             f"{name} has no version or alias {wanted!r}{hint}: it has champion (version 1), and versions 1, 2"
         )
+    monkeypatch.setattr("imputune.registry.versions.SHOWN", 1)
+    with pytest.raises(UserError, match=r"it has champion \(version 1\), and 2 versions, the first 1 and the last 2$"):
+        registry.find("9")
     registry.set_tags(registry.find("2"), {"decision": "refused"})
     assert registry.find("2").tag("decision") == "refused"
 

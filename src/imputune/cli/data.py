@@ -15,7 +15,7 @@ from imputune.data.cohort import (
 from imputune.datasets import Destination, datasets
 from imputune.errors import UserError
 from imputune.pipeline.extract import run_extract
-from imputune.runtime.console import print_table
+from imputune.runtime.console import counted, print_table
 
 extract = typer.Typer(help="Raw records to data/<dataset>: hourly bins of the first 48 hours.", no_args_is_help=True)
 app.add_typer(extract, name="extract")
@@ -90,8 +90,8 @@ def _store(cohort: Cohort, destination: Destination) -> None:
     left_out = sum(facts.exclusions.values())
     reasons = f": {_counted(facts.exclusions)}" if left_out else ""
     typer.echo(
-        f"{extracted.folder}: {facts.stays:,} stays, {facts.deaths:,} deaths, {facts.observed_cells:,} observed cells "
-        f"({left_out} stays left out{reasons})"
+        f"{extracted.folder}: {counted(facts.stays, 'stay')}, {counted(facts.deaths, 'death')}, "
+        f"{counted(facts.observed_cells, 'observed cell')} ({counted(left_out, 'stay')} left out{reasons})"
     )
     if extracted.now_in_use:
         typer.echo(f"params.yaml now says dataset: {cohort.dataset}, so `dvc repro` reads it")

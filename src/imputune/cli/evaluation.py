@@ -36,7 +36,7 @@ def evaluate_command(
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on a cohort it was not trained on: scores and calibration with intervals, by group of stays."""
-    from imputune.pipeline.evaluate import run_evaluate
+    from imputune.pipeline.evaluate import run_evaluate, too_few
     from imputune.pipeline.project import Project
 
     evaluation, path = run_evaluate(Project.open(find_root(Path.cwd()), dataset), model, data)
@@ -48,11 +48,13 @@ def evaluate_command(
     print_table(title, header, [_group_line(group) for group in evaluation.groups])
     if scores := score_lines(evaluation):
         print_table("All stays", ("score", "value", ""), scores)
-    points = [
-        (f"{point.risk:.3f}", _interval(point.outcome_rate), f"{point.stays:,}")
-        for point in evaluation.groups[0].calibration
-    ]
-    print_table("Calibration", ("mean risk", "share that died", "stays"), points)
+        points = [
+            (f"{point.risk:.3f}", _interval(point.outcome_rate), f"{point.stays:,}")
+            for point in evaluation.groups[0].calibration
+        ]
+        print_table("Calibration", ("mean risk", "share that died", "stays"), points)
+    else:
+        warn(f"note: {too_few(evaluation.groups[0])}")
     if not evaluation.checked_against_training:
         warn(NOT_CHECKED)
     if evaluation.recalibrated_on:
@@ -64,6 +66,10 @@ def evaluate_command(
         warn(f"note: not external: {count:,} of these stays pretrained the model's imputer, without outcomes ({name})")
     for name in evaluation.unchecked_cohorts:
         warn(f"note: the imputer was pretrained on {name}, which is not in data/: shared stays were not checked")
+    if not scores:
+        if path:
+            say(f"results are in {path}")
+        return
     kept = f"; results are in {path}, the decision curve is in {path.with_suffix('.png').name}" if path else ""
     rule = f"{evaluation.threshold:.3f} (rule: {evaluation.threshold_rule})"
     say(f"sensitivity, specificity and PPV are at the model's threshold, {rule}{kept}")

@@ -202,5 +202,5 @@ def _print_decision(decision: "Decision") -> None:
             f"over test stays); over folds: corrected resampled t-test p = {difference.p_value:.3f}"
         )
     for reason, count in decision.left_out.items():
-        say(f"note: {count} versions {reason} were left out")
+        say(f"note: {counted(count, 'version')} {reason} {'was' if count == 1 else 'were'} left out")
     typer.echo(f"dry run, no alias changed: {decision.outcome}" if decision.dry_run else decision.outcome_sentence)

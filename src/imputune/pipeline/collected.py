@@ -17,6 +17,7 @@ from imputune.pipeline.project import Project
 from imputune.pipeline.tracked import EXPERIMENT
 from imputune.protocol.imputers import DEFAULT_IMPUTER, known_imputer
 from imputune.protocol.variants import FIELDS, Variant
+from imputune.runtime.console import counted
 from imputune.runtime.experiments import other_experiment
 from imputune.settings.names import ImputerName
 from imputune.tracking.history import RunRecord, finished_runs
@@ -98,7 +99,10 @@ def add_other_runs(found: Collected, runs: Iterable[RunRecord]) -> None:
         listed = ", ".join(sorted(experiments))
         found.notes.append(f"runs of DVC experiments are left out: {listed}; `dvc exp apply` brings one here")
     if skipped:
-        found.notes.append(f"{skipped} finished runs of other data, folds, imputers or versions are skipped")
+        are = "is" if skipped == 1 else "are"
+        found.notes.append(
+            f"{counted(skipped, 'finished run')} of other data, folds, imputers or versions {are} skipped"
+        )
 
 
 def variant_of_run(run: RunRecord) -> Variant:

@@ -13,7 +13,7 @@ from imputune.errors import UserError
 from imputune.evaluation.decision_curve import DecisionPoint, decision_curve
 from imputune.evaluation.small_groups import without_small_groups
 from imputune.evaluation.stored import Stored
-from imputune.evaluation.subgroups import GroupScores, score_cohort
+from imputune.evaluation.subgroups import SCORED_EVENTS, GroupScores, score_cohort
 from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.further_cohorts import cohort_name, shared_with_lineage
 from imputune.pipeline.model_cards import add_event, now
@@ -26,7 +26,7 @@ from imputune.registry.versions import EVALUATED, RECALIBRATED_ON, Registry
 from imputune.reporting import card_events
 from imputune.reporting.figures import decision_figure, to_png
 from imputune.reporting.run_notes import intervals_result
-from imputune.runtime.console import warn
+from imputune.runtime.console import counted, warn
 
 HASH_IN_TAG = 12  # characters
 YOUDEN = "youden"  # the rule of versions from before it was a setting
@@ -65,10 +65,11 @@ class Evaluation(Stored):
 def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluation, Path | None]:
     """Measure a model on a cohort folder, track it, write results/<dataset>/external-<cohort>.json and .png.
 
-    The picture is the decision curve. Returns the scores, and the path of the .json, None if the user may not write in
-    the project. The version's card gets a line, and the version a tag. A cohort's name is its sets, or its folder; two
-    cohorts of the same name get two files. A cohort that pretrained the model's imputer is measured, and marked as not
-    external. The files and the run lack subgroups that are too small (see `small_groups.without_small_groups`).
+    The picture is the decision curve; there is none if too few stays died or survived for scores. Returns the scores,
+    and the path of the .json, None if the user may not write in the project. The version's card gets a line, and the
+    version a tag. A cohort's name is its sets, or its folder; two cohorts of the same name get two files, and so do two
+    versions of the model. A cohort that pretrained the model's imputer is measured, and marked as not external. The
+    files and the run lack subgroups that are too small (see `small_groups.without_small_groups`).
 
     Raises UserError for an unknown model, a cohort of other variables, or one with stays the model was trained on.
     """
@@ -100,7 +101,7 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
         groups=groups,
         threshold_rule=model.bundle.about.threshold_rule or YOUDEN,
         recalibrated_on=version.tag(RECALIBRATED_ON),
-        decision_curve=decision_curve(cohort.outcome_N, risk_N),
+        decision_curve=decision_curve(cohort.outcome_N, risk_N) if groups[0].scores else (),
         landmarks=CHALLENGE_2012 if project.dataset == REFERENCE_DATASET else {},
         is_external=not shared,
         pretrained_on=shared,
@@ -115,16 +116,28 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
     with track_if_allowed(project, subject, settings=run_settings, tags=tags) as run:
         if run is None:
             return evaluation, None
-        path = _free_path(project.results_folder, name, digest)
+        path = _free_path(project.results_folder, evaluation)
         run.log_metrics({f"external_{score}": interval.value for score, interval in groups[0].scores.items()})
         run.log_dict(content, "evaluation.json")
-        picture = to_png(decision_figure({f"{version.variant} on {name}": {"model": evaluation.decision_curve}}))
-        run.log_picture(picture, "figures/decision.png")
-        run.describe(intervals_result(groups[0].scores))
-        replace_bytes(path.with_suffix(".png"), picture)
+        if curve := evaluation.decision_curve:
+            picture = to_png(decision_figure({f"{version.variant} on {name}": {"model": curve}}))
+            run.log_picture(picture, "figures/decision.png")
+            replace_bytes(path.with_suffix(".png"), picture)
+        else:
+            path.with_suffix(".png").unlink(missing_ok=True)
+        run.describe(intervals_result(groups[0].scores) if groups[0].scores else too_few(groups[0]))
         replace_text(path, json.dumps(content, indent=1) + "\n")
         _tell(Registry(project.root, version.name), model, evaluation, run.run_id)
     return evaluation, path
+
+
+def too_few(every: GroupScores) -> str:
+    """Say why a cohort has no scores."""
+    return (
+        f"no scores, calibration or decision curve: they need at least {SCORED_EVENTS} deaths and {SCORED_EVENTS} "
+        f"survivors, and these stays have {counted(every.deaths, 'death')} and "
+        f"{counted(every.stays - every.deaths, 'survivor')}"
+    )
 
 
 def _tell(registry: Registry, model: Model, found: Evaluation, run_id: str) -> None:
@@ -161,17 +174,32 @@ def _tell(registry: Registry, model: Model, found: Evaluation, run_id: str) -> N
     add_event(registry, model.version, event)
 
 
-def _free_path(folder: Path, name: str, digest: str) -> Path:
-    """Return the file for a cohort's scores; a second cohort of the same name has its hash in the file's name."""
-    path = folder / f"external-{name}.json"
-    if path.is_file():
-        try:
-            earlier = json.loads(path.read_text())["cohort_hash"]
-        except (ValueError, KeyError, TypeError):
-            earlier = ""
-        if earlier != digest:
-            return folder / f"external-{name}-{digest[:8]}.json"
-    return path
+def _free_path(folder: Path, found: Evaluation) -> Path:
+    """Return the file for a version's scores on a cohort: the one that has them already, or a new one.
+
+    A second cohort of the same name has its hash in the file's name, and a second version of the model its number.
+    """
+    digest, version = f"-{found.cohort_hash[:8]}", f"-version-{found.version}"
+    first, second, third, last = (
+        folder / f"external-{found.cohort}{further}.json" for further in ("", version, digest, digest + version)
+    )
+    ours = found.cohort_hash, found.version
+    held = {path: _held_by(path) for path in (first, second, third, last) if path.is_file()}
+    if same := [path for path, subject in held.items() if subject == ours]:
+        return same[0]
+    if first not in held:
+        return first
+    nearest = second if held[first][0] == found.cohort_hash else third
+    return last if nearest in held else nearest
+
+
+def _held_by(path: Path) -> tuple[str, int]:
+    """Return whose scores a file has, as hash of the cohort and version; "" and 0 if it cannot be read."""
+    try:
+        content = json.loads(path.read_text())
+        return str(content["cohort_hash"]), int(content["version"])
+    except (ValueError, KeyError, TypeError):
+        return "", 0
 
 
 def check_cohort(project: Project, model: Model, cohort: Cohort, folder: Path, *, doing: str) -> bool:

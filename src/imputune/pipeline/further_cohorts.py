@@ -55,12 +55,14 @@ def further_folders(project: Project, imputer: ImputerName, named: Sequence[Path
 def read_further(data: DividedCohort, folders: Sequence[Path]) -> tuple[FurtherRecords, ...]:
     """Read further cohorts, and forget their outcomes.
 
-    Raises UserError for a folder that is no cohort or is named twice, for other variables or units than the project's
-    cohort has, and for a stay that is in the project's cohort or in two of the folders.
+    Raises UserError for a folder that is no cohort or is named twice, for the project's own cohort, for other variables
+    or units than it has, and for a stay that is in the project's cohort or in two of the folders.
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UserError("a cohort folder is named twice: name each once")
     found = tuple(_read(data, folder) for folder in folders)
+    if own := [each for each in found if each.about.cohort_hash == data.origin.cohort_hash]:
+        raise UserError(f"{own[0].folder} is the project's own cohort: name another")
     for each in found:
         _check_apart(each, data.cohort, f"data/{data.origin.dataset}", "every stay there is a test stay of some fold")
     for one, other in combinations(found, 2):

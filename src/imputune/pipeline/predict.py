@@ -16,7 +16,8 @@ from imputune.registry.register import classifier_name
 from imputune.registry.versions import Registry, Version
 from imputune.runtime.console import counted
 
-SHOWN = 5  # variables in a note
+SHOWN = 5  # variables or columns in a note
+SHOWN_LETTERS = 60  # of a column's name
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +60,10 @@ def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
     if beyond := model.bundle.beyond_range(stays):
         named = ", ".join(f"{name} {count:,}" for name, count in list(beyond.items())[:SHOWN])
         more = ", ..." if len(beyond) > SHOWN else ""
+        cells = sum(beyond.values())
+        lie, were = ("lies", "was") if cells == 1 else ("lie", "were")
         notes.append(
-            f"{sum(beyond.values()):,} hourly values lie beyond the range of training and were clipped to it "
+            f"{counted(cells, 'hourly value')} {lie} beyond the range of training and {were} clipped to it "
             f"({named}{more})"
         )
     empty = int(np.isnan(stays.values_NTD).all(axis=(1, 2)).sum())
@@ -68,7 +71,17 @@ def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
         of = counted(len(stays.stay_ids_N), "stay")
         notes.append(f"{empty:,} of {of} without a measurement: such a stay gets the risk of an empty record")
     notes += [f"{counted(rows, 'row')} ignored: {reason}" for reason, rows in totals(stays.ignored).items() if rows]
+    if columns := stays.columns_not_read:
+        named = ", ".join(_shown(column) for column in columns[:SHOWN])
+        more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
+        notes.append(f"columns not read: {named}{more}")
     return stays, notes
+
+
+def _shown(column: str) -> str:
+    """Return a column's name, cut, in quotation marks if it is blank or would not fit a line."""
+    name = column[:SHOWN_LETTERS]
+    return name if name.isprintable() and name.strip() else repr(name)
 
 
 def check_ending(path: Path) -> None:

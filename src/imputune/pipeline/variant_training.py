@@ -105,7 +105,9 @@ class _VariantQueue:
         unfinished = [work for work in self.works if not work.was_finished]
         finished = len(self.works) - len(unfinished)
         if finished:
-            self.say(f"{finished} of {len(self.works)} variants are done already")
+            of = f"{finished} of " if unfinished else "all " if finished > 1 else ""
+            are = "is" if finished == 1 else "are"
+            self.say(f"{of}{counted(len(self.works), 'variant')} {are} done already")
         if folds := sum(len({*work.wanted} & {*work.folds}) for work in unfinished):
             self.say(f"done already: {counted(folds, 'fold')} of unfinished variants")
         for work in self.works:

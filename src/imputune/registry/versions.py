@@ -18,6 +18,7 @@ from imputune.protocol.variants import FIELDS
 from imputune.registry.bundle import Bundle
 from imputune.registry.bundle_file import read_bundle
 from imputune.registry.register import CHECKSUM_TAG, FOLD_SCORES_TAG
+from imputune.runtime.console import counted
 from imputune.tracking import store
 
 PAGE_VERSIONS = 200
@@ -118,14 +119,12 @@ class Registry:
         if number in versions:
             return versions[number]
         named = ", ".join(f"{alias} (version {number})" for alias, number in aliases.items()) or "no alias"
-        numbers = ", ".join(map(str, sorted(versions)))
+        numbers = f"version{'s' * (len(versions) > 1)} {', '.join(map(str, sorted(versions)))}"
         if len(versions) > SHOWN:
-            numbers = f"{len(versions)} from {min(versions)} to {max(versions)}"
+            numbers = f"{counted(len(versions), 'version')}, the first {min(versions)} and the last {max(versions)}"
         hint = "" if wanted.isdecimal() else near_miss(wanted, aliases)
         remedy = "" if aliases else "; `imputune promote` sets champion"
-        raise UserError(
-            f"{self.name} has no version or alias {wanted!r}{hint}: it has {named}, and versions {numbers}{remedy}"
-        )
+        raise UserError(f"{self.name} has no version or alias {wanted!r}{hint}: it has {named}, and {numbers}{remedy}")
 
     def folder_of(self, version: Version) -> Path:
         """Return a folder with a version's bundle: the store's own, or a copy from a server."""

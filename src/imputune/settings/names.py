@@ -30,6 +30,8 @@ def check_own_name(word: str) -> str:
         raise ValueError(
             f"an imputer's own name is csai_ with lower-case letters and digits, such as csai_more: got {word!r}"
         )
+    if word in get_args(CatalogueName):
+        raise ValueError(f"the name {word!r} is taken by another imputer: choose another name, such as csai_more")
     if near := near_miss(word, get_args(CatalogueName), MISSPELT):
         raise ValueError(f"an imputer's own name must not resemble another imputer's{near}: got {word!r}")
     return word

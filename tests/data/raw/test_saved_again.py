@@ -135,7 +135,7 @@ def test_the_command_says_which_outcomes_have_no_record(raw, tmp_path):
     result = CliRunner().invoke(app, ["extract", "physionet2012", "--raw", str(raw), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0
     assert "note: 1 of the 3 ids in Outcomes-a.txt have no record in set-a" in result.output
-    assert "2 stays, 1 deaths, 2 observed cells (1 stays left out: 1 no record in set-a)" in result.output
+    assert "2 stays, 1 death, 2 observed cells (1 stay left out: 1 no record in set-a)" in result.output
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "archive"])

@@ -38,7 +38,7 @@ def test_facts_in_rows_of_the_first_minute() -> None:
     np.testing.assert_array_equal(stays.static.iloc[1], unknown)
     counts = {reason: count for reason, count in totals(stays.ignored).items() if count}
     assert counts == {
-        "not one of the variables": 2,
+        "a static fact at another time than 00:00": 2,
         "category that the model does not know": 1,
         "implausible static value": 1,
     }
@@ -118,3 +118,31 @@ def test_a_fact_that_is_a_variable_too_is_not_counted_twice() -> None:
     assert stays.static is not None
     assert stays.static["weight_kg"].tolist() == [80]
     assert all((count_N >= 0).all() for count_N in stays.ignored.values())
+
+
+@pytest.mark.parametrize(
+    ("column", "meant"),
+    [("age", "Age"), ("gender", "Gender"), ("Gendr", "Gender"), ("icu_type", "ICUType"), ("age_years", "Age")],
+)
+def test_a_misspelt_column_of_a_fact_is_refused(column: str, meant: str) -> None:
+    """Without its fact, the risk would be that of an unknown fact; the line is like that of a misspelt row."""
+    rows = [(1, "00:10", "HR", 112)]
+    with pytest.raises(UserError) as caught:
+        bin_long_table(table(rows, **{column: 1}), VARIABLES, STATIC)
+    assert str(caught.value) == f"unknown column {column!r} (did you mean {meant!r}?); rename it or remove it"
+    assert bin_long_table(table(rows, **{column: 1}), VARIABLES).columns_not_read == (column,)
+
+
+def test_other_columns_are_named() -> None:
+    """Columns that are no fact of the model are told, and change nothing."""
+    stays = bin_long_table(table([(1, "00:10", "HR", 112)], Age=77, Ward="B", Height=180), VARIABLES, (AGE,))
+    assert stays.columns_not_read == ("Ward", "Height")
+    assert stays.static is not None
+    assert stays.static["age_years"].tolist() == [77]
+
+
+def test_a_fact_in_the_index_of_a_table() -> None:
+    """An index of the parameter's name is a column of the fact."""
+    stays = bin_long_table(table([(1, "00:10", "HR", 112)], Age=77).set_index("Age"), VARIABLES, (AGE,))
+    assert stays.static is not None
+    assert (stays.static["age_years"].tolist(), stays.columns_not_read) == ([77], ())

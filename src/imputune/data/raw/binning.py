@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from imputune.data.cohort import HOURS
-from imputune.data.raw.long_table import Rows, further_columns, needed_columns, numbers
+from imputune.data.raw.long_table import Rows, further_columns, needed_columns, numbers, other_names
 from imputune.data.raw.spelling import explain_unknown
-from imputune.data.raw.static_rows import static_of_rows, with_columns, with_measured
+from imputune.data.raw.static_rows import refuse_misspelt, static_of_rows, with_columns, with_measured
 from imputune.data.static import StaticVariable
 from imputune.errors import UserError
 
@@ -34,13 +34,14 @@ class BinnedStays:
     Shapes: `stay_ids_N` int64, ascending; `values_NTD` float32 in the units of the records, NaN where nothing was
     observed in the hour. A stay without a row that counts has NaN in every hour. `ignored` has for each reason how many
     rows of each stay were ignored, int64 (N,). `static` has a row per stay and a column per static fact that was asked
-    for, NaN where unknown; None if none was asked for.
+    for, NaN where unknown; None if none was asked for. `columns_not_read` names a table's other columns.
     """
 
     stay_ids_N: npt.NDArray[np.int64]
     values_NTD: npt.NDArray[np.float32]
     ignored: Mapping[str, npt.NDArray[np.int64]]
     static: pd.DataFrame | None = None
+    columns_not_read: tuple[str, ...] = ()
 
     @property
     def ignored_N(self) -> npt.NDArray[np.int64]:
@@ -171,9 +172,13 @@ def bin_table(
 
     Static facts may stand in rows at 00:00, or in columns of the parameter's name, such as Age. Rows of the parameters
     in `others`, rows after hour 48 and negative values are ignored and counted. Raises UserError for a missing column,
-    a table without rows, a row that cannot be read or repeats another, or a stay with too many rows.
+    a misspelt column of a static fact, a table without rows, a row that cannot be read or repeats another, or a stay
+    with too many rows.
     """
     columns = needed_columns(table, next((name for name in SODIUM if name in variables), ""))
+    parameters = [each.parameter for each in static if each.parameter]
+    not_read = tuple(other_names(table, parameters))
+    refuse_misspelt(not_read, static)
     rows = check_rows(columns, variables, others, _row_of_table)
     record_id_R = numbers(columns["RecordID"])
     if (row := _first_true(~(np.abs(record_id_R) < MOST_ID) | (record_id_R % 1 != 0))) is not None:
@@ -182,9 +187,10 @@ def bin_table(
     stay_ids_N, stay_R = np.unique(record_id_R.astype(np.int64), return_inverse=True)
     check_repeats(rows, stay_R, stay_ids_N, len(variables), _row_of_table)
     binned = bin_stays(rows, stay_R, stay_ids_N, variables, others, static)
+    binned = replace(binned, columns_not_read=not_read)
     if binned.static is None:
         return binned
-    facts = further_columns(table, [each.parameter for each in static if each.parameter])
+    facts = further_columns(table, parameters)
     known, unusable = with_columns(binned.static, facts, stay_R, stay_ids_N, static)
     ignored = {reason: count_N + unusable.get(reason, 0) for reason, count_N in binned.ignored.items()}
     return replace(binned, static=known, ignored=ignored)

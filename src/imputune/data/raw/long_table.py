@@ -64,8 +64,18 @@ def needed_columns(table: object, sodium: str = "") -> pd.DataFrame:
 def further_columns(table: object, names: Sequence[str]) -> dict[str, pd.Series]:
     """Return those of a table's columns that have one of these names; UserError for a repeated column."""
     frame = _as_frame(table)
-    there = {column.strip() for column in frame.columns if isinstance(column, str)}
+    there = {name.strip() for name in _all_names(frame)}
     return {name: _column(frame, name).reset_index(drop=True) for name in names if name in there}
+
+
+def other_names(table: object, names: Sequence[str]) -> list[str]:
+    """Return the names of a table's columns, also of those in its index, but the four COLUMNS and these `names`."""
+    found = dict.fromkeys(name.strip() for name in _all_names(_as_frame(table)))
+    return [name for name in found if name not in {*COLUMNS, *names}]
+
+
+def _all_names(frame: pd.DataFrame) -> list[str]:
+    return [str(name) for name in (*frame.columns, *frame.index.names) if name is not None]
 
 
 def numbers(column: pd.Series) -> npt.NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Unknown parameter names: a suggestion for a misspelling, none where the name may mean something else."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from imputune.data.raw.other_quantities import NAMES_NOT_IT
 
@@ -15,7 +15,7 @@ def explain_unknown(word: str, known: Sequence[str], listed: Sequence[str]) -> s
     "did you mean" is for spelling only: letter case, spaces, or one slip of the pen. A name that is known to be another
     quantity or unit is never to be renamed.
     """
-    shown = repr(word if len(word) <= SHOWN else f"{word[:SHOWN]}...")
+    shown = _shown(word)
     if other := [name for name in known if is_not(word, name)]:
         return (
             f"unknown parameter {shown}: it may be another quantity, specimen or unit than {' or '.join(other)}; "
@@ -24,6 +24,20 @@ def explain_unknown(word: str, known: Sequence[str], listed: Sequence[str]) -> s
     if meant := spelt_like(word, known):
         return f"unknown parameter {shown} (did you mean {meant!r}?); rename it or remove its rows"
     return f"unknown parameter {shown}; remove its rows, or name it as one of {', '.join(listed)}"
+
+
+def explain_column(word: str, meaning: Mapping[str, str]) -> str | None:
+    """Return what is wrong with a column whose name is a misspelling of one of these words; None if it is not.
+
+    meaning: for each word, the name that the column should have.
+    """
+    plain = {_plain(each): name for each, name in meaning.items()}
+    meant = plain.get(_plain(word)) or spelt_like(word, dict.fromkeys(meaning.values()))
+    return f"unknown column {_shown(word)} (did you mean {meant!r}?); rename it or remove it" if meant else None
+
+
+def _shown(word: str) -> str:
+    return repr(word if len(word) <= SHOWN else f"{word[:SHOWN]}...")
 
 
 def spelt_like(word: str, known: Iterable[str]) -> str | None:

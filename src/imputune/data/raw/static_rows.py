@@ -11,11 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from imputune.data.raw.long_table import Rows, is_missing, numbers
+from imputune.data.raw.spelling import explain_column
 from imputune.data.static import StaticVariable, first_values
 from imputune.errors import UserError
 
 UNKNOWN_CATEGORY = "category that the model does not know"
 IMPLAUSIBLE = "implausible static value"
+NOT_AT_ADMISSION = "a static fact at another time than 00:00"
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +25,7 @@ class StaticRows:
     """The static facts of stays, and what became of their rows.
 
     facts: a row per stay and a column per variable, NaN where unknown. used_R: rows that gave a fact, or said with a
-    negative number that it is unknown. unknown: for each reason, which rows hold a fact that a model cannot use, (R,).
+    negative number that it is unknown. unknown: for each reason, which rows of a fact a model does not use, (R,).
     """
 
     facts: pd.DataFrame
@@ -44,12 +46,13 @@ def static_of_rows(
     """
     facts = {}
     used_R = np.zeros(len(stay_R), dtype=bool)
-    reasons = {UNKNOWN_CATEGORY: used_R.copy(), IMPLAUSIBLE: used_R.copy()}
+    reasons = {reason: used_R.copy() for reason in (UNKNOWN_CATEGORY, IMPLAUSIBLE, NOT_AT_ADMISSION)}
     for variable in variables:
         fact_N = np.full(stays, np.nan)
         if variable.parameter in known:
             index = known.index(variable.parameter)
             at_admission = np.flatnonzero((rows.parameter_R == index) & (rows.minute_R == 0))
+            reasons[NOT_AT_ADMISSION] |= (rows.parameter_R == index) & (rows.minute_R != 0)
             _, first = np.unique(stay_R[at_admission], return_index=True)
             row_M = at_admission[first]
             value_M = rows.value_R[row_M]
@@ -98,6 +101,18 @@ def with_columns(
         unusable[_reason(variable)] += ~np.isnan(fact_N) & ~variable.is_known(fact_N)
         facts[variable.name] = np.where(np.isnan(fact_N), facts[variable.name], fact_N)
     return facts, unusable
+
+
+def refuse_misspelt(columns: Sequence[str], variables: Sequence[StaticVariable]) -> None:
+    """Raise UserError for a column that is none of these facts by its name, but a misspelt one, or its cohort's name.
+
+    Without its fact, a stay's risk would be that of an unknown fact.
+    """
+    in_tables = [each for each in variables if each.parameter]
+    parameter_of = {name: each.parameter for each in in_tables for name in (each.parameter, each.name)}
+    for column in columns:
+        if line := explain_column(column, parameter_of):
+            raise UserError(line)
 
 
 def _reason(variable: StaticVariable) -> str:
