@@ -21,6 +21,7 @@ from imputune.signals import LINE, LINE_AT_ONCE
 LIMIT_SECONDS = 10.0
 SECOND_SIGNAL_SECONDS = 1.5
 WORST_SECONDS = 120.0
+LAST_LINES = 6  # of what was printed, shown where something unwanted is among it
 UNWANTED = ("Traceback", "Exception", "Warning", "leaked", "resource_tracker")
 
 
@@ -134,7 +135,8 @@ class Running:
     def problems(self) -> list[str]:
         """Return what standard error has that no command may print."""
         lines = self.log.read_text(errors="replace").splitlines()
-        return [f"printed {line!r}" for line in lines if any(word in line for word in UNWANTED)]
+        found = [f"printed {line!r}" for line in lines if any(word in line for word in UNWANTED)]
+        return [*found, f"its last lines: {lines[-LAST_LINES:]}"] if found else []
 
 
 def _as_in_a_terminal() -> None:
