@@ -117,7 +117,7 @@ def test_runs_carry_what_made_them(project):
     assert newest.tags["imputune.torch"]
     assert {"train_loss", "validation_auc", "test_auc"} <= set(newest.folds[0].metrics)
     files = {file.path for file in client_of(project).list_artifacts(newest.run_id, "figures")}
-    assert files == {"figures/auc.png", "figures/loss.png"}
+    assert files == {"figures/auc.png", "figures/loss.png", "figures/risks.png"}
 
 
 @pytest.mark.parametrize(
