@@ -310,3 +310,29 @@ def test_several_pretrainings_are_noted(copy, monkeypatch):
     change(path, lambda file: file.update(imputer_run_id="of another machine"))
     [note] = [note for note in compared(copy, monkeypatch)["notes"] if "pretrainings" in note]
     assert note.startswith("the variants on csai come from 2 pretrainings with the same settings")
+
+
+def test_other_settings_of_pretraining_are_noted(clone, monkeypatch):
+    """A CSAI on more stays that was pretrained with other settings is compared, and a note names the setting."""
+    name = "mlp2-frozen-hidden-plateau"
+    file, variant = content_of(clone / RESULTS / "imputers/csai.json"), content_of(clone / CSAI / f"{name}.json")
+    for rate, noted in ((file["settings"]["pretrain"]["learning_rate"], False), (0.5, True)):
+        settings = {**file["settings"], "pretrain": {**file["settings"]["pretrain"], "learning_rate": rate}}
+        settings["also"] = {"more": "hash"}
+        path = clone / RESULTS / "variants/csai_more" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(
+            json.dumps(
+                {
+                    **variant,
+                    "imputer": "csai_more",
+                    "imputer_settings": settings,
+                    "variant": {**variant["variant"], "imputer": "csai_more"},
+                }
+            )
+        )
+        more = clone / RESULTS / "imputers/csai_more.json"
+        more.write_text(json.dumps({**file, "imputer": "csai_more", "settings": settings}))
+        notes = compared(clone, monkeypatch)["notes"]
+        told = "csai_more was pretrained with other settings than csai (pretrain.learning_rate)"
+        assert any(note.startswith(told) for note in notes) == noted

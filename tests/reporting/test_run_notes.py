@@ -1,9 +1,11 @@
 import pytest
 
+from example_results import variant_row
 from imputune.protocol.variants import make_variant
 from imputune.reporting.run_notes import (
     assessment_result,
     auc_result,
+    best_sentence,
     pretraining_result,
     repeat_note,
     rows_result,
@@ -88,3 +90,17 @@ def test_the_best_variants_come_first_and_the_rest_is_counted():
 def test_a_comparison_without_a_variant_has_no_result():
     """There is no empty table."""
     assert rows_result([]) == ""
+
+
+def test_the_best_variant_and_its_lead_are_told():
+    """By validation AUC, which is 0.01 above the test AUC here; with one variant there is nothing to compare."""
+    rows = [
+        variant_row("xgboost-frozen-summary-none", (0.80, 0.82)),
+        variant_row("mlp2-frozen-hidden-plateau", (0.83, 0.85)),
+        variant_row("gru-frozen-imputed-plateau", (0.70, 0.72)),
+    ]
+    told = best_sentence(rows)
+    assert "**mlp2 · frozen · hidden · plateau**, 0.0300 ahead of xgboost · summary" in told
+    assert "on test stays the difference is +0.0300" in told
+    assert "± 0.014" in told
+    assert best_sentence(rows[:1]) == ""

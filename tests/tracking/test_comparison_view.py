@@ -74,6 +74,21 @@ def test_a_view_is_stored_once_under_its_name(root, runs):
     assert stored_links(root, "http://127.0.0.1:8080") == [link.replace("5000", "8080")]
 
 
+def test_the_experiments_page_has_the_links(root, runs):
+    """Every view of the experiment has a link there; a description that a user wrote stays."""
+    client = MlflowClient(store.open_store(root))
+    experiment = client.get_experiment_by_name("views").experiment_id
+    for view in (HEADS, IMPUTERS):
+        share_view(root, view)
+    note = client.get_experiment(experiment).tags["mlflow.note.content"]
+    for view in ("heads", "imputers"):
+        address = f"#/experiments/{experiment}/runs?viewStateShareKey=imputune-synthetic-{view}&compareRunsMode=CHART"
+        assert note.count(f"- [imputune-synthetic-{view}]({address})") == 1
+    client.set_experiment_tag(experiment, "mlflow.note.content", "my own words")
+    share_view(root, HEADS)
+    assert client.get_experiment(experiment).tags["mlflow.note.content"] == "my own words"
+
+
 def test_without_runs_there_is_no_link(root, runs, tmp_path):
     """A dataset without a fine-tuned run, and a project without a store, have none, and no store is made."""
     assert share_view(root, ComparisonView(dataset="mimic3", kind="heads")) == ""

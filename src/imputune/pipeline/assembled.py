@@ -176,8 +176,8 @@ def _pretraining_notes(files: Mapping[Variant, VariantFile]) -> Iterator[str]:
     for name, pretrained in runs.items():
         if len(pretrained) > 1:
             yield (
-                f"the variants on {name} come from {len(pretrained)} pretrainings with the same settings, on different "
-                "machines or by different versions. Their weights differ by rounding, so small differences between "
+                f"the variants on {name} come from {len(pretrained)} pretrainings with the same settings. On different "
+                "machines, or by different versions, their weights differ by rounding: small differences between "
                 "variants may come from this"
             )
 
