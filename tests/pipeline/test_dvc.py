@@ -4,20 +4,16 @@ import csv
 import io
 import json
 import re
-import shutil
-import subprocess
 import time
 from collections import Counter
-from hashlib import md5
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
+from dvc_projects import dvc, git, hashes, objects, ran
 from imputune.protocol.choice import grid_variants
 from imputune.settings.file import read_params
-from imputune.tracking.moved import follow_move
-from projects import ROOT, STAYS, client_of, copy_of, heads_folder, run, run_all
+from projects import ROOT, STAYS, client_of, heads_folder, run, run_all
 
 TERMINAL = 120  # columns
 METRICS = "metrics/synthetic"
@@ -28,63 +24,11 @@ XGBOOST = "finetune_non_neural_more@synthetic-csai-xgboost-summary"
 FEWER_TREES = "-S non_neural.xgboost.trees=7 --name seven"
 
 
-def git(folder: Path, *words: str) -> str:
-    """Run git in a folder; return what it printed."""
-    identity = ["-c", "user.name=n", "-c", "user.email=n@example.org"]
-    return subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
-
-
-def dvc(folder: Path, *commands: str) -> str:
-    """Run commands of DVC in a folder, one after the other; return what they printed."""
-    done = run_all(folder, [["dvc", *words.split()] for words in commands])
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def ran(printed: str) -> list[str]:
-    """Return the stages that DVC ran."""
-    return re.findall("Running stage '(.*)'", printed)
-
-
-def hashes(folder: Path) -> set[str]:
-    """Return the hashes under which DVC knows the files of a folder."""
-    return {md5(path.read_bytes(), usedforsecurity=False).hexdigest() for path in folder.rglob("*") if path.is_file()}
-
-
-def objects(store: Path) -> set[str]:
-    """Return the hashes of what a cache or a remote has."""
-    return {path.parent.name + path.name for path in store.glob("files/md5/*/*")}
-
-
 def runs(project: Path) -> list[str]:
     """Return the commands of the finished runs in a project's store, folds aside."""
     client = client_of(project)
     found = client.search_runs([each.experiment_id for each in client.search_experiments()], max_results=1000)
     return [each.data.tags["imputune.command"] for each in found if "imputune.fold" not in each.data.tags]
-
-
-@pytest.fixture(scope="module")
-def handed_over(_shared_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose outputs imputune's commands made, in git, and handed to DVC; to be read only."""
-    folder = copy_of(_shared_project, tmp_path_factory.mktemp("dvc"))
-    for name in (".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
-    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
-    git(folder, "init", "--quiet")
-    dvc(folder, "commit --force")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "results")
-    return folder
-
-
-@pytest.fixture
-def owner(handed_over: Path, tmp_path: Path) -> Path:
-    """A copy of that project, with a store of its own."""
-    copy = tmp_path / "owner"
-    shutil.copytree(handed_over, copy, ignore=shutil.ignore_patterns("tmp"))
-    follow_move(copy / "mlflow.db")
-    return copy
 
 
 def test_dvc_takes_over_what_commands_made(handed_over: Path) -> None:
