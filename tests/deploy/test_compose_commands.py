@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from pwd import getpwnam
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -37,25 +39,27 @@ def database(tmp_path: Path) -> Iterator[int]:
     initdb, postgres = (shutil.which(name, path=PROGRAMS) for name in ("initdb", "postgres"))
     if initdb is None or postgres is None:
         pytest.skip("no PostgreSQL here: it is in Debian's package postgresql")
-    folder, port = tmp_path / "database", free_port()
-    folder.mkdir()
-    secret, log = tmp_path / "secret", tmp_path / "database.log"
-    secret.write_text(SETTINGS["DATABASE_PASSWORD"])
     as_user: dict[str, Any] = {}
-    if os.getuid() == 0:  # PostgreSQL refuses root
-        as_user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
-        for path in (folder, secret):
-            shutil.chown(path, "nobody", "nogroup")
-        for above in (tmp_path, *tmp_path.parents):
-            if above.owner() == "root" and above.name.startswith(("pytest-", "test_")):
-                above.chmod(0o711)
-    make = [initdb, "-D", str(folder / "data"), "-U", "mlflow", "-A", "scram-sha-256", f"--pwfile={secret}"]
-    subprocess.run(make, check=True, capture_output=True, cwd=folder, **as_user)
-    start = [postgres, "-D", str(folder / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"]
-    with log.open("w") as written, subprocess.Popen(start, stdout=written, stderr=written, cwd=folder, **as_user) as run:
-        wait_for(port, run, log)
-        yield port
-        run.terminate()
+    with TemporaryDirectory(prefix="imputune-database-") as name:
+        folder, port, log = Path(name), free_port(), tmp_path / "database.log"
+        secret = folder / "secret"
+        secret.write_text(SETTINGS["DATABASE_PASSWORD"])
+        if os.getuid() == 0:  # PostgreSQL refuses root
+            nobody = getpwnam("nobody")
+            as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            for path in (folder, secret):
+                os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        make = [initdb, "-D", f"{folder}/data", "-U", "mlflow", "-A", "scram-sha-256", f"--pwfile={secret}"]
+        subprocess.run(make, check=True, capture_output=True, cwd=folder, **as_user)
+        start = [postgres, "-D", f"{folder}/data", "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"]
+        with log.open("w") as written:
+            run = subprocess.Popen(start, stdout=written, stderr=written, cwd=folder, **as_user)
+        try:
+            wait_for(port, run, log)
+            yield port
+        finally:
+            run.terminate()
+            run.wait()
 
 
 def service(name: str, **places: str) -> tuple[list[str], list[str], dict[str, str]]:
@@ -69,7 +73,11 @@ def service(name: str, **places: str) -> tuple[list[str], list[str], dict[str, s
 
     found = YAML(typ="safe", pure=True).load(ROOT / "deploy/compose.yaml")["services"][name]
     health = [here(word) for word in found["healthcheck"]["test"][1:]]
-    return [here(word) for word in found["command"]], health, {key: here(text) for key, text in found["environment"].items()}
+    return (
+        [here(word) for word in found["command"]],
+        health,
+        {key: here(text) for key, text in found["environment"].items()},
+    )
 
 
 def test_tracking_server_starts_and_lets_in_who_has_the_password(database: int, tmp_path: Path) -> None:
@@ -108,7 +116,9 @@ def test_tracking_server_starts_and_lets_in_who_has_the_password(database: int, 
         asked = {"params": {"max_results": 5}, "timeout": 30}
         assert requests.get(f"{base}{SEARCH}", **asked).status_code == 401
         for host, status in {"tracking:5000": 200, "tracking.example.org": 200, "other.example.org": 403}.items():
-            assert requests.get(f"{base}{SEARCH}", headers={"Host": host}, auth=who, **asked).status_code == status, host
+            assert requests.get(f"{base}{SEARCH}", headers={"Host": host}, auth=who, **asked).status_code == status, (
+                host
+            )
         artifact = f"{base}/api/2.0/mlflow-artifacts/artifacts/shared/file.txt"
         assert requests.put(artifact, data=b"weights", auth=who, timeout=30).status_code == 200
         assert (files / "artifacts/shared/file.txt").read_bytes() == b"weights"

@@ -1,4 +1,4 @@
-"""Dockerfile, compose.yaml and the Kubernetes job agree with the project's pins and with the programs that they call."""
+"""Dockerfile, compose.yaml and the Kubernetes job agree with the project's pins and the programs that they call."""
 
 import os
 import re
@@ -49,7 +49,7 @@ def test_image_has_the_python_of_the_project() -> None:
 
 @pytest.mark.parametrize("cuda", ["0", "1"])
 def test_image_installs_the_pins(cuda: str, tmp_path: Path) -> None:
-    """What the Dockerfile hands to pip are the project's pins and the extras', Ray with its dashboard; CUDA=1 takes PyPI's PyTorch."""
+    """pip gets the pins of the project and its extras, Ray with its dashboard; CUDA=1 takes PyPI's PyTorch."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     pip = tmp_path / "bin/pip"
     pip.parent.mkdir()
@@ -80,7 +80,7 @@ def test_image_has_no_record_and_no_root() -> None:
 
 
 def test_compose_has_no_password_and_opens_no_door() -> None:
-    """Secrets come from deploy/.env, are refused when empty, and git ignores that file; ports are this machine's alone."""
+    """Secrets come from deploy/.env, which git ignores, and must not be empty; ports are this machine's alone."""
     text = (DEPLOY / "compose.yaml").read_text()
     lines = (DEPLOY / "environment.example").read_text().splitlines()
     example = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
@@ -113,7 +113,7 @@ def test_compose_calls_mlflow_as_it_is() -> None:
 
 
 def test_kubernetes_job_has_the_pinned_ray() -> None:
-    """Ray's version is the extra's; the command is imputune's; pods are not root's and workers have no volume of records."""
+    """Ray's version is the extra's; the command is imputune's; no pod is root's, and workers have no records."""
     spec = parsed("ray-job.yaml")["spec"]
     cluster = spec["rayClusterSpec"]
     assert PROJECT["optional-dependencies"]["ray"] == [f"ray=={cluster['rayVersion']}"]
