@@ -16,7 +16,17 @@ import pytest
 
 from imputune.data.cohort import write_cohort
 from imputune.data.raw.synthetic import extract_synthetic
-from projects import ROOT, STAYS, clean_environment, finished, grid_of, imputer_folder, new_project
+from projects import (
+    ROOT,
+    STAYS,
+    clean_environment,
+    client_of,
+    finished,
+    grid_of,
+    imputer_folder,
+    new_project,
+    set_params,
+)
 from servers import free_port, wait_for
 
 pytestmark = pytest.mark.slow  # Slurm's daemons, Ray's processes, commands in processes of their own
@@ -145,6 +155,15 @@ def log_of(project: Path, job: str) -> str:
     return path.read_text() if path.exists() else ""
 
 
+def wait_for_text(slurm: Slurm, project: Path, job: str, text: str, seconds: float = 180) -> None:
+    """Wait until a job's log has this text; fail with the log if the job ends before."""
+    deadline = time.monotonic() + seconds
+    while text not in log_of(project, job):
+        assert slurm.facts(project, job)["JobState"] not in ENDED, log_of(project, job)
+        assert time.monotonic() < deadline, log_of(project, job)
+        time.sleep(0.2)
+
+
 def test_a_command_runs_on_one_node(slurm: Slurm, tiny: Path) -> None:
     """The command runs in the folder where the job was submitted, and its exit code is the job's."""
     job = slurm.submit(tiny, ONE_NODE, "imputune", "pretrain", "--imputer", "mean")
@@ -156,16 +175,24 @@ def test_a_command_runs_on_one_node(slurm: Slurm, tiny: Path) -> None:
     assert slurm.end_of(tiny, refused)["ExitCode"] == "2:0", log_of(tiny, refused)
 
 
+def test_a_cancelled_command_keeps_its_work(slurm: Slurm, tiny: Path) -> None:
+    """After scancel the command ends by itself, long before Slurm kills it, and marks its run KILLED."""
+    set_params(tiny, {"budget.synthetic.pretrain_epochs": 9999})
+    job = slurm.submit(tiny, ONE_NODE, "imputune", "pretrain", "--imputer", "csai")
+    wait_for_text(slurm, tiny, job, "epoch")
+    slurm.type(tiny, "scancel", job)
+    assert slurm.end_of(tiny, job, seconds=25)["ExitCode"] == "130:0"
+    assert "interrupted: finished work is kept; run the same command again to continue" in log_of(tiny, job)
+    found = client_of(tiny).search_runs(["1"], "tags.`imputune.command` = 'pretrain'")
+    assert {run.info.status for run in found} == {"KILLED"}
+
+
 def test_ray_spans_the_nodes_and_leaves_nothing(slurm: Slurm, tiny: Path) -> None:
     """A command finds both nodes; after scancel, which the command hears of, neither Ray nor its files are left."""
     pytest.importorskip("ray", reason="this script needs the extra `ray`")
     (tiny / "nodes.py").write_text(NODES)
     job = slurm.submit(tiny, ON_RAY, "python", "nodes.py")
-    deadline = time.monotonic() + 120
-    while "on 2 nodes" not in log_of(tiny, job):
-        assert slurm.facts(tiny, job)["JobState"] in ("PENDING", "CONFIGURING", "RUNNING"), log_of(tiny, job)
-        assert time.monotonic() < deadline, log_of(tiny, job)
-        time.sleep(0.3)
+    wait_for_text(slurm, tiny, job, "on 2 nodes")
     folders = list(Path("/tmp").glob(f"ray-{job}-*"))
     assert len(folders) == 2
     slurm.type(tiny, "scancel", job)
