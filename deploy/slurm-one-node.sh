@@ -32,6 +32,6 @@ command -v "$1" > /dev/null || fail "$1 is not installed here: run make setup in
 
 workers="$(sed -n 's/^workers: *\([0-9]*\).*/\1/p' params.yaml)"
 if [ "$workers" != "$SLURM_CPUS_PER_TASK" ]; then
-  echo "params.yaml has workers: $workers, and this job $SLURM_CPUS_PER_TASK cores: as many folds train at once as the smaller number" >&2
+  echo "params.yaml has workers: $workers, and this job has $SLURM_CPUS_PER_TASK cores: set both to the same number" >&2
 fi
 exec srun --cpus-per-task="$SLURM_CPUS_PER_TASK" "$@"

@@ -73,7 +73,10 @@ trap stop_ray EXIT
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 name="$(scontrol --oneliner show node "$SLURMD_NODENAME" | sed -n 's/.* NodeAddr=\([^ ]*\).*/\1/p')"
 address="$(getent ahostsv4 "$name" | awk 'NR == 1 { print $1 }')"
-[ -n "$address" ] || fail "the node's name $name has no IPv4 address"
+case "$address" in
+  "") fail "the node's name $name has no IPv4 address" ;;
+  127.*) address="$(hostname -I | awk '{ print $1 }')" ;; # some systems give a node's own name an address that no other reaches
+esac
 port="$(python -c 'import socket; opened = socket.socket(); opened.bind(("", 0)); print(opened.getsockname()[1])')"
 export RAY_ADDRESS="$address:$port"
 
