@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from dvc_projects import dvc, git, hashes, objects, ran
+from projects import ROOT
 from servers import free_port, wait_for
 
 pytestmark = pytest.mark.slow  # processes of dvc, and servers
@@ -116,6 +117,8 @@ def test_a_group_shares_artifacts_and_no_record(
     Keys are in .dvc/config.local alone, which git ignores.
     """
     remote: Remote = request.getfixturevalue(kind)
+    page = (ROOT / "docs/cluster.md").read_text()
+    assert not [words for words in remote.commands if f"$ dvc {words.rpartition(' ')[0]} " not in page]
     (owner / "data/notes.txt").write_bytes(PLANTED)
     rows = [row.tobytes() for row in np.load(owner / "data/synthetic/values.npy")]
     dvc(owner, *remote.commands, "commit --force data.dvc", "push")
