@@ -16,7 +16,7 @@ def free_port() -> int:
         return int(opened.getsockname()[1])
 
 
-def wait_for(port: int, server: subprocess.Popen[bytes], log: Path, seconds: float = 90) -> None:
+def wait_for(port: int, server: subprocess.Popen[bytes], log: Path, seconds: float = 180) -> None:
     """Wait until a server answers; fail with its log if it has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
