@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from imputune.artifacts.stage_output import TrainedFold
+from imputune.data.batches import batches_in_order, joined
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
 from imputune.data.record_features import RecordScaler, record_features
 from imputune.data.scaling import Scaler
 from imputune.data.splits import FoldData, Split, split_cohort
-from imputune.imputers.build import csai_sizes, represent, saved_imputer
+from imputune.imputers.build import csai_sizes, saved_imputer
 from imputune.imputers.interface import Imputer
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
@@ -231,8 +232,12 @@ class _FoldAttempts:
         return (imputer if is_csai else {}) | module_weights("head", module)
 
     def _inputs(self, imputer: Imputer, split: Split) -> tuple[torch.Tensor, ...]:
-        representation = represent(imputer, split)
-        inputs = head_inputs(self.job.variant, representation, split, self.job.params.csai.hidden_size)
+        def of_batch(stays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            values_BTD, observed_BTD = split.batch(stays)
+            representation = imputer.represent(values_BTD, observed_BTD)
+            return head_inputs(self.job.variant, representation, values_BTD, self.job.params.csai.hidden_size)
+
+        inputs = joined(map(of_batch, batches_in_order(len(split))), len(split))
         return (*(each.to(self.device) for each in inputs), *self.record[split])
 
     def _new_classifier(self) -> Classifier:
@@ -252,11 +257,18 @@ def _record(
     """Return the record features that a variant's head reads, and their scaling, fitted on the training split."""
     if not variant.record_parts:
         return None, dict.fromkeys(splits, ())
-    features = {
-        split: record_features(
-            split.values_NTD.numpy(), split.observed_NTD.numpy(), split.static_NS, variant.record_parts
-        )
-        for split in splits
-    }
+    features = {split: _record_features(split, variant.record_parts) for split in splits}
     scaler = RecordScaler.fit(features[splits[0]])
     return scaler, {split: (scaler.standardised(each).to(device),) for split, each in features.items()}
+
+
+def _record_features(split: Split, parts: tuple[str, ...]) -> np.ndarray:
+    """Return a split's record features, float32 (N, F); see `record_features`."""
+
+    def of_batch(stays: torch.Tensor) -> tuple[torch.Tensor]:
+        values_BTD, observed_BTD = split.batch(stays)
+        static_BS = split.static_NS[stays.numpy()]
+        return (torch.from_numpy(record_features(values_BTD.numpy(), observed_BTD.bool().numpy(), static_BS, parts)),)
+
+    [features_NF] = joined(map(of_batch, batches_in_order(len(split))), len(split))
+    return features_NF.numpy()
