@@ -17,14 +17,13 @@ FOLD = Fold(number=2, train=np.array([0, 3, 4, 6, 8, 9]), validation=np.array([1
 
 def fitted(data: FoldData) -> dict[str, np.ndarray]:
     """Return all that is fitted on a fold: scaler, median gaps and masking rates."""
-    observed_NTD = data.train.observed_NTD.numpy()
     return {
         "lowest": data.scaler.lowest_D,
         "highest": data.scaler.highest_D,
         "mean": data.scaler.mean_D,
         "deviation": data.scaler.deviation_D,
         "median gap": data.median_gap_hours_D,
-        "masking rates": masking_rates(observed_NTD, "non_uniform", 0.1, 0.5),
+        "masking rates": masking_rates(data.observed_count_D, "non_uniform", 0.1, 0.5),
     }
 
 

@@ -14,8 +14,8 @@ def masking_rates(observed_count_D: np.ndarray, pattern: MaskingPattern, rate: f
     else rate * (n_v / n) / factor. All probabilities are then scaled by one factor, and cut at 1, so that the expected
     fraction of masked cells is `rate`.
 
-    Shapes: observed_count_D (D,), the number of observed cells of each variable; float64 (D,) out, in [0, 1]. A variable
-    that was never observed gets 0.
+    Shapes: observed_count_D (D,), how many cells of each variable were observed; float64 (D,) out, in [0, 1]. A
+    variable that was never observed gets 0.
 
     Source: CSAI (arXiv 2312.16713), section on non-uniform masking.
     """

@@ -14,7 +14,7 @@ from imputune.evaluation.stored import Stored
 from imputune.settings.names import ImputerName, RandomPattern
 
 ImputedBatch = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Estimates and true values of some stays, standardised, and which cells are held out, 0/1 or boolean, (B, T, D) each."""
+"""Estimates and true values of some stays, and which cells are held out, 0/1 or boolean, (B, T, D) each."""
 
 
 class CellErrors(Stored):
@@ -78,9 +78,7 @@ class _ErrorSums:
         )
 
 
-def cell_errors(
-    batches: Iterable[ImputedBatch], variables: Sequence[str]
-) -> tuple[CellErrors, dict[str, CellErrors]]:
+def cell_errors(batches: Iterable[ImputedBatch], variables: Sequence[str]) -> tuple[CellErrors, dict[str, CellErrors]]:
     """Return the errors over all held-out cells of some batches, and by variable for those that have such cells.
 
     Only the held-out cells are kept of a batch; values that are not held out have no effect.

@@ -70,7 +70,6 @@ def represent(imputer: Imputer, split: Split, visible_NTD: torch.Tensor | None =
     The imputer sees the cells where `visible_NTD`, boolean or 0/1 (N, T, D), is true; without it, all observed cells.
     """
 
-
     def represented(stays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         values_BTD, observed_BTD = split.batch(stays)
         batch = imputer.represent(values_BTD, observed_BTD if visible_NTD is None else visible_NTD[stays].float())

@@ -57,7 +57,7 @@ def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
         errors
         for split in SCORED_SPLITS
         for pattern in PATTERNS
-        for errors in _errors(job, data, scored, split, pattern)
+        for errors in imputation_errors(job, data, scored, split, pattern)
     ]
     weights = data.scaler.to_arrays()
     if imputer.module is not None:
@@ -102,7 +102,7 @@ def _train(training: ImputerTraining, fold: int, epochs: int, recorder: Recorder
     return best, history
 
 
-def _errors(
+def imputation_errors(
     job: PretrainJob,
     data: FoldData,
     imputers: Mapping[ImputerName, Imputer],

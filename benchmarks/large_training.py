@@ -1,0 +1,124 @@
+"""The steps of training that `benchmarks.large_cohort` measures."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from benchmarks.training import settings
+from imputune.data.cohort import Cohort, cohort_hash, read_cohort
+from imputune.data.folds import Fold, draw_folds
+from imputune.data.overlap import shared_stays
+from imputune.data.scaling import Scaler
+from imputune.data.splits import Split, fit_and_split, split_cohort
+from imputune.imputers.build import new_csai
+from imputune.imputers.csai import CsaiImputer
+from imputune.imputers.interface import Imputer
+from imputune.imputers.plain import PlainImputer
+from imputune.models.weights import module_weights
+from imputune.protocol.variants import make_variant
+from imputune.runtime.recorder import SilentRecorder
+from imputune.settings.names import ImputerName
+from imputune.settings.schema import Budget, Params
+from imputune.training.finetune import FinetuneJob, build_classifier, finetune_fold
+from imputune.training.imputer_training import CsaiTraining
+from imputune.training.pretrain import PretrainJob, imputation_errors
+from imputune.training.trainers import UnfrozenTrainer
+
+HEAD_EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How many steps each training takes, and a function that is told the name of the work that begins."""
+
+    count: int
+    begin: Callable[[str], None]
+
+
+def train(folder: Path, steps: Steps) -> None:
+    """Train on the first fold of a cohort as `imputune pretrain` and `imputune finetune` do."""
+    steps.begin("read the cohort")
+    cohort = read_cohort(folder)
+    steps.begin("hash the cohort's files")
+    cohort_hash(folder)
+    steps.begin("compare its records with another cohort's")
+    shared_stays(cohort, replace(cohort, dataset="other"))
+    steps.begin("draw the folds")
+    params = settings(cohort, 1)
+    budget = {cohort.dataset: Budget(pretrain_epochs=1, frozen_epochs=HEAD_EPOCHS, unfrozen_epochs=1)}
+    params = params.model_copy(update={"budget": budget})
+    fold = draw_folds(cohort, params.folds.count, params.seed)[0]
+    arrays = _pretrain(cohort, fold, params, steps)
+    _finetune(cohort, fold, params, arrays, steps)
+
+
+def _pretrain(cohort: Cohort, fold: Fold, params: Params, steps: Steps) -> dict[str, torch.Tensor]:
+    """Pretrain CSAI for some steps, validate and score it; return its weights."""
+    steps.begin("fit the scaler")
+    data = fit_and_split(cohort, fold, params.scaling.clip_quantile)
+    steps.begin("count observations and median gaps")
+    csai = new_csai(data, params)
+    steps.begin("draw the masks of validation stays")
+    training = CsaiTraining(csai, data, params)
+    training.train = _first(data.train, steps.count * params.pretrain.batch_size)
+    steps.begin(f"pretrain CSAI, {steps.count} steps")
+    training.train_epoch()
+    steps.begin("validate CSAI")
+    training.validate()
+    steps.begin("score CSAI and linear interpolation on validation stays")
+    imputers: dict[ImputerName, Imputer] = {"csai": CsaiImputer(csai), "linear": PlainImputer("linear")}
+    job = PretrainJob(cohort=cohort, fold=fold, params=params)
+    imputation_errors(job, data, imputers, "validation", params.masking.pattern)
+    arrays = data.scaler.to_arrays() | module_weights("imputer", csai)
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _finetune(cohort: Cohort, fold: Fold, params: Params, arrays: dict[str, torch.Tensor], steps: Steps) -> None:
+    """Train a frozen mlp2 that reads summaries too, and an unfrozen mlp2 for some steps; score both."""
+    steps.begin("represent and summarise every stay, first epoch of a frozen mlp2")
+    with TemporaryDirectory() as journals:
+        job = FinetuneJob(
+            cohort=cohort,
+            fold=fold,
+            params=params,
+            variant=make_variant("mlp2", input="hidden+summary"),
+            pretrained=arrays,
+            journals=Path(journals),
+        )
+        finetune_fold(job, _Announcing(steps.begin))
+    steps.begin(f"fine-tune an unfrozen mlp2, {steps.count} steps")
+    data = split_cohort(cohort, fold, Scaler.from_arrays(arrays))
+    variant = make_variant("mlp2", mode="unfrozen")
+    classifier = build_classifier(cohort.values_NTD.shape, params, variant)
+    splits = (data.train, data.validation, data.test)
+    trainer = UnfrozenTrainer(classifier, data, params, record=dict.fromkeys(splits, ()))
+    for stays in torch.arange(steps.count * params.finetune.batch_size).split(params.finetune.batch_size):
+        loss, _ = trainer.loss(data.train, stays)
+        loss.backward()
+    steps.begin("score the unfrozen mlp2 on validation stays")
+    trainer.risk(data.validation)
+
+
+class _Announcing(SilentRecorder):
+    """A recorder that tells what follows an epoch."""
+
+    def __init__(self, begin: Callable[[str], None]) -> None:
+        self.begin = begin
+
+    def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Tell that the next epoch begins, or scoring."""
+        self.begin("score the frozen mlp2" if epoch == HEAD_EPOCHS - 1 else "a further epoch of the frozen mlp2")
+
+
+def _first(split: Split, stays: int) -> Split:
+    """Return a split's first stays."""
+    return replace(
+        split,
+        rows_N=split.rows_N[:stays],
+        outcome_N=split.outcome_N[:stays],
+        stay_ids_N=split.stay_ids_N[:stays],
+        static_NS=split.static_NS[:stays],
+    )
