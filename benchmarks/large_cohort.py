@@ -15,6 +15,7 @@ do not count: the system keeps them as long as nobody needs their memory, and re
 
 import multiprocessing
 import resource
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -123,13 +124,17 @@ def _watched(cohort: Path, steps: int, limit_gib: float) -> list[Step]:
         if arrived:
             now = time.perf_counter()
             measured.append(Step(name=name, seconds=now - started, own_gib=own / GIB, file_gib=file / GIB))
+            print(f"{name}: {own / GIB:.2f} GiB, {now - started:.0f} s", file=sys.stderr)
             try:
                 name, started, own, file = names.recv(), now, 0.0, 0.0
             except EOFError:
                 break
     process.join()
     if name != "end":
-        raise UserError(f"the work did not end within {limit_gib:g} GiB, see above: raise --limit-gib")
+        raise UserError(
+            f"the work stopped while it was to {name}, see above; if memory failed, {limit_gib:g} GiB are too little: "
+            "raise --limit-gib"
+        )
     return measured[:-1]
 
 
@@ -160,8 +165,8 @@ def show(memory: Memory) -> None:
     ]
     print_table(
         f"{memory.stays:,} stays x {HOURS} hours x {VARIABLES} variables, {memory.values_gib:.2f} GiB of values; at "
-        f"most {memory.limit_gib:g} GiB of its own; {memory.peak_gib:.2f} at the peak, {memory.own_gib_at_start:.2f} of it "
-        "for the libraries",
+        f"most {memory.limit_gib:g} GiB of its own. Peak: {memory.peak_gib:.2f}, of which the libraries need "
+        f"{memory.own_gib_at_start:.2f}",
         ("step", "seconds", "own memory", "mapped files"),
         rows,
     )

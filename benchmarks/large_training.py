@@ -14,7 +14,6 @@ from imputune.data.overlap import shared_stays
 from imputune.data.scaling import Scaler
 from imputune.data.splits import Split, fit_and_split, split_cohort
 from imputune.imputers.build import new_csai
-from imputune.imputers.csai import CsaiImputer
 from imputune.imputers.interface import Imputer
 from imputune.imputers.plain import PlainImputer
 from imputune.models.weights import module_weights
@@ -28,6 +27,7 @@ from imputune.training.pretrain import PretrainJob, imputation_errors
 from imputune.training.trainers import UnfrozenTrainer
 
 HEAD_EPOCHS = 2
+SCORED_STAYS = 2048  # with the unfrozen classifier
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def _pretrain(cohort: Cohort, fold: Fold, params: Params, steps: Steps) -> dict[
     training.train_epoch()
     steps.begin("validate CSAI")
     training.validate()
-    steps.begin("score CSAI and linear interpolation on validation stays")
-    imputers: dict[ImputerName, Imputer] = {"csai": CsaiImputer(csai), "linear": PlainImputer("linear")}
+    steps.begin("score linear interpolation on validation stays")  # CSAI is scored in the same way
+    imputers: dict[ImputerName, Imputer] = {"linear": PlainImputer("linear")}
     job = PretrainJob(cohort=cohort, fold=fold, params=params)
     imputation_errors(job, data, imputers, "validation", params.masking.pattern)
     arrays = data.scaler.to_arrays() | module_weights("imputer", csai)
@@ -93,13 +93,13 @@ def _finetune(cohort: Cohort, fold: Fold, params: Params, arrays: dict[str, torc
     data = split_cohort(cohort, fold, Scaler.from_arrays(arrays))
     variant = make_variant("mlp2", mode="unfrozen")
     classifier = build_classifier(cohort.values_NTD.shape, params, variant)
-    splits = (data.train, data.validation, data.test)
-    trainer = UnfrozenTrainer(classifier, data, params, record=dict.fromkeys(splits, ()))
-    for stays in torch.arange(steps.count * params.finetune.batch_size).split(params.finetune.batch_size):
+    scored = _first(data.validation, SCORED_STAYS)
+    trainer = UnfrozenTrainer(classifier, data, params, record=dict.fromkeys((data.train, scored), ()))
+    for stays in torch.arange(len(data.train))[: steps.count * params.finetune.batch_size].split(params.finetune.batch_size):
         loss, _ = trainer.loss(data.train, stays)
         loss.backward()
-    steps.begin("score the unfrozen mlp2 on validation stays")
-    trainer.risk(data.validation)
+    steps.begin("score the unfrozen mlp2 on some validation stays")
+    trainer.risk(scored)
 
 
 class _Announcing(SilentRecorder):
