@@ -1,6 +1,6 @@
 """Train on a cohort that is larger than the memory a process may use, and measure its memory by step.
 
-    python -m benchmarks.large_cohort [--stays 200000] [--steps 3] [--limit-gib 4] [--json]
+    python -m benchmarks.large_cohort [--stays 200000] [--steps 3] [--limit-gib 4] [--parts read,pretrain] [--json]
 
 The cohort has 48 hours and 89 variables, a fifth of its cells observed, and is written to a temporary folder: 17 KB a
 stay. One process then does on its first fold what `imputune pretrain` and `imputune finetune` do: it reads and hashes
@@ -17,16 +17,17 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from shutil import disk_usage
 from tempfile import TemporaryDirectory, gettempdir
+from typing import get_args
 
 import numpy as np
 
 from benchmarks import Parser, Result, report, run
-from benchmarks.large_training import Steps, train
+from benchmarks.large_training import Part, Steps, train
 from benchmarks.training import cohort_of, observe_some
 from imputune.data.cohort import write_cohort
 from imputune.errors import UserError
@@ -34,6 +35,7 @@ from imputune.runtime.console import print_table
 from imputune.runtime.threads import use_one_thread
 
 HOURS, VARIABLES = 48, 89
+PARTS: tuple[Part, ...] = get_args(Part)
 FEWEST_STAYS = 100  # so that folds can be drawn
 WRITTEN_AT_ONCE = 1000  # stays
 SAMPLED_EVERY = 0.02  # seconds
@@ -67,7 +69,7 @@ class Memory(Result):
         return max(step.own_gib for step in self.steps)
 
 
-def measure(stays: int, steps: int, limit_gib: float) -> Memory:
+def measure(stays: int, steps: int, limit_gib: float, parts: Sequence[Part] = PARTS) -> Memory:
     """Write the cohort, train on it in a new process, and return its memory by step.
 
     Raises UserError if the disk has too little room, or the work needs more memory than the limit.
@@ -77,7 +79,7 @@ def measure(stays: int, steps: int, limit_gib: float) -> Memory:
         raise UserError(f"{gettempdir()} needs {2.2 * values / GIB:.1f} GiB of free disk: set TMPDIR, or lower --stays")
     with TemporaryDirectory() as folder:
         _in_new_process(_write, Path(folder), stays)
-        measured = _watched(Path(folder) / "cohort", steps, limit_gib)
+        measured = _watched(Path(folder) / "cohort", steps, limit_gib, parts)
     return Memory(
         stays=stays,
         values_gib=values / GIB,
@@ -107,11 +109,11 @@ def _in_new_process(work: Callable[..., None], *arguments: object) -> None:
         raise UserError("the cohort could not be written: see the lines above")
 
 
-def _watched(cohort: Path, steps: int, limit_gib: float) -> list[Step]:
+def _watched(cohort: Path, steps: int, limit_gib: float, parts: Sequence[Part]) -> list[Step]:
     """Train in a new process and read its memory from outside all the time; return its steps."""
     context = multiprocessing.get_context("spawn")
     names, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_train, args=(cohort, steps, limit_gib, writer))
+    process = context.Process(target=_train, args=(cohort, steps, limit_gib, parts, writer))
     process.start()
     writer.close()
     assert process.pid is not None
@@ -149,11 +151,11 @@ def _memory(process: int) -> tuple[int, int]:
     return own, file
 
 
-def _train(cohort: Path, steps: int, limit_gib: float, names: Connection) -> None:
+def _train(cohort: Path, steps: int, limit_gib: float, parts: Sequence[Part], names: Connection) -> None:
     use_one_thread()
     limit = round(limit_gib * GIB)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    train(cohort, Steps(count=steps, begin=names.send))
+    train(cohort, Steps(count=steps, begin=names.send), parts)
     names.send("end")
 
 
@@ -178,10 +180,14 @@ def main() -> None:
     parser.add_argument("--stays", type=int, default=200_000, help="of the cohort (%(default)s)")
     parser.add_argument("--steps", type=int, default=3, help="of each training (%(default)s)")
     parser.add_argument("--limit-gib", type=float, default=4.0, help="of the process's own memory (%(default)s)")
+    parser.add_argument("--parts", default=",".join(PARTS), help="of the work (%(default)s)")
     given = parser.parse_args()
     if given.stays < FEWEST_STAYS or given.steps < 1 or given.limit_gib <= 0:
         raise UserError(f"--stays must be {FEWEST_STAYS} or more, --steps 1 or more, --limit-gib above 0")
-    report(measure(given.stays, given.steps, given.limit_gib), show, given.json)
+    parts = [part for part in PARTS if part in given.parts.split(",")]
+    if len(parts) != len(given.parts.split(",")):
+        raise UserError(f"--parts must name some of {', '.join(PARTS)}, separated by commas; got {given.parts!r}")
+    report(measure(given.stays, given.steps, given.limit_gib, parts), show, given.json)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The steps of training that `benchmarks.large_cohort` measures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import torch
 
@@ -12,10 +13,11 @@ from imputune.data.cohort import Cohort, cohort_hash, read_cohort
 from imputune.data.folds import Fold, draw_folds
 from imputune.data.overlap import shared_stays
 from imputune.data.scaling import Scaler
-from imputune.data.splits import Split, fit_and_split, split_cohort
+from imputune.data.splits import FoldData, Split, fit_and_split, split_cohort
 from imputune.imputers.build import new_csai
 from imputune.imputers.interface import Imputer
 from imputune.imputers.plain import PlainImputer
+from imputune.models.csai import Csai
 from imputune.models.weights import module_weights
 from imputune.protocol.variants import make_variant
 from imputune.runtime.recorder import SilentRecorder
@@ -26,6 +28,7 @@ from imputune.training.imputer_training import CsaiTraining
 from imputune.training.pretrain import PretrainJob, imputation_errors
 from imputune.training.trainers import UnfrozenTrainer
 
+Part = Literal["read", "pretrain", "finetune"]
 HEAD_EPOCHS = 2
 SCORED_STAYS = 2048  # with the unfrozen classifier
 
@@ -38,29 +41,36 @@ class Steps:
     begin: Callable[[str], None]
 
 
-def train(folder: Path, steps: Steps) -> None:
-    """Train on the first fold of a cohort as `imputune pretrain` and `imputune finetune` do."""
+def train(folder: Path, steps: Steps, parts: Collection[Part]) -> None:
+    """Train on the first fold of a cohort as `imputune pretrain` and `imputune finetune` do.
+
+    Fine-tuning does not need the trained weights of pretraining: it starts from initial ones, which cost the same.
+    """
     steps.begin("read the cohort")
     cohort = read_cohort(folder)
-    steps.begin("hash the cohort's files")
-    cohort_hash(folder)
-    steps.begin("compare its records with another cohort's")
-    shared_stays(cohort, replace(cohort, dataset="other"))
+    if "read" in parts:
+        steps.begin("hash the cohort's files")
+        cohort_hash(folder)
+        steps.begin("compare its records with another cohort's")
+        shared_stays(cohort, replace(cohort, dataset="other"))
     steps.begin("draw the folds")
     params = settings(cohort, 1)
     budget = {cohort.dataset: Budget(pretrain_epochs=1, frozen_epochs=HEAD_EPOCHS, unfrozen_epochs=1)}
     params = params.model_copy(update={"budget": budget})
     fold = draw_folds(cohort, params.folds.count, params.seed)[0]
-    arrays = _pretrain(cohort, fold, params, steps)
-    _finetune(cohort, fold, params, arrays, steps)
-
-
-def _pretrain(cohort: Cohort, fold: Fold, params: Params, steps: Steps) -> dict[str, torch.Tensor]:
-    """Pretrain CSAI for some steps, validate and score it; return its weights."""
     steps.begin("fit the scaler")
     data = fit_and_split(cohort, fold, params.scaling.clip_quantile)
     steps.begin("count observations and median gaps")
     csai = new_csai(data, params)
+    arrays = data.scaler.to_arrays() | module_weights("imputer", csai)
+    if "pretrain" in parts:
+        _pretrain(cohort, fold, csai, data, params, steps)
+    if "finetune" in parts:
+        _finetune(cohort, fold, params, {name: torch.from_numpy(array) for name, array in arrays.items()}, steps)
+
+
+def _pretrain(cohort: Cohort, fold: Fold, csai: Csai, data: FoldData, params: Params, steps: Steps) -> None:
+    """Pretrain CSAI for some steps and validate it; score masked cells of the validation stays."""
     steps.begin("draw the masks of validation stays")
     training = CsaiTraining(csai, data, params)
     training.train = _first(data.train, steps.count * params.pretrain.batch_size)
@@ -72,8 +82,6 @@ def _pretrain(cohort: Cohort, fold: Fold, params: Params, steps: Steps) -> dict[
     imputers: dict[ImputerName, Imputer] = {"linear": PlainImputer("linear")}
     job = PretrainJob(cohort=cohort, fold=fold, params=params)
     imputation_errors(job, data, imputers, "validation", params.masking.pattern)
-    arrays = data.scaler.to_arrays() | module_weights("imputer", csai)
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _finetune(cohort: Cohort, fold: Fold, params: Params, arrays: dict[str, torch.Tensor], steps: Steps) -> None:
@@ -95,7 +103,9 @@ def _finetune(cohort: Cohort, fold: Fold, params: Params, arrays: dict[str, torc
     classifier = build_classifier(cohort.values_NTD.shape, params, variant)
     scored = _first(data.validation, SCORED_STAYS)
     trainer = UnfrozenTrainer(classifier, data, params, record=dict.fromkeys((data.train, scored), ()))
-    for stays in torch.arange(len(data.train))[: steps.count * params.finetune.batch_size].split(params.finetune.batch_size):
+    for stays in torch.arange(len(data.train))[: steps.count * params.finetune.batch_size].split(
+        params.finetune.batch_size
+    ):
         loss, _ = trainer.loss(data.train, stays)
         loss.backward()
     steps.begin("score the unfrozen mlp2 on some validation stays")

@@ -48,6 +48,17 @@ def test_cells_not_held_out_do_not_count() -> None:
     assert cell_errors([(*spoilt, held_out.astype(np.float32))], "abc") == expected
 
 
+def test_errors_of_batches_are_the_errors_of_all_stays() -> None:
+    """Bit for bit, whatever the batches; a batch may have no held-out cell."""
+    random = np.random.default_rng(0)
+    truth, estimate = random.normal(size=(2, 50, 5, 3)).astype(np.float32)
+    held_out = random.random(truth.shape) < 0.3
+    held_out[:7] = False
+    whole = cell_errors([(estimate, truth, held_out)], "abc")
+    parts = [(estimate[some], truth[some], held_out[some]) for some in (slice(7), slice(7, 30), slice(30, None))]
+    assert cell_errors(iter(parts), "abc") == whole
+
+
 def test_nothing_held_out_gives_0() -> None:
     """Without held-out cells all errors are 0, not NaN, and no variable has any."""
     nothing = cell_errors([(np.ones((1, 2, 1)), np.zeros((1, 2, 1)), np.zeros((1, 2, 1)))], ("HR",))
