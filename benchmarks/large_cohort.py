@@ -3,11 +3,14 @@
     python -m benchmarks.large_cohort [--stays 200000] [--steps 3] [--limit-gib 4] [--parts read,pretrain] [--json]
 
 The cohort has 48 hours and 89 variables, a fifth of its cells observed, and is written to a temporary folder: 17 KB a
-stay. One process then does on its first fold what `imputune pretrain` and `imputune finetune` do: it reads and hashes
-the cohort, draws the folds, fits the scaler, counts, draws masks, takes some steps of pretraining CSAI, validates it
-and scores it; represents every stay for a frozen mlp2, trains that for two epochs and scores it; and takes steps with
-an unfrozen mlp2 that reads static facts and summaries too. Steps that a whole training repeats use the same memory
-again, so that a few of them show it.
+stay. One process then does what commands do with it, by `--parts`:
+
+    read        read and hash the cohort, compare its records with another cohort's, draw the folds
+    pretrain    fit the scaler, count, draw masks, some steps of pretraining CSAI, validation, errors on masked cells
+    finetune    summarise every stay; represent some stays for a frozen mlp2, train it for two epochs and score it; some
+                steps of an unfrozen mlp2
+
+A whole training repeats these steps and uses the same memory again.
 
 The system refuses the process more than `--limit-gib` of memory of its own (RLIMIT_DATA). Pages of the cohort's file
 do not count: the system keeps them as long as nobody needs their memory, and reads them again otherwise.

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+import numpy as np
 import torch
 
 from benchmarks.training import settings
@@ -23,13 +24,16 @@ from imputune.protocol.variants import make_variant
 from imputune.runtime.recorder import SilentRecorder
 from imputune.settings.names import ImputerName
 from imputune.settings.schema import Budget, Params
-from imputune.training.finetune import FinetuneJob, build_classifier, finetune_fold
+from imputune.training.finetune import FinetuneJob, build_classifier, finetune_fold, record_inputs
 from imputune.training.imputer_training import CsaiTraining
 from imputune.training.pretrain import PretrainJob, imputation_errors
 from imputune.training.trainers import UnfrozenTrainer
 
 Part = Literal["read", "pretrain", "finetune"]
+FOLDS = 5
+CPU = torch.device("cpu")
 HEAD_EPOCHS = 2
+REPRESENTED = 20_000  # for the frozen mlp2; a representation takes 432 bytes of a stay
 SCORED_STAYS = 2048  # with the unfrozen classifier
 
 
@@ -53,11 +57,15 @@ def train(folder: Path, steps: Steps, parts: Collection[Part]) -> None:
         cohort_hash(folder)
         steps.begin("compare its records with another cohort's")
         shared_stays(cohort, replace(cohort, dataset="other"))
-    steps.begin("draw the folds")
+        steps.begin("draw the folds")
+        draw_folds(cohort, FOLDS, seed=0)
+    steps.begin("read params.yaml")
     params = settings(cohort, 1)
     budget = {cohort.dataset: Budget(pretrain_epochs=1, frozen_epochs=HEAD_EPOCHS, unfrozen_epochs=1)}
     params = params.model_copy(update={"budget": budget})
-    fold = draw_folds(cohort, params.folds.count, params.seed)[0]
+    subset_N = np.random.default_rng(0).integers(FOLDS, size=len(cohort.outcome_N))
+    train, validation, test = (np.flatnonzero(is_in_N) for is_in_N in (subset_N > 1, subset_N == 1, subset_N == 0))
+    fold = Fold(number=0, train=train, validation=validation, test=test)
     steps.begin("fit the scaler")
     data = fit_and_split(cohort, fold, params.scaling.clip_quantile)
     steps.begin("count observations and median gaps")
@@ -85,12 +93,15 @@ def _pretrain(cohort: Cohort, fold: Fold, csai: Csai, data: FoldData, params: Pa
 
 
 def _finetune(cohort: Cohort, fold: Fold, params: Params, arrays: dict[str, torch.Tensor], steps: Steps) -> None:
-    """Train a frozen mlp2 that reads summaries too, and an unfrozen mlp2 for some steps; score both."""
-    steps.begin("represent and summarise every stay, first epoch of a frozen mlp2")
+    """Summarise every stay; train a frozen mlp2 on some of them, and an unfrozen mlp2 for some steps; score both."""
+    steps.begin("summarise every stay and scale the summaries")
+    data = split_cohort(cohort, fold, Scaler.from_arrays(arrays))
+    record_inputs(make_variant("mlp2", input="hidden+summary"), (data.train, data.validation, data.test), CPU)
+    steps.begin(f"represent {REPRESENTED:,} stays, first epoch of a frozen mlp2")
     with TemporaryDirectory() as journals:
         job = FinetuneJob(
             cohort=cohort,
-            fold=fold,
+            fold=_thinned(fold, REPRESENTED),
             params=params,
             variant=make_variant("mlp2", input="hidden+summary"),
             pretrained=arrays,
@@ -98,7 +109,6 @@ def _finetune(cohort: Cohort, fold: Fold, params: Params, arrays: dict[str, torc
         )
         finetune_fold(job, _Announcing(steps.begin))
     steps.begin(f"fine-tune an unfrozen mlp2, {steps.count} steps")
-    data = split_cohort(cohort, fold, Scaler.from_arrays(arrays))
     variant = make_variant("mlp2", mode="unfrozen")
     classifier = build_classifier(cohort.values_NTD.shape, params, variant)
     scored = _first(data.validation, SCORED_STAYS)
@@ -121,6 +131,13 @@ class _Announcing(SilentRecorder):
     def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Tell that the next epoch begins, or scoring."""
         self.begin("score the frozen mlp2" if epoch == HEAD_EPOCHS - 1 else "a further epoch of the frozen mlp2")
+
+
+def _thinned(fold: Fold, stays: int) -> Fold:
+    """Return a fold with so many stays at most, evenly from the whole cohort."""
+    sizes = (len(fold.train), len(fold.validation), len(fold.test))
+    every = -(-sum(sizes) // stays)
+    return replace(fold, train=fold.train[::every], validation=fold.validation[::every], test=fold.test[::every])
 
 
 def _first(split: Split, stays: int) -> Split:

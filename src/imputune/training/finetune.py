@@ -183,7 +183,7 @@ class _FoldAttempts:
         self.job, self.data = job, data
         self.device = choose_device(job.params.device)
         splits = (data.train, data.validation, data.test)
-        self.record_scaler, self.record = _record(job.variant, splits, self.device)
+        self.record_scaler, self.record = record_inputs(job.variant, splits, self.device)
         self.inputs: InputsOfSplits | None = None
         if job.variant.mode == "frozen":
             shape, state = job.cohort.values_NTD.shape, state_of(job.variant.input)
@@ -251,7 +251,7 @@ class _FoldAttempts:
         return classifier.to(self.device)
 
 
-def _record(
+def record_inputs(
     variant: Variant, splits: tuple[Split, Split, Split], device: torch.device
 ) -> tuple[RecordScaler | None, RecordOfSplits]:
     """Return the record features that a variant's head reads, and their scaling, fitted on the training split."""
