@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
-from tempfile import mkdtemp
 from types import SimpleNamespace
 from typing import Any
 
@@ -181,7 +180,6 @@ def finetuning(*words: str) -> Observe:
             params=params,
             variant=variant,
             pretrained=world.pretrained,
-            journals=Path(mkdtemp(dir=world.folder)),
         )
         return trained((finetune_fold if variant.is_neural else fit_non_neural_fold)(job, SilentRecorder()))
 

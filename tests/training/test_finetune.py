@@ -223,7 +223,6 @@ def test_search_reports_its_trials_and_trains_at_the_rate_it_found(
     assert [trial.number for _, trial in recorder.trials] == list(range(6))
     assert result.trials == [trial for _, trial in recorder.trials]
     assert result.learning_rate == min(result.trials, key=lambda trial: trial.validation_loss).learning_rate
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / f"mlp2-{mode}-hidden-optuna-fold-0.journal")))
-    assert optuna.get_all_study_names(storage) == [f"mlp2-{mode}-hidden-optuna-fold-0"]
+    assert names == [f"mlp2-{mode}-hidden-optuna-fold-0"]
     given = finetune_fold(make_finetune_job(variant, params, learning_rate=result.learning_rate), recorder)
     assert (given.history, given.trials) == (result.history, [])

@@ -1,22 +1,19 @@
 """Search of a learning rate by Optuna: a log-uniform range, validation loss, hopeless trials pruned by Hyperband."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from imputune.errors import UserError
 from imputune.runtime.recorder import Curve, Trial
 from imputune.settings.head_sections import Optuna
 from imputune.training.best_state import DivergedError
 
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-CURVE, DIVERGED = "curve", "diverged"
+CURVE, DIVERGED, RATE = "curve", "diverged", "learning_rate"
 EpochReport = Callable[[int, Mapping[str, float]], None]
 """Receives an epoch's number and metrics."""
 
@@ -26,14 +23,15 @@ class Search:
     """One search of a learning rate.
 
     epochs: of a trial at most. name: of the Optuna study; it decides which trial falls into which Hyperband bracket,
-    so another name gives another result. journal: the file that keeps the trials, so that a killed search can go on.
+    so another name gives another result. earlier: the trials of an interrupted try, by number; the search goes on
+    after them.
     """
 
     settings: Optuna
     epochs: int
     seed: int
     name: str
-    journal: Path
+    earlier: Sequence[Trial] = ()
 
 
 def search_rate(
@@ -43,11 +41,10 @@ def search_rate(
 
     `train` trains at a rate for at most `search.epochs` epochs and reports each epoch's metrics, among them
     validation_loss; the report raises optuna.TrialPruned to end a hopeless trial. A trial whose training diverges is
-    pruned too, with the curve up to there. `trial_finished` is called with every trial, also with those of an earlier,
-    killed search.
+    pruned too, with the curve up to there. `trial_finished` is called with every trial, the earlier ones too.
 
-    A killed search goes on with the next trial and gives what it would have given without the interruption, because
-    each trial's sampler is seeded by the trial's number.
+    An interrupted search goes on with the next trial and gives what it would have given without the interruption,
+    because each trial's sampler is seeded by the trial's number.
 
     Raises UserError if every trial diverged.
 
@@ -75,7 +72,7 @@ def search_rate(
 
 
 def _run_trial(study: optuna.Study, settings: Optuna, train: Callable[[float, EpochReport], object]) -> None:
-    """Train at a suggested rate and tell the study how it went; an error leaves the trial running, for the next search.
+    """Train at a suggested rate and tell the study how it went; an error ends the search.
 
     Optuna's own loop, `optimize`, would print the error's traceback.
     """
@@ -88,7 +85,7 @@ def _run_trial(study: optuna.Study, settings: Optuna, train: Callable[[float, Ep
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    rate = trial.suggest_float("learning_rate", settings.lowest_rate, settings.highest_rate, log=True)
+    rate = trial.suggest_float(RATE, settings.lowest_rate, settings.highest_rate, log=True)
     try:
         train(rate, report)
         loss, state = _lowest_loss(curve), TrialState.COMPLETE
@@ -105,24 +102,28 @@ def brackets(reduction_factor: int, epochs: int) -> int:
 
 
 def _open_study(search: Search) -> optuna.Study:
-    """Open the study without the trial during which an earlier process was killed."""
-    study = _create_or_load(search, search.journal)
-    ended = [trial for trial in study.trials if trial.state in ENDED]
-    if len(ended) < len(study.trials):
-        fresh = search.journal.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
-        _create_or_load(search, fresh).add_trials(ended)
-        fresh.replace(search.journal)
-        study = _create_or_load(search, search.journal)
+    """Return a study with the earlier trials."""
+    study = optuna.create_study(
+        study_name=search.name,
+        pruner=optuna.pruners.HyperbandPruner(1, search.epochs, search.settings.reduction_factor),
+    )
+    study.add_trials([_as_frozen(trial, search.settings) for trial in search.earlier])
     return study
 
 
-def _create_or_load(search: Search, journal: Path) -> optuna.Study:
-    return optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(journal))),
-        study_name=search.name,
-        load_if_exists=True,
-        pruner=optuna.pruners.HyperbandPruner(1, search.epochs, search.settings.reduction_factor),
+def _as_frozen(trial: Trial, settings: Optuna) -> FrozenTrial:
+    """Return a trial as Optuna had it when it ended: the pruner and the sampler read its lowest losses so far."""
+    reported = {epoch + 1: _lowest_loss(trial.curve[: epoch + 1]) for epoch in range(len(trial.curve))}
+    return create_trial(
+        state=TrialState.COMPLETE if trial.state == "complete" else TrialState.PRUNED,
+        value=_lowest_loss(trial.curve) if trial.curve else None,
+        params={RATE: trial.learning_rate},
+        distributions={RATE: FloatDistribution(settings.lowest_rate, settings.highest_rate, log=True)},
+        user_attrs={
+            CURVE: [dict(row) for row in trial.curve],
+            **({DIVERGED: math.isinf(trial.validation_loss)} if trial.state == "pruned" else {}),
+        },
+        intermediate_values=reported,
     )
 
 
@@ -130,7 +131,7 @@ def _as_trial(trial: FrozenTrial) -> Trial:
     curve: Curve = trial.user_attrs[CURVE]
     return Trial(
         number=trial.number,
-        learning_rate=trial.params["learning_rate"],
+        learning_rate=trial.params[RATE],
         state="complete" if trial.state == TrialState.COMPLETE else "pruned",
         validation_loss=math.inf if trial.user_attrs.get(DIVERGED) else _lowest_loss(curve),
         curve=curve,
