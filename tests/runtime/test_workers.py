@@ -67,7 +67,7 @@ def multiply_small_numbers(exponent: int, recorder: Recorder) -> Done:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_results_come_in_order_and_every_event_is_recorded(recorder, LocalPool(workers)):
+def test_results_come_in_order_and_every_event_is_recorded(recorder, workers):
     """All epochs and final scores reach the recorder, whatever the number of workers."""
     results = run_fold_jobs(two_epochs, [0, 1, 2], recorder, LocalPool(workers))
     assert [result.fold for result in results] == [0, 1, 2]

@@ -137,7 +137,7 @@ def _check_address(address: str) -> None:
 
 
 @contextmanager
-def _options_of_own(cores: int) -> Iterator[dict[str, Any]]:
+def _options_of_own(cores: int) -> Iterator[dict[str, object]]:
     """Yield the options of a cluster of this machine, inside its environment; its folders are removed afterwards.
 
     Sockets have short paths only in /tmp, where Ray puts them by default too.
@@ -189,7 +189,7 @@ def _remove_if_left(folder: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _initialise(options: Mapping[str, Any], address: str) -> None:
+def _initialise(options: Mapping[str, object], address: str) -> None:
     """Connect; Ray takes over SIGTERM meanwhile, which is given back, and done as it would have been."""
     environment = {
         "py_modules": [str(Path(imputune.__file__).parent)],

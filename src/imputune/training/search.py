@@ -3,17 +3,17 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import optuna
-from optuna.distributions import FloatDistribution
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from imputune.errors import UserError
 from imputune.runtime.recorder import Curve, Trial
 from imputune.settings.head_sections import Optuna
 from imputune.training.best_state import DivergedError
 
-CURVE, DIVERGED, RATE = "curve", "diverged", "learning_rate"
+CURVE, DIVERGED = "curve", "diverged"
 EpochReport = Callable[[int, Mapping[str, float]], None]
 """Receives an epoch's number and metrics."""
 
@@ -52,15 +52,16 @@ def search_rate(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings = search.settings
-    study = _open_study(search)
-    for trial in study.trials:
-        trial_finished(_as_trial(trial))
-
-    while (number := len(study.trials)) < settings.trials:
+    study = optuna.create_study(
+        study_name=search.name,
+        pruner=optuna.pruners.HyperbandPruner(1, search.epochs, settings.reduction_factor),
+    )
+    for number in range(max(settings.trials, len(search.earlier))):
         study.sampler = optuna.samplers.TPESampler(
             n_startup_trials=settings.startup_trials, seed=(search.seed + number) % 2**32
         )
-        _run_trial(study, settings, train)
+        earlier = search.earlier[number] if number < len(search.earlier) else None
+        _run_trial(study, settings, partial(_train_or_repeat, train, earlier))
         trial_finished(_as_trial(study.trials[-1]))
     best = min(map(_as_trial, study.trials), key=lambda trial: trial.validation_loss)
     if not math.isfinite(best.validation_loss):
@@ -85,7 +86,7 @@ def _run_trial(study: optuna.Study, settings: Optuna, train: Callable[[float, Ep
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    rate = trial.suggest_float(RATE, settings.lowest_rate, settings.highest_rate, log=True)
+    rate = trial.suggest_float("learning_rate", settings.lowest_rate, settings.highest_rate, log=True)
     try:
         train(rate, report)
         loss, state = _lowest_loss(curve), TrialState.COMPLETE
@@ -101,37 +102,24 @@ def brackets(reduction_factor: int, epochs: int) -> int:
     return math.floor(math.log(epochs, reduction_factor) + 1e-9) + 1
 
 
-def _open_study(search: Search) -> optuna.Study:
-    """Return a study with the earlier trials."""
-    study = optuna.create_study(
-        study_name=search.name,
-        pruner=optuna.pruners.HyperbandPruner(1, search.epochs, search.settings.reduction_factor),
-    )
-    study.add_trials([_as_frozen(trial, search.settings) for trial in search.earlier])
-    return study
-
-
-def _as_frozen(trial: Trial, settings: Optuna) -> FrozenTrial:
-    """Return a trial as Optuna had it when it ended: the pruner and the sampler read its lowest losses so far."""
-    reported = {epoch + 1: _lowest_loss(trial.curve[: epoch + 1]) for epoch in range(len(trial.curve))}
-    return create_trial(
-        state=TrialState.COMPLETE if trial.state == "complete" else TrialState.PRUNED,
-        value=_lowest_loss(trial.curve) if trial.curve else None,
-        params={RATE: trial.learning_rate},
-        distributions={RATE: FloatDistribution(settings.lowest_rate, settings.highest_rate, log=True)},
-        user_attrs={
-            CURVE: [dict(row) for row in trial.curve],
-            **({DIVERGED: math.isinf(trial.validation_loss)} if trial.state == "pruned" else {}),
-        },
-        intermediate_values=reported,
-    )
+def _train_or_repeat(
+    train: Callable[[float, EpochReport], object], earlier: Trial | None, rate: float, report: EpochReport
+) -> None:
+    """Train at a rate; or report again what an earlier trial at this rate reported, so that pruner and sampler know."""
+    if earlier is None or earlier.learning_rate != rate:
+        train(rate, report)
+        return
+    for epoch, metrics in enumerate(earlier.curve):
+        report(epoch, metrics)
+    if math.isinf(earlier.validation_loss):
+        raise DivergedError
 
 
 def _as_trial(trial: FrozenTrial) -> Trial:
     curve: Curve = trial.user_attrs[CURVE]
     return Trial(
         number=trial.number,
-        learning_rate=trial.params[RATE],
+        learning_rate=trial.params["learning_rate"],
         state="complete" if trial.state == TrialState.COMPLETE else "pruned",
         validation_loss=math.inf if trial.user_attrs.get(DIVERGED) else _lowest_loss(curve),
         curve=curve,
