@@ -29,7 +29,7 @@ import imputune
 from imputune import signals
 from imputune.errors import UserError, one_line
 from imputune.runtime.local_pool import PRELOADED
-from imputune.runtime.ray_node import installed, prepare_node
+from imputune.runtime.ray_node import Mailbox, installed, prepare_node
 from imputune.runtime.threads import ONE_THREAD, WAITING
 from imputune.settings.names import DeviceName
 
@@ -39,7 +39,7 @@ RETRIES = 3
 CONNECT_SECONDS, PREPARE_SECONDS = 5.0, 120.0
 MIB = 2**20
 FOLDER, LOCK = "imputune-ray-", "lock"
-SURELY_LOCKED_SECONDS = 60.0  # after its folder was made, a lock that can be taken has no owner
+SURELY_LOCKED_SECONDS = 5.0  # after its folder was made, a lock that can be taken has no owner
 _MISMATCH = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
 _Node = Mapping[str, Any]
 """What Ray says of a node."""
@@ -49,10 +49,11 @@ _Node = Mapping[str, Any]
 class Cluster:
     """A connected cluster.
 
-    expected: the versions that its nodes must have. gpus_of_task: the share of a node's GPUs that a task gets; above 0,
-    only nodes with a GPU have tasks.
+    mailbox: the actor `Mailbox`. expected: the versions that its nodes must have. gpus_of_task: the share of a node's
+    GPUs that a task gets; above 0, only nodes with a GPU have tasks.
     """
 
+    mailbox: Any
     expected: Mapping[str, str]
     gpus_of_task: float
 
@@ -229,7 +230,10 @@ def _why_not(address: str, error: Exception) -> str:
 def _prepared(device: DeviceName) -> Cluster:
     """Check the nodes and load what tasks need in a worker of each."""
     share = gpus_of_task([node for node in ray.nodes() if node["Alive"]], device)
-    cluster = Cluster(expected=installed(), gpus_of_task=share)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    # First, because it would take the worker that is prepared for tasks.
+    mailbox: Any = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Mailbox).remote()
+    cluster = Cluster(mailbox=mailbox, expected=installed(), gpus_of_task=share)
     prepare = ray.remote(num_cpus=0, max_retries=RETRIES)(prepare_node)
     nodes = cluster.nodes()
     if not nodes:

@@ -14,12 +14,11 @@ from typing import Any, Self
 
 import ray
 from ray.exceptions import ObjectStoreFullError, RayActorError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from imputune import signals
 from imputune.errors import UserError, one_line
 from imputune.runtime.ray_cluster import RETRIES, Cluster
-from imputune.runtime.ray_node import Event, Mailbox, work_on_node
+from imputune.runtime.ray_node import Event, work_on_node
 from imputune.runtime.tasks import Shared, Task
 
 logger = logging.getLogger(__name__)
@@ -53,20 +52,19 @@ class RayEngine:
         self._shared: dict[int, tuple[object, Any]] = {}
         self._started = 0
         self._counted = (time.monotonic(), cluster.cores())
+        self._work = self.work_with(RETRIES)
 
     def __enter__(self) -> Self:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
-        self._mailbox: Any = ray.remote(Mailbox).options(**options).remote()
-        self._letters = self._mailbox.take.remote()
-        self._work = ray.remote(work_on_node).options(
-            num_cpus=1, num_gpus=self.cluster.gpus_of_task, max_retries=RETRIES, retry_exceptions=False
-        )
+        self._letters = self.cluster.mailbox.take.remote()
         return self
 
     def __exit__(self, *_: object) -> None:
-        ray.kill(self._mailbox)
         self._shared.clear()
+
+    def work_with(self, retries: int) -> Any:
+        """Return the work on a fold as Ray's function: on one core, begun again so many times where it is lost."""
+        options = {"num_cpus": 1, "num_gpus": self.cluster.gpus_of_task, "max_retries": retries}
+        return ray.remote(retry_exceptions=False, **options)(work_on_node)
 
     @property
     def at_once(self) -> int:
@@ -116,7 +114,7 @@ class RayEngine:
         references = [self._reference(key, each) for key, each in writer.shared.items()]
         logger.debug("task %d starts on Ray: %s", number, task.work.__name__)
         keys = list(writer.shared)
-        return self._work.remote(number, writer.job, keys, self._mailbox, self.cluster.expected, *references)
+        return self._work.remote(number, writer.job, keys, self.cluster.mailbox, self.cluster.expected, *references)
 
     def _reference(self, key: int, shared: Shared) -> Any:
         """Return the reference to what tasks share; it goes to the object store once, and stays while this is open."""
@@ -138,7 +136,7 @@ class RayEngine:
             letters = ray.get(self._letters)
         except RayActorError:  # Ray starts the mailbox again; what was in it comes with the results
             letters = []
-        self._letters = self._mailbox.take.remote()
+        self._letters = self.cluster.mailbox.take.remote()
         for number, first, events in letters:
             if number in running:
                 running[number].pass_on(first, events)
@@ -181,8 +179,8 @@ def _finish(reference: Any, running: _Running) -> None:
         raise error.cause from error
     except RayError as error:
         raise UserError(
-            f"Ray lost the work on a fold {RETRIES + 1} times, most often for lack of memory: give its nodes more, or "
-            f"fewer cores ({type(error).__name__})"
+            f"Ray lost the work on a fold too often ({type(error).__name__}), most often for lack of memory: give its "
+            "nodes more memory, or fewer cores"
         ) from error
     running.pass_on(0, events)
     running.task.finish(result)
