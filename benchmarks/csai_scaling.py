@@ -16,8 +16,6 @@ All other parts are proportional. A step also has a constant cost, so that small
 """
 
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -131,16 +129,14 @@ def head_seconds(stays: int, epochs: int) -> FrozenHead:
     arrays = data.scaler.to_arrays() | module_weights("imputer", new_csai(data, params))
     watch = Stopwatch()
     started = time.perf_counter()
-    with TemporaryDirectory() as journals:
-        job = FinetuneJob(
-            cohort=cohort,
-            fold=fold,
-            params=params,
-            variant=make_variant("mlp2"),
-            pretrained={name: torch.from_numpy(array) for name, array in arrays.items()},
-            journals=Path(journals),
-        )
-        finetune_fold(job, watch)
+    job = FinetuneJob(
+        cohort=cohort,
+        fold=fold,
+        params=params,
+        variant=make_variant("mlp2"),
+        pretrained={name: torch.from_numpy(array) for name, array in arrays.items()},
+    )
+    finetune_fold(job, watch)
     return FrozenHead(
         stays=stays,
         epochs=len(watch.times) - 1,

@@ -9,7 +9,7 @@ import json
 import mmap
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,15 @@ class Cohort:
         """Return the memory of mapped values to the system; they are read again when they are used."""
         if whole_file := self._whole_file():
             whole_file.madvise(mmap.MADV_DONTNEED)
+
+    def in_memory(self) -> "Cohort":
+        """Return the cohort with its values in memory, to be sent to another machine.
+
+        Raises UserError if `values_file` has changed since the cohort was read.
+        """
+        if self._whole_file() is None or self.values_file is None:
+            return self
+        return replace(self, values_NTD=np.asarray(self.values_file.map()), values_file=None)
 
     def _whole_file(self) -> mmap.mmap | None:
         """Return the map of `values_file` if `values_NTD` is the whole of it; otherwise None."""

@@ -84,7 +84,7 @@ def _assess(imputer: PretrainedImputer, made_from: MadeFrom) -> AssessmentOutput
     ]
     subject = training_subject(made_from, [divided_input(imputer.data, "evaluation")])
     with track_training(project, made_from, imputer.data, subject) as run:
-        folds = run_fold_jobs(assess_fold, jobs, run, project.params.workers)
+        folds = run_fold_jobs(assess_fold, jobs, run, project.engine)
         metrics = [fold.final_metrics for fold in folds]
         run.log_metrics({name: fmean(fold[name] for fold in metrics) for name in metrics[0]})
         run.log_metrics({"mae": fmean(scores.mae for fold in folds for scores in fold.scores)})

@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -43,8 +42,8 @@ from imputune.training.trainers import FrozenTrainer, InputsOfSplits, RecordOfSp
 class FinetuneJob:
     """One fold of a variant.
 
-    pretrained: the weights of the imputer's pretraining. journals: the folder in which a search keeps its trials, so
-    that a killed search can go on. learning_rate: of schedule optuna, found on another fold; None searches it. frozen:
+    pretrained: the weights of the imputer's pretraining. trials: those that an interrupted search of this fold had
+    ended; it goes on after them. learning_rate: of schedule optuna, found on another fold; None searches it. frozen:
     for an unfrozen variant, the result of its frozen variant on this fold, whose head it starts from; None trains that
     head first. early_stopping: False trains every epoch of the budget, whatever the validation AUC.
     """
@@ -54,7 +53,7 @@ class FinetuneJob:
     params: Params
     variant: Variant
     pretrained: dict[str, torch.Tensor]
-    journals: Path
+    trials: tuple[Trial, ...] = ()
     learning_rate: float | None = None
     frozen: TrainedFold | None = None
     early_stopping: bool = True
@@ -78,7 +77,7 @@ def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     data = split_cohort(job.cohort, job.fold, Scaler.from_arrays(job.pretrained))
     earlier = job.frozen.seconds if job.frozen else 0.0
     if job.variant.mode == "unfrozen" and job.frozen is None:
-        head_job = replace(job, variant=job.variant.frozen, learning_rate=None)
+        head_job = replace(job, variant=job.variant.frozen, learning_rate=None, trials=())
         job = replace(job, frozen=_train_and_score(head_job, data, SilentRecorder()))
     trained = _train_and_score(job, data, recorder)
     return replace(trained, seconds=earlier + time.perf_counter() - started)
@@ -158,15 +157,13 @@ def _search(training: "_FoldAttempts", recorder: Recorder) -> tuple[float, list[
         trials.append(trial)
         recorder.trial_finished(fold, trial)
 
-    name = f"{job.variant.name}-fold-{fold}"
     search = Search(
         settings=job.params.schedules.optuna,
         epochs=min(job.params.schedules.optuna.trial_epochs, job.epochs),
         seed=generator_for(job.params.seed, fold, Purpose.SEARCH).initial_seed(),
-        name=name,
-        journal=job.journals / f"{name}.journal",
+        name=f"{job.variant.name}-fold-{fold}",
+        earlier=job.trials,
     )
-    job.journals.mkdir(parents=True, exist_ok=True)
     rate = search_rate(search, lambda rate, report: training.train(rate, search.epochs, report), trial_finished)
     return rate, trials
 
