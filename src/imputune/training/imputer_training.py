@@ -139,7 +139,7 @@ class CsaiTraining:
                 if self.missingness is not None:
                     missingness += self.missingness.loss(reconstruction.hidden_KBTH, observed).item() * share
                 error += ((reconstruction.imputed_BTD - values).abs() * masked).sum().item()
-        mae = error / max(self.validation_mask_NTD.sum().item(), 1)
+        mae = error / max(int(torch.count_nonzero(self.validation_mask_NTD)), 1)  # `sum` would make an int64 copy
         if self.missingness is None:
             return {"validation_loss": loss, "validation_mae": mae}
         loss += self.settings.missingness_weight * missingness
