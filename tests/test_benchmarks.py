@@ -90,7 +90,7 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
         ("stops", ["--folder", "x", "--stops", "0"], "--stops must be 1 or more, got 0"),
         ("large_cohort", ["--stays", "99"], "--stays must be 100 or more, --steps 1 or more, --limit-gib above 0"),
         ("large_cohort", ["--parts", "read,fold"], "--parts must name some of read, pretrain, finetune, separated by"),
-        ("many_tasks", ["--tracked", "7"], "--tracked a multiple of 5 above 0"),
+        ("many_tasks", ["--tracked", "7"], "--tasks and --workers must be 1 or more, --nodes 0 or more, --tracked a"),
         ("busy_machine", ["--loops", "0"], "--stays, --repetitions and --loops must be at least 1; --help lists"),
     ],
 )
