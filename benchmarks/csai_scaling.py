@@ -1,6 +1,6 @@
-"""How CSAI's cost grows: seconds of training steps, of masks and gaps, of a frozen head's epochs; memory of training.
+"""How CSAI's cost grows: seconds of training steps, of masks and gaps, of a frozen head's epochs.
 
-    python -m benchmarks.csai_scaling [--json] [--stays N]
+    python -m benchmarks.csai_scaling [--json]
 
 Each row of the first table doubles the stays, the hours or the variables and keeps the other two; the records are
 random. The second table compares the ends of each range. A step takes time in proportion to the stays of its batch,
@@ -12,18 +12,15 @@ but not to the other two:
 
 All other parts are proportional. A step also has a constant cost, so that small steps are relatively expensive.
 
-`benchmarks.csai_memory` describes the measurement of memory, on a fold of `--stays` stays.
+`benchmarks.large_cohort` measures memory.
 """
 
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
 from benchmarks import Parser, Result, Spread, report, run, timed
-from benchmarks.csai_memory import Memory, measure_memory
 from benchmarks.csai_speed import STAYS
 from benchmarks.training import OBSERVED_FRACTION, Stopwatch, random_cohort, settings
 from imputune.data.directions import Directions
@@ -31,7 +28,6 @@ from imputune.data.folds import Fold, draw_folds
 from imputune.data.masking import draw_mask
 from imputune.data.raw.synthetic import extract_synthetic
 from imputune.data.splits import fit_and_split
-from imputune.errors import UserError
 from imputune.imputers.build import new_csai
 from imputune.models.weights import module_weights
 from imputune.protocol.variants import make_variant
@@ -47,7 +43,6 @@ NOT_LINEAR = {"stays": "nothing", "hours": "self-attention", "variables": "matri
 STEPS, REPETITIONS = 4, 5
 PREPARED_STAYS = 4000
 HEAD_EPOCHS = 200
-LARGE_STAYS = 50_000
 
 
 class Step(Result):
@@ -86,7 +81,6 @@ class Scaling(Result):
     growth: dict[str, Growth]
     seconds_preparation: Spread
     frozen_head: FrozenHead
-    memory: Memory
 
 
 def step_seconds(stays: int, hours: int, variables: int) -> Spread:
@@ -131,16 +125,14 @@ def head_seconds(stays: int, epochs: int) -> FrozenHead:
     arrays = data.scaler.to_arrays() | module_weights("imputer", new_csai(data, params))
     watch = Stopwatch()
     started = time.perf_counter()
-    with TemporaryDirectory() as journals:
-        job = FinetuneJob(
-            cohort=cohort,
-            fold=fold,
-            params=params,
-            variant=make_variant("mlp2"),
-            pretrained={name: torch.from_numpy(array) for name, array in arrays.items()},
-            journals=Path(journals),
-        )
-        finetune_fold(job, watch)
+    job = FinetuneJob(
+        cohort=cohort,
+        fold=fold,
+        params=params,
+        variant=make_variant("mlp2"),
+        pretrained={name: torch.from_numpy(array) for name, array in arrays.items()},
+    )
+    finetune_fold(job, watch)
     return FrozenHead(
         stays=stays,
         epochs=len(watch.times) - 1,
@@ -162,10 +154,9 @@ def growth_of(doubled: str, steps: list[Step]) -> Growth:
     )
 
 
-def measure(large_stays: int) -> Scaling:
+def measure() -> Scaling:
     """Return every measurement."""
     use_one_thread()
-    memory = measure_memory(large_stays)
     steps = {
         name: [Step(doubled=name, **size, seconds=step_seconds(**size)) for size in _sizes(name)] for name in DOUBLINGS
     }
@@ -174,7 +165,6 @@ def measure(large_stays: int) -> Scaling:
         growth={name: growth_of(name, each) for name, each in steps.items()},
         seconds_preparation=preparation_seconds(PREPARED_STAYS),
         frozen_head=head_seconds(STAYS, HEAD_EPOCHS),
-        memory=memory,
     )
 
 
@@ -183,7 +173,7 @@ def _sizes(doubled: str) -> list[dict[str, int]]:
 
 
 def show(scaling: Scaling) -> None:
-    """Print the measurements as two tables and three lines."""
+    """Print the measurements as two tables and two lines."""
     lines: list[tuple[str, ...]] = []
     for before, step in zip([None, *scaling.steps], scaling.steps, strict=False):
         in_range = before is not None and before.doubled == step.doubled
@@ -209,26 +199,17 @@ def show(scaling: Scaling) -> None:
         f"Masks, gaps and last observations of {PREPARED_STAYS:,} stays, both directions: "
         f"{scaling.seconds_preparation.median:.2f} s"
     )
-    head, memory = scaling.frozen_head, scaling.memory
+    head = scaling.frozen_head
     print(
         f"{head.epochs} epochs of a frozen mlp2, a fold of {head.stays:,} stays: {head.seconds_epochs:.1f} s; "
         f"before them, representations and a first epoch: {head.seconds_until_first_epoch:.1f} s"
-    )
-    print(
-        f"Training on {memory.stays:,} stays x {memory.hours} hours x {memory.variables} variables: "
-        f"{memory.peak_gib:.2f} GiB at the peak ({memory.peak_gib_before_scoring:.2f} before scoring), "
-        f"{memory.seconds_before_training:.0f} s before the first step; {memory.covers}"
     )
 
 
 def main() -> None:
     """Run the command line; raises UserError for bad input."""
     parser = Parser("benchmarks.csai_scaling", (__doc__ or "").splitlines()[0])
-    parser.add_argument("--stays", type=int, default=LARGE_STAYS, help="of the cohort for memory (%(default)s)")
-    given = parser.parse_args()
-    if given.stays < 100:
-        raise UserError(f"--stays must be 100 or more, so that folds can be drawn; got {given.stays}")
-    report(measure(given.stays), show, given.json)
+    report(measure(), show, parser.parse_args().json)
 
 
 if __name__ == "__main__":

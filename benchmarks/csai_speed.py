@@ -41,7 +41,7 @@ from imputune.models.csai import Csai
 from imputune.runtime.console import print_table
 from imputune.runtime.device import choose_device
 from imputune.runtime.threads import use_one_thread
-from imputune.runtime.workers import run_fold_jobs
+from imputune.runtime.workers import LocalPool, run_fold_jobs
 from imputune.settings.names import DeviceName
 from imputune.settings.schema import Params
 from imputune.training.imputer_training import CsaiTraining
@@ -168,7 +168,7 @@ def two_folds(cohort: Cohort, folds: list[Fold], params: Params) -> TwoFolds:
 def _fold_seconds(jobs: list[PretrainJob]) -> tuple[float, float]:
     """Pretrain folds, a process each; return the seconds of training alone and of the whole."""
     watch = Stopwatch()
-    whole = timed(lambda: run_fold_jobs(pretrain_fold, jobs, watch, len(jobs)))
+    whole = timed(lambda: run_fold_jobs(pretrain_fold, jobs, watch, LocalPool(len(jobs))))
     return watch.seconds, whole
 
 

@@ -50,11 +50,22 @@ def settings(cohort: Cohort, epochs: int, device: DeviceName = "cpu") -> Params:
 
 
 def random_cohort(stays: int, hours: int, variables: int) -> Cohort:
-    """Return a cohort of standard normal values, a fraction of them observed; every fifth stay ends in death."""
+    """Return a cohort of standard normal values, a fraction of them observed; see `cohort_of`."""
     random = np.random.default_rng(0)
     values_NTD = random.standard_normal((stays, hours, variables), dtype=np.float32)
+    observe_some(values_NTD, random)
+    return cohort_of(values_NTD)
+
+
+def observe_some(values_NTD: np.ndarray, random: np.random.Generator) -> None:
+    """Leave a random fraction of values as they are and set the others to NaN, stay by stay."""
     for stay_TD in values_NTD:
-        stay_TD[random.random((hours, variables), dtype=np.float32) >= OBSERVED_FRACTION] = np.nan
+        stay_TD[random.random(stay_TD.shape, dtype=np.float32) >= OBSERVED_FRACTION] = np.nan
+
+
+def cohort_of(values_NTD: np.ndarray) -> Cohort:
+    """Return a cohort with these values, without static facts; every fifth stay ends in death."""
+    stays, _, variables = values_NTD.shape
     return Cohort(
         dataset="random",
         stay_ids_N=np.arange(stays, dtype=np.int64),

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from imputune.data.cohort import write_cohort
 from imputune.data.raw.synthetic import extract_synthetic, write_synthetic_records
-from imputune.runtime import console, threads, workers
+from imputune.runtime import console, local_pool, threads
 from projects import OUTER, SHARED, STAYS, copy_of, fingerprint, finished, grid_of, new_project, set_params
 
 pytest_plugins = ["fold_fixtures"]
@@ -84,9 +84,9 @@ def _small_and_fast() -> None:
     Lines on epochs, which come every ten seconds, would depend on how busy the machine is.
     """
     threads.use_one_thread()
-    workers.POLL_SECONDS = 0.02
+    local_pool.POLL_SECONDS = 0.02
     console.SECONDS_BETWEEN = inf
-    workers.PRELOADED.append("torch._dynamo")  # torch imports it with a process's first optimizer, in over a second
+    local_pool.PRELOADED.append("torch._dynamo")  # torch imports it with a process's first optimizer, in over a second
 
 
 @pytest.fixture

@@ -33,10 +33,10 @@ gc.disable()
 import json, sys
 from dvc.cli import main
 from imputune.cli.commands import app
-from imputune.runtime import workers
-workers.POLL_SECONDS = 0.02
-workers.PRELOADED.append("torch._dynamo")
-workers.start_preloading()
+from imputune.runtime import local_pool
+local_pool.POLL_SECONDS = 0.02
+local_pool.PRELOADED.append("torch._dynamo")
+local_pool.start_preloading()
 for name, *words in json.loads(sys.argv[1]):
     code = main(words) if name == "dvc" else app(words, standalone_mode=False)
     if code:

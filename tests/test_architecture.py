@@ -45,6 +45,7 @@ RESERVED = {
     "jinja2": ("reporting",),
     "ruamel": ("settings/file.py",),
     "typer": ("cli", "datasets"),
+    "ray": ("runtime/ray_cluster.py", "runtime/ray_engine.py"),
     "rich": ("runtime/console.py",),
 }
 # What a room must not know although it stands earlier: networks know no settings and no files, and so on.

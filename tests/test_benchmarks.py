@@ -88,11 +88,9 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
         ),
         ("stops", ["--stops", "9"], "the following arguments are required: --folder; --help lists the options"),
         ("stops", ["--folder", "x", "--stops", "0"], "--stops must be 1 or more, got 0"),
-        (
-            "csai_scaling",
-            ["--stays", "99"],
-            "--stays must be 100 or more, so that folds can be drawn; got 99",
-        ),
+        ("large_cohort", ["--stays", "99"], "--stays must be 100 or more, --steps 1 or more, --limit-gib above 0"),
+        ("large_cohort", ["--parts", "read,fold"], "--parts must name some of read, pretrain, finetune, separated by"),
+        ("many_tasks", ["--tracked", "7"], "--tasks and --workers must be 1 or more, --nodes 0 or more, --tracked a"),
         ("busy_machine", ["--loops", "0"], "--stays, --repetitions and --loops must be at least 1; --help lists"),
     ],
 )
@@ -196,3 +194,30 @@ def test_busy_machine_runs_a_command_idle_and_busy(models, monkeypatch, capsys):
     loops = [process for process in started if process.args[-1] == busy_machine.LOOP]
     assert len(loops) == 1
     assert all(loop.returncode is not None for loop in loops)
+
+
+def test_large_cohort_measures_each_step(monkeypatch, capsys):
+    """Reading and hashing a cohort copies no values: the process's own memory grows by less than half their size."""
+    measured("large_cohort", "--json", "--stays", "4000", "--parts", "read", monkeypatch=monkeypatch)
+    memory = json.loads(capsys.readouterr().out)
+    assert memory["values_gib"] == pytest.approx(4000 * 48 * 89 * 4 / 2**30)
+    by_name = {step["name"]: step for step in memory["steps"]}
+    for name in ("read the cohort", "hash the cohort's files", "compare its records with another cohort's"):
+        assert by_name[name]["own_gib"] < memory["own_gib_at_start"] + memory["values_gib"] / 2
+
+
+def test_large_cohort_says_when_memory_is_too_little(monkeypatch, capfd):
+    """One line names the step."""
+    with pytest.raises(SystemExit):
+        measured("large_cohort", "--stays", "100", "--limit-gib", "0.05", monkeypatch=monkeypatch)
+    assert "error: the work stopped while it was to " in capfd.readouterr().err
+
+
+def test_many_tasks_counts_tasks_and_time(monkeypatch, capsys):
+    """Ten tasks, without and with runs: every round has its tasks, and the server's time is in its own round only."""
+    measured("many_tasks", "--json", "--tasks", "10", "--tracked", "10", monkeypatch=monkeypatch)
+    rounds = {each["kind"]: each for each in json.loads(capsys.readouterr().out)["rounds"]}
+    assert list(rounds) == ["messages", "checkpoints", "SQLite", "server"]
+    assert all(each["tasks"] == 10 and each["seconds"] > 0 for each in rounds.values())
+    assert rounds["SQLite"]["cpu_ms_of_command"] > rounds["messages"]["cpu_ms_of_command"]
+    assert [kind for kind, each in rounds.items() if each["cpu_ms_of_server"] > 0] == ["server"]

@@ -62,7 +62,7 @@ def make_fold():
 
 
 @pytest.fixture
-def make_finetune_job(cohort, folds, make_params, tmp_path):
+def make_finetune_job(cohort, folds, make_params):
     """Make the job of training a variant on fold 1, its imputer pretrained for it."""
 
     def make(variant) -> FinetuneJob:
@@ -74,7 +74,6 @@ def make_finetune_job(cohort, folds, make_params, tmp_path):
             params=params,
             variant=variant,
             pretrained={name: torch.from_numpy(array) for name, array in pretrained.weights.items()},
-            journals=tmp_path / "journals",
         )
 
     return make

@@ -92,7 +92,7 @@ def test_parsing_gives_typed_values():
     assert parsed == {"raw": Path("some/where"), "sets": "a,b", "download": True, "out": None}
     parsed = parse("finetune physionet2012 --mode unfrozen")
     words = {"dataset": "physionet2012", "head": "mlp2", "mode": "unfrozen", "input": "", "schedule": ""}
-    assert parsed == words | {"imputer": "csai"}
+    assert parsed == words | {"imputer": "csai", "engine": "", "workers": None}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from imputune.data.directions import Directions, gap_hours, last_observed, median_gap_hours
+from imputune.data.directions import Directions, ObservationCounts, gap_hours, last_observed
 
 
 def column(*cells: float) -> torch.Tensor:
@@ -117,6 +117,12 @@ def test_numbers_in_missing_cells_have_no_effect(junk: float) -> None:
         assert torch.equal(tensor, getattr(junky, name)), name
 
 
+def medians_of(observed_NTD: np.ndarray, at_once: int = 7) -> np.ndarray:
+    """Return the median gaps, counted over batches of a few stays."""
+    batches = (observed_NTD[start : start + at_once] for start in range(0, len(observed_NTD), at_once))
+    return ObservationCounts.of(batches, *observed_NTD.shape[1:]).median_gap_hours()
+
+
 def test_median_gap_hours_by_hand() -> None:
     """Gaps 1, 3 of one stay and 4 of another have median 3; the time before the first observation is not a gap."""
     observed_NTD = np.zeros((2, 6, 3), dtype=bool)
@@ -125,7 +131,7 @@ def test_median_gap_hours_by_hand() -> None:
     observed_NTD[0, [0, 2], 1] = True  # 2
     observed_NTD[1, [0, 1, 2, 3], 1] = True  # 1, 1, 1
     observed_NTD[0, [0, 2, 3], 2] = True  # 2, 1
-    medians = median_gap_hours(observed_NTD)
+    medians = medians_of(observed_NTD)
     assert medians.tolist() == [3, 1, 1.5]
     assert medians.dtype == np.float32
 
@@ -134,13 +140,13 @@ def test_median_gap_of_a_variable_never_observed_twice_is_the_whole_record() -> 
     """Observed once in each of two stays, or never: there is no gap, so the median is T."""
     observed_NTD = np.zeros((2, 6, 2), dtype=bool)
     observed_NTD[:, 3, 0] = True
-    assert median_gap_hours(observed_NTD).tolist() == [6, 6]
+    assert medians_of(observed_NTD).tolist() == [6, 6]
 
 
 def test_median_gap_hours_follows_its_rule() -> None:
     """On random stays, the median of the hours between successive observations of the same stay."""
     observed_NTD = np.random.default_rng(0).random((40, 24, 5)) < np.array([0.02, 0.1, 0.3, 0.7, 1])
-    medians = median_gap_hours(observed_NTD)
+    medians = medians_of(observed_NTD)
     for d in range(5):
         gaps = [gap for stay in observed_NTD[:, :, d] for gap in np.diff(np.flatnonzero(stay))]
         assert medians[d] == np.median(gaps)
@@ -148,14 +154,14 @@ def test_median_gap_hours_follows_its_rule() -> None:
 
 def test_median_gap_of_one_hour() -> None:
     """A record of one hour has no gap, however many stays are observed."""
-    assert median_gap_hours(np.ones((3, 1, 2), dtype=bool)).tolist() == [1, 1]
+    assert medians_of(np.ones((3, 1, 2), dtype=bool)).tolist() == [1, 1]
 
 
 def test_median_gap_hours_needs_little_memory() -> None:
     """With 40 variables and every cell observed, it uses less than two bytes per cell beside its input."""
     observed_NTD = np.ones((500, 48, 40), dtype=bool)
     tracemalloc.start()
-    median_gap_hours(observed_NTD)
+    medians_of(observed_NTD)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 2 * observed_NTD.size

@@ -7,22 +7,17 @@ from imputune.data.masking import draw_mask, draw_variable_mask, masking_rates
 OBSERVED_COUNTS = [10, 20, 60]
 
 
-def observed_with(counts: list[int], cells: int = 60) -> np.ndarray:
-    """Return records of ten hours in which variable d is observed counts[d] times."""
-    return (np.arange(cells)[:, None] < np.array(counts)).reshape(-1, 10, len(counts))
-
-
 def test_non_uniform_rates_by_hand() -> None:
     """With 10, 20 and 60 observations the formula gives 0.15, 0.075 and 0.4, all then scaled by 1 / 3."""
     # mean 30: 0.1 * (30/10) * 0.5 = 0.15; 0.1 * (30/20) * 0.5 = 0.075; 0.1 * (60/30) / 0.5 = 0.4.
     # Expected rate (0.15 * 10 + 0.075 * 20 + 0.4 * 60) / 90 = 0.3, so a third of each gives 0.1.
-    rate_D = masking_rates(observed_with(OBSERVED_COUNTS), "non_uniform", 0.1, 0.5)
+    rate_D = masking_rates(np.array(OBSERVED_COUNTS), "non_uniform", 0.1, 0.5)
     np.testing.assert_allclose(rate_D, [0.05, 0.025, 0.4 / 3], rtol=1e-12)
 
 
 def test_variable_observed_as_often_as_the_mean_counts_as_frequent() -> None:
     """At n_v = n the rule is p * (n_v / n) / f: with 10, 20, 30 observations the rates are as 0.1, 0.2 and 0.3."""
-    rate_D = masking_rates(observed_with([10, 20, 30]), "non_uniform", 0.1, 0.5)
+    rate_D = masking_rates(np.array([10, 20, 30]), "non_uniform", 0.1, 0.5)
     np.testing.assert_allclose(rate_D / rate_D[1], [0.5, 1, 1.5], rtol=1e-12)
 
 
@@ -30,7 +25,7 @@ def test_variable_observed_as_often_as_the_mean_counts_as_frequent() -> None:
 @pytest.mark.parametrize("pattern", ["non_uniform", "uniform"])
 def test_expected_rate_is_exact(counts: list[int], pattern: str) -> None:
     """Whatever the counts, the expected fraction of masked cells is 0.10, and every rate is in [0, 1]."""
-    rate_D = masking_rates(observed_with(counts, 1000), pattern, 0.1, 0.5)
+    rate_D = masking_rates(np.array(counts), pattern, 0.1, 0.5)
     assert (rate_D * counts).sum() / sum(counts) == pytest.approx(0.1, abs=1e-9)
     assert rate_D.min() >= 0
     assert rate_D.max() <= 1
@@ -40,7 +35,7 @@ def test_rates_are_cut_at_1_and_the_others_raised() -> None:
     """With rate 0.8 the frequent variable is masked completely, and the other two give the rest."""
     # mean 30: min(1.2, 1) = 1, 0.6 and 3.2, scaled by 72 / (10 + 12 + 192) to 0.336, 0.202 and 1.077, which is cut.
     # Left to mask are 72 - 60 = 12 of 10 * 1 + 20 * 0.6 = 22: a factor of 6 / 11.
-    rate_D = masking_rates(observed_with(OBSERVED_COUNTS), "non_uniform", 0.8, 0.5)
+    rate_D = masking_rates(np.array(OBSERVED_COUNTS), "non_uniform", 0.8, 0.5)
     np.testing.assert_allclose(rate_D, [6 / 11, 3.6 / 11, 1], rtol=1e-12)
 
 
@@ -48,7 +43,7 @@ def test_rates_are_cut_at_1_and_the_others_raised() -> None:
 @pytest.mark.parametrize("counts", [[1, 30, 40, 1000], [900, 950, 1000], [0, 1, 999]])
 def test_large_rates_are_exact(counts: list[int], rate: float) -> None:
     """However large the rate, the expected fraction is exact and every rate is in [0, 1]."""
-    rate_D = masking_rates(observed_with(counts, 1000), "non_uniform", rate, 0.5)
+    rate_D = masking_rates(np.array(counts), "non_uniform", rate, 0.5)
     assert rate_D.min() >= 0
     assert rate_D.max() <= 1
     assert (rate_D * counts).sum() / sum(counts) == pytest.approx(rate, abs=1e-9)
@@ -56,16 +51,16 @@ def test_large_rates_are_exact(counts: list[int], rate: float) -> None:
 
 def test_uniform_rates_are_the_rate() -> None:
     """The uniform pattern gives each observed variable the rate itself, and a variable never observed 0."""
-    assert masking_rates(observed_with([10, 0, 60]), "uniform", 0.1, 0.5).tolist() == [0.1, 0, 0.1]
+    assert masking_rates(np.array([10, 0, 60]), "uniform", 0.1, 0.5).tolist() == [0.1, 0, 0.1]
 
 
 @pytest.mark.parametrize("pattern", ["non_uniform", "uniform"])
 def test_never_observed_variable_has_rate_0(pattern: str) -> None:
     """A variable never observed in training is never masked; with nothing observed, all rates are 0."""
-    rate_D = masking_rates(observed_with([10, 0, 60]), pattern, 0.1, 0.5)
+    rate_D = masking_rates(np.array([10, 0, 60]), pattern, 0.1, 0.5)
     assert rate_D[1] == 0
     assert np.isfinite(rate_D).all()
-    assert masking_rates(observed_with([0, 0]), pattern, 0.1, 0.5).tolist() == [0, 0]
+    assert masking_rates(np.array([0, 0]), pattern, 0.1, 0.5).tolist() == [0, 0]
 
 
 def test_only_observed_cells_are_masked() -> None:

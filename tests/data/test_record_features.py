@@ -1,6 +1,9 @@
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 
+from imputune.data import record_features as module
 from imputune.data.record_features import RecordScaler, feature_names, record_features, static_of
 from imputune.data.static import AGE, GENDER
 from imputune.data.summary import summarise
@@ -58,3 +61,19 @@ def test_parts_side_by_side() -> None:
 def test_without_a_table_all_facts_are_unknown() -> None:
     """A request that gives no static facts is predicted without them."""
     assert np.isnan(static_of(None, (AGE, GENDER), 2)).all()
+
+
+def test_features_in_blocks_and_stays_in_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fitted on a few features at a time, and used on a few stays at a time, a scaler gives the same bits."""
+    random = np.random.default_rng(5)
+    features_NF = random.normal(3, 2, (300, 70)).astype(np.float32)
+    features_NF[random.random(features_NF.shape) < 0.2] = np.nan
+    monkeypatch.setattr(module, "FITTED_AT_ONCE", 1000)
+    whole = RecordScaler.fit(features_NF)
+    numbers_NR = whole.standardised(features_NF)
+    monkeypatch.setattr(module, "FITTED_AT_ONCE", 32)
+    monkeypatch.setattr(module, "SCALED_AT_ONCE", 7)
+    in_parts = RecordScaler.fit(features_NF)
+    for name, array in whole.to_arrays().items():
+        np.testing.assert_array_equal(in_parts.to_arrays()[name], array)
+    assert torch.equal(in_parts.standardised(features_NF), numbers_NR)

@@ -1,11 +1,12 @@
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from imputune.data.cohort import Cohort
+from imputune.data.cohort import Cohort, read_cohort, write_cohort
 from imputune.data.folds import Fold
 from imputune.data.masking import masking_rates
 from imputune.data.scaling import Scaler
@@ -17,14 +18,13 @@ FOLD = Fold(number=2, train=np.array([0, 3, 4, 6, 8, 9]), validation=np.array([1
 
 def fitted(data: FoldData) -> dict[str, np.ndarray]:
     """Return all that is fitted on a fold: scaler, median gaps and masking rates."""
-    observed_NTD = data.train.observed_NTD.numpy()
     return {
         "lowest": data.scaler.lowest_D,
         "highest": data.scaler.highest_D,
         "mean": data.scaler.mean_D,
         "deviation": data.scaler.deviation_D,
         "median gap": data.median_gap_hours_D,
-        "masking rates": masking_rates(observed_NTD, "non_uniform", 0.1, 0.5),
+        "masking rates": masking_rates(data.observed_count_D, "non_uniform", 0.1, 0.5),
     }
 
 
@@ -133,3 +133,36 @@ def test_further_records_stand_behind_the_training_stays(make_cohort: MakeCohort
     assert not joined.observed_NTD[6:16, 1:3].any()
     assert torch.equal(joined.values_NTD[16 + FOLD.train], data.train.values_NTD)
     np.testing.assert_array_equal(one.values_NTD, before)
+
+
+def test_a_split_reads_the_mapped_file(make_cohort: MakeCohort, tmp_path: Path) -> None:
+    """A split of a cohort that was read has no values of its own: a batch comes from the file's pages."""
+    made = make_cohort(10, 4)
+    made = replace(made, values_NTD=np.tile(made.values_NTD, (1, 12, 1)))  # a cohort on disk has 48 hours
+    write_cohort(made, tmp_path / "cohort")
+    cohort = read_cohort(tmp_path / "cohort")
+    data = fit_and_split(cohort, FOLD, 0.1)
+    for split in (data.train, data.validation, data.test, *with_further(data.train, [cohort], data.scaler).parts):
+        assert np.shares_memory(split.recorded_CTD, cohort.values_NTD)
+    values, _ = data.test.batch(torch.tensor([1]))
+    assert torch.equal(values, fit_and_split(made, FOLD, 0.1).test.values_NTD[1:])
+
+
+def test_joined_records_in_any_order(make_cohort: MakeCohort) -> None:
+    """A batch of joined records has the stays of all parts in the order asked for."""
+    cohort = make_cohort(10, 4)
+    data = fit_and_split(cohort, FOLD, 0.0)
+    joined = with_further(data.train, (cohort,), data.scaler)
+    order = torch.tensor([15, 2, 6, 0, 9, 2])
+    values, observed = joined.batch(order)
+    assert torch.equal(values, joined.values_NTD[order])
+    assert torch.equal(observed.bool(), joined.observed_NTD[order])
+    expected = fit_and_split(cohort, FOLD, 0.0).train.values_NTD
+    assert torch.equal(values[[1, 3]], expected[[2, 0]])
+
+
+def test_what_is_counted_of_training_stays(make_cohort: MakeCohort) -> None:
+    """Observed cells of each variable, in training stays only."""
+    cohort = make_cohort(10, 4)
+    expected = (~np.isnan(cohort.values_NTD[FOLD.train])).sum(axis=(0, 1))
+    assert fit_and_split(cohort, FOLD, 0.0).observed_count_D.tolist() == expected.tolist()

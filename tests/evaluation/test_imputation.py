@@ -31,7 +31,7 @@ def test_cell_errors_by_hand() -> None:
     truth_NTD = np.array([[[2.0, -4.0, 9.0], [3.0, 0.0, 9.0]]], dtype=np.float32)
     estimate_NTD = np.array([[[1.0, -1.0, 0.0], [3.5, 8.0, 0.0]]], dtype=np.float32)
     held_out_NTD = np.array([[[1, 1, 0], [1, 0, 0]]])
-    overall, by_variable = cell_errors(estimate_NTD, truth_NTD, held_out_NTD, ("HR", "pH", "Temp"))
+    overall, by_variable = cell_errors([(estimate_NTD, truth_NTD, held_out_NTD)], ("HR", "pH", "Temp"))
     assert overall == CellErrors(cells=3, mae=1.5, rmse=float(np.sqrt(10.25 / 3)), mre=0.5)
     assert list(by_variable) == ["HR", "pH"]
     assert by_variable["HR"] == CellErrors(cells=2, mae=0.75, rmse=float(np.sqrt(0.625)), mre=1.5 / 5)
@@ -43,14 +43,25 @@ def test_cells_not_held_out_do_not_count() -> None:
     random = np.random.default_rng(0)
     truth, estimate = random.normal(size=(2, 4, 5, 3))
     held_out = random.random(truth.shape) < 0.3
-    expected = cell_errors(estimate, truth, held_out, "abc")
-    spoilt = [np.where(held_out, array, junk) for array, junk in ((estimate, np.nan), (truth, 1e9))]
-    assert cell_errors(*spoilt, held_out.astype(np.float32), "abc") == expected
+    expected = cell_errors([(estimate, truth, held_out)], "abc")
+    spoilt = (np.where(held_out, array, junk) for array, junk in ((estimate, np.nan), (truth, 1e9)))
+    assert cell_errors([(*spoilt, held_out.astype(np.float32))], "abc") == expected
+
+
+def test_errors_of_batches_are_the_errors_of_all_stays() -> None:
+    """Bit for bit, whatever the batches; a batch may have no held-out cell."""
+    random = np.random.default_rng(0)
+    truth, estimate = random.normal(size=(2, 50, 5, 3)).astype(np.float32)
+    held_out = random.random(truth.shape) < 0.3
+    held_out[:7] = False
+    whole = cell_errors([(estimate, truth, held_out)], "abc")
+    parts = [(estimate[some], truth[some], held_out[some]) for some in (slice(7), slice(7, 30), slice(30, None))]
+    assert cell_errors(iter(parts), "abc") == whole
 
 
 def test_nothing_held_out_gives_0() -> None:
     """Without held-out cells all errors are 0, not NaN, and no variable has any."""
-    nothing = cell_errors(np.ones((1, 2, 1)), np.zeros((1, 2, 1)), np.zeros((1, 2, 1)), ("HR",))
+    nothing = cell_errors([(np.ones((1, 2, 1)), np.zeros((1, 2, 1)), np.zeros((1, 2, 1)))], ("HR",))
     assert nothing == (CellErrors(cells=0, mae=0.0, rmse=0.0, mre=0.0), {})
 
 

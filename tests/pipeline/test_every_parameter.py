@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
-from tempfile import mkdtemp
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,6 +41,7 @@ from imputune.protocol.choice import blend_members, grid_variants
 from imputune.protocol.variants import make_variant
 from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import SilentRecorder
+from imputune.runtime.workers import LocalPool, chosen_engine
 from imputune.settings.schema import Params
 from imputune.training import assess
 from imputune.training.blend import BlendJob, blend_fold
@@ -181,7 +181,6 @@ def finetuning(*words: str) -> Observe:
             params=params,
             variant=variant,
             pretrained=world.pretrained,
-            journals=Path(mkdtemp(dir=world.folder)),
         )
         return trained((finetune_fold if variant.is_neural else fit_non_neural_fold)(job, SilentRecorder()))
 
@@ -209,11 +208,12 @@ def planning(mode: str) -> Observe:
         imputer = PretrainedImputer(name="csai", project=project, data=data, output=output, weights=weights)
         seen: list[object] = []
 
-        def run_tasks(tasks: Iterator[Any], workers: int) -> None:
-            seen.append(([task.job.fold.number for task in takewhile(lambda task: task is not None, tasks)], workers))
+        def run(pool: LocalPool, tasks: Iterator[Any]) -> None:
+            started = takewhile(lambda task: task is not None, tasks)
+            seen.append(([task.job.fold.number for task in started], pool.at_once))
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(variant_training, "run_tasks", run_tasks)
+            patch.setattr(LocalPool, "run", run)
             patch.setattr(variant_training, "read_divided_cohort", lambda project: data)
             patch.setattr(PretrainedImputer, "read", lambda *_: imputer)
             patch.setattr(VariantWork, "start", lambda *_: None)
@@ -222,6 +222,17 @@ def planning(mode: str) -> Observe:
         return seen
 
     return observe
+
+
+def engine(params: Params, world: World) -> object:
+    """Return the engine that trains, or why Ray cannot: it is not installed, or no cluster is where it should be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+        try:
+            with chosen_engine(params) as chosen:
+                return type(chosen).__name__
+        except UserError as error:
+            return str(error)
 
 
 def drawn_folds(params: Params, world: World) -> object:
@@ -409,6 +420,7 @@ EFFECTS: dict[str, Effect] = {
     "dataset": Effect("physionet2012", cohort_folder),
     "seed": Effect(7, drawn_folds),
     "workers": Effect(1, planning("frozen")),
+    "engine": Effect("ray", engine),
     "device": Effect("cpu" if torch.cuda.is_available() else "cuda", device, {"device": "auto"}),
     "synthetic.stays": Effect(31, generated),
     "synthetic.seed": Effect(7, generated),

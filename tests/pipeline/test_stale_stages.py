@@ -36,10 +36,8 @@ PUBLISHED = "protocol/published.py"  # the paper's figures, which comparisons sh
 WHOLE_ROOMS = {"compare": ("evaluation", "reporting"), "report": ("evaluation", "reporting")}
 # Where things lie, how work runs and who is told of it: none of them changes a result.
 NO_RESULT: set[Module] = {
-    *(
-        ("runtime", name)
-        for name in ("device", "recorder", "workers", "threads", "console", "time_left", "epoch_lines")
-    ),
+    *(("runtime", name) for name in ("device", "recorder", "threads", "console", "time_left", "epoch_lines")),
+    *(("runtime", name) for name in ("workers", "tasks", "local_pool", "ray_cluster", "ray_engine", "ray_node")),
     *(("pipeline", name) for name in ("project", "tracked", "inputs", "run_subject")),
     ("reporting", "run_notes"),
 }

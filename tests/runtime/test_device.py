@@ -100,7 +100,7 @@ def test_graphed_passes_equal_the_cpu(cohort, folds, make_params, state, weight)
         ("unfrozen", "hidden_pooled", {"missingness_weight": 0.5, "variable_masking": 0.2}),
     ],
 )
-def test_gpu_learns_as_the_cpu_does(cohort, folds, make_params, recorder, mode, reads, pretrain, tmp_path):
+def test_gpu_learns_as_the_cpu_does(cohort, folds, make_params, recorder, mode, reads, pretrain):
     """Pretraining and fine-tuning on the GPU end near the CPU's scores: masks and orders are the same."""
     results = {}
     for device in ("cpu", "cuda"):
@@ -113,7 +113,6 @@ def test_gpu_learns_as_the_cpu_does(cohort, folds, make_params, recorder, mode, 
             params=params,
             variant=make_variant("mlp2", mode, reads),
             pretrained=weights,
-            journals=tmp_path,
         )
         finetuned = finetune_fold(job, recorder)
         curve = {name: value for name, value in pretrained.history[-1].items() if "loss" in name}

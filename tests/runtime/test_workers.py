@@ -21,7 +21,7 @@ from imputune.data.cohort import (
 )
 from imputune.errors import UserError
 from imputune.runtime.recorder import Recorder, Trial
-from imputune.runtime.workers import Task, run_fold_jobs, run_tasks, start_preloading
+from imputune.runtime.workers import LocalPool, Task, run_fold_jobs, start_preloading
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def multiply_small_numbers(exponent: int, recorder: Recorder) -> Done:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_come_in_order_and_every_event_is_recorded(recorder, workers):
     """All epochs and final scores reach the recorder, whatever the number of workers."""
-    results = run_fold_jobs(two_epochs, [0, 1, 2], recorder, workers)
+    results = run_fold_jobs(two_epochs, [0, 1, 2], recorder, LocalPool(workers))
     assert [result.fold for result in results] == [0, 1, 2]
     expected = [(fold, epoch, {"loss": fold + epoch / 10}) for fold in range(3) for epoch in range(2)]
     assert sorted(recorder.epochs, key=lambda event: event[:2]) == expected
@@ -80,7 +80,7 @@ def test_error_in_one_fold_ends_the_others(recorder, tmp_path):
     """The fold's own error is raised, and no worker is left or was waited for."""
     ended = tmp_path / "ended"
     with pytest.raises(ValueError, match="fold 1 broke"):
-        run_fold_jobs(fail_in_fold_1, [(0, ended), (1, ended)], recorder, 2)
+        run_fold_jobs(fail_in_fold_1, [(0, ended), (1, ended)], recorder, LocalPool(2))
     assert not multiprocessing.active_children()
     assert not ended.exists()
     assert not recorder.finished
@@ -89,13 +89,13 @@ def test_error_in_one_fold_ends_the_others(recorder, tmp_path):
 def test_killed_worker_is_a_clear_error(recorder):
     """If the system kills a worker, the command ends with one line and the usual remedy."""
     with pytest.raises(UserError, match=r"lower workers in params\.yaml"):
-        run_fold_jobs(killed_by_the_system, [0], recorder, 1)
+        run_fold_jobs(killed_by_the_system, [0], recorder, LocalPool(1))
 
 
 def test_workers_have_one_thread_and_no_denormal_numbers(recorder):
     """A worker has one thread; it rounds a product below 1e-38 to 0, and leaves a larger one as it is."""
     for exponent, largest in ((-30, 0.0), (-20, 1e-29)):
-        [done] = run_fold_jobs(multiply_small_numbers, [exponent], recorder, 1)
+        [done] = run_fold_jobs(multiply_small_numbers, [exponent], recorder, LocalPool(1))
         assert done.final_metrics == {"largest": pytest.approx(largest, rel=1e-5, abs=0), "threads": 1}
 
 
@@ -112,11 +112,11 @@ def test_values_changed_since_reading_are_named(recorder, tmp_path):
     )
     write_cohort(cohort, tmp_path / "out")
     read = read_cohort(tmp_path / "out")
-    [done] = run_fold_jobs(count_stays, [read], recorder, 1)
+    [done] = run_fold_jobs(count_stays, [read], recorder, LocalPool(1))
     assert done.final_metrics == {"stays": 2}
     os.utime(tmp_path / "out" / "values.npy", ns=(0, 0))
     with pytest.raises(UserError, match=r"values\.npy has changed since the command began: start the command again"):
-        run_fold_jobs(count_stays, [read], recorder, 1)
+        run_fold_jobs(count_stays, [read], recorder, LocalPool(1))
 
 
 def many_reports(fold: int, recorder: Recorder) -> Done:
@@ -148,7 +148,7 @@ def test_tasks_that_wait_for_others_run_after_them_and_report_to_their_own_recor
         order.append("second")
         yield task(1)
 
-    run_tasks(tasks(), 2)
+    LocalPool(2).run(tasks())
     assert order == [("done", 0), "second", ("done", 1)]
     for fold, own in enumerate(recorders):
         assert {event[0] for event in own.epochs} == {fold}
@@ -166,7 +166,7 @@ def test_every_report_comes_before_its_result(recorder):
             super().fold_finished(fold, metrics)
 
     strict = Strict()
-    run_fold_jobs(many_reports, [0], strict, 1)
+    run_fold_jobs(many_reports, [0], strict, LocalPool(1))
     assert len(strict.finished) == 1
 
 
@@ -174,7 +174,7 @@ PARENT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from test_workers import sleep_long
-from imputune.runtime.workers import run_fold_jobs
+from imputune.runtime.workers import LocalPool, run_fold_jobs
 from imputune.runtime.recorder import SilentRecorder
 
 class PrintingRecorder(SilentRecorder):
@@ -182,7 +182,7 @@ class PrintingRecorder(SilentRecorder):
         print(int(metrics["pid"]), flush=True)
 
 if __name__ == "__main__":
-    run_fold_jobs(sleep_long, [sys.argv[2] + "/0", sys.argv[2] + "/1"], PrintingRecorder(), 2)
+    run_fold_jobs(sleep_long, [sys.argv[2] + "/0", sys.argv[2] + "/1"], PrintingRecorder(), LocalPool(2))
 """
 
 
@@ -251,7 +251,7 @@ def hear_signals(fold: int, recorder: Recorder) -> Done:
 
 def test_workers_do_not_hear_stops(recorder):
     """A signal to the process group stops the command, which ends its workers itself."""
-    assert run_fold_jobs(hear_signals, [0], recorder, 1) == [Done(0, {})]
+    assert run_fold_jobs(hear_signals, [0], recorder, LocalPool(1)) == [Done(0, {})]
 
 
 def test_a_long_path_of_temporary_files_is_named(monkeypatch):

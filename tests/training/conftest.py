@@ -15,7 +15,7 @@ def pretrained(cohort, folds, make_params):
 
 
 @pytest.fixture
-def make_finetune_job(cohort, folds, make_params, pretrained, tmp_path):
+def make_finetune_job(cohort, folds, make_params, pretrained):
     """Make the job of training a variant on fold 0, with the project's parameters or others."""
 
     def make(variant, params=None, **others):
@@ -25,7 +25,6 @@ def make_finetune_job(cohort, folds, make_params, pretrained, tmp_path):
             params=params or make_params(),
             variant=variant,
             pretrained=pretrained,
-            journals=tmp_path,
             **others,
         )
 

@@ -10,7 +10,7 @@ from imputune.errors import UserError
 from imputune.imputers.build import new_csai, represent, saved_imputer
 from imputune.models.weights import module_weights
 from imputune.protocol.imputers import IMPUTERS
-from imputune.runtime.workers import run_fold_jobs
+from imputune.runtime.workers import LocalPool, run_fold_jobs
 from imputune.training.pretrain import PretrainJob, pretrain_fold
 
 
@@ -78,7 +78,7 @@ def test_imputers_are_scored_on_the_same_cells(make_pretrain_job, recorder):
 def test_number_of_workers_changes_nothing(make_pretrain_job, recorder):
     """Two folds trained one after the other and side by side agree in every weight, curve and score."""
     jobs = [make_pretrain_job(fold=fold) for fold in range(2)]
-    alone, together = (run_fold_jobs(pretrain_fold, jobs, recorder, workers) for workers in (1, 2))
+    alone, together = (run_fold_jobs(pretrain_fold, jobs, recorder, LocalPool(workers)) for workers in (1, 2))
     for one, other in zip(alone, together, strict=True):
         for name, array in one.weights.items():
             np.testing.assert_array_equal(array, other.weights[name], err_msg=name)

@@ -6,8 +6,7 @@ Letters: N stays, T hours, D variables.
 import numpy as np
 import torch
 
-from imputune.data.directions import median_gap_hours
-from imputune.data.scaling import Scaler, standardised_tensors
+from imputune.data.scaling import Scaler
 from imputune.data.splits import FoldData, Split
 from imputune.errors import UserError
 
@@ -83,26 +82,23 @@ def choose_validation(observed_NTD: np.ndarray, fraction: float, seed: int) -> n
 
 def divide(array: np.ndarray, validation: np.ndarray, clip_quantile: float) -> FoldData:
     """Return values as fold 0: all stays but `validation` train, and the scaler is fitted on those; no stay tests."""
-    train = np.setdiff1d(np.arange(len(array)), validation)
-    values_NTD = array[train].astype(np.float32)
-    scaler = Scaler.fit(values_NTD, clip_quantile)
-    training = _split(values_NTD, train, scaler)
+    train, recorded_NTD = np.setdiff1d(np.arange(len(array)), validation), np.ascontiguousarray(array, np.float32)
+    scaler = Scaler.fit(recorded_NTD, clip_quantile, train)
     return FoldData(
         number=0,
         scaler=scaler,
-        median_gap_hours_D=median_gap_hours(training.observed_NTD.numpy()),
-        train=training,
-        validation=_split(array[validation].astype(np.float32), validation, scaler),
-        test=_split(np.empty((0, *array.shape[1:]), dtype=np.float32), np.empty(0, dtype=np.int64), scaler),
+        train=_split(recorded_NTD, train, scaler),
+        validation=_split(recorded_NTD, validation, scaler),
+        test=_split(recorded_NTD, np.empty(0, dtype=np.int64), scaler),
     )
 
 
-def _split(values_NTD: np.ndarray, stays: np.ndarray, scaler: Scaler) -> Split:
-    """Return float32 values, which are changed in place, as a split of stays whose outcome nobody knows."""
-    standardised_NTD, observed_NTD = standardised_tensors(values_NTD, scaler)
+def _split(recorded_NTD: np.ndarray, stays: np.ndarray, scaler: Scaler) -> Split:
+    """Return some stays, whose outcome nobody knows, as a split."""
     return Split(
-        values_NTD=standardised_NTD,
-        observed_NTD=observed_NTD,
+        recorded_CTD=recorded_NTD,
+        rows_N=stays,
+        scaler=scaler,
         outcome_N=torch.full((len(stays),), torch.nan),
         stay_ids_N=stays,
         static_NS=np.empty((len(stays), 0), dtype=np.float32),

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from imputune.artifacts.stage_files import find_training, read_fold, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
 from imputune.errors import UserError
 from imputune.files import remove_leftovers, replace_text
+from imputune.runtime.recorder import Recorder, Trial
 
 MADE_FROM, RUN = "made_from.json", "run.json"
 
@@ -50,6 +53,28 @@ class Checkpoints:
         output = TrainingOutput(made_from=self._made_from, run_id="", folds=(fold.record,))
         write_training(self.folder / f"fold-{fold.fold}", output, [fold])
 
+    def keep_trial(self, fold: int, trial: Trial) -> None:
+        """Keep a trial of a fold's search that has ended, unless it is kept already."""
+        if trial.number < len(self.trials(fold)):
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._trials_file(fold).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(trial)) + "\n")
+
+    def trials(self, fold: int) -> tuple[Trial, ...]:
+        """Return the trials of a fold's search that are kept, by number; a line that was cut off ends them."""
+        path = self._trials_file(fold)
+        found: list[Trial] = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+            try:
+                found.append(Trial(**json.loads(line)))
+            except (ValueError, TypeError):
+                break
+        return tuple(found)
+
+    def _trials_file(self, fold: int) -> Path:
+        return self.folder / f"trials-fold-{fold}.jsonl"
+
     @property
     def run_id(self) -> str | None:
         """The run that tracked the work when its command was interrupted, if it got that far."""
@@ -66,6 +91,26 @@ class Checkpoints:
             shutil.rmtree(gone, ignore_errors=True)
             self.folder.rename(gone)
             shutil.rmtree(gone)
+
+
+class TrialKeeper:
+    """A recorder that keeps the trials of searches among the checkpoints, and passes every report on."""
+
+    def __init__(self, inner: Recorder, checkpoints: Checkpoints) -> None:
+        self.inner, self.checkpoints = inner, checkpoints
+
+    def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Pass an epoch on."""
+        self.inner.epoch(fold, epoch, metrics)
+
+    def trial_finished(self, fold: int, trial: Trial) -> None:
+        """Keep a trial, and pass it on."""
+        self.checkpoints.keep_trial(fold, trial)
+        self.inner.trial_finished(fold, trial)
+
+    def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
+        """Pass a fold's scores on."""
+        self.inner.fold_finished(fold, metrics)
 
 
 def _finished_fold(folder: Path) -> TrainedFold | None:

@@ -2,21 +2,58 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from contextlib import AbstractContextManager
+from dataclasses import MISSING, dataclass, fields
 from functools import wraps
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+
+import typer
+
+from imputune.errors import UserError, near_miss
+from imputune.runtime.workers import Engine, chosen_engine
+from imputune.settings.names import EngineName
+from imputune.settings.schema import Params
 
 Options = TypeVar("Options")
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="Where folds are trained: local or ray (default: engine in params.yaml).")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, help="Folds side by side (default: workers in params.yaml; on a Ray cluster its cores)."
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The options of every command that trains folds."""
+
+    engine: EngineOption = ""
+    workers: Workers = None
+
+    def chosen_engine(self, params: Params) -> AbstractContextManager[Engine]:
+        """Return the engine that is meant; UserError for an unknown one, and see `workers.chosen_engine`."""
+        known: dict[str, EngineName] = {name: name for name in get_args(EngineName)}
+        if self.engine and self.engine not in known:
+            raise UserError(
+                f"unknown engine {self.engine!r}{near_miss(self.engine, known)}: choose from {', '.join(known)}"
+            )
+        return chosen_engine(params, known.get(self.engine), self.workers)
 
 
 def takes(kind: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
     """Return a decorator that lets a command take its options as one dataclass.
 
-    Each field is an option as Typer declares it; one without a default is required.
+    Each field is an option as Typer declares it; one without a default is required. Fields that a dataclass inherits
+    come last.
     """
     hints = get_type_hints(kind, include_extras=True)
     parameters = []
-    for each in fields(kind):  # type: ignore[arg-type]  # every kind given is a dataclass
+    declared = fields(kind)  # type: ignore[arg-type]  # every kind given is a dataclass
+    own = vars(kind)["__annotations__"]
+    for each in sorted(declared, key=lambda each: each.name not in own):
         default = inspect.Parameter.empty if each.default is MISSING else each.default
         parameters.append(
             inspect.Parameter(

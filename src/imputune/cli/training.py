@@ -9,14 +9,13 @@ import typer
 
 from imputune.cli.app import Dataset, app
 from imputune.cli.compare import print_report_table
-from imputune.cli.options import takes
+from imputune.cli.options import EngineOption, TrainingOptions, Workers, takes
 from imputune.cli.word_lists import fold_numbers, imputer_names, split_words
 from imputune.errors import UserError
 from imputune.protocol.choice import choose_variants, grid_variants
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, check_installed, imputer_kind
 from imputune.protocol.variants import FIELDS, PROTOCOL, SINGLE_HEADS, WORDS, Variant, make_variant
 from imputune.runtime.console import print_table, say, show_epochs
-from imputune.runtime.workers import start_preloading
 from imputune.settings.file import find_root, read_params
 from imputune.settings.names import check_own_name
 from imputune.settings.schema import Params
@@ -57,6 +56,8 @@ def pretrain_command(
     skip_finished: Annotated[
         bool, typer.Option("--skip-finished", help="Skip imputers pretrained on the same data, folds and settings.")
     ] = False,
+    engine: EngineOption = "",
+    workers: Workers = None,
 ) -> None:
     """Pretrain imputers on every fold and score them on held-out cells.
 
@@ -69,50 +70,58 @@ def pretrain_command(
     names = _own_name(imputer, folders, name) or imputer_names(imputer or DEFAULT_IMPUTER, params)
     for each in names:
         check_installed(each)
-    start_preloading()
-    from imputune.evaluation.rows import imputer_rows
-    from imputune.pipeline.pretrain import run_pretrain
-    from imputune.pipeline.project import Project
-    from imputune.reporting.imputer_tables import pretraining_table
+    with TrainingOptions(engine=engine, workers=workers).chosen_engine(params) as chosen:
+        from imputune.evaluation.rows import imputer_rows
+        from imputune.pipeline.pretrain import run_pretrain
+        from imputune.pipeline.project import Project
+        from imputune.reporting.imputer_tables import pretraining_table
 
-    project = Project.open(find_root(Path.cwd()), dataset)
-    for each in names:
-        output = run_pretrain(project, show_epochs, each, folders, again=not skip_finished)
-        table = pretraining_table(imputer_rows([fold.imputation for fold in output.folds]))
-        print_table(f"{imputer_kind(each).label} on {project.dataset}, run {output.run_id}", table.header, table.lines)
+        project = Project.open(find_root(Path.cwd()), dataset).on(chosen)
+        for each in names:
+            output = run_pretrain(project, show_epochs, each, folders, again=not skip_finished)
+            table = pretraining_table(imputer_rows([fold.imputation for fold in output.folds]))
+            print_table(
+                f"{imputer_kind(each).label} on {project.dataset}, run {output.run_id}", table.header, table.lines
+            )
 
 
-@app.command("finetune")
-def finetune_command(
-    dataset: Dataset = None,
-    head: Annotated[str, typer.Option(help=f"One of: {', '.join(WORDS['head'])}.")] = "mlp2",
-    mode: Annotated[str, typer.Option(help="frozen (default), or unfrozen: the imputer is trained too.")] = "",
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(TrainingOptions):
+    """The options of finetune."""
+
+    dataset: Dataset = None
+    head: Annotated[str, typer.Option(help=f"One of: {', '.join(WORDS['head'])}.")] = "mlp2"
+    mode: Annotated[str, typer.Option(help="frozen (default), or unfrozen: the imputer is trained too.")] = ""
     input: Annotated[
         str, typer.Option(help=f"What the head reads: {', '.join(WORDS['input'])} (default: the head's first input).")
-    ] = "",
+    ] = ""
     schedule: Annotated[
         str,
         typer.Option(help=f"One of: {', '.join(WORDS['schedule'])} (default: plateau; none for xgboost, svm, blend)."),
-    ] = "",
-    imputer: Annotated[
-        str, typer.Option(help=f"One of: {', '.join(IMPUTERS)}, or a name such as csai_more.")
-    ] = DEFAULT_IMPUTER,
-) -> None:
+    ] = ""
+    imputer: Annotated[str, typer.Option(help=f"One of: {', '.join(IMPUTERS)}, or a name such as csai_more.")] = (
+        DEFAULT_IMPUTER
+    )
+
+
+@app.command("finetune")
+@takes(FinetuneOptions)
+def finetune_command(options: FinetuneOptions) -> None:
     """Fine-tune a head on a pretrained imputer, on every fold.
 
     Trains every fold again. After an interruption, finished folds are kept.
     """
-    variant = make_variant(head, mode, input, schedule, imputer)
-    start_preloading()
-    from imputune.pipeline.finetune import run_finetune
-    from imputune.pipeline.project import Project
+    variant = make_variant(options.head, options.mode, options.input, options.schedule, options.imputer)
+    with options.chosen_engine(read_params(find_root(Path.cwd()) / "params.yaml")) as engine:
+        from imputune.pipeline.finetune import run_finetune
+        from imputune.pipeline.project import Project
 
-    project = Project.open(find_root(Path.cwd()), dataset)
-    _print_folds(project.dataset, run_finetune(project, variant, say))
+        project = Project.open(find_root(Path.cwd()), options.dataset).on(engine)
+        _print_folds(project.dataset, run_finetune(project, variant, say))
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridOptions:
+class GridOptions(TrainingOptions):
     """The options of grid."""
 
     dataset: Annotated[
@@ -165,25 +174,26 @@ def grid_command(options: GridOptions) -> None:
     Without options: CSAI's variants under grid in params.yaml. The defaults below apply when --head, --mode, --input,
     --schedule or --imputer is given. If the command is killed, run it again: it continues.
     """
-    variants = options.variants(read_params(find_root(Path.cwd()) / "params.yaml"))
+    params = read_params(find_root(Path.cwd()) / "params.yaml")
+    variants = options.variants(params)
     if options.show:
         if options.fold:
             raise UserError("--list shows variants, not their folds: leave out --fold, or --list")
         typer.echo("\n".join(variant.label for variant in variants))
         return
-    start_preloading()
-    from imputune.pipeline.comparison_link import say_link
-    from imputune.pipeline.grid import run_grid
-    from imputune.pipeline.project import Project
+    with options.chosen_engine(params) as engine:
+        from imputune.pipeline.comparison_link import say_link
+        from imputune.pipeline.grid import run_grid
+        from imputune.pipeline.project import Project
 
-    projects = [Project.open(find_root(Path.cwd()), name) for name in split_words(options.dataset) or [""]]
-    for project in projects:
-        folds = fold_numbers(options.fold)
-        results = run_grid(project, variants, say, options=options.repeated, folds=folds, again=options.again)
-        header = ("variant", "folds", "validation AUC", "test AUC", "seconds")
-        print_table(f"Variants on {project.dataset}", header, [_summary_line(result) for result in results])
-        on_csai = all(imputer_kind(variant.imputer).family == "csai" for variant in variants)
-        say_link(project, "heads" if on_csai else "imputers")
+        datasets = split_words(options.dataset) or [""]
+        for project in [Project.open(find_root(Path.cwd()), name).on(engine) for name in datasets]:
+            folds = fold_numbers(options.fold)
+            results = run_grid(project, variants, say, options=options.repeated, folds=folds, again=options.again)
+            header = ("variant", "folds", "validation AUC", "test AUC", "seconds")
+            print_table(f"Variants on {project.dataset}", header, [_summary_line(result) for result in results])
+            on_csai = all(imputer_kind(variant.imputer).family == "csai" for variant in variants)
+            say_link(project, "heads" if on_csai else "imputers")
 
 
 @app.command("assess")
@@ -191,18 +201,20 @@ def assess_command(
     dataset: Dataset = None,
     imputer: Imputers = "all",
     again: Annotated[bool, typer.Option("--again", help="Assess assessed imputers again.")] = False,
+    engine: EngineOption = "",
+    workers: Workers = None,
 ) -> None:
     """Score imputers alone on the same held-out cells of every fold's test stays: error, distribution, time."""
     params = read_params(find_root(Path.cwd()) / "params.yaml")
     names = imputer_names(imputer or "all", params)
-    start_preloading()
-    from imputune.evaluation.assessed_imputers import Assessment, summarise_imputer
-    from imputune.pipeline.assess import run_assess
-    from imputune.pipeline.project import Project
-    from imputune.reporting.imputer_tables import errors_table
+    with TrainingOptions(engine=engine, workers=workers).chosen_engine(params) as chosen:
+        from imputune.evaluation.assessed_imputers import Assessment, summarise_imputer
+        from imputune.pipeline.assess import run_assess
+        from imputune.pipeline.project import Project
+        from imputune.reporting.imputer_tables import errors_table
 
-    project = Project.open(find_root(Path.cwd()), dataset)
-    outputs = run_assess(project, names, again, say)
+        project = Project.open(find_root(Path.cwd()), dataset).on(chosen)
+        outputs = run_assess(project, names, again, say)
     assessed = [
         summarise_imputer(
             imputer=output.made_from.imputer,
@@ -216,27 +228,34 @@ def assess_command(
     print_report_table(errors_table(assessed))
 
 
+@dataclass(frozen=True, kw_only=True)
+class OverfitOptions(TrainingOptions):
+    """The options of overfit."""
+
+    dataset: Dataset = None
+    head: Annotated[str, typer.Option(help="mlp2, mlp5, lstm or gru.")] = "mlp2"
+    mode: Annotated[str, typer.Option(help="frozen (default) or unfrozen.")] = ""
+    input: Annotated[str, typer.Option(help="What the head reads (default: the head's first input).")] = ""
+    schedule: Annotated[str, typer.Option(help="optuna, cyclic or plateau (default).")] = ""
+    fold: Annotated[str, typer.Option(help="Numbers of folds, separated by commas; all if left out.")] = ""
+    epochs: Annotated[int, typer.Option(help="Number of epochs; all are trained.", min=1)] = 200
+
+
 @app.command("overfit")
-def overfit_command(
-    dataset: Dataset = None,
-    head: Annotated[str, typer.Option(help="mlp2, mlp5, lstm or gru.")] = "mlp2",
-    mode: Annotated[str, typer.Option(help="frozen (default) or unfrozen.")] = "",
-    input: Annotated[str, typer.Option(help="What the head reads (default: the head's first input).")] = "",
-    schedule: Annotated[str, typer.Option(help="optuna, cyclic or plateau (default).")] = "",
-    fold: Annotated[str, typer.Option(help="Numbers of folds, separated by commas; all if left out.")] = "",
-    epochs: Annotated[int, typer.Option(help="Number of epochs; all are trained.", min=1)] = 200,
-) -> None:
+@takes(OverfitOptions)
+def overfit_command(options: OverfitOptions) -> None:
     """Train a variant without early stopping, to show when it overfits (the paper's Fig. 4).
 
     `imputune compare` draws the curves.
     """
-    variant = make_variant(head, mode, input, schedule)
-    start_preloading()
-    from imputune.pipeline.overfit import run_overfit
-    from imputune.pipeline.project import Project
+    variant = make_variant(options.head, options.mode, options.input, options.schedule)
+    with options.chosen_engine(read_params(find_root(Path.cwd()) / "params.yaml")) as engine:
+        from imputune.pipeline.overfit import run_overfit
+        from imputune.pipeline.project import Project
 
-    project = Project.open(find_root(Path.cwd()), dataset)
-    _print_folds(project.dataset, run_overfit(project, variant, say, epochs=epochs, folds=fold_numbers(fold)))
+        project = Project.open(find_root(Path.cwd()), options.dataset).on(engine)
+        folds = fold_numbers(options.fold)
+        _print_folds(project.dataset, run_overfit(project, variant, say, epochs=options.epochs, folds=folds))
 
 
 def _own_name(imputer: str, folders: list[Path], name: str) -> list[str]:

@@ -9,7 +9,7 @@ import json
 import mmap
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ HOURS = 48
 FORMAT = 2  # of the folder's files; raised when older cohorts lack what commands read
 FILES = ("source.json", "static.csv", "stays.csv", "values.npy", "variables.csv")
 HASHED_AT_ONCE = 2**20  # bytes
+COUNTED_AT_ONCE = 1024  # stays
 _WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
 HOW_TO_EXTRACT = "run `imputune extract DATASET --raw DIR` or `imputune extract synthetic` to make it"
 
@@ -90,6 +91,16 @@ class Cohort:
         return ~np.isnan(self.values_NTD)
 
     @property
+    def observed_hours_ND(self) -> npt.NDArray[np.int64]:
+        """In how many hours of each stay each variable was observed; the values are read some stays at a time."""
+        stays, _, variables = self.values_NTD.shape
+        hours_ND = np.empty((stays, variables), dtype=np.int64)
+        for start in range(0, stays, COUNTED_AT_ONCE):
+            some = slice(start, start + COUNTED_AT_ONCE)
+            (~np.isnan(self.values_NTD[some])).sum(axis=1, out=hours_ND[some])
+        return hours_ND
+
+    @property
     def variable_names(self) -> tuple[str, ...]:
         """The D names, in the order of the last axis of `values_NTD`."""
         return tuple(variable.name for variable in self.variables)
@@ -106,6 +117,15 @@ class Cohort:
         """Return the memory of mapped values to the system; they are read again when they are used."""
         if whole_file := self._whole_file():
             whole_file.madvise(mmap.MADV_DONTNEED)
+
+    def in_memory(self) -> "Cohort":
+        """Return the cohort with its values in memory, to be sent to another machine.
+
+        Raises UserError if `values_file` has changed since the cohort was read.
+        """
+        if self._whole_file() is None or self.values_file is None:
+            return self
+        return replace(self, values_NTD=np.asarray(self.values_file.map()), values_file=None)
 
     def _whole_file(self) -> mmap.mmap | None:
         """Return the map of `values_file` if `values_NTD` is the whole of it; otherwise None."""
@@ -198,17 +218,17 @@ def _refuse_other_format(folder: Path) -> None:
 
 def describe(cohort: Cohort) -> CohortFacts:
     """Count what is in the cohort."""
-    observed_NTD = cohort.observed_NTD
-    stays, hours, variables = observed_NTD.shape
-    missing_share_D = 1 - observed_NTD.mean(axis=(0, 1))
+    stays, hours, variables = cohort.values_NTD.shape
+    observed_D = cohort.observed_hours_ND.sum(axis=0)
+    missing_share_D = 1 - observed_D / (stays * hours)
     by_variable = zip(cohort.variable_names, missing_share_D, strict=True)
     return CohortFacts(
         dataset=cohort.dataset,
         stays=stays,
         hours=hours,
         variables=variables,
-        observed_cells=int(observed_NTD.sum()),
-        observed_share=float(observed_NTD.mean()),
+        observed_cells=int(observed_D.sum()),
+        observed_share=float(observed_D.sum() / (stays * hours * variables)),
         deaths=int(cohort.outcome_N.sum()),
         death_share=float(cohort.outcome_N.mean()),
         missing_share_by_variable={name: round(float(share), 6) for name, share in by_variable},

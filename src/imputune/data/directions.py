@@ -3,9 +3,10 @@
 Letters: B stays, T hours, D variables, K the two directions (0 forward, 1 backward).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 import torch
@@ -76,22 +77,44 @@ def last_observed(values: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
     return _hour_by_hour(latest)
 
 
-def median_gap_hours(observed_NTD: np.ndarray) -> np.ndarray:
-    """Return each variable's median time between consecutive observations, over training stays.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ObservationCounts:
+    """How often each variable was observed, and how often at each distance from the observation before.
 
-    Shapes: observed_NTD boolean (N, T, D); float32 (D,) out, in hours. A variable never observed twice in one stay
-    gets T, longer than any gap within a record. Beside the input, this takes the memory of a few variables.
-
-    Source: CSAI (arXiv 2312.16713), conditional decay.
+    Shapes: observed_D int64 (D,); pairs_DT int64 (D, T), in column t the number of pairs of consecutive observations of
+    a stay that are t hours apart.
     """
-    _, hours, variables = observed_NTD.shape
-    median_D = np.full(variables, hours, dtype=np.float32)
-    for d in range(variables):
-        position = np.flatnonzero(observed_NTD[:, :, d])  # stay * hours + hour
-        gaps = np.diff(position)[np.diff(position // hours) == 0]
-        if gaps.size:
-            median_D[d] = np.median(gaps)
-    return median_D
+
+    observed_D: np.ndarray
+    pairs_DT: np.ndarray
+
+    @classmethod
+    def of(cls, batches: Iterable[np.ndarray], hours: int, variables: int) -> Self:
+        """Count over batches of stays, each boolean (B, T, D)."""
+        observed_D = np.zeros(variables, dtype=np.int64)
+        pairs_DT = np.zeros((variables, hours), dtype=np.int64)
+        for observed_BTD in batches:
+            observed_D += observed_BTD.sum(axis=(0, 1))
+            for d in range(variables):
+                position = np.flatnonzero(observed_BTD[:, :, d])  # stay * hours + hour
+                gaps = np.diff(position)[np.diff(position // hours) == 0]
+                pairs_DT[d] += np.bincount(gaps, minlength=hours)
+        return cls(observed_D=observed_D, pairs_DT=pairs_DT)
+
+    def median_gap_hours(self) -> np.ndarray:
+        """Return each variable's median time between consecutive observations, float32 (D,), in hours.
+
+        A variable never observed twice in one stay gets T, longer than any gap within a record.
+
+        Source: CSAI (arXiv 2312.16713), conditional decay.
+        """
+        variables, hours = self.pairs_DT.shape
+        median_D = np.full(variables, hours, dtype=np.float32)
+        for d, pairs_so_far_T in enumerate(self.pairs_DT.cumsum(axis=1)):
+            if pairs := pairs_so_far_T[-1]:
+                middle = (pairs - 1) // 2, pairs // 2  # the same pair twice if their number is odd
+                median_D[d] = np.searchsorted(pairs_so_far_T, middle, side="right").mean()
+        return median_D
 
 
 def _both_directions(cells_BTD: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from imputune.settings.names import MaskingPattern
 
 
-def masking_rates(observed_NTD: np.ndarray, pattern: MaskingPattern, rate: float, factor: float) -> np.ndarray:
+def masking_rates(observed_count_D: np.ndarray, pattern: MaskingPattern, rate: float, factor: float) -> np.ndarray:
     """Return for each variable the probability that an observed cell is masked, from training stays only.
 
     `uniform` gives every variable the same `rate`. `non_uniform` masks rare and very frequent variables more: a
@@ -14,11 +14,12 @@ def masking_rates(observed_NTD: np.ndarray, pattern: MaskingPattern, rate: float
     else rate * (n_v / n) / factor. All probabilities are then scaled by one factor, and cut at 1, so that the expected
     fraction of masked cells is `rate`.
 
-    Shapes: observed_NTD boolean (N, T, D); float64 (D,) out, in [0, 1]. A variable that was never observed gets 0.
+    Shapes: observed_count_D (D,), how many cells of each variable were observed; float64 (D,) out, in [0, 1]. A
+    variable that was never observed gets 0.
 
     Source: CSAI (arXiv 2312.16713), section on non-uniform masking.
     """
-    count_D = observed_NTD.reshape(-1, observed_NTD.shape[-1]).sum(axis=0).astype(np.float64)
+    count_D = observed_count_D.astype(np.float64)
     if pattern == "uniform" or not count_D.any():
         return np.where(count_D > 0, rate, 0.0)
     relative_D = count_D / count_D.mean()

@@ -15,6 +15,8 @@ from imputune.data.static import StaticVariable, static_names, static_numbers
 from imputune.data.summary import STATISTICS, summarise
 
 PREFIX = "record."
+FITTED_AT_ONCE = 32  # features at least, or all
+SCALED_AT_ONCE = 4096  # stays
 MOST_DEVIATIONS = 10.0  # from the mean; a network reads no number further out
 
 
@@ -62,11 +64,9 @@ class RecordScaler:
     @classmethod
     def fit(cls, features_NF: np.ndarray) -> Self:
         """Fit on the features of training stays; a feature that does not vary, or is never known, is only centred."""
+        blocks = np.array_split(features_NF, max(1, features_NF.shape[1] // FITTED_AT_ONCE), axis=1)
+        mean_F, deviation_F = np.concatenate([_mean_and_deviation(block) for block in blocks], axis=1)
         known_NF = ~np.isnan(features_NF)
-        count_F = np.maximum(known_NF.sum(axis=0), 1)
-        number_NF = np.where(known_NF, features_NF, 0.0).astype(np.float64)
-        mean_F = number_NF.sum(axis=0) / count_F
-        deviation_F = np.sqrt((np.where(known_NF, number_NF - mean_F, 0.0) ** 2).sum(axis=0) / count_F)
         deviation_F[deviation_F <= 1e-6 * np.maximum(np.abs(mean_F), 1e-6)] = 1.0
         _, first = np.unique(known_NF, axis=1, return_index=True)
         indicators = [feature for feature in np.sort(first) if not known_NF[:, feature].all()]
@@ -83,11 +83,14 @@ class RecordScaler:
 
     def standardised(self, features_NF: np.ndarray) -> torch.Tensor:
         """Return what a network reads of these features, float32 (N, R), every number finite."""
-        unknown_NF = np.isnan(features_NF)
-        scaled_NF = (features_NF - self.mean_F) / self.deviation_F
-        scaled_NF = np.where(unknown_NF, 0, np.clip(scaled_NF, -MOST_DEVIATIONS, MOST_DEVIATIONS))
-        numbers_NR = np.concatenate([scaled_NF, unknown_NF[:, self.indicator_I]], axis=1)
-        return torch.from_numpy(numbers_NR.astype(np.float32))
+        numbers_NR = np.empty((len(features_NF), self.size), dtype=np.float32)
+        for start in range(0, len(features_NF), SCALED_AT_ONCE):
+            some = slice(start, start + SCALED_AT_ONCE)
+            unknown_BF = np.isnan(features_NF[some])
+            scaled_BF = (features_NF[some] - self.mean_F) / self.deviation_F
+            scaled_BF = np.where(unknown_BF, 0, np.clip(scaled_BF, -MOST_DEVIATIONS, MOST_DEVIATIONS))
+            numbers_NR[some] = np.concatenate([scaled_BF, unknown_BF[:, self.indicator_I]], axis=1)
+        return torch.from_numpy(numbers_NR)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays to store with a model: record.mean, record.deviation, record.indicator."""
@@ -105,6 +108,16 @@ class RecordScaler:
             deviation_F=np.asarray(arrays[f"{PREFIX}deviation"]),
             indicator_I=np.asarray(arrays[f"{PREFIX}indicator"]),
         )
+
+
+def _mean_and_deviation(features_NF: np.ndarray) -> np.ndarray:
+    """Return each feature's mean and deviation over the stays that have it, float64 (2, F)."""
+    known_NF = ~np.isnan(features_NF)
+    count_F = np.maximum(known_NF.sum(axis=0), 1)
+    number_NF = np.where(known_NF, features_NF, 0.0).astype(np.float64)
+    mean_F = number_NF.sum(axis=0) / count_F
+    deviation_F = np.sqrt((np.where(known_NF, number_NF - mean_F, 0.0) ** 2).sum(axis=0) / count_F)
+    return np.stack([mean_F, deviation_F])
 
 
 def static_of(static: pd.DataFrame | None, variables: Sequence[StaticVariable], stays: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Clipping and standardisation, fitted on training stays only."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 PREFIX = "scaler."
+FITTED_AT_ONCE = 2**28  # bytes of training values, of as many variables as fit
+READ_AT_ONCE = 256  # stays
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,15 +30,15 @@ class Scaler:
     deviation_D: np.ndarray
 
     @classmethod
-    def fit(cls, values_NTD: np.ndarray, clip_quantile: float = 0.0) -> Self:
+    def fit(cls, values_NTD: np.ndarray, clip_quantile: float = 0.0, training: np.ndarray | None = None) -> Self:
         """Fit on the observed cells of training stays; the limits are `clip_quantile` and its mirror image.
 
-        Shapes: values_NTD (N, T, D) in physical units, NaN = not observed. With `clip_quantile` 0 nothing is clipped.
+        Shapes: values_NTD (N, T, D) in physical units, NaN = not observed; training, the positions of the training
+        stays among the N, or None if all are. With `clip_quantile` 0 nothing is clipped. Beside the values, this takes
+        the memory of the training values of a few variables.
         """
-        fitted = [
-            _fit_variable(column[~np.isnan(column)], clip_quantile)
-            for column in values_NTD.reshape(-1, values_NTD.shape[-1]).T
-        ]
+        stays = np.arange(len(values_NTD)) if training is None else training
+        fitted = [_fit_variable(cells, clip_quantile) for cells in _observed_cells(values_NTD, stays)]
         lowest_D, highest_D, mean_D, deviation_D = np.array(fitted, dtype=np.float32).T
         return cls(lowest_D=lowest_D, highest_D=highest_D, mean_D=mean_D, deviation_D=deviation_D)
 
@@ -62,6 +64,20 @@ class Scaler:
 
 def _stored_name(field: str) -> str:
     return PREFIX + field.removesuffix("_D")
+
+
+def _observed_cells(values_NTD: np.ndarray, stays: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the observed values of each variable, in the order of stays and hours."""
+    _, hours, variables = values_NTD.shape
+    cells = len(stays) * hours
+    at_once = max(1, FITTED_AT_ONCE // max(1, cells * values_NTD.itemsize))
+    for first in range(0, variables, at_once):
+        columns = np.empty((min(at_once, variables - first), cells), dtype=values_NTD.dtype)
+        for start in range(0, len(stays), READ_AT_ONCE):
+            read = values_NTD[stays[start : start + READ_AT_ONCE], :, first : first + at_once]
+            columns[:, start * hours : (start + len(read)) * hours] = read.reshape(-1, len(columns)).T
+        for column in columns:
+            yield column[~np.isnan(column)]
 
 
 def _fit_variable(cells: np.ndarray, clip_quantile: float) -> tuple[float, float, float, float]:

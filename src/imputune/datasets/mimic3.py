@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from imputune.data.cohort import Cohort
@@ -44,7 +43,7 @@ def _say_counts(cohort: Cohort) -> None:
     source = Mimic3Source.model_validate(cohort.source)
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in source.rows_dropped.items() if count)
     say(f"{source.rows_in_the_stays_hours:,} rows in the stays' hours; dropped: {dropped or 'none'}")
-    observed_D = np.asarray(cohort.observed_NTD.any(axis=(0, 1)))
+    observed_D = cohort.observed_hours_ND.any(axis=0)
     never = [name for name, observed in zip(cohort.variable_names, observed_D, strict=True) if not observed]
     if never:
         names = ", ".join(never[:3])

@@ -35,7 +35,7 @@ def held_out_scores(
 
     Shapes: group_N int (N,), the group of each stay.
     """
-    overall, by_variable = cell_errors(cells.estimate_NTD, cells.truth_NTD, cells.held_out_NTD, variables)
+    overall, by_variable = cell_errors([(cells.estimate_NTD, cells.truth_NTD, cells.held_out_NTD)], variables)
     variable_errors = _with_wasserstein(cells, variables, by_variable)
     distance = sum(each.wasserstein * each.cells for each in variable_errors.values()) / overall.cells
     return HeldOutScores(
@@ -72,9 +72,8 @@ def _by_group(cells: HeldOutCells, variables: Sequence[str], group_N: np.ndarray
     groups = {}
     for group in np.unique(group_N):
         stays_N = group_N == group
-        errors, _ = cell_errors(
-            cells.estimate_NTD[stays_N], cells.truth_NTD[stays_N], cells.held_out_NTD[stays_N], variables
-        )
+        of_group = (each_NTD[stays_N] for each_NTD in (cells.estimate_NTD, cells.truth_NTD, cells.held_out_NTD))
+        errors, _ = cell_errors([tuple(of_group)], variables)
         if errors.cells:
             groups[str(group)] = errors
     return groups

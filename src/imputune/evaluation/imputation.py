@@ -1,6 +1,6 @@
 """How close imputed values come on held-out cells: overall and by variable.
 
-Letters: N stays, T hours, D variables, M held-out cells. Values are standardised, so errors are in training standard
+Letters: B stays, T hours, D variables, M held-out cells. Values are standardised, so errors are in training standard
 deviations.
 """
 
@@ -12,6 +12,9 @@ import numpy as np
 
 from imputune.evaluation.stored import Stored
 from imputune.settings.names import ImputerName, RandomPattern
+
+ImputedBatch = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Estimates and true values of some stays, and which cells are held out, 0/1 or boolean, (B, T, D) each."""
 
 
 class CellErrors(Stored):
@@ -75,17 +78,16 @@ class _ErrorSums:
         )
 
 
-def cell_errors(
-    estimate_NTD: np.ndarray, truth_NTD: np.ndarray, held_out_NTD: np.ndarray, variables: Sequence[str]
-) -> tuple[CellErrors, dict[str, CellErrors]]:
-    """Return the errors over all held-out cells, and by variable for those that have such cells.
+def cell_errors(batches: Iterable[ImputedBatch], variables: Sequence[str]) -> tuple[CellErrors, dict[str, CellErrors]]:
+    """Return the errors over all held-out cells of some batches, and by variable for those that have such cells.
 
-    Shapes: estimate and truth standardised (N, T, D), held_out 0/1 or boolean (N, T, D); values that are not held out
-    have no effect.
+    Only the held-out cells are kept of a batch; values that are not held out have no effect.
     """
-    sums = {}
-    for number, name in enumerate(variables):
-        held_out_NT = held_out_NTD[..., number].astype(bool)
-        sums[name] = _ErrorSums.of(estimate_NTD[..., number][held_out_NT], truth_NTD[..., number][held_out_NT])
+    parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in variables}
+    for estimate_BTD, truth_BTD, held_out_BTD in batches:
+        for number, name in enumerate(variables):
+            held_out_BT = held_out_BTD[..., number].astype(bool)
+            parts[name].append((estimate_BTD[..., number][held_out_BT], truth_BTD[..., number][held_out_BT]))
+    sums = {name: _ErrorSums.of(*map(np.concatenate, zip(*pairs, strict=True))) for name, pairs in parts.items()}
     by_variable = {name: each.errors() for name, each in sums.items() if each.cells}
     return _ErrorSums.total(sums.values()).errors(), by_variable

@@ -2,7 +2,7 @@
 
 import torch
 
-from imputune.data.batches import batches_in_order
+from imputune.data.batches import batches_in_order, joined
 from imputune.data.splits import FoldData, Split
 from imputune.imputers.csai import CsaiImputer
 from imputune.imputers.interface import Imputer, Representation
@@ -24,7 +24,7 @@ def csai_sizes(params: Params, variables: int, hours: int) -> CsaiSizes:
 
 def new_csai(data: FoldData, params: Params) -> Csai:
     """Return CSAI with the initial weights and the median gaps of a fold, on the CPU."""
-    _, hours, variables = data.train.values_NTD.shape
+    _, hours, variables = data.train.shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(params.seed, data.number, Purpose.IMPUTER_WEIGHTS).initial_seed())
         csai = Csai(csai_sizes(params, variables, hours))
@@ -36,7 +36,7 @@ def new_imputer(name: ImputerName, data: FoldData, params: Params) -> Imputer:
     """Return an imputer with the initial weights of a fold; UserError if its package is not installed."""
     if imputer_kind(name).family == "csai":
         return CsaiImputer(new_csai(data, params), name)
-    return _new_other(name, tuple(data.train.values_NTD.shape), params, data.number)
+    return _new_other(name, data.train.shape, params, data.number)
 
 
 def saved_imputer(
@@ -69,12 +69,13 @@ def represent(imputer: Imputer, split: Split, visible_NTD: torch.Tensor | None =
 
     The imputer sees the cells where `visible_NTD`, boolean or 0/1 (N, T, D), is true; without it, all observed cells.
     """
-    shown_NTD = split.observed_NTD if visible_NTD is None else visible_NTD
-    batches = [
-        imputer.represent(split.values_NTD[stays], shown_NTD[stays].float()) for stays in batches_in_order(len(split))
-    ]
-    hidden = [batch.hidden_BH for batch in batches if batch.hidden_BH is not None]
-    return Representation(torch.cat([batch.imputed_BTD for batch in batches]), torch.cat(hidden) if hidden else None)
+
+    def represented(stays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        values_BTD, observed_BTD = split.batch(stays)
+        batch = imputer.represent(values_BTD, observed_BTD if visible_NTD is None else visible_NTD[stays].float())
+        return (batch.imputed_BTD,) if batch.hidden_BH is None else (batch.imputed_BTD, batch.hidden_BH)
+
+    return Representation(*joined(map(represented, batches_in_order(len(split))), len(split)))
 
 
 def _new_other(name: ImputerName, shape: tuple[int, ...], params: Params, fold: int) -> PlainImputer | PypotsImputer:

@@ -58,7 +58,7 @@ def missing_groups(cohort: Cohort) -> tuple[np.ndarray, tuple[float, ...]]:
 
     Shapes: int (N,); borders are shares, from the lowest to the highest. The groups are of equal size, to a few stays.
     """
-    missing_N = 1 - cohort.observed_NTD.mean(axis=(1, 2))
+    missing_N = 1 - cohort.observed_hours_ND.sum(axis=1) / np.prod(cohort.values_NTD.shape[1:])
     cohort.release()
     edges = np.quantile(missing_N, np.linspace(0, 1, MISSING_GROUPS + 1))
     return np.searchsorted(edges[1:-1], missing_N, side="right"), tuple(round(float(edge), 4) for edge in edges)
@@ -84,7 +84,7 @@ def _assess(imputer: PretrainedImputer, made_from: MadeFrom) -> AssessmentOutput
     ]
     subject = training_subject(made_from, [divided_input(imputer.data, "evaluation")])
     with track_training(project, made_from, imputer.data, subject) as run:
-        folds = run_fold_jobs(assess_fold, jobs, run, project.params.workers)
+        folds = run_fold_jobs(assess_fold, jobs, run, project.engine)
         metrics = [fold.final_metrics for fold in folds]
         run.log_metrics({name: fmean(fold[name] for fold in metrics) for name in metrics[0]})
         run.log_metrics({"mae": fmean(scores.mae for fold in folds for scores in fold.scores)})

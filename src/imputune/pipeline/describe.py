@@ -21,18 +21,19 @@ def run_describe(folder: Path) -> CohortFacts:
 def run_data_card(folder: Path) -> str:
     """Return the data card of a cohort as Markdown; UserError as `run_describe`."""
     cohort = read_cohort(folder)
-    observed_NTD = cohort.observed_NTD
-    hours_D, stays_D = observed_NTD.mean(axis=(0, 1)), observed_NTD.any(axis=1).mean(axis=0)
+    stays, hours, variables = cohort.values_NTD.shape
+    observed_ND = cohort.observed_hours_ND
+    hours_D, stays_D = observed_ND.sum(axis=0) / (stays * hours), (observed_ND > 0).mean(axis=0)
     splits, why_no_splits = _splits(folder)
     groups = ShownSubgroups.of(cohort.static, cohort.outcome_N)
     card = DataCard(
         dataset=cohort.dataset,
         cohort=card_cohort(cohort, folder, cohort_hash(folder)),
-        observed=float(observed_NTD.mean()),
+        observed=float(observed_ND.sum() / (stays * hours * variables)),
         read={name: count for name, count in cohort.source.items() if isinstance(count, int)},
         variables=[
-            MeasuredVariable(variable=variable, hours=float(hours), stays=float(stays))
-            for variable, hours, stays in zip(cohort.variables, hours_D, stays_D, strict=True)
+            MeasuredVariable(variable=variable, hours=float(in_hours), stays=float(in_stays))
+            for variable, in_hours, in_stays in zip(cohort.variables, hours_D, stays_D, strict=True)
         ],
         facts=[
             KnownFact(fact=fact, stays=float(fact.is_known(cohort.static[fact.name].to_numpy(np.float64)).mean()))

@@ -93,10 +93,10 @@ def run_pretrain(
                 label=imputer,
                 epochs=project.budget.pretrain_epochs,
                 folds=len(jobs),
-                workers=max(1, min(params.workers, len(jobs))),
+                workers=max(1, min(project.engine.at_once, len(jobs))),
             )
             with progress(run, plan) as recorder:
-                trained = run_fold_jobs(pretrain_fold, jobs, recorder, params.workers, checkpoints.save)
+                trained = run_fold_jobs(pretrain_fold, jobs, recorder, project.engine, checkpoints.save)
             done |= {fold.fold: fold for fold in trained}
             folds = [done[number] for number in data.numbers]
             _log(run, made_from, folds)

@@ -18,6 +18,7 @@ from imputune.protocol.variants import Variant
 from imputune.runtime.epoch_lines import TrainingPlan
 from imputune.runtime.experiments import owner_of
 from imputune.runtime.recorder import Recorder
+from imputune.runtime.workers import Engine, LocalPool
 from imputune.settings.file import read_params
 from imputune.settings.head_sections import UNFROZEN_ONLY
 from imputune.settings.names import ImputerName
@@ -34,10 +35,14 @@ EpochProgress = Callable[[Recorder, TrainingPlan], AbstractContextManager[Record
 
 @dataclass(frozen=True)
 class Project:
-    """A project folder and its parameters for one dataset; gives the path of every output."""
+    """A project folder and its parameters for one dataset; gives the path of every output.
+
+    chosen_engine: what trains folds; None: the worker processes of this machine, as many as params.yaml says.
+    """
 
     root: Path
     params: Params
+    chosen_engine: Engine | None = None
 
     @classmethod
     def open(cls, root: Path, dataset: str | None = None) -> "Project":
@@ -65,6 +70,15 @@ class Project:
         """Return this project with so many epochs of fine-tuning at most, frozen or unfrozen."""
         changed = self.budget.model_copy(update={"frozen_epochs": epochs, "unfrozen_epochs": epochs})
         return replace(self, params=self.params.model_copy(update={"budget": {self.dataset: changed}}))
+
+    def on(self, engine: Engine) -> "Project":
+        """Return this project with an engine that trains its folds."""
+        return replace(self, chosen_engine=engine)
+
+    @property
+    def engine(self) -> Engine:
+        """What trains folds."""
+        return self.chosen_engine or LocalPool(self.params.workers)
 
     @property
     def dataset(self) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 from imputune import signals
+from imputune.artifacts.checkpoints import TrialKeeper
 from imputune.artifacts.stage_files import read_fold
 from imputune.artifacts.stage_output import TrainedFold
 from imputune.data.static import unknown_for_all
@@ -23,7 +24,7 @@ from imputune.runtime.console import counted, epoch_lines
 from imputune.runtime.epoch_lines import LineRecorder, TrainingPlan
 from imputune.runtime.recorder import Recorder, SilentRecorder
 from imputune.runtime.time_left import TimeLeft
-from imputune.runtime.workers import Task, run_tasks
+from imputune.runtime.workers import Task
 from imputune.settings.names import ImputerName
 from imputune.tracking.runs import TrackedRun
 from imputune.training.blend import BlendJob, blend_fold
@@ -97,7 +98,7 @@ class _VariantQueue:
         for work in self.works:
             self._check(work)
         self._check_static()
-        self.left = TimeLeft(self.project.params.workers)
+        self.left = TimeLeft(self.project.engine.at_once)
         self.lines = epoch_lines(say)
 
     def run(self, stack: ExitStack, parent_run: str) -> None:
@@ -121,7 +122,7 @@ class _VariantQueue:
         for work in unfinished:
             for number in work.missing:
                 self.left.add(work.variant, number)
-        run_tasks(self._tasks(unfinished, stack, parent_run), self.project.params.workers)
+        self.project.engine.run(self._tasks(unfinished, stack, parent_run))
 
     def _check(self, work: VariantWork) -> None:
         """Fail early if a variant needs a fold or a frozen variant that is neither requested nor finished."""
@@ -199,7 +200,7 @@ class _VariantQueue:
             params=work.imputer.project.params,
             variant=work.variant,
             pretrained=work.imputer.weights[number],
-            journals=work.checkpoints.folder,
+            trials=work.checkpoints.trials(number),
             learning_rate=rate,
             frozen=self._frozen_result(work, number),
             early_stopping=self.request.early_stopping,
@@ -210,7 +211,7 @@ class _VariantQueue:
 
     def _recorder(self, work: VariantWork) -> Recorder:
         """Return what records a fold of a variant and, where no terminal has bars, tells of its epochs in lines."""
-        recorder: Recorder = work.run or SilentRecorder()
+        recorder: Recorder = TrialKeeper(work.run or SilentRecorder(), work.checkpoints)
         if self.lines is None:
             return recorder
         budget = self.project.budget

@@ -79,12 +79,11 @@ class NeuralPredictor:
 
     def risk(self, values_NTD: np.ndarray, static_NS: np.ndarray) -> np.ndarray:
         """Return each stay's risk, float32 (N,); see `Predictor.risk`."""
-        record_NR = self.record(values_NTD, static_NS)
         with torch.no_grad(), threads.computing():
             logits = []
             for batch, directions in enumerate(batches(self.scaler, values_NTD)):
-                record_BR = None if record_NR is None else record_NR[batch * BATCH : (batch + 1) * BATCH]
-                logits.append(self.classifier(directions, record_BR))
+                some = slice(batch * BATCH, (batch + 1) * BATCH)
+                logits.append(self.classifier(directions, self.record(values_NTD[some], static_NS[some])))
             return torch.sigmoid(torch.cat(logits)).numpy()
 
     def record(self, values_NTD: np.ndarray, static_NS: np.ndarray) -> torch.Tensor | None:

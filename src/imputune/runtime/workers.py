@@ -1,206 +1,53 @@
 """Folds side by side, each in a worker process on one thread; results do not depend on the number of workers."""
 
-import logging
-import multiprocessing
-import os
-import pickle
-import signal
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Lock
-from typing import Any, Generic, Protocol, TypeVar
+from importlib.util import find_spec
 
-from imputune import signals
 from imputune.errors import UserError
-from imputune.runtime.forkserver import COMMAND
-from imputune.runtime.recorder import Recorder, Trial
-from imputune.runtime.threads import environment_of_workers, use_one_thread
+from imputune.runtime.local_pool import LocalPool, start_preloading
+from imputune.runtime.recorder import Recorder
+from imputune.runtime.tasks import Engine, Job, Result, Task
+from imputune.settings.names import EngineName
+from imputune.settings.schema import Params
 
-logger = logging.getLogger(__name__)
-POLL_SECONDS = 0.2
-LONGEST_FOLDER = 75  # bytes: the path of a socket has at most 107, and Python adds 32
-QUIET = "ignore:resource_tracker"  # no warning when it removes what a command that ended at once left behind
-PRELOADED = ["imputune.runtime.forkserver", "imputune.training.non_neural", "imputune.training.pretrain"]
-
-
-class FoldResult(Protocol):
-    """What the work on a fold returns: at least the fold's number and its final metrics."""
-
-    @property
-    def fold(self) -> int:
-        """The fold's number."""
-
-    @property
-    def final_metrics(self) -> dict[str, float]:
-        """Its final metrics."""
-
-
-Job = TypeVar("Job")
-Result = TypeVar("Result", bound=FoldResult)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task(Generic[Result]):
-    """The work on one fold.
-
-    work: a function of a module, which a worker calls as `work(job, recorder)`. recorder: receives the worker's reports
-    in this process. done: called with the result in this process.
-    """
-
-    work: Callable[[Any, Recorder], Result]
-    job: Any
-    recorder: Recorder
-    done: Callable[[Result], None]
-
-
-_Pending = dict[int, tuple[Task[Result], Future[Result]]]
-"""The tasks that workers are doing, by number."""
-
-
-class _Forwarder:
-    """A worker's recorder: sends every report to the parent process, which has the real recorders.
-
-    A worker sends its reports before its result, so the parent can pass on all of them before it takes the result.
-    """
-
-    def __init__(self, events: Connection, lock: Lock) -> None:
-        self.events, self.lock = events, lock
-        self.task = -1
-
-    def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        self._send("epoch", fold, epoch, dict(metrics))
-
-    def trial_finished(self, fold: int, trial: Trial) -> None:
-        self._send("trial_finished", fold, trial)
-
-    def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
-        raise RuntimeError("a worker returns a fold's final metrics; the parent process records them")
-
-    def _send(self, method: str, *arguments: Any) -> None:
-        with self.lock:
-            self.events.send((self.task, method, arguments))
-
-
-_forwarder: _Forwarder
-
-
-def _start_worker(events: Connection, lock: Lock) -> None:
-    global _forwarder
-    _forwarder = _Forwarder(events, lock)
-    for number in signals.STOPS:
-        signal.signal(number, signal.SIG_IGN)  # the worker ends with its command
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    use_one_thread()
-
-
-def _end_with_parent() -> None:
-    """End this process when the parent process has ended, for whatever reason: nobody would take the result."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work_in_worker(task: int, work: Callable[[Any, Recorder], Result], pickled_job: bytes) -> Result:
-    """Unpickle the job here, so that an error in it is an error of the fold; in the pool it would break the worker."""
-    _forwarder.task = task
-    return work(pickle.loads(pickled_job), _forwarder)  # noqa: S301 (this command's own process wrote it)
-
-
-def start_preloading() -> None:
-    """Start the process that workers are forked from; it imports their modules while this process imports its own.
-
-    Workers of later commands in this process come from it too. Raises UserError for a folder of temporary files whose
-    path is too long for the socket between the processes.
-    """
-    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER:
-        raise UserError(
-            f"the folder of temporary files, {tempfile.gettempdir()}, has a path of over {LONGEST_FOLDER} bytes: set "
-            "TMPDIR to a shorter one"
-        )
-    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)  # new processes inherit what is blocked
-    try:
-        with _changed_environment("PYTHONWARNINGS", QUIET):
-            resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)  # the line before unblocks two of them
-        with environment_of_workers(), _changed_environment(COMMAND, str(os.getpid())):
-            forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+__all__ = ["Engine", "LocalPool", "Task", "chosen_engine", "run_fold_jobs", "start_preloading"]
 
 
 @contextmanager
-def _changed_environment(name: str, text: str) -> Iterator[None]:
-    """Set an environment variable for the processes that the block starts."""
-    before = os.environ.get(name)
-    os.environ[name] = text
-    try:
-        yield
-    finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
+def chosen_engine(params: Params, name: EngineName | None = None, workers: int | None = None) -> Iterator[Engine]:
+    """Yield the engine of a command: the one in params.yaml, unless it is named here; ready to work, ended afterwards.
 
+    workers: how many tasks it does at a time at most. Without it, the pool of this machine and a Ray that is started
+    here take `workers` of params.yaml, and an existing Ray cluster has one task on each core.
 
-def run_tasks(tasks: Iterator[Task[Result] | None], workers: int) -> None:
-    """Do tasks in the order of the iterator, at most `workers` at a time.
-
-    The iterator is asked for a task whenever a worker is free; None means that the next task must wait until a running
-    one ends. Recorders and `done` are called in this process: a recorder gets all reports of its task, then the fold's
-    final metrics, then `done` gets the result. An interrupt (Ctrl-C) or an error in one fold ends the other workers at
-    once and is raised again.
-
-    Raises UserError when the system kills a worker.
+    Raises UserError when Ray is not installed, its cluster cannot be used, or the folder of temporary files has too
+    long a path; see `ray_cluster.connected`.
     """
-    context = multiprocessing.get_context("forkserver")
-    start_preloading()
-    reader, writer = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (writer, context.Lock()))
-    pending: _Pending[Result] = {}
-    started, exhausted = 0, False
-    try:
-        while pending or not exhausted:
-            while len(pending) < workers and not exhausted:
-                try:
-                    task = next(tasks)
-                except StopIteration:
-                    exhausted = True
-                    break
-                if task is None:
-                    break
-                logger.debug("task %d starts: %s, %d at a time", started, task.work.__name__, workers)
-                pending[started] = task, _submit(pool, started, task)
-                started += 1
-            _pass_on_reports(reader, pending, POLL_SECONDS)
-            _take_results(reader, pending)
-            signals.check()
-    except BrokenProcessPool:
+    if (name or params.engine) == "local":
+        start_preloading()
+        yield LocalPool(workers or params.workers)
+        return
+    if find_spec("ray") is None:
         raise UserError(
-            "the system killed a worker process, most often for lack of memory: lower workers in params.yaml"
-        ) from None
-    finally:
-        for process in multiprocessing.active_children():
-            process.kill()  # they do not hear SIGTERM
-        pool.shutdown(cancel_futures=True)
+            "engine ray needs Ray, which is not installed: run `pip install -e '.[ray]'` in the project's folder"
+        )
+    from imputune.runtime.ray_cluster import connected
+    from imputune.runtime.ray_engine import RayEngine
+
+    with connected(workers or params.workers, params.device) as cluster, RayEngine(cluster, workers) as engine:
+        yield engine
 
 
 def run_fold_jobs(
     work: Callable[[Job, Recorder], Result],
     jobs: Sequence[Job],
     recorder: Recorder,
-    workers: int,
+    engine: Engine,
     done: Callable[[Result], None] | None = None,
 ) -> list[Result]:
-    """Do `work` for every job and return the results in the order of the jobs; see `run_tasks`.
+    """Do `work` for every job and return the results in the order of the jobs; see `Engine.run`.
 
     `done` is called with each result as soon as it is there.
     """
@@ -216,30 +63,5 @@ def run_fold_jobs(
             yield Task(work=work, job=job, recorder=recorder, done=partial(keep, place))
 
     if jobs:
-        run_tasks(tasks(), min(workers, len(jobs)))
+        engine.run(tasks())
     return [results[place] for place in range(len(jobs))]
-
-
-def _submit(pool: ProcessPoolExecutor, number: int, task: Task[Result]) -> Future[Result]:
-    # A plain pickle holds a tensor's numbers; a pickle of multiprocessing would hold two open files for each tensor.
-    return pool.submit(_work_in_worker, number, task.work, pickle.dumps(task.job))
-
-
-def _pass_on_reports(reader: Connection, pending: _Pending[Result], seconds: float) -> None:
-    """Pass on the workers' reports to the recorders of their tasks, waiting this long for the first."""
-    while reader.poll(seconds):
-        number, method, arguments = reader.recv()
-        getattr(pending[number][0].recorder, method)(*arguments)
-        seconds = 0.0
-
-
-def _take_results(reader: Connection, pending: _Pending[Result]) -> None:
-    """Take the results of the tasks that have ended, each after the last of its reports."""
-    for number in [number for number, (_, future) in pending.items() if future.done()]:
-        task, future = pending[number]
-        result = future.result()
-        _pass_on_reports(reader, pending, 0.0)
-        del pending[number]
-        logger.debug("task %d is done: fold %d", number, result.fold)
-        task.recorder.fold_finished(result.fold, result.final_metrics)
-        task.done(result)

@@ -43,6 +43,7 @@ PypotsName = Literal["brits", "grud", "mrnn", "saits", "csdi", "usgan", "gpvae"]
 CatalogueName = Literal["csai", ControlName, PlainName, PypotsName]
 ImputerName = Annotated[str, AfterValidator(check_imputer_name)]
 """A name of the catalogue, or an own name: of CSAI that was pretrained on further cohorts too."""
+EngineName = Literal["local", "ray"]
 RandomPattern = Literal["uniform", "non_uniform"]
 MaskingPattern = Literal[RandomPattern, "hours", "onward", "blocks"]
 SplitName = Literal["train", "validation", "test"]

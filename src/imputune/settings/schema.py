@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from imputune.errors import UserError, near_miss
 from imputune.settings.head_sections import Blend, Finetune, Grid, Heads, NonNeural, RecordHeads, Schedules
 from imputune.settings.imputer_sections import Assess, Csai, Masking, Pretrain, Pypots, Scaling
-from imputune.settings.names import CatalogueName, DeviceName, ImputerName, check_own_name
+from imputune.settings.names import CatalogueName, DeviceName, EngineName, ImputerName, check_own_name
 from imputune.settings.section import Count, Fraction, ParamsSection, Seed, Weight, check_once
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -87,6 +87,7 @@ class Params(ParamsSection):
     dataset: str = Field(description="The cohort in data/<dataset> that commands read.")
     seed: Seed = Field(description="Seed of all random draws, 0 to 2**32 - 1.")
     workers: Count = Field(description="Folds trained side by side, 1 or more.")
+    engine: EngineName = Field("local", description="Where folds are trained: local (this machine) or ray.")
     device: DeviceName = Field(description="Device that PyTorch uses: cpu, cuda, or auto (cuda if there is a GPU).")
     budget: dict[str, Budget] = Field(description="Epochs by dataset.")
     synthetic: Synthetic = Field(description="The generated cohort.")

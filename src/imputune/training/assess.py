@@ -81,18 +81,18 @@ def held_out(data: FoldData, pattern: MaskingPattern, rate: float, params: Param
 
     Raises UserError if none or all of the observed cells are held out.
     """
-    test, known_D = data.test, data.train.observed_NTD.any(dim=0).any(dim=0)
-    rate_D = masking_rates(data.train.observed_NTD.numpy(), pattern, rate, params.masking.factor)
+    test_observed_NTD, known_D = data.test.observed_NTD, torch.from_numpy(data.observed_count_D > 0)
+    rate_D = masking_rates(data.observed_count_D, pattern, rate, params.masking.factor)
     generator = generator_for(params.seed, data.number, Purpose.TEST_MASKS, VARIETIES[pattern])
     rates = torch.from_numpy(rate_D).float()
-    masked_NTD = held_out_cells(test.observed_NTD & known_D, pattern, rate, rates, params.assess, generator)
+    masked_NTD = held_out_cells(test_observed_NTD & known_D, pattern, rate, rates, params.assess, generator)
     for cells_NTD, problem in (
         (masked_NTD, "masks no cell"),
-        (test.observed_NTD & ~masked_NTD, "leaves no cell visible"),
+        (test_observed_NTD & ~masked_NTD, "leaves no cell visible"),
     ):
         if not cells_NTD.any():
             raise UserError(
-                f"pattern {pattern} at rate {rate} {problem} in the {len(test)} test stays of fold {data.number}: "
+                f"pattern {pattern} at rate {rate} {problem} in the {len(data.test)} test stays of fold {data.number}: "
                 "choose other assess.rates in params.yaml"
             )
     return masked_NTD
@@ -112,12 +112,13 @@ def _batch_difference(imputer: Imputer, test: Split, together: Representation) -
 def _scores(job: AssessJob, data: FoldData, imputer: Imputer, pattern: MaskingPattern, rate: float) -> HeldOutScores:
     test = data.test
     masked_NTD = held_out(data, pattern, rate, job.params)
-    estimate_NTD = represent(imputer, test, test.observed_NTD & ~masked_NTD).imputed_BTD
+    observed_NTD = test.observed_NTD
+    estimate_NTD = represent(imputer, test, observed_NTD & ~masked_NTD).imputed_BTD
     cells = HeldOutCells(
         estimate_NTD=estimate_NTD.numpy(),
         truth_NTD=test.values_NTD.numpy(),
         held_out_NTD=masked_NTD.numpy(),
-        observed_NTD=test.observed_NTD.numpy(),
+        observed_NTD=observed_NTD.numpy(),
     )
     return held_out_scores(cells, job.cohort.variable_names, job.group_N[job.fold.test], pattern, rate)
 

@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -11,12 +10,13 @@ import torch
 from torch import nn
 
 from imputune.artifacts.stage_output import TrainedFold
+from imputune.data.batches import batches_in_order, joined
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
 from imputune.data.record_features import RecordScaler, record_features
 from imputune.data.scaling import Scaler
 from imputune.data.splits import FoldData, Split, split_cohort
-from imputune.imputers.build import csai_sizes, represent, saved_imputer
+from imputune.imputers.build import csai_sizes, saved_imputer
 from imputune.imputers.interface import Imputer
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
@@ -42,8 +42,8 @@ from imputune.training.trainers import FrozenTrainer, InputsOfSplits, RecordOfSp
 class FinetuneJob:
     """One fold of a variant.
 
-    pretrained: the weights of the imputer's pretraining. journals: the folder in which a search keeps its trials, so
-    that a killed search can go on. learning_rate: of schedule optuna, found on another fold; None searches it. frozen:
+    pretrained: the weights of the imputer's pretraining. trials: those that an interrupted search of this fold had
+    ended; it goes on after them. learning_rate: of schedule optuna, found on another fold; None searches it. frozen:
     for an unfrozen variant, the result of its frozen variant on this fold, whose head it starts from; None trains that
     head first. early_stopping: False trains every epoch of the budget, whatever the validation AUC.
     """
@@ -53,7 +53,7 @@ class FinetuneJob:
     params: Params
     variant: Variant
     pretrained: dict[str, torch.Tensor]
-    journals: Path
+    trials: tuple[Trial, ...] = ()
     learning_rate: float | None = None
     frozen: TrainedFold | None = None
     early_stopping: bool = True
@@ -77,7 +77,7 @@ def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     data = split_cohort(job.cohort, job.fold, Scaler.from_arrays(job.pretrained))
     earlier = job.frozen.seconds if job.frozen else 0.0
     if job.variant.mode == "unfrozen" and job.frozen is None:
-        head_job = replace(job, variant=job.variant.frozen, learning_rate=None)
+        head_job = replace(job, variant=job.variant.frozen, learning_rate=None, trials=())
         job = replace(job, frozen=_train_and_score(head_job, data, SilentRecorder()))
     trained = _train_and_score(job, data, recorder)
     return replace(trained, seconds=earlier + time.perf_counter() - started)
@@ -157,15 +157,13 @@ def _search(training: "_FoldAttempts", recorder: Recorder) -> tuple[float, list[
         trials.append(trial)
         recorder.trial_finished(fold, trial)
 
-    name = f"{job.variant.name}-fold-{fold}"
     search = Search(
         settings=job.params.schedules.optuna,
         epochs=min(job.params.schedules.optuna.trial_epochs, job.epochs),
         seed=generator_for(job.params.seed, fold, Purpose.SEARCH).initial_seed(),
-        name=name,
-        journal=job.journals / f"{name}.journal",
+        name=f"{job.variant.name}-fold-{fold}",
+        earlier=job.trials,
     )
-    job.journals.mkdir(parents=True, exist_ok=True)
     rate = search_rate(search, lambda rate, report: training.train(rate, search.epochs, report), trial_finished)
     return rate, trials
 
@@ -182,7 +180,7 @@ class _FoldAttempts:
         self.job, self.data = job, data
         self.device = choose_device(job.params.device)
         splits = (data.train, data.validation, data.test)
-        self.record_scaler, self.record = _record(job.variant, splits, self.device)
+        self.record_scaler, self.record = record_inputs(job.variant, splits, self.device)
         self.inputs: InputsOfSplits | None = None
         if job.variant.mode == "frozen":
             shape, state = job.cohort.values_NTD.shape, state_of(job.variant.input)
@@ -231,8 +229,12 @@ class _FoldAttempts:
         return (imputer if is_csai else {}) | module_weights("head", module)
 
     def _inputs(self, imputer: Imputer, split: Split) -> tuple[torch.Tensor, ...]:
-        representation = represent(imputer, split)
-        inputs = head_inputs(self.job.variant, representation, split, self.job.params.csai.hidden_size)
+        def of_batch(stays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            values_BTD, observed_BTD = split.batch(stays)
+            representation = imputer.represent(values_BTD, observed_BTD)
+            return head_inputs(self.job.variant, representation, values_BTD, self.job.params.csai.hidden_size)
+
+        inputs = joined(map(of_batch, batches_in_order(len(split))), len(split))
         return (*(each.to(self.device) for each in inputs), *self.record[split])
 
     def _new_classifier(self) -> Classifier:
@@ -246,17 +248,24 @@ class _FoldAttempts:
         return classifier.to(self.device)
 
 
-def _record(
+def record_inputs(
     variant: Variant, splits: tuple[Split, Split, Split], device: torch.device
 ) -> tuple[RecordScaler | None, RecordOfSplits]:
     """Return the record features that a variant's head reads, and their scaling, fitted on the training split."""
     if not variant.record_parts:
         return None, dict.fromkeys(splits, ())
-    features = {
-        split: record_features(
-            split.values_NTD.numpy(), split.observed_NTD.numpy(), split.static_NS, variant.record_parts
-        )
-        for split in splits
-    }
+    features = {split: _record_features(split, variant.record_parts) for split in splits}
     scaler = RecordScaler.fit(features[splits[0]])
     return scaler, {split: (scaler.standardised(each).to(device),) for split, each in features.items()}
+
+
+def _record_features(split: Split, parts: tuple[str, ...]) -> np.ndarray:
+    """Return a split's record features, float32 (N, F); see `record_features`."""
+
+    def of_batch(stays: torch.Tensor) -> tuple[torch.Tensor]:
+        values_BTD, observed_BTD = split.batch(stays)
+        static_BS = split.static_NS[stays.numpy()]
+        return (torch.from_numpy(record_features(values_BTD.numpy(), observed_BTD.bool().numpy(), static_BS, parts)),)
+
+    [features_NF] = joined(map(of_batch, batches_in_order(len(split))), len(split))
+    return features_NF.numpy()

@@ -14,10 +14,10 @@ from imputune.settings.schema import Params
 ScoredSplit = Literal["validation", "test"]
 
 
-def variable_rates(train: Split, params: Params, pattern: MaskingPattern) -> torch.Tensor:
+def variable_rates(data: FoldData, params: Params, pattern: MaskingPattern) -> torch.Tensor:
     """Return each variable's masking rate, computed from training stays only, float32 (D,)."""
     masking = params.masking
-    rate_D = masking_rates(train.observed_NTD.numpy(), pattern, masking.rate, masking.factor)
+    rate_D = masking_rates(data.observed_count_D, pattern, masking.rate, masking.factor)
     return torch.from_numpy(rate_D).float()
 
 
@@ -25,11 +25,11 @@ def fixed_mask(data: FoldData, split: ScoredSplit, params: Params, pattern: Mask
     """Return which observed cells of a split are masked, boolean (N, T, D)."""
     purpose = Purpose.VALIDATION_MASKS if split == "validation" else Purpose.TEST_MASKS
     masks = generator_for(params.seed, data.number, purpose)
-    rate_D = variable_rates(data.train, params, pattern)
-    observed_NTD = scored_split(data, split).observed_NTD
-    masked_NTD = torch.empty_like(observed_NTD)
-    for stays in batches_in_order(len(observed_NTD)):
-        masked_NTD[stays] = draw_mask(observed_NTD[stays].float(), rate_D, masks).bool()
+    rate_D = variable_rates(data, params, pattern)
+    stays_of_split = scored_split(data, split)
+    masked_NTD = torch.empty(stays_of_split.shape, dtype=torch.bool)
+    for stays in batches_in_order(len(stays_of_split)):
+        masked_NTD[stays] = draw_mask(stays_of_split.observed(stays).float(), rate_D, masks).bool()
     return masked_NTD
 
 

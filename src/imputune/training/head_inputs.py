@@ -6,31 +6,30 @@ import numpy as np
 import torch
 
 from imputune.data.record_features import record_features
-from imputune.data.splits import Split
 from imputune.imputers.interface import Representation
 from imputune.protocol.variants import Variant, base_of, record_parts
 from imputune.settings.names import MlpHead
 
 
 def head_inputs(
-    variant: Variant, representation: Representation, split: Split, hidden_size: int
+    variant: Variant, representation: Representation, values_BTD: torch.Tensor, hidden_size: int
 ) -> tuple[torch.Tensor, ...]:
-    """Return the tensors that a variant's neural head reads of a split's stays.
+    """Return the tensors that a variant's neural head reads of some stays.
 
-    An MLP reads a hidden state, (N, H), or the imputed series with its hours side by side, (N, T * D). A recurrent
-    head reads two tensors: the hidden state, or zeros (N, hidden_size) if the imputer has none; and a series (N, T, D),
-    either imputed or raw, with 0 in the missing cells.
+    An MLP reads a hidden state, (B, H), or the imputed series with its hours side by side, (B, T * D). A recurrent
+    head reads two tensors: the hidden state, or zeros (B, hidden_size) if the imputer has none; and a series (B, T, D),
+    either imputed or raw: `values_BTD`, standardised, with 0 in the missing cells.
     """
-    imputed_NTD, hidden_NH = representation.imputed_BTD, representation.hidden_BH
+    imputed_BTD, hidden_BH = representation.imputed_BTD, representation.hidden_BH
     if variant.head in get_args(MlpHead):
-        return (imputed_NTD.flatten(1) if variant.base == "imputed" else hidden_states(variant, representation),)
-    if hidden_NH is None:
-        hidden_NH = torch.zeros(len(split), hidden_size)
-    return hidden_NH, imputed_NTD if variant.base == "imputed" else split.values_NTD
+        return (imputed_BTD.flatten(1) if variant.base == "imputed" else hidden_states(variant, representation),)
+    if hidden_BH is None:
+        hidden_BH = torch.zeros(len(values_BTD), hidden_size)
+    return hidden_BH, imputed_BTD if variant.base == "imputed" else values_BTD
 
 
 def hidden_states(variant: Variant, representation: Representation) -> torch.Tensor:
-    """Return the hidden states (N, H); ValueError if the imputer has none, which no existing variant asks for."""
+    """Return the hidden states (B, H); ValueError if the imputer has none, which no existing variant asks for."""
     if representation.hidden_BH is None:
         raise ValueError(f"{variant.imputer} must have a hidden state for input {variant.input}")
     return representation.hidden_BH

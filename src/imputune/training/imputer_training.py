@@ -88,7 +88,7 @@ class CsaiTraining:
         self.device = choose_device(params.device)
         self.order = generator_for(params.seed, data.number, Purpose.PRETRAIN_ORDER)
         self.masks = generator_for(params.seed, data.number, Purpose.TRAIN_MASKS)
-        self.rate_D = variable_rates(data.train, params, params.masking.pattern)
+        self.rate_D = variable_rates(data, params, params.masking.pattern)
         self.variables = VariableMasking(
             self.settings.variable_masking, generator_for(params.seed, data.number, Purpose.TRAIN_VARIABLE_MASKS)
         )
@@ -139,7 +139,7 @@ class CsaiTraining:
                 if self.missingness is not None:
                     missingness += self.missingness.loss(reconstruction.hidden_KBTH, observed).item() * share
                 error += ((reconstruction.imputed_BTD - values).abs() * masked).sum().item()
-        mae = error / max(self.validation_mask_NTD.sum().item(), 1)
+        mae = error / max(int(torch.count_nonzero(self.validation_mask_NTD)), 1)  # `sum` would make an int64 copy
         if self.missingness is None:
             return {"validation_loss": loss, "validation_mae": mae}
         loss += self.settings.missingness_weight * missingness
@@ -156,12 +156,16 @@ def _new_missingness(imputer: Csai, fold: int, params: Params) -> Missingness | 
 
 
 class PypotsTraining:
-    """Trains one of PyPOTS's imputers by its own `fit`, on all observed cells of the training stays."""
+    """Trains one of PyPOTS's imputers by its own `fit`, on all observed cells of the training stays.
+
+    PyPOTS reads arrays in memory.
+    """
 
     remedy = "PyPOTS's own learning rate does not suit these records, leave that imputer out"
 
     def __init__(self, imputer: PypotsImputer, data: FoldData, params: Params) -> None:
         self.imputer, self.module, self.validation = imputer, imputer.module, data.validation
+        self.validation_values_NTD = data.validation.values_NTD
         self.nan_NTD = torch.where(data.train.observed_NTD, data.train.values_NTD, torch.nan).numpy()
         self.validation_mask_NTD = fixed_mask(data, "validation", params, params.masking.pattern)
         self.order = generator_for(params.seed, data.number, Purpose.PRETRAIN_ORDER)
@@ -177,5 +181,5 @@ class PypotsTraining:
             return {}
         masked_NTD = self.validation_mask_NTD
         estimate = represent(self.imputer, self.validation, self.validation.observed_NTD & ~masked_NTD).imputed_BTD
-        error = ((estimate - self.validation.values_NTD).abs() * masked_NTD).sum()
+        error = ((estimate - self.validation_values_NTD).abs() * masked_NTD).sum()
         return {"validation_mae": (error / masked_NTD.sum().clamp(min=1)).item()}

@@ -3,12 +3,14 @@
 import time
 
 import numpy as np
+import torch
 
 from imputune.artifacts.stage_output import TrainedFold
+from imputune.data.batches import batches_in_order, joined
 from imputune.data.scaling import PREFIX as SCALER
 from imputune.data.scaling import Scaler
 from imputune.data.splits import Split, split_cohort
-from imputune.imputers.build import represent, saved_imputer
+from imputune.imputers.build import saved_imputer
 from imputune.imputers.interface import Imputer
 from imputune.models.non_neural import ESTIMATORS
 from imputune.protocol.imputers import imputer_kind
@@ -62,13 +64,20 @@ def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
 
 def _features(imputer: Imputer | None, split: Split, variant: Variant) -> np.ndarray:
     """Return a split's features, float32 (N, F); see `non_neural_features`."""
-    return non_neural_features(
-        variant.input,
-        values_NTD=split.values_NTD.numpy(),
-        observed_NTD=split.observed_NTD.numpy(),
-        static_NS=split.static_NS,
-        learned=None if imputer is None else represent(imputer, split),
-    )
+
+    def of_batch(stays: torch.Tensor) -> tuple[torch.Tensor]:
+        values_BTD, observed_BTD = split.batch(stays)
+        features_BF = non_neural_features(
+            variant.input,
+            values_NTD=values_BTD.numpy(),
+            observed_NTD=observed_BTD.bool().numpy(),
+            static_NS=split.static_NS[stays.numpy()],
+            learned=None if imputer is None else imputer.represent(values_BTD, observed_BTD),
+        )
+        return (torch.from_numpy(features_BF),)
+
+    [features_NF] = joined(map(of_batch, batches_in_order(len(split))), len(split))
+    return features_NF.numpy()
 
 
 def _kept_weights(job: FinetuneJob) -> dict[str, np.ndarray]:

@@ -1,18 +1,20 @@
 """Pretraining: an imputer learns to fill masked cells, one fold at a time."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
+import torch
 
 from imputune.artifacts.stage_output import TrainedFold
+from imputune.data.batches import batches_in_order
 from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
-from imputune.data.splits import FoldData, fit_and_split
-from imputune.evaluation.imputation import ImputationErrors, cell_errors
-from imputune.imputers.build import new_imputer, represent
+from imputune.data.splits import FoldData, Split, fit_and_split
+from imputune.evaluation.imputation import ImputationErrors, ImputedBatch, cell_errors
+from imputune.imputers.build import new_imputer
 from imputune.imputers.interface import Imputer
 from imputune.imputers.plain import PlainImputer
 from imputune.models.weights import module_weights
@@ -55,7 +57,7 @@ def pretrain_fold(job: PretrainJob, recorder: Recorder) -> TrainedFold:
         errors
         for split in SCORED_SPLITS
         for pattern in PATTERNS
-        for errors in _errors(job, data, scored, split, pattern)
+        for errors in imputation_errors(job, data, scored, split, pattern)
     ]
     weights = data.scaler.to_arrays()
     if imputer.module is not None:
@@ -100,7 +102,7 @@ def _train(training: ImputerTraining, fold: int, epochs: int, recorder: Recorder
     return best, history
 
 
-def _errors(
+def imputation_errors(
     job: PretrainJob,
     data: FoldData,
     imputers: Mapping[ImputerName, Imputer],
@@ -108,18 +110,24 @@ def _errors(
     pattern: RandomPattern,
 ) -> list[ImputationErrors]:
     """Return the errors of each imputer on the same masked cells of a split."""
-    stays = scored_split(data, split)
     masked_NTD = fixed_mask(data, split, job.params, pattern)
     errors = []
     for name, imputer in imputers.items():
-        estimate_NTD = represent(imputer, stays, stays.observed_NTD & ~masked_NTD).imputed_BTD
-        overall, by_variable = cell_errors(
-            estimate_NTD.numpy(), stays.values_NTD.numpy(), masked_NTD.numpy(), job.cohort.variable_names
-        )
+        imputed = _imputed_batches(imputer, scored_split(data, split), masked_NTD)
+        overall, by_variable = cell_errors(imputed, job.cohort.variable_names)
         errors.append(
             ImputationErrors(imputer=name, pattern=pattern, split=split, overall=overall, by_variable=by_variable)
         )
     return errors
+
+
+def _imputed_batches(imputer: Imputer, split: Split, masked_NTD: torch.Tensor) -> Iterator[ImputedBatch]:
+    """Yield the estimates, values and masked cells of a split's batches; the imputer sees the cells not masked."""
+    for stays in batches_in_order(len(split)):
+        values_BTD, observed_BTD = split.batch(stays)
+        masked_BTD = masked_NTD[stays]
+        estimate_BTD = imputer.represent(values_BTD, observed_BTD.masked_fill(masked_BTD, 0)).imputed_BTD
+        yield estimate_BTD.numpy(), values_BTD.numpy(), masked_BTD.numpy()
 
 
 def _scores(imputation: list[ImputationErrors], imputer: ImputerName) -> dict[str, float]:

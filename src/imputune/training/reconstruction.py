@@ -91,7 +91,7 @@ def reconstruction_step(
     module, device = _ImputerWithLoss(imputer, settings, state=state, missingness=missingness), imputer.device
     if device.type == "cpu":
         return module
-    shape = (min(batch_size, len(train)), *train.values_NTD.shape[1:])
+    shape = (min(batch_size, len(train)), *train.shape[1:])
     return graphed(module, tuple(torch.zeros(shape, device=device) for _ in range(3)))
 
 

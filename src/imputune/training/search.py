@@ -1,13 +1,11 @@
 """Search of a learning rate by Optuna: a log-uniform range, validation loss, hopeless trials pruned by Hyperband."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from imputune.errors import UserError
@@ -15,7 +13,6 @@ from imputune.runtime.recorder import Curve, Trial
 from imputune.settings.head_sections import Optuna
 from imputune.training.best_state import DivergedError
 
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 CURVE, DIVERGED = "curve", "diverged"
 EpochReport = Callable[[int, Mapping[str, float]], None]
 """Receives an epoch's number and metrics."""
@@ -26,14 +23,15 @@ class Search:
     """One search of a learning rate.
 
     epochs: of a trial at most. name: of the Optuna study; it decides which trial falls into which Hyperband bracket,
-    so another name gives another result. journal: the file that keeps the trials, so that a killed search can go on.
+    so another name gives another result. earlier: the trials of an interrupted try, by number; the search goes on
+    after them.
     """
 
     settings: Optuna
     epochs: int
     seed: int
     name: str
-    journal: Path
+    earlier: Sequence[Trial] = ()
 
 
 def search_rate(
@@ -43,11 +41,10 @@ def search_rate(
 
     `train` trains at a rate for at most `search.epochs` epochs and reports each epoch's metrics, among them
     validation_loss; the report raises optuna.TrialPruned to end a hopeless trial. A trial whose training diverges is
-    pruned too, with the curve up to there. `trial_finished` is called with every trial, also with those of an earlier,
-    killed search.
+    pruned too, with the curve up to there. `trial_finished` is called with every trial, the earlier ones too.
 
-    A killed search goes on with the next trial and gives what it would have given without the interruption, because
-    each trial's sampler is seeded by the trial's number.
+    An interrupted search goes on with the next trial and gives what it would have given without the interruption,
+    because each trial's sampler is seeded by the trial's number.
 
     Raises UserError if every trial diverged.
 
@@ -55,15 +52,16 @@ def search_rate(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings = search.settings
-    study = _open_study(search)
-    for trial in study.trials:
-        trial_finished(_as_trial(trial))
-
-    while (number := len(study.trials)) < settings.trials:
+    study = optuna.create_study(
+        study_name=search.name,
+        pruner=optuna.pruners.HyperbandPruner(1, search.epochs, settings.reduction_factor),
+    )
+    for number in range(max(settings.trials, len(search.earlier))):
         study.sampler = optuna.samplers.TPESampler(
             n_startup_trials=settings.startup_trials, seed=(search.seed + number) % 2**32
         )
-        _run_trial(study, settings, train)
+        earlier = search.earlier[number] if number < len(search.earlier) else None
+        _run_trial(study, settings, partial(_train_or_repeat, train, earlier))
         trial_finished(_as_trial(study.trials[-1]))
     best = min(map(_as_trial, study.trials), key=lambda trial: trial.validation_loss)
     if not math.isfinite(best.validation_loss):
@@ -75,7 +73,7 @@ def search_rate(
 
 
 def _run_trial(study: optuna.Study, settings: Optuna, train: Callable[[float, EpochReport], object]) -> None:
-    """Train at a suggested rate and tell the study how it went; an error leaves the trial running, for the next search.
+    """Train at a suggested rate and tell the study how it went; an error ends the search.
 
     Optuna's own loop, `optimize`, would print the error's traceback.
     """
@@ -104,26 +102,17 @@ def brackets(reduction_factor: int, epochs: int) -> int:
     return math.floor(math.log(epochs, reduction_factor) + 1e-9) + 1
 
 
-def _open_study(search: Search) -> optuna.Study:
-    """Open the study without the trial during which an earlier process was killed."""
-    study = _create_or_load(search, search.journal)
-    ended = [trial for trial in study.trials if trial.state in ENDED]
-    if len(ended) < len(study.trials):
-        fresh = search.journal.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
-        _create_or_load(search, fresh).add_trials(ended)
-        fresh.replace(search.journal)
-        study = _create_or_load(search, search.journal)
-    return study
-
-
-def _create_or_load(search: Search, journal: Path) -> optuna.Study:
-    return optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(journal))),
-        study_name=search.name,
-        load_if_exists=True,
-        pruner=optuna.pruners.HyperbandPruner(1, search.epochs, search.settings.reduction_factor),
-    )
+def _train_or_repeat(
+    train: Callable[[float, EpochReport], object], earlier: Trial | None, rate: float, report: EpochReport
+) -> None:
+    """Train at a rate; or report again what an earlier trial at this rate reported, so that pruner and sampler know."""
+    if earlier is None or earlier.learning_rate != rate:
+        train(rate, report)
+        return
+    for epoch, metrics in enumerate(earlier.curve):
+        report(epoch, metrics)
+    if math.isinf(earlier.validation_loss):
+        raise DivergedError
 
 
 def _as_trial(trial: FrozenTrial) -> Trial:

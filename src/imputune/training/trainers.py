@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from imputune.data.batches import batches_in_order
+from imputune.data.batches import batches_in_order, joined
 from imputune.data.directions import Directions
 from imputune.data.splits import FoldData, Split
 from imputune.models.classifier import Classifier
@@ -97,5 +97,4 @@ def _inputs(classifier: Classifier, split: Split) -> tuple[torch.Tensor, ...]:
     device = classifier.imputer.device
     with torch.no_grad():
         batches = ((cells.to(device) for cells in split.batch(stays)) for stays in batches_in_order(len(split)))
-        inputs = [classifier.represent(Directions.of(*cells)) for cells in batches]
-    return tuple(torch.cat(each) for each in zip(*inputs, strict=True))
+        return joined((classifier.represent(Directions.of(*cells)) for cells in batches), len(split))

@@ -115,15 +115,15 @@ def _lines(rng: np.random.Generator, severity_NT: Array, values: Mapping[str, Ar
         stay_R = np.nonzero(measured_NT)[0]
         columns += [(stay_R, minute_NT[measured_NT], name, values[name][measured_NT]) for name in panel.names]
     stay_R, minute_R = (np.concatenate([column[axis] for column in columns]) for axis in (0, 1))
-    texts = [f"{name},{value:g}" for _, _, name, values_R in columns for value in values_R.tolist()]
-    order_R = np.lexsort((minute_R, stay_R))
-    lines = [
-        f"{minute // 60:02d}:{minute % 60:02d},{texts[row]}\n"
-        for row, minute in zip(order_R.tolist(), minute_R[order_R].tolist(), strict=True)
-    ]
-    ends = np.cumsum(np.bincount(stay_R, minlength=stays)).tolist()
-    for start, end in zip([0, *ends], ends, strict=False):
-        yield "".join(lines[start:end])
+    value_R = np.concatenate([values_R for *_, values_R in columns])
+    column_R = np.repeat(np.arange(len(columns)), [len(values_R) for *_, values_R in columns])
+    names = [name for _, _, name, _ in columns]
+    ends = np.cumsum(np.bincount(stay_R, minlength=stays))
+    for row_B in np.split(np.lexsort((minute_R, stay_R)), ends[:-1]):
+        rows = zip(*(each_R[row_B].tolist() for each_R in (minute_R, column_R, value_R)), strict=True)
+        yield "".join(
+            f"{minute // 60:02d}:{minute % 60:02d},{names[column]},{value:g}\n" for minute, column, value in rows
+        )
 
 
 def _more_often(share: float, shift: Array) -> Array:

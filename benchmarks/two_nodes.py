@@ -1,0 +1,64 @@
+"""A Ray cluster of small nodes on this machine, for measurements and tests; a node can be killed."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MIB = 2**20
+STORE = 100 * MIB  # of the objects of a node
+
+
+class SmallCluster:
+    """Nodes of one core each on this machine, and the address by which a command finds them."""
+
+    def __init__(self, folder: Path) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.folder = folder
+        Path("/tmp/ray").mkdir(exist_ok=True)  # Ray notes the address of a cluster there, wherever its folder is
+        first = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False, "temp_dir": str(folder)}
+        self.cluster: Any = Cluster(initialize_head=True, head_node_args=first)
+
+    @property
+    def address(self) -> str:
+        """What RAY_ADDRESS must be."""
+        return str(self.cluster.address)
+
+    def add(self, store: int = STORE) -> Any:
+        """Start a node beside the first; return it."""
+        return self.cluster.add_node(num_cpus=1, object_store_memory=store)
+
+    def kill(self, node: Any) -> None:
+        """End a node's processes at once, as a machine does that fails."""
+        self.cluster.remove_node(node, allow_graceful=False)
+
+
+@contextmanager
+def small_cluster(nodes: int, importable: Sequence[Path] = ()) -> Iterator[SmallCluster]:
+    """Start so many nodes, set RAY_ADDRESS for the block, and end them after it.
+
+    importable: folders from which the nodes can import, beside the package, which a command sends.
+    """
+    own = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": os.pathsep.join([*map(str, importable), os.environ.get("PYTHONPATH", "")]),
+    }
+    before = {name: os.environ.get(name) for name in (*own, "RAY_ADDRESS")}
+    with tempfile.TemporaryDirectory(prefix="small-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        os.environ.update(own)
+        cluster = SmallCluster(Path(folder))
+        try:
+            for _ in range(nodes - 1):
+                cluster.add()
+            os.environ["RAY_ADDRESS"] = cluster.address
+            yield cluster
+        finally:
+            cluster.cluster.shutdown()
+            for name, text in before.items():
+                if text is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = text

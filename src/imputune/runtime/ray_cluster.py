@@ -1,0 +1,261 @@
+"""The Ray cluster of a command: the one that RAY_ADDRESS names, or one that a command starts here and ends.
+
+Ray's nodes get this package from the command, and nothing else of the project. A cluster that is started here has one
+node and a token of its own; what it writes, spilled objects too, goes to folders that only this user can read.
+"""
+
+import logging
+import math
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from filelock import FileLock, Timeout
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import imputune
+from imputune import signals
+from imputune.errors import UserError, one_line
+from imputune.runtime.local_pool import PRELOADED
+from imputune.runtime.ray_node import Mailbox, installed, prepare_node
+from imputune.runtime.threads import ONE_THREAD, WAITING
+from imputune.settings.names import DeviceName
+
+ADDRESS, MODE = "RAY_ADDRESS", "RAY_AUTH_MODE"
+HERE = ("", "local")
+RETRIES = 3
+CONNECT_SECONDS, PREPARE_SECONDS = 5.0, 120.0
+MIB = 2**20
+FOLDER, LOCK = "imputune-ray-", "lock"
+SURELY_LOCKED_SECONDS = 5.0  # after its folder was made, a lock that can be taken has no owner
+_MISMATCH = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
+_Node = Mapping[str, Any]
+"""What Ray says of a node."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connected cluster.
+
+    mailbox: the actor `Mailbox`. expected: the versions that its nodes must have. gpus_of_task: the share of a node's
+    GPUs that a task gets; above 0, only nodes with a GPU have tasks.
+    """
+
+    mailbox: Any
+    expected: Mapping[str, str]
+    gpus_of_task: float
+
+    def nodes(self) -> list[_Node]:
+        """Return the living nodes that tasks can run on."""
+        resource = "GPU" if self.gpus_of_task else "CPU"
+        return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get(resource, 0) > 0]
+
+    def cores(self) -> int:
+        """Return the number of cores for tasks: that of tasks that run at a time, if nobody else uses the cluster."""
+        return sum(int(node["Resources"].get("CPU", 0)) for node in self.nodes())
+
+    def check_room(self, needed_bytes: int) -> None:
+        """Raise UserError, naming the node, if the object store of a node is smaller than this."""
+        for node in self.nodes():
+            has = node["Resources"].get("object_store_memory", 0.0)
+            if has < needed_bytes:
+                raise UserError(
+                    f"the object store of Ray's node {node['NodeManagerHostname']} has {has / MIB:,.0f} MiB, and the "
+                    f"cohort needs {needed_bytes / MIB:,.0f}: start the node with a larger --object-store-memory"
+                )
+
+
+@contextmanager
+def connected(cores: int, device: DeviceName) -> Iterator[Cluster]:
+    """Connect to the cluster that RAY_ADDRESS names, or start one here with so many cores; leave or end it afterwards.
+
+    Raises UserError when no cluster answers, it has another version of Ray or Python, a node lacks a package or has
+    another version of one, or `device` is cuda and no node has a GPU.
+    """
+    address = os.environ.get(ADDRESS, "")
+    with ExitStack() as stack:
+        if address in HERE:
+            options = stack.enter_context(_options_of_own(cores))
+        else:
+            _check_address(address)
+            options = {"address": address}
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        stack.callback(ray.shutdown)
+        _initialise(options, address)
+        yield _prepared(device)
+
+
+def gpus_of_task(nodes: list[_Node], device: DeviceName) -> float:
+    """Return the share of GPUs for a task, the same on all nodes: the smallest share that a node with GPUs has a core.
+
+    It is 0 for device cpu, and where no node has a GPU. Raises UserError if device is cuda and none has one.
+    """
+    if device == "cpu":
+        return 0.0
+    resources = [node["Resources"] for node in nodes]
+    shares = [each["GPU"] / each["CPU"] for each in resources if each.get("GPU") and each.get("CPU")]
+    if not shares:
+        if device == "cuda":
+            raise UserError(
+                "params.yaml has device: cuda, but no node of the Ray cluster has a GPU: set device to auto or cpu, or "
+                "start a node with --num-gpus"
+            )
+        return 0.0
+    share = min(shares)
+    return float(math.floor(share)) if share >= 1 else max(1e-4, math.floor(share * 1e4) / 1e4)  # as Ray counts them
+
+
+def _check_address(address: str) -> None:
+    if "://" in address:
+        raise UserError(
+            f"{ADDRESS} is {address}, an address of Ray's client: run the command on a node of the cluster "
+            "with the address of the cluster itself, such as 10.0.0.1:6379"
+        )
+    host, _, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise UserError(f"{ADDRESS} is {address!r}: it must be auto, or host:port such as 10.0.0.1:6379")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise UserError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}): start one with `ray start --head`, or "
+            f"unset {ADDRESS} to train on this machine"
+        ) from None
+
+
+@contextmanager
+def _options_of_own(cores: int) -> Iterator[dict[str, object]]:
+    """Yield the options of a cluster of this machine, inside its environment; its folders are removed afterwards.
+
+    Sockets have short paths only in /tmp, where Ray puts them by default too.
+    """
+    own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    before = {name: os.environ.get(name) for name in (*own, MODE)}
+    with private_folder(Path("/tmp")) as session, private_folder(Path(tempfile.gettempdir())) as spilled:
+        os.environ.update(own)
+        os.environ.pop(MODE, None)  # without it, a cluster that is started asks for a token
+        try:
+            yield {
+                "address": "local",
+                "num_cpus": cores,
+                "include_dashboard": False,
+                "_temp_dir": str(session),
+                "object_spilling_directory": str(spilled),
+                "_node_ip_address": "127.0.0.1",
+                "_system_config": {"task_oom_retries": RETRIES},
+            }
+        finally:
+            for name, text in before.items():
+                if text is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = text
+
+
+@contextmanager
+def private_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder that only this user can read; remove it afterwards, and those that killed commands left."""
+    for left in parent.glob(f"{FOLDER}*"):
+        _remove_if_left(left)
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=parent))
+    lock = FileLock(folder / LOCK)
+    lock.acquire(timeout=0)
+    try:
+        yield folder
+    finally:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_if_left(folder: Path) -> None:
+    """Remove the folder of a command that has ended: the system has released its lock. Others' folders stay."""
+    path = folder / LOCK
+    with suppress(OSError, Timeout):
+        if path.stat().st_uid == os.getuid() and time.time() - path.stat().st_mtime > SURELY_LOCKED_SECONDS:
+            with FileLock(path).acquire(timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _initialise(options: Mapping[str, object], address: str) -> None:
+    """Connect; Ray takes over SIGTERM meanwhile, which is given back, and done as it would have been."""
+    environment = {
+        "py_modules": [str(Path(imputune.__file__).parent)],
+        "excludes": ["**/__pycache__"],
+        "env_vars": ONE_THREAD | WAITING,
+    }
+    handlers = {number: signal.getsignal(number) for number in signals.STOPS}
+    ended = False
+    try:
+        ray.init(
+            **options, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True
+        )
+    except SystemExit:
+        ended = True
+    except (RuntimeError, ValueError, OSError, RayError) as error:
+        raise UserError(_why_not(address, error)) from None
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if ended:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _why_not(address: str, error: Exception) -> str:
+    """Return in one line why a cluster cannot be used."""
+    found = _MISMATCH.findall(str(error))
+    if len(found) == 2:
+        (ray_there, python_there), (ray_here, python_here) = found
+        return (
+            f"the Ray cluster at {address} has Ray {ray_there} and Python {python_there}, this machine has Ray "
+            f"{ray_here} and Python {python_here}: install the same versions on every node"
+        )
+    where = f"use the Ray cluster at {address}" if address not in HERE else "start Ray on this machine"
+    return f"cannot {where}: {one_line(error)}"
+
+
+def _prepared(device: DeviceName) -> Cluster:
+    """Check the nodes and load what tasks need in a worker of each."""
+    share = gpus_of_task([node for node in ray.nodes() if node["Alive"]], device)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    # First, because it would take the worker that is prepared for tasks.
+    mailbox: Any = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Mailbox).remote()
+    cluster = Cluster(mailbox=mailbox, expected=installed(), gpus_of_task=share)
+    prepare = ray.remote(num_cpus=0, max_retries=RETRIES)(prepare_node)
+    nodes = cluster.nodes()
+    if not nodes:
+        raise UserError("no node of the Ray cluster has a core for tasks: start one with `ray start --address=...`")
+    asked = {
+        node["NodeManagerHostname"]: prepare.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(cluster.expected, PRELOADED)
+        for node in nodes
+    }
+    until = time.monotonic() + PREPARE_SECONDS
+    for name, answer in asked.items():
+        try:
+            ray.get(answer, timeout=max(0.0, until - time.monotonic()))
+        except GetTimeoutError:
+            raise UserError(
+                f"Ray's node {name} did not answer for {PREPARE_SECONDS:.0f} s: restart or remove it"
+            ) from None
+        except RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise UserError(f"Ray's node {name} cannot load imputune: {one_line(error.cause)}") from None
+        except RayError as error:
+            raise UserError(f"Ray's node {name} cannot be prepared: {one_line(error)}") from None
+    return cluster

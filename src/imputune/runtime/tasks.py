@@ -1,0 +1,70 @@
+"""What an engine does: tasks, each the work on one fold, in worker processes here or on other machines."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
+
+from imputune.runtime.recorder import Recorder
+
+
+class FoldResult(Protocol):
+    """What the work on a fold returns: at least the fold's number and its final metrics."""
+
+    @property
+    def fold(self) -> int:
+        """The fold's number."""
+
+    @property
+    def final_metrics(self) -> dict[str, float]:
+        """Its final metrics."""
+
+
+Job = TypeVar("Job")
+Result = TypeVar("Result", bound=FoldResult)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Generic[Result]):
+    """The work on one fold.
+
+    work: a function of a module, which a worker calls as `work(job, recorder)`. It gives the same result and the same
+    reports whenever it is called, because an engine may begin it again where a worker was lost. recorder: receives the
+    worker's reports in this process. done: called with the result in this process, once.
+    """
+
+    work: Callable[[Any, Recorder], Result]
+    job: Any
+    recorder: Recorder
+    done: Callable[[Result], None]
+
+    def finish(self, result: Result) -> None:
+        """Record the fold's final metrics, then hand the result on; for engines, after the last report."""
+        self.recorder.fold_finished(result.fold, result.final_metrics)
+        self.done(result)
+
+
+class Engine(Protocol):
+    """Does tasks in worker processes, each on one thread; results do not depend on the engine."""
+
+    @property
+    def at_once(self) -> int:
+        """How many tasks are done at a time, as far as is known now."""
+
+    def run(self, tasks: Iterator[Task[Any] | None]) -> None:
+        """Do tasks in the order of the iterator.
+
+        The iterator is asked for a task whenever a worker is free; None means that the next task must wait until a
+        running one ends. Recorders and `done` are called in this process: a recorder gets all reports of its task, then
+        the fold's final metrics, then `done` gets the result. An interrupt (Ctrl-C) or an error in one fold ends the
+        other workers at once and is raised again.
+
+        Raises UserError when the system kills workers.
+        """
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """What the jobs of many tasks have in common and is large: an engine sends it to another machine once."""
+
+    def in_memory(self) -> Self:
+        """Return it with all that it has read from files of this machine."""

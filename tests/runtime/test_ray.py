@@ -1,0 +1,312 @@
+"""Training on a Ray cluster: two nodes of one core each on this machine, started once for the file."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from imputune.data.cohort import Cohort, Variable, read_cohort, write_cohort
+from imputune.errors import UserError
+from imputune.runtime.recorder import Recorder, Trial
+from imputune.runtime.workers import Task, chosen_engine, run_fold_jobs
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
+
+from benchmarks.two_nodes import MIB, STORE, small_cluster
+from imputune.runtime import ray_cluster
+from imputune.runtime.ray_cluster import gpus_of_task, private_folder
+
+pytestmark = pytest.mark.slow
+HERE = Path(__file__).parent
+PLANTED = b"PlantedNoteOfAPatient"
+PLANTED_VALUE = np.float32(7654.321)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A fold's result."""
+
+    fold: int
+    final_metrics: dict[str, float]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes, which can import this file."""
+    with small_cluster(2, [HERE]) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def engine(cluster, params):
+    """The engine on these nodes."""
+    with chosen_engine(params, "ray") as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def params():
+    """The committed params.yaml, on the CPU."""
+    from imputune.settings.file import read_params
+
+    return read_params(HERE.parents[1] / "params.yaml").model_copy(update={"device": "cpu"})
+
+
+def many_reports(fold: int, recorder: Recorder) -> Done:
+    """Report much over more than a second, the last of it right before the end."""
+    for epoch in range(300):
+        recorder.epoch(fold, epoch, {"loss": fold + epoch / 10})
+        time.sleep(0.005)
+    curve = [{"validation_loss": 0.4}]
+    recorder.trial_finished(fold, Trial(number=0, learning_rate=1e-4, state="pruned", validation_loss=0.4, curve=curve))
+    return Done(fold, {"auc": fold / 10})
+
+
+def test_every_report_comes_once_in_order_and_before_its_result(recorder, engine):
+    """Results come in the order of the jobs; each fold's reports are complete, and some come while it is trained."""
+    early = []
+
+    class Strict(type(recorder)):
+        def epoch(self, fold, epoch, metrics):
+            early.append(not self.finished and epoch < 299)
+            super().epoch(fold, epoch, metrics)
+
+        def fold_finished(self, fold, metrics):
+            assert [event[1] for event in self.epochs if event[0] == fold] == list(range(300))
+            assert [trial.number for number, trial in self.trials if number == fold] == [0]
+            super().fold_finished(fold, metrics)
+
+    strict = Strict()
+    results = run_fold_jobs(many_reports, [0, 1, 2], strict, engine)
+    assert [result.fold for result in results] == [0, 1, 2]
+    assert sorted(fold for fold, _ in strict.finished) == [0, 1, 2]
+    assert any(early)
+    assert engine.at_once == 2
+
+
+def tell_where(fold: int, recorder: Recorder) -> Done:
+    """Tell the process, whether the package came from the command, and how numbers are computed."""
+    import torch
+
+    import imputune
+
+    product = (torch.full((64,), 1e-30) * 1e-9).max().item()
+    metrics = {
+        "pid": os.getpid(),
+        "sent": float("runtime_resources" in imputune.__file__),
+        "data": float((Path(imputune.__file__).parents[1] / "params.yaml").exists()),
+        "threads": torch.get_num_threads(),
+        "product": product,
+    }
+    time.sleep(0.5)
+    return Done(fold, metrics)
+
+
+def test_the_nodes_get_the_package_alone_and_compute_on_one_thread(recorder, engine):
+    """The package comes from the command, without the project's files; a product below 1e-38 is 0."""
+    found = [each.final_metrics for each in run_fold_jobs(tell_where, [0, 1], recorder, engine)]
+    assert len({each["pid"] for each in found}) == 2
+    for each in found:
+        assert (each["sent"], each["data"], each["threads"], each["product"]) == (1, 0, 1, 0)
+
+
+def fail_in_fold_1(job: tuple[int, Path], recorder: Recorder) -> Done:
+    """Fail in one fold while the other takes long and then leaves a file."""
+    fold, ended = job
+    if fold == 1:
+        raise UserError("fold 1 broke")
+    time.sleep(6)
+    ended.touch()
+    return Done(fold, {})
+
+
+def test_an_error_in_one_fold_ends_the_others(recorder, engine, tmp_path):
+    """The fold's own error is raised, in one line, and the other task is cancelled."""
+    ended = tmp_path / "ended"
+    started = time.monotonic()
+    with pytest.raises(UserError) as raised:
+        run_fold_jobs(fail_in_fold_1, [(0, ended), (1, ended)], recorder, engine)
+    assert (str(raised.value), raised.value.exit_code) == ("fold 1 broke", 2)
+    time.sleep(max(0.0, started + 8 - time.monotonic()))
+    assert not ended.exists()
+    assert not recorder.finished
+
+
+def lose_the_worker(job: tuple[int, Path, int], recorder: Recorder) -> Done:
+    """Report two epochs, and end the worker after the first as the system does, a number of times."""
+    fold, folder, deaths = job
+    recorder.epoch(fold, 0, {"loss": 0.5})
+    time.sleep(0.3)
+    recorder.epoch(fold, 1, {"loss": 0.4})
+    time.sleep(0.3)
+    tries = len(list(folder.glob(f"{fold}-*")))
+    (folder / f"{fold}-{tries}").touch()
+    if tries < deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Done(fold, {"tries": tries})
+
+
+def test_a_fold_whose_worker_is_killed_is_trained_again_and_reported_once(recorder, engine, tmp_path):
+    """The fold is done once, and the recorder hears of each epoch once."""
+    results = run_fold_jobs(lose_the_worker, [(0, tmp_path, 1), (1, tmp_path, 0)], recorder, engine)
+    assert [each.final_metrics["tries"] for each in results] == [1, 0]
+    assert sorted(event[:2] for event in recorder.epochs) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert sorted(fold for fold, _ in recorder.finished) == [0, 1]
+
+
+def test_a_fold_that_always_kills_its_worker_is_one_line(recorder, engine, tmp_path, monkeypatch):
+    """After the last retry the command ends with the usual cause and remedy; here the second is the last."""
+    monkeypatch.setattr(engine, "_work", engine.work_with(retries=1))
+    message = r"^Ray lost the work on a fold too often \(WorkerCrashedError\), most often for lack of memory: give "
+    with pytest.raises(UserError, match=message):
+        run_fold_jobs(lose_the_worker, [(0, tmp_path, 9)], recorder, engine)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def work_a_while(job: tuple[int, Path], recorder: Recorder) -> Done:
+    """Note the start, and take a second."""
+    fold, notes = job
+    with notes.open("a") as file:
+        file.write(f"{fold}\n")
+    time.sleep(1)
+    return Done(fold, {})
+
+
+def test_a_node_that_is_killed_costs_the_fold_it_was_training(recorder, cluster, engine, tmp_path):
+    """A node joins, takes tasks and dies: every fold is done once, and one is trained twice at most."""
+    node = cluster.add()
+    notes, done = tmp_path / "notes", []
+    until = time.monotonic() + 10
+    while engine.at_once < 3:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+    def tasks():
+        for fold in range(9):
+            if fold == 5:
+                cluster.kill(node)
+            yield Task(
+                work=work_a_while, job=(fold, notes), recorder=recorder, done=lambda each: done.append(each.fold)
+            )
+
+    engine.run(tasks())
+    assert sorted(done) == list(range(9))
+    assert sorted(fold for fold, _ in recorder.finished) == list(range(9))
+    starts = notes.read_text().split()
+    assert set(starts) == {str(fold) for fold in range(9)}
+    assert len(starts) <= 10
+
+
+def cohort_of(values_NTD: np.ndarray) -> Cohort:
+    """Return a cohort with these values and a planted text."""
+    count = len(values_NTD)
+    return Cohort(
+        dataset="synthetic",
+        stay_ids_N=np.arange(count),
+        outcome_N=np.zeros(count, dtype=np.int8),
+        values_NTD=values_NTD,
+        variables=tuple(Variable(f"v{number}", "1") for number in range(values_NTD.shape[2])),
+        static=pd.DataFrame(index=range(count)),
+        source={"exclusions": {}, "note": PLANTED.decode()},
+    )
+
+
+def read_values(job: tuple[int, Cohort], recorder: Recorder) -> Done:
+    """Read a cohort's values."""
+    fold, cohort = job
+    return Done(fold, {"sum": float(cohort.values_NTD.sum()), "stays": len(cohort.stay_ids_N)})
+
+
+def test_a_mapped_cohort_travels_once_and_leaves_no_trace(recorder, cluster, engine, tmp_path, monkeypatch):
+    """Nodes read its values without its folder; the object store gets it once; nothing of it stands in a file."""
+    values = np.full((50, 48, 2), PLANTED_VALUE, dtype=np.float32)
+    write_cohort(cohort_of(values), tmp_path / "cohort")
+    cohort = read_cohort(tmp_path / "cohort")
+    puts = []
+    whole = engine._put
+    monkeypatch.setattr(engine, "_put", lambda content: puts.append(content) or whole(content))
+    results = run_fold_jobs(read_values, [(fold, cohort) for fold in range(4)], recorder, engine)
+    assert [each.final_metrics for each in results] == [{"sum": float(values.sum()), "stays": 50}] * 4
+    assert len(puts) == 1
+    for path in cluster.folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert PLANTED not in content, path
+            assert PLANTED_VALUE.tobytes() * 2 not in content, path
+
+
+def test_values_changed_since_reading_are_named(recorder, engine, tmp_path):
+    """If values.npy changes after the command read it, nothing is sent."""
+    write_cohort(cohort_of(np.zeros((2, 48, 1), dtype=np.float32)), tmp_path / "cohort")
+    cohort = read_cohort(tmp_path / "cohort")
+    os.utime(tmp_path / "cohort/values.npy", ns=(0, 0))
+    with pytest.raises(UserError, match=r"values\.npy has changed since the command began: start the command again"):
+        run_fold_jobs(read_values, [(0, cohort)], recorder, engine)
+
+
+def test_too_little_object_store_is_one_line(recorder, engine):
+    """A cohort that does not fit is refused before anything is trained; the line has both sizes."""
+    cohort = cohort_of(np.zeros((STORE // (48 * 4) + 9000, 48, 1), dtype=np.float32))
+    with pytest.raises(UserError) as raised:
+        run_fold_jobs(read_values, [(0, cohort)], recorder, engine)
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith("the object store of Ray's node ")
+    assert f"has {STORE / MIB:.0f} MiB, and the cohort needs 10" in str(raised.value)
+    assert str(raised.value).endswith(": start the node with a larger --object-store-memory")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (
+            "127.0.0.1:1",
+            "no Ray cluster answers at 127.0.0.1:1 (Connection refused): start one with `ray start --head`",
+        ),
+        ("here", "RAY_ADDRESS is 'here': it must be auto, or host:port such as 10.0.0.1:6379"),
+        ("ray://head:10001", "RAY_ADDRESS is ray://head:10001, an address of Ray's client: run the command on a node"),
+    ],
+)
+def test_no_such_cluster_is_one_line(params, monkeypatch, address, message):
+    """A cluster that does not answer, and an address that cannot be one, are refused at once."""
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError) as raised, chosen_engine(params, "ray"):
+        pass
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+
+
+def test_shares_of_gpus():
+    """The smallest share that a node with GPUs has a core; whole GPUs above one, as Ray counts them."""
+
+    def nodes(*resources: tuple[float, float]) -> list[Any]:
+        return [{"Resources": {"CPU": cores, "GPU": gpus} if gpus else {"CPU": cores}} for cores, gpus in resources]
+
+    assert gpus_of_task(nodes((4, 0), (2, 0)), "auto") == 0
+    assert gpus_of_task(nodes((4, 1), (2, 0), (16, 8)), "auto") == 0.25
+    assert gpus_of_task(nodes((3, 1)), "cuda") == 0.3333
+    assert gpus_of_task(nodes((2, 5)), "cuda") == 2
+    assert gpus_of_task(nodes((4, 1)), "cpu") == 0
+    with pytest.raises(UserError, match="no node of the Ray cluster has a GPU: set device to auto or cpu"):
+        gpus_of_task(nodes((4, 0)), "cuda")
+
+
+def test_private_folders_are_removed_also_those_of_killed_commands(tmp_path, monkeypatch):
+    """A folder is for its user alone; one whose command has ended is removed by the next, one in use is not."""
+    left = tmp_path / f"{ray_cluster.FOLDER}left"
+    left.mkdir()
+    (left / ray_cluster.LOCK).touch()
+    with private_folder(tmp_path) as folder:
+        assert left.exists()  # it may be a moment old
+        assert folder.stat().st_mode & 0o777 == 0o700
+        monkeypatch.setattr(ray_cluster, "SURELY_LOCKED_SECONDS", -1.0)
+        with private_folder(tmp_path) as other:
+            assert not left.exists()
+            assert folder.exists()
+            assert other.exists()
+    assert list(tmp_path.iterdir()) == []
