@@ -14,7 +14,7 @@ from imputune.errors import UserError
 from imputune.files import host_name
 from imputune.tracking import store
 from imputune.tracking.run_details import NOTE_CONTENT, UNFINISHED, ended_early
-from imputune.tracking.runs import PARENT_TAG
+from imputune.tracking.starting import PARENT_TAG
 
 NOTE_TAG = "imputune.note"
 """The tag of a run that names its note; see `noted`."""
