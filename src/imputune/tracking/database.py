@@ -17,7 +17,7 @@ def check_database(uri: str) -> None:
     """Connect to a database once, within seconds; do nothing for the address of a server.
 
     mlflow alone would try for two minutes and print each failure. Raises UserError for a driver that is not installed,
-    StoreUnavailable for a database that does not answer or refuses the user.
+    StoreUnavailableError for a database that does not answer or refuses the user.
     """
     if uri.partition("+")[0].partition(":")[0] not in ("postgresql", "mysql", "mssql"):
         return

@@ -1,7 +1,7 @@
 """How records of runs reach the store: at once into a file; through an outbox to a server, which may be away."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol, TypeVar
 
 from imputune.tracking import store
@@ -28,21 +28,24 @@ class Delivery(Protocol):
     def put(self, step: Step) -> None:
         """Do a step when its turn comes. It is done again if the server failed, and must then write nothing twice."""
 
+    def then(self, step: Step) -> None:
+        """Do a step that concerns no store as soon as those before it are done; a thread may do it."""
+
     def drain(self, patience: float | None = None) -> None:
         """Wait until every step is done.
 
-        Raises StoreUnavailable when the server has been away for `patience` seconds meanwhile; None: the usual ones.
+        patience: seconds that the server may be away meanwhile, before StoreUnavailableError is raised; None: the
+        usual ones.
         """
 
     def insist(self, attempt: Callable[[], Result]) -> Result:
-        """Return what `attempt` returns, once the server answers it; raises StoreUnavailable as `drain` does."""
+        """Return what `attempt` returns, once the server answers it; raises StoreUnavailableError as `drain` does."""
 
     def give_up(self) -> None:
         """Forget the steps that wait."""
 
-    @contextmanager
-    def not_waiting(self) -> Iterator[None]:
-        """Inside the block, raise StoreUnavailable at the first sign that the server is away."""
+    def not_waiting(self) -> AbstractContextManager[None]:
+        """Inside the block, raise StoreUnavailableError at the first sign that the server is away."""
 
 
 class DirectDelivery:
@@ -54,21 +57,27 @@ class DirectDelivery:
         self.uri = uri
 
     def put(self, step: Step) -> None:
+        """Do a step now."""
         with failures(self.uri):
             step()
 
+    def then(self, step: Step) -> None:
+        """Do a step now."""
+        step()
+
     def drain(self, patience: float | None = None) -> None:
-        pass
+        """Do nothing: no step waits."""
 
     def insist(self, attempt: Callable[[], Result]) -> Result:
+        """Return what `attempt` returns."""
         return attempt()
 
     def give_up(self) -> None:
-        pass
+        """Do nothing: no step waits."""
 
-    @contextmanager
-    def not_waiting(self) -> Iterator[None]:
-        yield
+    def not_waiting(self) -> AbstractContextManager[None]:
+        """Change nothing: there is no server to wait for."""
+        return nullcontext()
 
 
 @contextmanager

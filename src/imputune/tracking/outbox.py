@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from imputune.runtime.console import counted, warn
 from imputune.tracking.credentials import without_password
-from imputune.tracking.store_failures import StoreUnavailable, failures
+from imputune.tracking.store_failures import StoreUnavailableError, failures
 
 PATIENCE_SECONDS = 300.0
 TELL_SECONDS = 5.0  # a server that restarts within them is not worth a line
@@ -61,13 +62,17 @@ class Outbox:
 
     def put(self, step: Step) -> None:
         """Send a step when its turn comes; raises what an earlier step raised."""
+        self.then(partial(_in_store, self.uri, step))
+
+    def then(self, step: Step) -> None:
+        """Do a step that concerns no store when its turn comes; raises what an earlier step raised."""
         with self._changed:
             self._raise_failed()
             self._steps.append(step)
             self._changed.notify_all()
 
     def drain(self, patience: float | None = None) -> None:
-        """Wait until every step is sent; raises what a step raised, StoreUnavailable if the server stays away."""
+        """Wait until every step is sent; raises what a step raised, StoreUnavailableError if the server stays away."""
         begun, told = time.monotonic(), False
         patience = self.patience if patience is None else patience
         with self._changed:
@@ -85,7 +90,7 @@ class Outbox:
         while True:
             try:
                 result = attempt()
-            except StoreUnavailable as failure:
+            except StoreUnavailableError as failure:
                 with self._changed:
                     absence = self._note_absence(failure)
                     self._check_patience(absence, begun, self.patience)
@@ -99,7 +104,7 @@ class Outbox:
 
     @contextmanager
     def not_waiting(self) -> Iterator[None]:
-        """Inside the block, `drain` and `insist` raise StoreUnavailable as soon as the server is away."""
+        """Inside the block, `drain` and `insist` raise StoreUnavailableError as soon as the server is away."""
         before, self.patience = self.patience, 0.0
         try:
             yield
@@ -121,9 +126,8 @@ class Outbox:
     def _send_all(self) -> None:
         while (step := self._next()) is not None:
             try:
-                with failures(self.uri):
-                    step()
-            except StoreUnavailable as failure:
+                step()
+            except StoreUnavailableError as failure:
                 with self._changed:
                     self._note_absence(failure)
                     self._changed.notify_all()
@@ -155,7 +159,7 @@ class Outbox:
             failed, self._failed = self._failed, None
             raise failed
 
-    def _note_absence(self, failure: StoreUnavailable) -> _Absence:
+    def _note_absence(self, failure: StoreUnavailableError) -> _Absence:
         now = time.monotonic()
         if self._absence is None:
             self._absence = _Absence(since=now, clock=time.strftime("%H:%M"), cause=failure.cause)
@@ -173,9 +177,9 @@ class Outbox:
         self._absence, self._pause = None, FIRST_PAUSE
 
     def _check_patience(self, absence: _Absence, begun: float, patience: float) -> None:
-        """Raise StoreUnavailable when the server has been away for too long while the command only waits for it."""
+        """Raise StoreUnavailableError if the command has only waited for the server for too long."""
         if time.monotonic() - max(absence.since, begun) >= patience:
-            raise StoreUnavailable(
+            raise StoreUnavailableError(
                 f"{self._away(absence)}: results and finished folds are kept in artifacts/; when it answers, run the "
                 "same command again: it trains no finished fold again, and sends the whole run",
                 absence.cause,
@@ -190,3 +194,8 @@ class Outbox:
 
     def _away(self, absence: _Absence) -> str:
         return f"the tracking server {without_password(self.uri)} is away since {absence.clock} ({absence.cause})"
+
+
+def _in_store(uri: str, step: Step) -> None:
+    with failures(uri):
+        step()

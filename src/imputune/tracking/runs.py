@@ -1,51 +1,37 @@
 """Tracked runs: one parent run for each command, with a child run for each fold."""
 
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import RunTag
 from pydantic import JsonValue
 
 from imputune import signals
 from imputune.errors import UserError
+from imputune.runtime.console import say_once
 from imputune.runtime.recorder import Trial
 from imputune.tracking import store
 from imputune.tracking.delivery import Delivery, delivery
-from imputune.tracking.metric_names import stored_name
+from imputune.tracking.fold_runs import FOLD_TAG as FOLD_TAG
+from imputune.tracking.fold_runs import FoldRuns, log_cohorts, log_params, points_of
 from imputune.tracking.outbox import Step
 from imputune.tracking.provenance import flattened, source_tags
 from imputune.tracking.run_details import NO_DETAILS, UNFINISHED, RunDetails, ended_early
 from imputune.tracking.starting import PARENT_TAG, PlannedRun, adopt_run, new_run
-from imputune.tracking.store_failures import StoreUnavailable
-from imputune.tracking.trials import trial_steps
 
 logger = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 2.0
-FLUSH_METRICS = 500
-BATCH_PARAMS = 100  # mlflow's own limit
 COMMAND_TAG = "imputune.command"
 EXPERIMENT_TAG = "imputune.experiment"
 DATASET_TAG = "imputune.dataset"
 IMPUTER_TAG = "imputune.imputer"
-FOLD_TAG = "imputune.fold"
-
-
-@dataclass(kw_only=True)
-class _FoldState:
-    run: PlannedRun
-    next_step: int = 0
-    finished: bool = False
-    unsent: list[Metric] = field(default_factory=list)
 
 
 class TrackedRun:
@@ -77,11 +63,8 @@ class TrackedRun:
         self.is_left_running = False  # whether its end could not be stored
         self._client = client
         self._run = run
-        self._fold_tags = dict(fold_tags)
-        self._folds = tuple(folds)
         self._details = details
-        self._started: dict[int, _FoldState] = {}
-        self._last_flush = time.monotonic()
+        self._folds = FoldRuns(client, run, sender, folds=folds, tags=fold_tags, details=details)
         self._result = ""
 
     @property
@@ -91,42 +74,29 @@ class TrackedRun:
 
     def when_sent(self, step: Step) -> None:
         """Do a step as soon as everything that was recorded before is in the store; a thread may do it."""
-        self.sender.put(step)
+        self.sender.then(step)
 
     def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Buffer one point of each curve of a fold; ValueError for an unknown or finished fold."""
-        state = self._state(fold)
-        state.unsent += _points(metrics, epoch)
-        state.next_step = max(state.next_step, epoch + 1)
-        unsent = sum(len(each.unsent) for each in self._started.values())
-        is_due = unsent >= FLUSH_METRICS or time.monotonic() - self._last_flush >= FLUSH_SECONDS
-        if is_due and self.sender.is_idle:
-            self._flush()
+        self._folds.epoch(fold, epoch, metrics)
 
     def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
         """Store a fold's final metrics, one step after its last epoch, and end its run as FINISHED."""
-        state = self._state(fold)
-        state.unsent += _points(metrics, state.next_step)
-        self._flush()
-        ended_ms = time.time_ns() // 1_000_000
-        self.sender.put(lambda: self._client.set_terminated(state.run.run_id, "FINISHED", ended_ms))
-        state.finished = True
+        self._folds.fold_finished(fold, metrics)
 
     def trial_finished(self, fold: int, trial: Trial) -> None:
         """Store a trial of a fold's search as a run nested in the fold's run; see `trials.trial_steps`."""
-        state = self._state(fold)
-        for step in trial_steps(self._client, state.run, trial, self._fold_tags, self._details.columns):
-            self.sender.put(step)
+        self._folds.trial_finished(fold, trial)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Store metrics of the whole command."""
-        points = _points(metrics, 0)
+        points = points_of(metrics, 0)
         self.sender.put(lambda: self._client.log_batch(self.run_id, metrics=points, synchronous=True))
 
     def log_params(self, params: Mapping[str, JsonValue]) -> None:
         """Store nested parameters under dotted keys; a key that the run already has keeps its text."""
         missing = {key: text for key, text in flattened(params).items() if key not in self.params}
-        self._log_params(self._run, missing)
+        log_params(self._client, self.sender, self._run, missing)
         self.params |= missing
 
     def describe(self, result: str) -> None:
@@ -161,58 +131,19 @@ class TrackedRun:
         copy = dict(content)
         self.sender.put(lambda: self._client.log_dict(self.run_id, copy, name))
 
-    def _state(self, fold: int) -> _FoldState:
-        if fold not in self._folds:
-            raise ValueError(f"fold must be one of {self._folds}, got {fold}")
-        if fold not in self._started:
-            run = PlannedRun(
-                self._client,
-                f"fold {fold}",
-                lambda: self._run.experiment_id,
-                lambda: self._fold_tags | {PARENT_TAG: self.run_id, FOLD_TAG: str(fold)},
-            )
-            self.sender.put(run.create)
-            self._started[fold] = _FoldState(run=run)
-            self._log_params(run, self._details.columns)
-            self._log_cohorts(run)
-        if self._started[fold].finished:
-            raise ValueError(f"a finished fold must report nothing more, got a report of fold {fold}")
-        return self._started[fold]
-
     def _begin(self, tags: Mapping[str, str], params: Mapping[str, JsonValue]) -> None:
         """Store what is known when the run begins."""
         entries = [RunTag(key, text) for key, text in {**tags, **self._details.note_tag(UNFINISHED)}.items()]
         self.sender.put(lambda: self._client.log_batch(self.run_id, tags=entries, synchronous=True))
         self.log_params({**self._details.columns, **params})
-        self._log_cohorts(self._run)
-
-    def _log_params(self, run: PlannedRun, params: Mapping[str, str]) -> None:
-        entries = [Param(key, text) for key, text in params.items()]
-        for start in range(0, len(entries), BATCH_PARAMS):
-            batch = entries[start : start + BATCH_PARAMS]
-            self.sender.put(lambda batch=batch: self._client.log_batch(run.run_id, params=batch, synchronous=True))
+        log_cohorts(self._client, self.sender, self._run, self._details.cohorts)
 
     def _note(self, result: str) -> None:
         for key, text in self._details.note_tag(result).items():
             self.sender.put(lambda key=key, text=text: self._client.set_tag(self.run_id, key, text))
 
-    def _log_cohorts(self, run: PlannedRun) -> None:
-        if cohorts := [cohort.as_dataset() for cohort in self._details.cohorts]:
-            self.sender.put(lambda: self._client.log_inputs(run.run_id, datasets=cohorts))
-
-    def _flush(self) -> None:
-        for state in self._started.values():
-            while batch := state.unsent[:FLUSH_METRICS]:
-                self.sender.put(partial(self._send_points, state.run, batch))
-                del state.unsent[: len(batch)]
-        self._last_flush = time.monotonic()
-
-    def _send_points(self, run: PlannedRun, points: Sequence[Metric]) -> None:
-        # Sent again, the same points are stored once: key, time, step and value are the primary key of stored metrics.
-        self._client.log_batch(run.run_id, metrics=points, synchronous=True)
-
     def _end_folds(self, status: str) -> None:
-        # The store is asked, because an interrupt can come between creating a fold's run and noting it in `_started`.
+        # The store is asked, because an interrupt can come between creating a fold's run and noting it in `FoldRuns`.
         running = f"tags.`{PARENT_TAG}` = '{self.run_id}' and attributes.status = 'RUNNING'"
         for child in self._client.search_runs([self._run.experiment_id], running):
             self._client.set_terminated(child.info.run_id, status)
@@ -221,13 +152,17 @@ class TrackedRun:
         """Return the steps that end the run, in order."""
         ended_ms = time.time_ns() // 1_000_000
         return (
-            self._flush,
+            self._folds.flush,
             lambda: self.sender.put(lambda: self._end_folds(status)),
             lambda: self.sender.put(lambda: self._client.set_terminated(self.run_id, status, ended_ms)),
         )
 
     def _abandon(self, status: str) -> None:
         """End the run as far as the store allows; raise nothing, so that the user sees the error that ended it."""
+        if self.sender.is_away:
+            self._leave()
+            say_once("its runs stay marked as running until the next command of its kind ends them")
+            return
         failed: list[UserError] = []
         with signals.held(), store.impatient():
             note = partial(self._note, ended_early(status, self._result))
@@ -236,8 +171,6 @@ class TrackedRun:
                     end()
                 except UserError as error:
                     failed.append(error)
-                if self.sender.is_away and failed:
-                    break
         if failed:
             self._leave()
             logger.warning("run %s could not be ended as %s: %s", self._run, status, failed[0])
@@ -303,25 +236,12 @@ def tracked_run(
             with signals.released():
                 run._begin(own_tags | source, params)
                 yield run
-                if is_first:
-                    sender.drain()
             for end in run._endings("FINISHED"):
                 end()
             if is_first:
-                sender.drain()
-        except StoreUnavailable:
-            if sender.is_away:
-                run._leave()
-            else:
-                run._abandon("FAILED")
-            raise
+                with signals.released():
+                    sender.drain()
         except BaseException as reason:
             stopped = signals.asked() or isinstance(reason, KeyboardInterrupt)
             run._abandon("KILLED" if stopped else "FAILED")
             raise
-
-
-def _points(metrics: Mapping[str, float], step: int) -> list[Metric]:
-    now_ms = time.time_ns() // 1_000_000
-    finite = {key: float(value) if math.isfinite(value) else math.nan for key, value in metrics.items()}
-    return [Metric(stored_name(key), value, now_ms, step) for key, value in finite.items()]

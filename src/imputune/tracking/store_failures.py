@@ -25,7 +25,7 @@ REFUSALS = {401: LOGIN, 403: PERMISSION}
 BUSY = {408, 425, 429, 500, 502, 503, 504}  # HTTP: the same request may succeed later
 
 
-class StoreUnavailable(UserError):
+class StoreUnavailableError(UserError):
     """A server or database that does not answer, or does not let this user in; the same request may succeed later.
 
     cause: why, in a few words.
@@ -40,7 +40,7 @@ class StoreUnavailable(UserError):
 def failures(uri: str) -> Iterator[None]:
     """Turn a failure of the store inside the block into a one-line UserError with cause and remedy.
 
-    It is StoreUnavailable if a server, or a database that is no file, does not answer or refuses the login. A stop
+    It is StoreUnavailableError if a server, or a database that is no file, does not answer or refuses the login. A stop
     waits for the end of the block, unless the store is a server.
     """
     # An exception in the middle of a commit leaves a database locked. A request to a server may take long.
@@ -57,7 +57,7 @@ def _told(uri: str, failure: Exception) -> UserError:
     shown = without_password(uri) if path is None else path
     if cause:
         remedy = REMEDIES.get(cause, START)
-        return StoreUnavailable(f"the tracking store {shown} failed ({cause}); {remedy}", cause)
+        return StoreUnavailableError(f"the tracking store {shown} failed ({cause}); {remedy}", cause)
     if "out-of-date database schema" in str(failure):
         remedy = f"after a backup, run `mlflow db upgrade {shown if path is None else uri}`"
         if path is None:
