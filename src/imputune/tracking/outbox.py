@@ -13,7 +13,7 @@ from imputune.runtime.console import counted, warn
 from imputune.tracking.credentials import without_password
 from imputune.tracking.store_failures import StoreUnavailableError, failures
 
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 600.0
 TELL_SECONDS = 5.0  # a server that restarts within them is not worth a line
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0  # seconds between two tries
 POLL_SECONDS = 0.5
@@ -116,6 +116,7 @@ class Outbox:
         with self._changed:
             self._steps.clear()
             self._failed = None
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End the thread; the steps that wait are lost."""
@@ -157,6 +158,7 @@ class Outbox:
     def _raise_failed(self) -> None:
         if self._failed is not None:
             failed, self._failed = self._failed, None
+            self._changed.notify_all()  # the thread goes on with the other steps
             raise failed
 
     def _note_absence(self, failure: StoreUnavailableError) -> _Absence:
