@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,8 +34,8 @@ def postgres_programs() -> Path | None:
 
 
 @contextmanager
-def postgres(folder: Path, port: int, password: str) -> Iterator[str]:
-    """Run a PostgreSQL of its own in an empty folder, and give the URI of a database in it.
+def postgres(port: int, password: str) -> Iterator[str]:
+    """Run a PostgreSQL of its own in a temporary folder, and give the URI of a database in it.
 
     It asks for the password. PostgreSQL refuses to run as root, so its own user runs it then. Raises FileNotFoundError
     where PostgreSQL is not installed.
@@ -42,27 +43,30 @@ def postgres(folder: Path, port: int, password: str) -> Iterator[str]:
     programs = postgres_programs()
     if programs is None:
         raise FileNotFoundError("PostgreSQL is not installed")
-    folder.mkdir(mode=0o700)
-    words = []
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres", "postgres")
-        words = ["runuser", "-u", "postgres", "--"]
-    secret = folder.with_name(f"{folder.name}.password")
-    secret.write_text(password)
-    secret.chmod(0o644)
-    make = [programs / "initdb", "-D", folder / "data", "-U", USER, f"--pwfile={secret}", "--auth=scram-sha-256"]
-    subprocess.run([*words, *make], check=True, capture_output=True)
-    secret.unlink()
-    serve = [programs / "postgres", "-D", folder / "data", "-p", str(port), "-k", folder, "-h", "127.0.0.1"]
-    server = subprocess.Popen([*words, *serve], stderr=(folder.parent / "postgres.log").open("w"))
-    try:
-        wait_for(port, server)
-        create = [programs / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", USER, DATABASE]
-        subprocess.run(create, check=True, env=os.environ | {"PGPASSWORD": password}, timeout=START_SECONDS)
-        yield f"postgresql+psycopg://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
-    finally:
-        server.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown; runuser passes it on
-        server.wait(timeout=START_SECONDS)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        folder, words = Path(temporary), []
+        if os.geteuid() == 0:
+            shutil.chown(folder, "postgres", "postgres")
+            words = ["runuser", "-u", "postgres", "--"]
+        secret = folder / "password"
+        secret.write_text(password)
+        make = [programs / "initdb", "-D", folder / "data", "-U", USER, f"--pwfile={secret}", "--auth=scram-sha-256"]
+        if words:
+            shutil.chown(secret, "postgres", "postgres")
+        subprocess.run([*words, *make], check=True, capture_output=True)
+        secret.unlink()
+        serve = [programs / "postgres", "-D", folder / "data", "-p", str(port), "-k", folder, "-h", "127.0.0.1"]
+        server = subprocess.Popen([*words, *serve], stderr=(folder / "log").open("w"))
+        try:
+            wait_for(port, server)
+            create = [programs / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", USER, DATABASE]
+            subprocess.run(create, check=True, env=os.environ | {"PGPASSWORD": password}, timeout=START_SECONDS)
+            yield f"postgresql+psycopg://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
+        finally:
+            # The fast shutdown. The signal goes to PostgreSQL itself, because runuser does not pass it on.
+            number = int((folder / "data/postmaster.pid").read_text().splitlines()[0])
+            os.kill(number, signal.SIGINT)
+            server.wait(timeout=START_SECONDS)
 
 
 class TrackingServer:
