@@ -186,7 +186,7 @@ def test_a_server_that_is_killed_and_started_again_loses_nothing(tmp_path, serve
 def test_a_server_that_never_comes_back_ends_the_command_with_one_line(tmp_path, server, proxy, monkeypatch):
     """The command waits for the patience; what the server got stays readable, and the run is left as running."""
     monkeypatch.setattr(outbox, "PATIENCE_SECONDS", 0.5)
-    with pytest.raises(StoreUnavailableError, match="is away since .* run the same command again"):
+    with pytest.raises(StoreUnavailableError, match=r"is away since .* run the same command again"):
         recorded(tmp_path, away=server.kill)
     server.start()
 
