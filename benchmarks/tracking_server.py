@@ -44,22 +44,41 @@ def postgres(port: int, password: str) -> Iterator[str]:
     if programs is None:
         raise FileNotFoundError("PostgreSQL is not installed")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
-        folder, words = Path(temporary), []
+        folder = Path(temporary)
+        words: list[str | Path] = []
         if os.geteuid() == 0:
             shutil.chown(folder, "postgres", "postgres")
             words = ["runuser", "-u", "postgres", "--"]
         secret = folder / "password"
         secret.write_text(password)
-        make = [programs / "initdb", "-D", folder / "data", "-U", USER, f"--pwfile={secret}", "--auth=scram-sha-256"]
+        make: list[str | Path] = [
+            programs / "initdb",
+            "-D",
+            folder / "data",
+            "-U",
+            USER,
+            f"--pwfile={secret}",
+            "--auth=scram-sha-256",
+        ]
         if words:
             shutil.chown(secret, "postgres", "postgres")
         subprocess.run([*words, *make], check=True, capture_output=True)
         secret.unlink()
-        serve = [programs / "postgres", "-D", folder / "data", "-p", str(port), "-k", folder, "-h", "127.0.0.1"]
+        serve: list[str | Path] = [
+            programs / "postgres",
+            "-D",
+            folder / "data",
+            "-p",
+            str(port),
+            "-k",
+            folder,
+            "-h",
+            "127.0.0.1",
+        ]
         server = subprocess.Popen([*words, *serve], stderr=(folder / "log").open("w"))
         try:
             wait_for(port, server)
-            create = [programs / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", USER, DATABASE]
+            create: list[str | Path] = [programs / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", USER, DATABASE]
             subprocess.run(create, check=True, env=os.environ | {"PGPASSWORD": password}, timeout=START_SECONDS)
             yield f"postgresql+psycopg://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
         finally:

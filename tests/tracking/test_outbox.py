@@ -98,9 +98,7 @@ def test_a_server_that_never_comes_back_is_an_error_with_what_is_kept(box, told)
     """Draining ends after the patience; the line says how to send later, without the password."""
     box.put(Server(failures=10**6).step(0))
     begun = time.monotonic()
-    with pytest.raises(
-        StoreUnavailableError, match=r"is away since \d\d:\d\d \(no answer\): results and "
-    ):
+    with pytest.raises(StoreUnavailableError, match=r"is away since \d\d:\d\d \(no answer\): results and "):
         box.drain(patience=0.2)
     assert 0.2 <= time.monotonic() - begun < 5
     assert box.is_away

@@ -128,7 +128,7 @@ def test_a_password_of_the_environment_is_cut_out_of_any_text(monkeypatch):
     """An error that quotes the password loses it."""
     monkeypatch.setenv(PASSWORD, PLANTED)
     with pytest.raises(UserError) as caught, failures("http://host"):
-        raise OSError(f"user me with {PLANTED} was refused")
+        raise OSError(5, f"user me with {PLANTED} was refused")
     assert "user me with *** was refused" in str(caught.value)
 
 

@@ -94,8 +94,8 @@ class FoldRuns:
             run = PlannedRun(
                 self._client,
                 f"fold {fold}",
-                lambda: self._parent.experiment_id,
-                lambda: self._tags | {PARENT_TAG: self._parent.run_id, FOLD_TAG: str(fold)},
+                experiment_id=lambda: self._parent.experiment_id,
+                tags=lambda: self._tags | {PARENT_TAG: self._parent.run_id, FOLD_TAG: str(fold)},
             )
             self._sender.put(run.create)
             self._started[fold] = _FoldState(run=run)

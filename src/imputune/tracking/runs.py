@@ -53,12 +53,11 @@ class TrackedRun:
         folds: Sequence[int],
         source: Mapping[str, str],
         details: RunDetails,
-        params: Mapping[str, str],
     ) -> None:
         self.sender = sender
         self.source = dict(source)
         self.tracking_uri: str = client.tracking_uri
-        self.params: dict[str, str] = dict(params)
+        self.params: dict[str, str] = run.params
         self.is_registering = False  # whether a registration of its models was begun
         self.is_left_running = False  # whether its end could not be stored
         self._client = client
@@ -210,13 +209,12 @@ def tracked_run(
     source, name = source_tags(root), details.name or command
     with signals.held(), delivery(uri) as (sender, is_first):
         if outer is not None and "DVC_STAGE" not in os.environ:
-            adopted = adopt_run(client, outer, name)
-            planned, known = PlannedRun.existing(client, adopted), dict(adopted.data.params)
+            planned = PlannedRun.existing(client, adopt_run(client, outer, name))
         else:
             os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
             above = details.parent or outer
             tags_of_run = own_tags | ({} if above is None else {PARENT_TAG: above})
-            planned, known = new_run(client, experiment, tags_of_run, name, command), {}
+            planned = new_run(client, experiment, tags_of_run, name, command)
             if is_first:
                 with store.failures(uri):
                     planned.create()
@@ -230,7 +228,6 @@ def tracked_run(
             folds=folds,
             source=source,
             details=details,
-            params=known,
         )
         try:
             with signals.released():

@@ -41,7 +41,12 @@ class PlannedRun:
     """
 
     def __init__(
-        self, client: MlflowClient, name: str, experiment_id: Callable[[], str], tags: Callable[[], Mapping[str, str]]
+        self,
+        client: MlflowClient,
+        name: str,
+        *,
+        experiment_id: Callable[[], str],
+        tags: Callable[[], Mapping[str, str]],
     ) -> None:
         self._client, self._name, self._experiment_id, self._tags = client, name, experiment_id, tags
         self._begun_ms = time.time_ns() // 1_000_000
@@ -51,7 +56,7 @@ class PlannedRun:
     @classmethod
     def existing(cls, client: MlflowClient, run: Run) -> Self:
         """Return what stands for a run of the store."""
-        planned = cls(client, run.info.run_name or "", lambda: run.info.experiment_id, dict)
+        planned = cls(client, run.info.run_name or "", experiment_id=lambda: run.info.experiment_id, tags=dict)
         planned._run = run
         return planned
 
@@ -59,6 +64,11 @@ class PlannedRun:
     def run_id(self) -> str:
         """The run's id; raises ValueError before `create`."""
         return str(self._created.info.run_id)
+
+    @property
+    def params(self) -> dict[str, str]:
+        """The parameters that the run had when this process found it."""
+        return dict(self._run.data.params) if self._run else {}
 
     @property
     def experiment_id(self) -> str:
@@ -92,7 +102,9 @@ def new_run(client: MlflowClient, experiment: str, tags: Mapping[str, str], name
     """Plan a run in an experiment, which is created with the run if it is missing."""
     source = {"mlflow.source.name": f"imputune {command}", "mlflow.source.type": "LOCAL"}
     uri = client.tracking_uri
-    return PlannedRun(client, name, lambda: store.experiment(uri, experiment), lambda: {**tags, **source})
+    return PlannedRun(
+        client, name, experiment_id=lambda: store.experiment(uri, experiment), tags=lambda: {**tags, **source}
+    )
 
 
 def is_random(name: str) -> bool:

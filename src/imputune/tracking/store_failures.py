@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-import requests
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
@@ -72,10 +71,9 @@ def _told(uri: str, failure: Exception) -> UserError:
 def _absence(failure: Exception) -> str | None:
     """Return why a server does not serve this request now; None if it answered that the request is wrong."""
     text = str(failure)
-    if isinstance(failure, requests.HTTPError):
-        return _of_status(failure.response.status_code)
-    if isinstance(failure, requests.RequestException):
-        return NO_ANSWER
+    if isinstance(failure, OSError):  # of the library requests, which uploads artifacts, if the system gave no number
+        response = getattr(failure, "response", None)
+        return _of_status(response.status_code) if response is not None else None if failure.errno else NO_ANSWER
     if isinstance(failure, OperationalError | InterfaceError):
         return LOGIN if "authentication failed" in text else NO_ANSWER
     if not isinstance(failure, MlflowException):

@@ -26,7 +26,9 @@ def trial_steps(
     """
     own_tags = {**tags, TRIAL_TAG: str(trial.number), STATE_TAG: trial.state}
     name = f"trial {trial.number}" + (", pruned" if trial.state == "pruned" else "")
-    run = PlannedRun(client, name, lambda: fold.experiment_id, lambda: own_tags | {PARENT_TAG: fold.run_id})
+    run = PlannedRun(
+        client, name, experiment_id=lambda: fold.experiment_id, tags=lambda: own_tags | {PARENT_TAG: fold.run_id}
+    )
     now_ms = time.time_ns() // 1_000_000
     points = [
         Metric(stored_name(name), value, now_ms, epoch)
