@@ -23,6 +23,7 @@ from imputune.errors import UserError
 
 WRITER = """
 import sys, time
+sys.tracebacklimit = 0
 from pathlib import Path
 from imputune.tracking.runs import tracked_run
 

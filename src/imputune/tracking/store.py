@@ -27,7 +27,7 @@ DATABASE_NAME = "mlflow.db"
 LOCK_NAME = ".mlflow-store.lock"
 LOCK_SECONDS = 60.0
 NO_STORE = "train first, run `imputune register` for models in artifacts/, or correct MLFLOW_TRACKING_URI if it is set"
-OPENING_SECONDS, ENDING_SECONDS = 20, 5
+OPENING_SECONDS, ENDING_SECONDS = 60, 5  # a server with much to do may take long to answer
 MAX_RETRIES, TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 Item = TypeVar("Item")
