@@ -101,8 +101,3 @@ def delivery(uri: str) -> Iterator[tuple[Delivery, bool]]:
         store.in_use.discard(uri)
         del _outboxes[uri]
         outbox.close()
-
-
-def server_is_away(uri: str) -> bool:
-    """Say whether this process records to a server that does not answer now."""
-    return uri in _outboxes and _outboxes[uri].is_away
