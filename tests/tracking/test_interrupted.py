@@ -41,8 +41,8 @@ def test_the_next_command_of_a_kind_ends_the_run_of_a_killed_one(root, client, t
         runs = {name: client.create_run("0", tags={NOTE_TAG: name}) for name in ("promote-killed", "compare-killed")}
         runs["running"] = client.create_run("0", tags={NOTE_TAG: "promote-running"})
         nested = client.create_run("0", tags={"mlflow.parentRunId": runs["promote-killed"].info.run_id})
-        with noted(root, tmp_path, "promote") as tag:
-            assert (tmp_path / tag[NOTE_TAG]).exists()
+        with noted(root, tmp_path, "promote") as note:
+            assert (tmp_path / note.tags[NOTE_TAG]).exists()
     assert {name: status(client, run) for name, run in runs.items()} == {
         "promote-killed": "KILLED",
         "compare-killed": "RUNNING",
@@ -73,7 +73,7 @@ def test_the_description_of_a_killed_run_promises_no_result(root, client, tmp_pa
 def test_two_commands_of_a_kind_do_not_end_each_other(root, client, tmp_path):
     """A command that runs holds its note."""
     with noted(root, tmp_path, "evaluate") as first:
-        run = client.create_run("0", tags=first)
+        run = client.create_run("0", tags=first.tags)
         with noted(root, tmp_path, "evaluate") as second:
             assert second != first
         assert status(client, run) == "RUNNING"
@@ -100,8 +100,8 @@ def test_a_note_of_another_machine_is_left_alone(root, client, tmp_path):
 def test_in_a_copy_of_the_project_no_run_is_ended(root, client, tmp_path):
     """A copy that was made while a command ran has its note, not locked, and may share its store."""
     folder, copy = tmp_path / "runs", tmp_path / "copy"
-    with noted(root, folder, "promote") as tag:
-        run = client.create_run("0", tags=tag)
+    with noted(root, folder, "promote") as note:
+        run = client.create_run("0", tags=note.tags)
         shutil.copytree(folder, copy)
         with noted(root, copy, "promote"):
             pass
@@ -111,8 +111,8 @@ def test_in_a_copy_of_the_project_no_run_is_ended(root, client, tmp_path):
 
 def test_a_note_is_a_text_file_of_its_machine(root, tmp_path):
     """It names the machine and its own inode, and cannot be executed."""
-    with noted(root, tmp_path, "promote") as tag:
-        path = tmp_path / tag[NOTE_TAG]
+    with noted(root, tmp_path, "promote") as note:
+        path = tmp_path / note.tags[NOTE_TAG]
         assert path.read_text() == f"{host_name()} {path.stat().st_ino}"
         assert path.stat().st_mode & 0o111 == 0
 

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Param
 
 from imputune.errors import UserError
-from imputune.tracking import runs, store
+from imputune.tracking import fold_runs, store
 from imputune.tracking.runs import tracked_run
 
 TAGS = {"imputune.dataset": "synthetic"}
@@ -220,7 +220,7 @@ def test_undefined_and_infinite_metrics_are_stored_as_nan(root):
 
 def test_points_wait_in_a_buffer_of_limited_size(root, monkeypatch):
     """Fewer than 500 points wait in the buffer, more are sent before the run ends."""
-    monkeypatch.setattr(runs, "FLUSH_SECONDS", 3600.0)
+    monkeypatch.setattr(fold_runs, "FLUSH_SECONDS", 3600.0)
     with start(root) as run:
         run.epoch(0, 0, {f"m{n}": 1.0 for n in range(100)})
         assert folds_of(run)[0].data.metrics == {}
@@ -230,7 +230,7 @@ def test_points_wait_in_a_buffer_of_limited_size(root, monkeypatch):
 
 def test_points_wait_for_a_limited_time(root, monkeypatch):
     """Once the waiting time is over, the next point sends the buffer."""
-    monkeypatch.setattr(runs, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(fold_runs, "FLUSH_SECONDS", 0.0)
     with start(root) as run:
         run.epoch(0, 0, {"train_loss": 0.5})
         assert folds_of(run)[0].data.metrics == {"train/loss": 0.5}

@@ -39,19 +39,21 @@ def track(
     }
     all_tags = {"dataset": project.dataset, "cohort_hash": cohort_hash, **(tags or {})}
     open_store(project.root)  # before the note: a store does not follow a move while a command has one
-    with (
-        noted(project.root, project.notes_folder, command) as note,
-        tracked_run(
-            project.root,
-            experiment=EXPERIMENT,
-            command=command,
-            params=params | dict(settings),
-            tags={f"imputune.{key}": text for key, text in all_tags.items()} | note,
-            folds=folds,
-            details=subject.details(project.dataset, parent),
-        ) as run,
-    ):
-        yield run
+    with noted(project.root, project.notes_folder, command) as note:
+        run = None
+        try:
+            with tracked_run(
+                project.root,
+                experiment=EXPERIMENT,
+                command=command,
+                params=params | dict(settings),
+                tags={f"imputune.{key}": text for key, text in all_tags.items()} | note.tags,
+                folds=folds,
+                details=subject.details(project.dataset, parent),
+            ) as run:
+                yield run
+        finally:
+            note.is_kept = run is not None and run.is_left_running
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from imputune.runtime.time_left import TimeLeft
 from imputune.runtime.workers import Task
 from imputune.settings.names import ImputerName
 from imputune.tracking.runs import TrackedRun
+from imputune.tracking.store_failures import StoreUnavailableError
 from imputune.training.blend import BlendJob, blend_fold
 from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.non_neural import fit_non_neural_fold
@@ -118,11 +119,14 @@ class _VariantQueue:
         for work in unfinished:
             if not work.missing:
                 work.start(stack, parent_run)
-                work.finish_if_complete()
+                self._finish_complete()
         for work in unfinished:
             for number in work.missing:
                 self.left.add(work.variant, number)
         self.project.engine.run(self._tasks(unfinished, stack, parent_run))
+        for work in unfinished:
+            if work.run:
+                work.run.sender.insist(work.finish_if_complete)
 
     def _check(self, work: VariantWork) -> None:
         """Fail early if a variant needs a fold or a frozen variant that is neither requested nor finished."""
@@ -257,7 +261,18 @@ class _VariantQueue:
         self.left.done(work.variant, fold.fold, fold.seconds)
         scores = f"validation {fold.scores['validation_auc']:.3f} test {fold.scores['test_auc']:.3f}"
         self.say(f"{work.variant.label} fold {fold.fold}: AUC {scores}, {fold.seconds:,.0f} s | {self.left}")
-        work.finish_if_complete()
+        self._finish_complete()
+
+    def _finish_complete(self) -> None:
+        """Finish the variants of which all folds are there; while a server is away, training goes on without."""
+        for work in self.works:
+            if work.run is None:
+                continue
+            try:
+                with work.run.sender.not_waiting():
+                    work.finish_if_complete()
+            except StoreUnavailableError:
+                return
 
 
 def _track_command(project: Project, data: DividedCohort, request: FinetuneRequest, stack: ExitStack) -> TrackedRun:

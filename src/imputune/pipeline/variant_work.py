@@ -84,6 +84,7 @@ class VariantWork:
         self.was_finished = False
         self._finished: TrainingOutput | None = None
         self._run: TrackedRun | None = None
+        self._is_recorded = self._is_ended = False
         self._stack = ExitStack()
         self._look_up()
 
@@ -115,8 +116,8 @@ class VariantWork:
         with signals.held():  # until the stack ends the run, and the next command knows of it
             stack.enter_context(self._stack)
             run = self._stack.enter_context(track_training(project, self.made_from, data, subject, parent_run))
-            self._run, self.run_id = run, run.run_id
-            self.checkpoints.run_id = run.run_id
+            self._run = run
+            run.when_sent(self._note_run)
         for fold in self.folds.values():
             replay(run, fold)
 
@@ -126,17 +127,18 @@ class VariantWork:
         self.folds[fold.fold] = fold
 
     def finish_if_complete(self) -> None:
-        """Write, register and end the variant, and write its committed scores, when all its folds are finished."""
-        if self._run is None or not self.complete <= set(self.folds):
+        """Write, register and end the variant, and write its committed scores, when all its folds are finished.
+
+        Raises StoreUnavailableError while a server is away; called again, it goes on.
+        """
+        if self._run is None or self._is_ended or not self.complete <= set(self.folds):
             return
         run, folds = self._run, [self.folds[number] for number in sorted(self.complete)]
         head_parameters, trainable = self._count_parameters()
-        log_summary(run, self.made_from, folds)
-        if head_parameters is not None and trainable is not None:
-            run.log_metrics({"num_parameters": head_parameters, "trainable_parameters": trainable})
-        if self.variant.is_neural:
-            log_curves(run, folds, "loss")
-            log_curves(run, folds, "auc")
+        if not self._is_recorded:
+            self._is_recorded = True
+            self._record(run, folds, head_parameters, trainable)
+        run.sender.drain()
         output = TrainingOutput(
             made_from=self.made_from,
             run_id=run.run_id,
@@ -146,16 +148,34 @@ class VariantWork:
         )
         write_training(self.folder, output, folds)
         if self.request.early_stopping:
-            log_risks(run, self.variant, self.imputer.data.cohort, folds)
             keep_variant(self.imputer, output, run)  # before the run ends: a run that ended has its file
         project, data = self.imputer.project, self.imputer.data
         if self.variant.is_blend:
             register_blend(run, project, data, folds, self.made_from)
         elif self.variant.is_registered and self.request.early_stopping:
             register_classifier(run, project, data, folds, self.made_from)
+        self._is_ended = True
         run.describe(auc_result([fold.scores for fold in folds]))
         self._stack.close()
-        self.checkpoints.remove()
+        run.when_sent(self.checkpoints.remove)
+
+    def _note_run(self) -> None:
+        """Note the run's id, for the next command too."""
+        if self._run is not None:
+            self.run_id = self.checkpoints.run_id = self._run.run_id
+
+    def _record(
+        self, run: TrackedRun, folds: Sequence[TrainedFold], head_parameters: int | None, trainable: int | None
+    ) -> None:
+        """Record the scores and figures of the finished variant in its run."""
+        log_summary(run, self.made_from, folds)
+        if head_parameters is not None and trainable is not None:
+            run.log_metrics({"num_parameters": head_parameters, "trainable_parameters": trainable})
+        if self.variant.is_neural:
+            log_curves(run, folds, "loss")
+            log_curves(run, folds, "auc")
+        if self.request.early_stopping:
+            log_risks(run, self.variant, self.imputer.data.cohort, folds)
 
     def keep_results(self) -> None:
         """Write the committed file of a variant that was finished before, where it is missing or of other settings."""

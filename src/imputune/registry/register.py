@@ -89,7 +89,7 @@ def register_bundle(
     when the store fails.
     """
     lineage = {FOLD_SCORES: fold_scores_text({fold.fold: fold.scores for fold in folds}), **lineage}
-    return _register(run, name, about, lambda folder: write_bundle(folder, about, folds, members), lineage)
+    return _register_once(run, name, about, lambda folder: write_bundle(folder, about, folds, members), lineage)
 
 
 def register_copy(run: TrackedRun, name: str, about: BundleAbout, source: Path, lineage: Mapping[str, str]) -> str:
@@ -97,12 +97,29 @@ def register_copy(run: TrackedRun, name: str, about: BundleAbout, source: Path, 
 
     `lineage` has the scores of every fold too; see `register_bundle`, also for the errors.
     """
-    return _register(run, name, about, lambda folder: copy_bundle(source, folder, about), lineage)
+    return _register_once(run, name, about, lambda folder: copy_bundle(source, folder, about), lineage)
 
 
 def fold_scores_text(scores: Mapping[int, Mapping[str, float]]) -> str:
     """Return the tag FOLD_SCORES of the scores of every fold."""
     return json.dumps({str(fold): {name: round(score, 6) for name, score in of.items()} for fold, of in scores.items()})
+
+
+def _register_once(
+    run: TrackedRun, name: str, about: BundleAbout, fill: Callable[[Path], str], lineage: Mapping[str, str]
+) -> str:
+    """Register a run's bundle after all that the run recorded; try again while a server is away."""
+
+    def attempt() -> str:
+        if run.is_registering and (done := version_of_run(run.tracking_uri, name, run.run_id)):
+            with store.failures(run.tracking_uri):
+                MlflowClient(run.tracking_uri).set_tag(run.run_id, REGISTERED_TAG, f"{name}/{done}")
+            return done  # the server's answer to the first try was lost
+        run.is_registering = True
+        return _register(run, name, about, fill, lineage)
+
+    run.sender.drain()
+    return run.sender.insist(attempt)
 
 
 def _register(

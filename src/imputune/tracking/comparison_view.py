@@ -16,6 +16,7 @@ from mlflow.entities import Experiment
 from pydantic import JsonValue
 
 from imputune.tracking import store
+from imputune.tracking.credentials import without_password
 from imputune.tracking.runs import COMMAND_TAG, DATASET_TAG, FOLD_TAG, IMPUTER_TAG
 from imputune.tracking.trials import TRIAL_TAG
 
@@ -122,7 +123,7 @@ def stored_links(root: Path, address: str = UI_ADDRESS) -> list[str]:
 
 def view_link(uri: str, experiment_id: str, name: str, address: str = UI_ADDRESS) -> str:
     """Return the link of a view: on the server that the store is, or on a UI of this machine at `address`."""
-    base = store.without_password(uri).rstrip("/") if uri.startswith("http") else address
+    base = without_password(uri).rstrip("/") if uri.startswith("http") else address
     query = urlencode({"viewStateShareKey": name, "compareRunsMode": "CHART"})
     return f"{base}/#/experiments/{experiment_id}/runs?{query}"
 

@@ -4,6 +4,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,32 +15,50 @@ from imputune.errors import UserError
 from imputune.files import host_name
 from imputune.tracking import store
 from imputune.tracking.run_details import NOTE_CONTENT, UNFINISHED, ended_early
-from imputune.tracking.runs import PARENT_TAG
+from imputune.tracking.starting import PARENT_TAG
+from imputune.tracking.store_failures import StoreUnavailableError
 
 NOTE_TAG = "imputune.note"
 """The tag of a run that names its note; see `noted`."""
 
 
+@dataclass(kw_only=True)
+class Note:
+    """A command's note: the tags that its run must be created with, and whether the note outlives the command.
+
+    It must where the run could not be ended in the store: the next command of its kind ends that run.
+    """
+
+    tags: dict[str, str]
+    is_kept: bool = False
+
+
 @contextmanager
-def noted(root: Path, folder: Path, command: str) -> Iterator[dict[str, str]]:
+def noted(root: Path, folder: Path, command: str) -> Iterator[Note]:
     """Leave a note in a folder while a command runs, after ending the runs of those of its kind that were killed.
 
-    Yields the tag that the command's run must be created with. The system unlocks the note of a process that ends,
-    however it ends, so a note that is not locked is of a killed command. That holds on the machine that wrote the note,
-    and not for a copy of the project: a note says which machine wrote it, and its inode. Raises UserError when the
-    store fails, or the system refuses to write or lock a note.
+    The system unlocks the note of a process that ends, however it ends, so a note that is not locked is of a killed
+    command. That holds on the machine that wrote the note, and not for a copy of the project: a note says which machine
+    wrote it, and its inode. Raises UserError when the store fails, or the system refuses to write or lock a note.
     """
     for left in folder.glob(f"{command}-*"):
-        _end_killed(root, left)
+        try:
+            _end_killed(root, left)
+        except StoreUnavailableError:
+            if not store.in_use:
+                raise
+            break  # the server went away in the middle of this command: the next one does it
     path = folder / f"{command}-{uuid4().hex}"
     with signals.held():
-        note = _locked(path)
+        descriptor = _locked(path)
+        note = Note(tags={NOTE_TAG: path.name})
         try:
             with signals.released():
-                yield {NOTE_TAG: path.name}
+                yield note
         finally:
-            path.unlink(missing_ok=True)
-            os.close(note)
+            if not note.is_kept:
+                path.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def end_interrupted(root: Path, run_id: str) -> bool:

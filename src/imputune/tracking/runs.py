@@ -1,48 +1,37 @@
 """Tracked runs: one parent run for each command, with a child run for each fold."""
 
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import RunTag
 from pydantic import JsonValue
 
 from imputune import signals
 from imputune.errors import UserError
+from imputune.runtime.console import say_once
 from imputune.runtime.recorder import Trial
 from imputune.tracking import store
-from imputune.tracking.metric_names import stored_name
+from imputune.tracking.delivery import Delivery, delivery
+from imputune.tracking.fold_runs import FOLD_TAG as FOLD_TAG
+from imputune.tracking.fold_runs import FoldRuns, log_cohorts, log_params, points_of
+from imputune.tracking.outbox import Step
 from imputune.tracking.provenance import flattened, source_tags
 from imputune.tracking.run_details import NO_DETAILS, UNFINISHED, RunDetails, ended_early
-from imputune.tracking.starting import adopt_run, new_run
-from imputune.tracking.trials import log_trial
+from imputune.tracking.starting import PARENT_TAG, PlannedRun, adopt_run, new_run
 
 logger = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 2.0
-FLUSH_METRICS = 500
-BATCH_PARAMS = 100  # mlflow's own limit
-PARENT_TAG = "mlflow.parentRunId"
 COMMAND_TAG = "imputune.command"
 EXPERIMENT_TAG = "imputune.experiment"
 DATASET_TAG = "imputune.dataset"
 IMPUTER_TAG = "imputune.imputer"
-FOLD_TAG = "imputune.fold"
-
-
-@dataclass(kw_only=True)
-class _FoldState:
-    run_id: str
-    next_step: int = 0
-    finished: bool = False
-    unsent: list[Metric] = field(default_factory=list)
 
 
 class TrackedRun:
@@ -50,70 +39,64 @@ class TrackedRun:
 
     There is no global active run. Points of curves wait in a buffer and are sent about every two seconds; points that
     could not be sent stay in it. Infinite metrics are stored as NaN, because stores replace infinity by a huge number.
-    `source` holds the tags that say which code runs. Every method raises UserError when the store fails.
+    `source` holds the tags that say which code runs. Every method raises UserError when the store fails; a server that
+    is away is no failure, because what is recorded waits in the outbox of `sender`.
     """
 
     def __init__(
         self,
         *,
         client: MlflowClient,
-        run: Run,
+        run: PlannedRun,
+        sender: Delivery,
         fold_tags: Mapping[str, str],
         folds: Sequence[int],
         source: Mapping[str, str],
         details: RunDetails,
     ) -> None:
-        self.run_id: str = run.info.run_id
+        self.sender = sender
         self.source = dict(source)
         self.tracking_uri: str = client.tracking_uri
-        self.params: dict[str, str] = dict(run.data.params)
+        self.params: dict[str, str] = run.params
+        self.is_registering = False  # whether a registration of its models was begun
+        self.is_left_running = False  # whether its end could not be stored
         self._client = client
-        self._experiment_id = run.info.experiment_id
-        self._fold_tags = dict(fold_tags)
-        self._folds = tuple(folds)
+        self._run = run
         self._details = details
-        self._started: dict[int, _FoldState] = {}
-        self._last_flush = time.monotonic()
+        self._folds = FoldRuns(client, run, sender, folds=folds, tags=fold_tags, details=details)
         self._result = ""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id; ValueError while its creation waits for a server, see `when_sent`."""
+        return self._run.run_id
+
+    def when_sent(self, step: Step) -> None:
+        """Do a step as soon as everything that was recorded before is in the store; a thread may do it."""
+        self.sender.then(step)
 
     def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Buffer one point of each curve of a fold; ValueError for an unknown or finished fold."""
-        state = self._state(fold)
-        state.unsent += _points(metrics, epoch)
-        state.next_step = max(state.next_step, epoch + 1)
-        unsent = sum(len(each.unsent) for each in self._started.values())
-        if unsent >= FLUSH_METRICS or time.monotonic() - self._last_flush >= FLUSH_SECONDS:
-            self._flush()
+        self._folds.epoch(fold, epoch, metrics)
 
     def fold_finished(self, fold: int, metrics: Mapping[str, float]) -> None:
         """Store a fold's final metrics, one step after its last epoch, and end its run as FINISHED."""
-        state = self._state(fold)
-        state.unsent += _points(metrics, state.next_step)
-        self._flush()
-        with store.failures(self.tracking_uri):
-            self._client.set_terminated(state.run_id, "FINISHED")
-        state.finished = True
+        self._folds.fold_finished(fold, metrics)
 
     def trial_finished(self, fold: int, trial: Trial) -> None:
-        """Store a trial of a fold's search as a run nested in the fold's run; see `trials.log_trial`."""
-        state = self._state(fold)
-        with store.failures(self.tracking_uri):
-            tags = self._fold_tags | {PARENT_TAG: state.run_id}
-            log_trial(self._client, self._experiment_id, trial, tags, self._details.columns)
+        """Store a trial of a fold's search as a run nested in the fold's run; see `trials.trial_steps`."""
+        self._folds.trial_finished(fold, trial)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Store metrics of the whole command, at once."""
-        with store.failures(self.tracking_uri):
-            self._client.log_batch(self.run_id, metrics=_points(metrics, 0), synchronous=True)
+        """Store metrics of the whole command."""
+        points = points_of(metrics, 0)
+        self.sender.put(lambda: self._client.log_batch(self.run_id, metrics=points, synchronous=True))
 
     def log_params(self, params: Mapping[str, JsonValue]) -> None:
         """Store nested parameters under dotted keys; a key that the run already has keeps its text."""
-        missing = [(key, text) for key, text in flattened(params).items() if key not in self.params]
-        with store.failures(self.tracking_uri):
-            for start in range(0, len(missing), BATCH_PARAMS):
-                batch = [Param(key, text) for key, text in missing[start : start + BATCH_PARAMS]]
-                self._client.log_batch(self.run_id, params=batch, synchronous=True)
-        self.params |= dict(missing)
+        missing = {key: text for key, text in flattened(params).items() if key not in self.params}
+        log_params(self._client, self.sender, self._run, missing)
+        self.params |= missing
 
     def describe(self, result: str) -> None:
         """Write the result, Markdown, into the run's description. A store that fails gives a warning, and no error.
@@ -124,86 +107,77 @@ class TrackedRun:
         try:
             self._note(result)
         except UserError as error:
-            logger.warning("run %s keeps its description without the result: %s", self.run_id, error)
+            logger.warning("run %s keeps its description without the result: %s", self._run, error)
 
     def log_picture(self, content: bytes, name: str) -> None:
         """Store a drawn figure as the artifact `name`, such as "figures/loss.png"."""
         folder, file = os.path.split(name)
-        with store.failures(self.tracking_uri), TemporaryDirectory() as temporary:
-            path = Path(temporary, file)
-            path.write_bytes(content)
-            self._client.log_artifact(self.run_id, str(path), folder or None)
+
+        def send() -> None:
+            with TemporaryDirectory() as temporary:
+                path = Path(temporary, file)
+                path.write_bytes(content)
+                self._client.log_artifact(self.run_id, str(path), folder or None)
+
+        self.sender.put(send)
 
     def log_text(self, text: str, name: str) -> None:
         """Store a text as the artifact `name`."""
-        with store.failures(self.tracking_uri):
-            self._client.log_text(self.run_id, text, name)
+        self.sender.put(lambda: self._client.log_text(self.run_id, text, name))
 
     def log_dict(self, content: Mapping[str, JsonValue], name: str) -> None:
         """Store a mapping as the artifact `name`, as JSON or YAML by its ending."""
-        with store.failures(self.tracking_uri):
-            self._client.log_dict(self.run_id, dict(content), name)
+        copy = dict(content)
+        self.sender.put(lambda: self._client.log_dict(self.run_id, copy, name))
 
-    def _state(self, fold: int) -> _FoldState:
-        if fold not in self._folds:
-            raise ValueError(f"fold must be one of {self._folds}, got {fold}")
-        if fold not in self._started:
-            tags = self._fold_tags | {PARENT_TAG: self.run_id, FOLD_TAG: str(fold)}
-            with store.failures(self.tracking_uri):
-                child = self._client.create_run(self._experiment_id, tags=tags, run_name=f"fold {fold}")
-            self._started[fold] = _FoldState(run_id=child.info.run_id)
-            columns = [Param(key, text) for key, text in self._details.columns.items()]
-            with store.failures(self.tracking_uri):
-                self._client.log_batch(child.info.run_id, params=columns, synchronous=True)
-            self._log_cohorts(child.info.run_id)
-        if self._started[fold].finished:
-            raise ValueError(f"a finished fold must report nothing more, got a report of fold {fold}")
-        return self._started[fold]
+    def _begin(self, tags: Mapping[str, str], params: Mapping[str, JsonValue]) -> None:
+        """Store what is known when the run begins."""
+        entries = [RunTag(key, text) for key, text in {**tags, **self._details.note_tag(UNFINISHED)}.items()]
+        self.sender.put(lambda: self._client.log_batch(self.run_id, tags=entries, synchronous=True))
+        self.log_params({**self._details.columns, **params})
+        log_cohorts(self._client, self.sender, self._run, self._details.cohorts)
 
     def _note(self, result: str) -> None:
         for key, text in self._details.note_tag(result).items():
-            with store.failures(self.tracking_uri):
-                self._client.set_tag(self.run_id, key, text)
-
-    def _log_cohorts(self, run_id: str) -> None:
-        if cohorts := [cohort.as_dataset() for cohort in self._details.cohorts]:
-            with store.failures(self.tracking_uri):
-                self._client.log_inputs(run_id, datasets=cohorts)
-
-    def _flush(self) -> None:
-        with store.failures(self.tracking_uri):
-            for state in self._started.values():
-                while batch := state.unsent[:FLUSH_METRICS]:
-                    self._client.log_batch(state.run_id, metrics=batch, synchronous=True)
-                    del state.unsent[: len(batch)]
-        self._last_flush = time.monotonic()
+            self.sender.put(lambda key=key, text=text: self._client.set_tag(self.run_id, key, text))
 
     def _end_folds(self, status: str) -> None:
-        # The store is asked, because an interrupt can come between creating a fold's run and noting it in `_started`.
+        # The store is asked, because an interrupt can come between creating a fold's run and noting it in `FoldRuns`.
         running = f"tags.`{PARENT_TAG}` = '{self.run_id}' and attributes.status = 'RUNNING'"
-        with store.failures(self.tracking_uri):
-            for child in self._client.search_runs([self._experiment_id], running):
-                self._client.set_terminated(child.info.run_id, status)
-
-    def _end_parent(self, status: str) -> None:
-        with store.failures(self.tracking_uri):
-            self._client.set_terminated(self.run_id, status)
+        for child in self._client.search_runs([self._run.experiment_id], running):
+            self._client.set_terminated(child.info.run_id, status)
 
     def _endings(self, status: str) -> tuple[Callable[[], None], ...]:
         """Return the steps that end the run, in order."""
-        return self._flush, lambda: self._end_folds(status), lambda: self._end_parent(status)
+        ended_ms = time.time_ns() // 1_000_000
+        return (
+            self._folds.flush,
+            lambda: self.sender.put(lambda: self._end_folds(status)),
+            lambda: self.sender.put(lambda: self._client.set_terminated(self.run_id, status, ended_ms)),
+        )
 
     def _abandon(self, status: str) -> None:
         """End the run as far as the store allows; raise nothing, so that the user sees the error that ended it."""
+        if self.sender.is_away:
+            self._leave()
+            say_once("its runs stay marked as running until the next command of its kind ends them")
+            return
         failed: list[UserError] = []
         with signals.held(), store.impatient():
-            for end in (*self._endings(status), lambda: self._note(ended_early(status, self._result))):
+            note = partial(self._note, ended_early(status, self._result))
+            for end in (*self._endings(status), note, partial(self.sender.drain, store.ENDING_SECONDS)):
                 try:
                     end()
                 except UserError as error:
                     failed.append(error)
         if failed:
-            logger.warning("run %s could not be ended as %s: %s", self.run_id, status, failed[0])
+            self._leave()
+            logger.warning("run %s could not be ended as %s: %s", self._run, status, failed[0])
+
+    def _leave(self) -> None:
+        """Leave the run as it is in the store: running, until the next command of its kind ends it."""
+        self.is_left_running = True
+        self.sender.give_up()
 
 
 @contextmanager
@@ -233,33 +207,38 @@ def tracked_run(
     client = MlflowClient(uri)
     own_tags = {**tags, COMMAND_TAG: command, EXPERIMENT_TAG: experiment}
     source, name = source_tags(root), details.name or command
-    with signals.held():
+    with signals.held(), delivery(uri) as (sender, is_first):
         if outer is not None and "DVC_STAGE" not in os.environ:
-            started = adopt_run(client, outer, name)
+            planned = PlannedRun.existing(client, adopt_run(client, outer, name))
         else:
             os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
             above = details.parent or outer
             tags_of_run = own_tags | ({} if above is None else {PARENT_TAG: above})
-            started = new_run(client, experiment, tags_of_run, name, command)
-        run = TrackedRun(client=client, run=started, fold_tags=own_tags, folds=folds, source=source, details=details)
+            planned = new_run(client, experiment, tags_of_run, name, command)
+            if is_first:
+                with store.failures(uri):
+                    planned.create()
+            else:
+                sender.put(planned.create)
+        run = TrackedRun(
+            client=client,
+            run=planned,
+            sender=sender,
+            fold_tags=own_tags,
+            folds=folds,
+            source=source,
+            details=details,
+        )
         try:
             with signals.released():
-                all_tags = own_tags | source | details.note_tag(UNFINISHED)
-                entries = [RunTag(key, text) for key, text in all_tags.items()]
-                with store.failures(uri):
-                    client.log_batch(run.run_id, tags=entries, synchronous=True)
-                run.log_params({**details.columns, **params})
-                run._log_cohorts(run.run_id)
+                run._begin(own_tags | source, params)
                 yield run
             for end in run._endings("FINISHED"):
                 end()
+            if is_first:
+                with signals.released():
+                    sender.drain()
         except BaseException as reason:
             stopped = signals.asked() or isinstance(reason, KeyboardInterrupt)
             run._abandon("KILLED" if stopped else "FAILED")
             raise
-
-
-def _points(metrics: Mapping[str, float], step: int) -> list[Metric]:
-    now_ms = time.time_ns() // 1_000_000
-    finite = {key: float(value) if math.isfinite(value) else math.nan for key, value in metrics.items()}
-    return [Metric(stored_name(key), value, now_ms, step) for key, value in finite.items()]

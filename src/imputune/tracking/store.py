@@ -2,10 +2,8 @@
 
 import logging
 import os
-import re
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,22 +13,26 @@ from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
-from sqlalchemy.exc import SQLAlchemyError
 
-from imputune import signals
 from imputune.errors import UserError
 from imputune.runtime.console import say, say_once
 from imputune.runtime.experiments import owner_of
+from imputune.tracking.credentials import handed_over, without_password
+from imputune.tracking.database import check_database
 from imputune.tracking.moved import follow_move, former_folder
 from imputune.tracking.sqlite import check_writable, make_database, make_folder, sqlite_path, sqlite_uri
+from imputune.tracking.store_failures import failures as failures
 
 DATABASE_NAME = "mlflow.db"
 LOCK_NAME = ".mlflow-store.lock"
 LOCK_SECONDS = 60.0
 NO_STORE = "train first, run `imputune register` for models in artifacts/, or correct MLFLOW_TRACKING_URI if it is set"
-IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}  # seconds
+OPENING_SECONDS, ENDING_SECONDS = 60, 5  # a server with much to do may take long to answer
+MAX_RETRIES, TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 Item = TypeVar("Item")
+in_use: set[str] = set()
+"""The servers that this process records to and has reached: they are not asked again whether they answer."""
 
 
 def open_store(root: Path) -> str:
@@ -81,7 +83,7 @@ def _open(root: Path, *, may_write: bool) -> str:
     if may_write and own.parent != root.resolve() and not os.environ.get("MLFLOW_TRACKING_URI"):
         say_once(f"note: the runs of this experiment go to the store of the project: {own}")
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = chosen or sqlite_uri(own)
+    uri = handed_over(chosen) if chosen else sqlite_uri(own)
     path = sqlite_path(uri)
     if path is not None:
         uri = sqlite_uri(path)
@@ -91,15 +93,10 @@ def _open(root: Path, *, may_write: bool) -> str:
             _open_sqlite(path, uri, is_own=path.resolve() == own)
         else:
             _open_unwritable(path, uri, is_own=path.resolve() == own)
-    else:
-        try:
-            with failures(uri), impatient():
-                MlflowClient(uri).search_experiments(max_results=1)
-        except ImportError as missing:
-            raise UserError(
-                f"the tracking store {without_password(uri)} needs a database driver that is not installed "
-                f"({missing}): install it, or name the address of a tracking server (http://...) in MLFLOW_TRACKING_URI"
-            ) from missing
+    elif uri not in in_use:
+        check_database(uri)
+        with failures(uri), impatient(OPENING_SECONDS):
+            MlflowClient(uri).search_experiments(max_results=1)
     mlflow.set_tracking_uri(uri)
     if not chosen:
         # set_tracking_uri also exports the URI, and the next open_store of another root would obey it.
@@ -161,38 +158,33 @@ def all_pages(fetch: Callable[[str | None], PagedList[Item]]) -> Iterator[Item]:
 
 
 @contextmanager
-def failures(uri: str) -> Iterator[None]:
-    """Turn a failure of the store inside the block into a one-line UserError with cause and remedy.
-
-    A stop waits for the end of the block, unless the store is a server.
-    """
-    # An exception in the middle of a commit leaves a database locked. A request to a server may take long.
-    with nullcontext() if uri.startswith("http") else signals.held():
-        try:
-            yield
-        except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as failure:
-            path = sqlite_path(uri)
-            if path is None:
-                remedy = "start the server, correct MLFLOW_TRACKING_URI, or unset it to use this project's own store"
-            elif "out-of-date database schema" in str(failure):
-                remedy = f"after a backup, run `mlflow db upgrade {uri}`"
-            else:
-                remedy = "check that its folder exists, is writable and has space, or move a damaged file away"
-            shown = without_password(uri) if path is None else path
-            raise UserError(f"the tracking store {shown} failed ({_cause(failure)}); {remedy}") from failure
+def impatient(seconds: int = ENDING_SECONDS) -> Iterator[None]:
+    """Give requests to a tracking server a few seconds and no second try inside the block."""
+    with _requests({MAX_RETRIES: "0", TIMEOUT: str(seconds)}):
+        yield
 
 
 @contextmanager
-def impatient() -> Iterator[None]:
-    """Give requests to a tracking server five seconds and no second try inside the block."""
-    earlier = {name: os.environ.get(name) for name in IMPATIENT}
-    os.environ.update(IMPATIENT)
+def single_requests(seconds: int) -> Iterator[None]:
+    """Let mlflow send each request once inside the block, for who tries again; what the user set stays as it is.
+
+    mlflow alone tries for four minutes without a word, and creates a run twice where the first answer was lost.
+    """
+    wanted = {MAX_RETRIES: "0", TIMEOUT: str(seconds)}
+    with _requests({name: text for name, text in wanted.items() if name not in os.environ}):
+        yield
+
+
+@contextmanager
+def _requests(settings: Mapping[str, str]) -> Iterator[None]:
+    earlier = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         yield
     finally:
         for name, value in earlier.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 
@@ -240,14 +232,3 @@ def _locked(path: Path, uri: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _cause(failure: Exception) -> str:
-    text = without_password(str(failure).strip().partition("\n")[0])
-    # For a failed connection, mlflow's message is a long trace of its retries.
-    return "no answer" if "failed with exception HTTP" in text else text[:200]
-
-
-def without_password(text: str) -> str:
-    """Return a text without the users and passwords of the addresses in it."""
-    return re.sub(r"//[^/@\s]*@", "//", text)

@@ -1,38 +1,45 @@
 """Trials of a learning-rate search as runs, nested in the run of the fold that searched."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from imputune.runtime.recorder import Trial
 from imputune.tracking.metric_names import stored_name
+from imputune.tracking.outbox import Step
+from imputune.tracking.starting import PARENT_TAG, PlannedRun
 
 TRIAL_TAG = "imputune.trial"
 STATE_TAG = "imputune.trial_state"
 BATCH_METRICS = 1000  # mlflow's own limit
 
 
-def log_trial(
-    client: MlflowClient, experiment_id: str, trial: Trial, tags: Mapping[str, str], columns: Mapping[str, str]
-) -> None:
-    """Store a trial as a run with its learning rate and curve.
+def trial_steps(
+    client: MlflowClient, fold: PlannedRun, trial: Trial, tags: Mapping[str, str], columns: Mapping[str, str]
+) -> Iterator[Step]:
+    """Yield the steps that store a trial as a run, nested in a fold's run, with its learning rate and curve.
 
-    A pruned trial ends as KILLED, and its name and a tag say that it was pruned. `tags` go to the run and name its
-    parent; `columns` are further parameters. Passes on the errors of the client.
+    A pruned trial ends as KILLED, and its name and a tag say that it was pruned. `columns` are further parameters. A
+    step that is done again writes nothing twice; it passes on the errors of the client.
     """
-    own_tags = {TRIAL_TAG: str(trial.number), STATE_TAG: trial.state}
-    run_name = f"trial {trial.number}" + (", pruned" if trial.state == "pruned" else "")
-    run_id = client.create_run(experiment_id, tags={**tags, **own_tags}, run_name=run_name).info.run_id
+    own_tags = {**tags, TRIAL_TAG: str(trial.number), STATE_TAG: trial.state}
+    name = f"trial {trial.number}" + (", pruned" if trial.state == "pruned" else "")
+    run = PlannedRun(
+        client, name, experiment_id=lambda: fold.experiment_id, tags=lambda: own_tags | {PARENT_TAG: fold.run_id}
+    )
     now_ms = time.time_ns() // 1_000_000
     points = [
         Metric(stored_name(name), value, now_ms, epoch)
         for epoch, row in enumerate(trial.curve)
         for name, value in row.items()
     ]
-    params = {**columns, "learning_rate": str(trial.learning_rate)}
-    client.log_batch(run_id, params=[Param(name, text) for name, text in params.items()], synchronous=True)
+    params = [Param(name, text) for name, text in {**columns, "learning_rate": str(trial.learning_rate)}.items()]
+    yield run.create
+    yield lambda: client.log_batch(run.run_id, params=params, synchronous=True)
     for start in range(0, len(points), BATCH_METRICS):
-        client.log_batch(run_id, metrics=points[start : start + BATCH_METRICS], synchronous=True)
-    client.set_terminated(run_id, "FINISHED" if trial.state == "complete" else "KILLED")
+        batch = points[start : start + BATCH_METRICS]
+        yield lambda batch=batch: client.log_batch(run.run_id, metrics=batch, synchronous=True)
+    status = "FINISHED" if trial.state == "complete" else "KILLED"
+    yield lambda: client.set_terminated(run.run_id, status, now_ms)
