@@ -15,14 +15,7 @@ def takes(kind: type[Options]) -> Callable[[Callable[[Options], None]], Callable
     Each field is an option as Typer declares it; one without a default is required.
     """
     hints = get_type_hints(kind, include_extras=True)
-    parameters = []
-    for each in fields(kind):  # type: ignore[arg-type]  # every kind given is a dataclass
-        default = inspect.Parameter.empty if each.default is MISSING else each.default
-        parameters.append(
-            inspect.Parameter(
-                each.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=hints[each.name]
-            )
-        )
+    parameters = option_parameters(kind)
 
     def decorate(command: Callable[[Options], None]) -> Callable[..., None]:
         @wraps(command)
@@ -35,3 +28,17 @@ def takes(kind: type[Options]) -> Callable[[Callable[[Options], None]], Callable
         return run
 
     return decorate
+
+
+def option_parameters(kind: type[object]) -> list[inspect.Parameter]:
+    """Return the fields of a dataclass as parameters that Typer reads."""
+    hints = get_type_hints(kind, include_extras=True)
+    parameters = []
+    for each in fields(kind):  # type: ignore[arg-type]  # every kind that is given is a dataclass
+        default = inspect.Parameter.empty if each.default is MISSING else each.default
+        parameters.append(
+            inspect.Parameter(
+                each.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=hints[each.name]
+            )
+        )
+    return parameters

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from imputune.errors import UserError
@@ -84,6 +85,13 @@ def reported(database: duckdb.DuckDBPyConnection, name: str, size: int, progress
     finally:
         done.set()
         reporter.join()
+
+
+def create_table(database: duckdb.DuckDBPyConnection, name: str, content: pa.Table) -> None:
+    """Create a temporary table of these rows."""
+    database.register("incoming", content)
+    database.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM incoming")
+    database.unregister("incoming")
 
 
 def cannot_write(error: duckdb.Error) -> bool:
