@@ -61,7 +61,7 @@ class MedsSource(BaseModel, frozen=True, extra="forbid"):
 
     command: str
     version: str
-    dataset_told: dict[str, str]
+    dataset_metadata: dict[str, str]
     variable_file: str
     variable_file_sha256: str
     rules: dict[str, JsonValue]
@@ -140,6 +140,8 @@ def _refuse_what_no_cohort_holds(options: MedsOptions) -> None:
         raise UserError(
             f"a cohort has {HOURS} hours in bins of 1 so far, got {asked}: leave out --hours and --bin-hours"
         )
+    if options.stays != "first":
+        raise UserError("folds would separate the stays of a subject so far: leave out --stays all")
     if options.outcome != IN_HOSPITAL_DEATH:
         raise UserError(
             f"a cohort has the outcome {IN_HOSPITAL_DEATH} so far, got {options.outcome}: leave out --outcome"
@@ -165,7 +167,7 @@ def to_cohort(stays: MedsStays, name: str, file: VariableFile) -> Cohort:
     source = MedsSource(
         command=f"imputune extract meds --name {name}",
         version=imputune.__version__,
-        dataset_told=dict(stays.about),
+        dataset_metadata=dict(stays.about),
         variable_file=file.name,
         variable_file_sha256=file.sha256,
         rules={field: getattr(stays.rules, field) for field in stays.rules.__dataclass_fields__},

@@ -31,9 +31,11 @@ def suggest_variables(raw: Path, resources: Resources) -> tuple[str, int]:
     """
     with scratch_folder(resources.home, "meds") as scratch:
         files = find_meds(raw)
-        with open_database(scratch, resources.memory_gib, resources.threads, explained) as database:
-            with reported(database, "codes", files.size, resources.progress):
-                found = database.execute(_sql(files)).fetchall()
+        with (
+            open_database(scratch, resources.memory_gib, resources.threads, explained) as database,
+            reported(database, "codes", files.size, resources.progress),
+        ):
+            found = database.execute(_sql(files)).fetchall()
     resources.progress("codes", files.size, files.size)
     rows = [row for row in found if row[3] >= FEWEST_SUBJECTS and not LEAKING.search(row[0])]
     if not rows:

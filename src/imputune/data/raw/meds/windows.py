@@ -55,8 +55,8 @@ def choose_windows(
         CREATE TEMP TABLE judged AS SELECT *, CASE {first_broken} END AS rule FROM tested;
         CREATE TEMP TABLE chosen AS
         SELECT (row_number() OVER (ORDER BY subject_id, start) - 1)::INTEGER AS stay, subject_id, start,
-            least(start + INTERVAL {rules.hours} HOUR, stay_end) AS until, stay_end, next_start, birth, death, age_years,
-            {outcome} AS outcome
+            least(start + INTERVAL {rules.hours} HOUR, stay_end) AS until, stay_end, next_start, birth, death,
+            age_years, {outcome} AS outcome
         FROM judged WHERE rule IS NULL ORDER BY subject_id, start
     """)
     counts = dict(database.execute("SELECT rule, count(*) FROM judged GROUP BY rule").fetchall())
