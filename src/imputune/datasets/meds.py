@@ -19,11 +19,11 @@ from imputune.data.raw.meds.variable_file import READY, VariableFile, read_varia
 from imputune.data.raw.meds.variable_rows import Mark, split_patterns
 from imputune.datasets import Destination
 from imputune.errors import UserError
-from imputune.runtime.console import counted, say, show_files
+from imputune.runtime.console import counted, say, show_files, warn
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 OTHERS = ("physionet2012", "mimic3", "synthetic")
-SHOWN = 3
+SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,9 +202,10 @@ def _say_counts(stays: MedsStays) -> None:
     if ignored := _listed(events.ignored):
         say(f"ignored: {ignored}")
     if stays.absent:
-        names = ", ".join(list(stays.absent)[:SHOWN])
+        hinted = sorted(stays.absent.items(), key=lambda item: not item[1])
+        names = ", ".join(f"{name}{hint}" for name, hint in hinted[:SHOWN])
         more = ", ..." if len(stays.absent) > SHOWN else ""
-        say(f"{len(stays.absent)} of the variables have no event in this dataset: {names}{more}")
+        warn(f"{len(stays.absent)} of the variables have no event in this dataset: {names}{more}")
     if stays.shorter:
         say(f"{counted(stays.shorter, 'stay')} ended before the window: the hours after the end have no value")
     if stays.label_counts:

@@ -77,8 +77,8 @@ def find_codes(file: VariableFile, known: Collection[str], with_age: bool) -> Me
     """Find the codes that each row of the variable file means among a dataset's codes.
 
     Raises UserError for a variable or static fact that means a code of discharge, death or billing, a code that two
-    variables claim, a variable of the user's own file that no event has (with near misses), and a dataset without the
-    codes of a start or an end, or if `with_age`, of a birth.
+    variables claim, a dataset without any variable's codes, and one without those of a start or an end, or if
+    `with_age`, of a birth.
     """
     marks = {mark: _matching(file.codes_of(mark), known) for mark in MARKS}
     for mark in ("start", "end", *(["birth"] if with_age else [])):
@@ -93,12 +93,14 @@ def find_codes(file: VariableFile, known: Collection[str], with_age: bool) -> Me
     _refuse_two_claims(file.variables, variables)
     _refuse_two_claims(file.statics, statics)
     found = {each.item for each in variables}
-    absent = {each.name: _near(_codes(each), known) for place, each in enumerate(file.variables) if place not in found}
-    if absent and (file.name not in READY or not found):
-        first = [f"{name}{hint}" for name, hint in list(absent.items())[:SHOWN]]
+    missing = [each for place, each in enumerate(file.variables) if place not in found]
+    # A ready file names codes of several extractors: what is absent there is no slip of the pen.
+    absent = {each.name: "" if file.name in READY else _near(_codes(each), known) for each in missing}
+    if not found:
+        first = ", ".join(f"{name}{hint}" for name, hint in list(absent.items())[:SHOWN])
         raise UserError(
-            f"no event has the codes of {len(absent)} of {len(file.variables)} variables: {', '.join(first)}"
-            f"{', ...' if len(absent) > SHOWN else ''}; correct their codes, or remove their rows"
+            f"no event has a code of the {len(absent)} variables ({first}{', ...' if len(absent) > SHOWN else ''}): "
+            "choose another variable file, or correct the codes; --suggest-variables lists what the dataset has"
         )
     return MeantCodes(variables=variables, statics=statics, marks=marks, absent=absent)
 

@@ -50,7 +50,7 @@ class MedsFiles:
 
     def scan(self) -> str:
         """Return the SQL of the table of all events, as the files have it."""
-        return f"read_parquet({_listed(self.paths)}, union_by_name = true, hive_partitioning = false)"
+        return f"read_parquet({listed(self.paths)}, union_by_name = true, hive_partitioning = false)"
 
     def about(self) -> dict[str, str]:
         """Return what metadata/dataset.json says of the dataset's name, version, extractor and standard."""
@@ -144,8 +144,8 @@ def _what_is_missing(folder: Path) -> str:
     return f"it has no folder data/; {HOW_TO}"
 
 
-def _listed(paths: Iterable[Path]) -> str:
-    """Return paths as a list in SQL, with the characters that DuckDB reads as a pattern escaped."""
+def listed(paths: Iterable[Path]) -> str:
+    """Return files as a list in SQL, with the characters that DuckDB reads as a pattern escaped."""
     return "[" + ", ".join(quoted(_plain(str(path))) for path in paths) + "]"
 
 

@@ -134,6 +134,6 @@ def explained(error: duckdb.Error) -> str:
         return "cannot write temporary files in data/: free the disk"
     if isinstance(error, duckdb.OutOfMemoryException):
         return "DuckDB needs more memory than --memory-gib gives it: raise it"
-    if isinstance(error, duckdb.IOException | duckdb.InvalidInputException | duckdb.SerializationException):
-        return "a .parquet file of the dataset is damaged: write or fetch the dataset again"
-    return f"DuckDB failed ({type(error).__name__}): write or fetch the dataset again, or free memory and disk"
+    if isinstance(error, duckdb.ProgrammingError | duckdb.InternalError):
+        return f"DuckDB failed ({type(error).__name__}): report this with the version of the dataset's extractor"
+    return "a .parquet file of the dataset is damaged: write or fetch the dataset again"

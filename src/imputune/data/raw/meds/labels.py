@@ -4,7 +4,7 @@ from pathlib import Path
 
 import duckdb
 
-from imputune.data.raw.meds.dataset_files import check_columns, quoted, read_schema
+from imputune.data.raw.meds.dataset_files import check_columns, listed, read_schema
 from imputune.data.raw.meds.stays import NO_LABEL
 from imputune.errors import UserError
 
@@ -21,11 +21,10 @@ def join_labels(database: duckdb.DuckDBPyConnection, path: Path) -> dict[str, in
 
     Source: the MEDS standard, version 0.4 (LabelSchema).
     """
-    paths = _files(path)
-    listed = ", ".join(quoted(str(each)) for each in paths)
+    table = f"read_parquet({listed(_files(path))})"
     database.execute(f"""
         CREATE TEMP TABLE labels AS
-        SELECT subject_id, prediction_time::TIMESTAMP AS time, boolean_value AS label FROM read_parquet([{listed}]);
+        SELECT subject_id, prediction_time::TIMESTAMP AS time, boolean_value AS label FROM {table};
         CREATE TEMP TABLE labelled AS
         SELECT l.*, c.stay FROM (FROM labels WHERE label IS NOT NULL AND time IS NOT NULL) l
             ASOF LEFT JOIN chosen c ON c.subject_id = l.subject_id AND c.until <= l.time;

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imputune.data.raw.database import open_database, reported, scratch_folder
 from imputune.data.raw.meds.codes import LEAKING
-from imputune.data.raw.meds.dataset_files import MedsFiles, find_meds, quoted
+from imputune.data.raw.meds.dataset_files import MedsFiles, find_meds, listed
 from imputune.data.raw.meds.extraction import Resources, explained
 from imputune.data.raw.meds.variable_file import TOLD
 from imputune.data.raw.meds.variable_rows import BETWEEN_CODES
@@ -54,9 +54,9 @@ def suggest_variables(raw: Path, resources: Resources) -> tuple[str, int]:
 
 def _sql(files: MedsFiles) -> str:
     path = files.descriptions()
-    described = f"SELECT code, description FROM read_parquet([{quoted(str(path))}])"
-    if path is None:
-        described = "SELECT NULL::VARCHAR AS code, NULL::VARCHAR AS description WHERE false"
+    described = "SELECT NULL::VARCHAR AS code, NULL::VARCHAR AS description WHERE false"
+    if path is not None:
+        described = f"SELECT code, description FROM read_parquet({listed([path])})"
     return f"""
         WITH counted AS (
             SELECT code, count(*) AS events, count(DISTINCT subject_id) AS subjects,

@@ -24,12 +24,10 @@ MOST = 1e9  # in the variable's unit; larger values cannot be kept in millionths
 EVENTS_AT_ONCE = 3_000_000
 CELLS_AT_ONCE = 30_000_000
 FAULTS = {
-    1: "before the subject's birth",
-    2: "after the subject's death",
-    3: "without a number",
-    4: "with a text that the variable file does not list",
-    5: "in no form or unit that the variable file lists",
-    6: "out of the accepted range",
+    1: "without a number",
+    2: "with a text that the variable file does not list",
+    3: "in no form or unit that the variable file lists",
+    4: "out of the accepted range",
 }
 REPEATING = "repeating another"
 
@@ -53,7 +51,7 @@ def collect_events(
             CREATE TABLE events AS
             WITH read AS (
                 SELECT s.stay, c.variable, c.code_id, epoch_us(e.time) - epoch_us(s.start) AS moment,
-                    e.time < s.birth AS is_early, e.time > s.death AS is_late, {number} AS number, r.code_id AS rule,
+                    {number} AS number, r.code_id AS rule,
                     coalesce(r.fixed, {number} * r.factor + r.shift, {text_number}) AS amount,
                     {has_text} AS has_text, r.lowest, r.highest
                 FROM ({files.select(texts=bool(words), units=bool(units))}) e
@@ -68,11 +66,10 @@ def collect_events(
             SELECT stay::INTEGER AS stay, variable::USMALLINT AS variable, code_id::UINTEGER AS code_id, moment,
                 (moment // {rules.bin_hours * 3_600_000_000})::USMALLINT AS bin,
                 (CASE WHEN abs(amount) <= {MOST} THEN round(amount * {MILLIONTHS}) END)::BIGINT AS millionths,
-                (CASE WHEN is_early THEN 1 WHEN is_late THEN 2
-                    WHEN rule IS NULL THEN 5
-                    WHEN amount IS NULL AND number IS NULL AND has_text THEN 4
-                    WHEN amount IS NULL THEN 3
-                    WHEN NOT (amount >= lowest AND amount <= highest AND abs(amount) <= {MOST}) THEN 6
+                (CASE WHEN rule IS NULL THEN 3
+                    WHEN amount IS NULL AND has_text THEN 2
+                    WHEN amount IS NULL THEN 1
+                    WHEN NOT (amount >= lowest AND amount <= highest AND abs(amount) <= {MOST}) THEN 4
                     ELSE 0 END)::UTINYINT AS fault
             FROM read
         """)

@@ -18,12 +18,13 @@ def collect_marks(
     A time is null where a fact does not depend on it. Raises duckdb.Error for damaged files.
     """
     wanted = "SELECT code, mark, NULL::INTEGER AS rule_id FROM marks_of"
+    text = "e.text" if with_facts else "NULL::VARCHAR AS text"
     if with_facts:
         wanted += " UNION ALL SELECT code, NULL, rule_id FROM facts_of"
     with reported(database, "admissions", files.size, progress):
         database.execute(f"""
             CREATE TEMP TABLE found AS
-            SELECT e.subject_id, e.time, w.mark, w.rule_id, e.number, {"e.text" if with_facts else "NULL AS text"}
+            SELECT e.subject_id, e.time, w.mark, w.rule_id, e.number, {text}
             FROM ({files.select(texts=with_facts)}) e JOIN ({wanted}) w ON w.code = e.code
             WHERE e.subject_id IS NOT NULL
         """)
@@ -40,8 +41,8 @@ def choose_windows(
     """Create the table `chosen` of the windows that keep the rules, ascending by subject and start.
 
     Its columns: stay (from 0), subject_id, start, until (the window's end, or the stay's if that is earlier), stay_end,
-    next_start, birth, death, age_years, and outcome: in-hospital death as 0, 1, or NO_LABEL for a stay without a
-    hospital discharge after its start. `by_death`: whether this is the outcome that is asked for.
+    next_start, age_years, and outcome: in-hospital death as 0, 1, or NO_LABEL for a stay without a hospital discharge
+    after its start. `by_death`: whether this is the outcome that is asked for.
 
     Returns the number of all windows, those left out by the first rule they break, and ignored marks, by reason.
 
@@ -55,8 +56,8 @@ def choose_windows(
         CREATE TEMP TABLE judged AS SELECT *, CASE {first_broken} END AS rule FROM tested;
         CREATE TEMP TABLE chosen AS
         SELECT (row_number() OVER (ORDER BY subject_id, start) - 1)::INTEGER AS stay, subject_id, start,
-            least(start + INTERVAL {rules.hours} HOUR, stay_end) AS until, stay_end, next_start, birth, death,
-            age_years, {outcome} AS outcome
+            least(start + INTERVAL {rules.hours} HOUR, stay_end) AS until, stay_end, next_start, age_years,
+            {outcome} AS outcome
         FROM judged WHERE rule IS NULL ORDER BY subject_id, start
     """)
     counts = dict(database.execute("SELECT rule, count(*) FROM judged GROUP BY rule").fetchall())
