@@ -28,7 +28,7 @@ def random_events(seed: int) -> list[Event]:
         events += stay(subject, *(str(each).replace("T", " ") for each in (start, end)), died=subject == 3)
         for _ in range(400):
             time = start + np.timedelta64(int(rng.integers(-5 * 60, 70 * 60)) // 20 * 1200, "s")
-            number = float(np.float32(rng.normal(0, 30).round(1)))
+            number = float(np.float32(round(rng.normal(0, 30), 1)))
             event = (subject, str(time).replace("T", " "), str(rng.choice(list(CODES))), number)
             events += [event] * (1 + (rng.random() < 0.2))
     return [events[place] for place in rng.permutation(len(events))]
@@ -68,5 +68,4 @@ def test_bins_are_those_of_pandas(
     stays = read_stays(tmp_path, events, rules=rules, variables=LINES)
     assert stays.subject_ids_N.tolist() == [1, 2, 3, 4, 5]
     expected = by_pandas(events, hours, bin_hours)
-    assert 0 < np.isnan(expected).sum() < expected.size or bin_hours > 1
     np.testing.assert_allclose(stays.values_NTD, expected, rtol=1e-6, atol=2e-6)

@@ -28,7 +28,7 @@ def first_stays(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> MedsSta
 
 
 def test_first_stays_of_the_demo(first_stays: MedsStays) -> None:
-    """53 of 140 stays remain, 7 of them with death in hospital; ages go from 21.2 to 90, which stands for all above 89."""
+    """53 of 140 stays remain, 7 of them with death in hospital; ages go from 21.2 to 90 and over."""
     assert first_stays.stays_read == 140
     assert len(np.unique(first_stays.subject_ids_N)) == len(first_stays.subject_ids_N) == 53
     assert first_stays.labels["in_hospital_death"].sum() == 7
