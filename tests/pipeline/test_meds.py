@@ -178,7 +178,7 @@ def test_patient_data_of_meds_stays_in_data(tmp_path: Path) -> None:
         ["imputune", "extract", "meds", "--raw", str(tmp_path / "raw"), "--variables", variables],
         ["imputune", "folds"],
         ["imputune", "pretrain", "--imputer", "mean"],
-        ["imputune", "grid"],
+        ["imputune", "grid", "--imputer", "mean", "--head", "mlp2"],
         ["imputune", "compare"],
         ["imputune", "describe", "data/meds"],
         ["imputune", "describe", "data/meds", "--card", "--out", "data-card.md"],
