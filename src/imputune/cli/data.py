@@ -33,18 +33,19 @@ def _command(function: Callable[..., Cohort | None]) -> Callable[..., None]:
     hints = {name: hint for name, hint in get_type_hints(function, include_extras=True).items() if name != "return"}
     signature = inspect.signature(function)
     options = [each.replace(annotation=hints[each.name]) for each in list(signature.parameters.values())[1:]]
-    together = options[0].annotation if len(options) == 1 and is_dataclass(options[0].annotation) else None
+    alone: Any = options[0].annotation if len(options) == 1 else None
+    together = alone if is_dataclass(alone) else None
 
     def run(out: Path | None = None, **chosen: Any) -> None:
         destination = Destination(out)
         if out is not None:
             check_target(out)  # before what may take minutes
-        cohort = function(destination, together(**chosen)) if together else function(destination, **chosen)
+        cohort = function(destination, alone(**chosen)) if together else function(destination, **chosen)
         if cohort is not None:
             _store(cohort, destination)
 
     if together:
-        options = option_parameters(together)
+        options = option_parameters(alone)
     options.append(inspect.Parameter("out", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Out))
     run.__signature__ = signature.replace(parameters=options, return_annotation=None)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in options}

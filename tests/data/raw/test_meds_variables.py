@@ -21,6 +21,9 @@ def test_rows_of_one_name_go_together(tmp_path: Path) -> None:
     assert [row.factor for row in temperature.rows] == [1, 0.5555555556]
     assert file.variables[4].rows[0].words == {"spontaneously": 4, "to speech": 3}
     assert file.codes_of("start") == ("ICU_ADMISSION", "ICU_ADMISSION//*")
+    assert file.codes_of("birth") == ("MEDS_BIRTH",)
+    born = read_variable_file(write_variables(tmp_path, "name,kind,codes\nhr,,HR\n,age,BORN\n"))
+    assert born.codes_of("birth") == ("BORN",)
     assert file.with_mark("start", ("WARD",)).codes_of("start") == ("WARD",)
 
 
@@ -54,6 +57,15 @@ def test_rows_of_one_name_go_together(tmp_path: Path) -> None:
             "line 3: unit 'Hz' of hr: line 2 has another one; make them equal",
         ),
         ("name,codes,kind\ngender,SEX,static\n", "has no row of a variable: give at least one, with a name and codes"),
+        (
+            "name,kind,codes,unit\nx,start,ICU,h\n",
+            "line 2: a row of kind start does not use unit; leave the cell empty",
+        ),
+        ("name,kind,codes,combined\nx,static,A,sum\n", "line 2: a row of kind static does not use combined; leave"),
+        (
+            "name,kind,codes,value\n,age,BORN,90\n",
+            "line 2: a row of kind age needs both raw_highest and value, or neither",
+        ),
         ('name,codes\nhr,"HR\n', "is no CSV table"),
     ],
 )

@@ -81,7 +81,8 @@ def find_codes(file: VariableFile, known: Collection[str], with_age: bool) -> Me
     `with_age`, of a birth.
     """
     marks = {mark: _matching(file.codes_of(mark), known) for mark in MARKS}
-    for mark in ("start", "end", *(["birth"] if with_age else [])):
+    needed: tuple[Mark, ...] = ("start", "end", "birth") if with_age else ("start", "end")
+    for mark in needed:
         if not marks[mark]:
             wanted = file.codes_of(mark)
             raise UserError(

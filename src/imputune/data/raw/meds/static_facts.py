@@ -114,7 +114,6 @@ def static_facts(database: duckdb.DuckDBPyConnection, file: VariableFile, stays:
 
 def _hidden(age_N: np.ndarray, row: NamedRows | None) -> np.ndarray:
     """Return ages, with those of more full years than raw_highest replaced by `value`, as the row of kind age says."""
-    if row is None or row.rows[0].value is None:
+    if row is None or (hidden := row.rows[0].value) is None:
         return age_N
-    rule = row.rows[0]
-    return np.where(np.floor(age_N) > rule.raw_highest, rule.value, age_N)
+    return np.where(np.floor(age_N) > row.rows[0].raw_highest, hidden, age_N)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 from imputune.data.raw.meds.variable_rows import (
     COLUMNS,
@@ -22,6 +22,7 @@ from imputune.data.raw.meds.variable_rows import (
     joined,
     named_rows,
     one_of,
+    refuse_without_effect,
 )
 from imputune.data.raw.text import is_utf16, without_mark
 from imputune.errors import UserError, near_miss
@@ -96,10 +97,12 @@ def _read(content: bytes, where: str, name: str) -> VariableFile:
     for line, cells in _lines(content, where):
         try:
             kind = one_of(cells, "kind", get_args(Kind)) if cells["kind"] else "variable"
+            refuse_without_effect(kind, cells)
             row = code_row(line, cells)
-            if kind in MARKS:
-                mark = cast(Mark, kind)
+            mark: Mark | None = "birth" if kind == "age" else next((each for each in MARKS if each == kind), None)
+            if mark:
                 marks[mark] = (*marks.get(mark, ()), *row.patterns)
+            if kind in MARKS:
                 continue
             named = named_rows(cells, "age_years" if kind == "age" else cells["name"])
             earlier = grouped.get((kind, named.name))

@@ -93,6 +93,19 @@ def named_rows(cells: Mapping[str, str], name: str) -> NamedRows:
     return named
 
 
+def refuse_without_effect(kind: str, cells: Mapping[str, str]) -> None:
+    """Raise ValueError for a cell that a row of this kind does not use."""
+    used = {
+        "variable": COLUMNS,
+        "static": [name for name in COLUMNS if name not in ("combined", "raw_unit")],
+        "age": ("kind", "unit", "codes", "lowest", "highest", "raw_highest", "value"),
+    }.get(kind, ("name", "kind", "codes"))
+    if idle := [name for name in COLUMNS if cells[name] and name not in used]:
+        raise ValueError(f"a row of kind {kind} does not use {idle[0]}; leave the cell empty")
+    if kind == "age" and bool(cells["raw_highest"]) != bool(cells["value"]):
+        raise ValueError("a row of kind age needs both raw_highest and value, or neither; fill in the other one")
+
+
 def joined(earlier: NamedRows | None, named: NamedRows, cells: Mapping[str, str], row: CodeRow) -> NamedRows:
     """Return a name with one more row; a later row may leave out what the first one said of the name."""
     if earlier is None:
