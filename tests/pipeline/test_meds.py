@@ -1,6 +1,8 @@
 import json
+import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from dvc.repo import Repo
 from typer.testing import CliRunner
@@ -190,6 +192,31 @@ def test_patient_data_of_meds_stays_in_data(tmp_path: Path) -> None:
     found = {path.read_bytes() for path in copies(folder)}
     assert found == {(folder / "data/meds" / name).read_bytes() for name in ("values.npy", "stays.csv")}
     for text in (done.stdout, done.stderr):
-        assert not any(mark in text for mark in (MARKED_TEXT, str(MARKED_ID)[:5], ".4567", "2077-"))
+        assert not any(mark in text for mark in (MARKED_TEXT, str(MARKED_ID)[:5], ".4567", "2150-03", "2077-"))
     rows = json.loads((folder / "results/meds/results.json").read_text())["rows"]
     assert {row["head"] for row in rows} == {"mlp2"}
+
+
+@pytest.mark.slow
+def test_the_pipeline_runs_on_the_demo(tmp_path: Path) -> None:
+    """The public demo's 53 stays go through folds, pretraining, a head and the comparison."""
+    if "IMPUTUNE_REAL_DATA" not in os.environ:
+        pytest.skip("IMPUTUNE_REAL_DATA is not set: no real records to read")
+    raw = Path(os.environ["IMPUTUNE_REAL_DATA"]) / "mimic-iv-demo-meds"
+    folder = new_project(tmp_path / "project", imputers=["csai"], **grid_of(**GRID))
+    commands = [
+        ["imputune", "extract", "meds", "--raw", str(raw)],
+        ["imputune", "folds"],
+        ["imputune", "pretrain"],
+        ["imputune", "grid"],
+        ["imputune", "compare"],
+    ]
+    done = run_all(folder, commands)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "53 stays, 7 deaths, 32,615 observed cells" in done.stdout
+    path = folder / "artifacts/mimic4/heads/in_hospital_death/csai/mlp2-frozen-hidden-plateau/predictions.csv"
+    predicted = pd.read_csv(path)
+    assert sorted(predicted[predicted["split"] == "test"]["stay_id"]) == list(range(1, 54))
+    assert predicted["risk"].between(0, 1).all()
+    [row] = json.loads((folder / "results/mimic4/results.json").read_text())["rows"]
+    assert (row["imputer"], row["head"]) == ("csai", "mlp2")
