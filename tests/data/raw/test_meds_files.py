@@ -91,6 +91,16 @@ def test_optional_columns_may_be_absent(tmp_path: Path) -> None:
     assert cells(read_stays(tmp_path / "more", more, table_of([(3, None, "GENDER//F")])), 0, "heart_rate") == {0: 80}
 
 
+def test_files_without_any_number_or_text(tmp_path: Path) -> None:
+    """Columns without a value may have no type: some programs write them so."""
+    words = table_of([*two_stays(), (1, "2150-03-01 12:00:00", "EYES", None, "to speech")])
+    empty = table_of([(7, None, "GENDER//F")], TYPES | {"numeric_value": pa.null(), "text_value": pa.null()})
+    stays = read_stays(tmp_path, empty, words)
+    assert (cells(stays, 0, "heart_rate"), cells(stays, 0, "eyes")) == ({0: 80}, {2: 3})
+    alone = table_of([*two_stays(), (1, "2150-03-01 12:00:00", "EYES")], TYPES | {"text_value": pa.null()})
+    assert cells(read_stays(tmp_path / "alone", alone), 1, "heart_rate") == {0: 90}
+
+
 def test_other_types_that_hold_the_same(tmp_path: Path) -> None:
     """Milliseconds, categories and 64-bit numbers are read as the standard's types."""
     other = {

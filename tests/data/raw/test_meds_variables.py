@@ -1,9 +1,11 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from imputune.data.raw.meds.codes import LEAKING, find_codes
 from imputune.data.raw.meds.variable_file import READY, read_variable_file, ready_text
+from imputune.data.raw.meds.variable_rows import COLUMNS
 from imputune.data.raw.mimic3.variables import VARIABLES as MIMIC3_VARIABLES
 from imputune.errors import UserError
 from meds_raw import NAMES, VARIABLES, write_variables
@@ -195,3 +197,16 @@ def test_conversions_of_the_ready_files() -> None:
     assert hirid["magnesium"] == pytest.approx(2.4305, rel=1e-3)
     assert hirid["phosphate"] == pytest.approx(3.0974, rel=1e-3)
     assert (hirid["hemoglobin"], hirid["albumin"], hirid["fibrinogen"], hirid["troponin_t"]) == (0.1, 0.1, 100, 0.001)
+
+
+def test_the_page_describes_every_column_and_its_example_is_read(tmp_path: Path) -> None:
+    """docs/meds.md has a row for each column of the variable file, and the example there is one."""
+    page = (Path(__file__).parents[3] / "docs/meds.md").read_text(encoding="utf-8")
+    table = page.split("| column | meaning |")[1].split("\n\n")[0]
+    described = [name for cell in re.findall(r"^\| ([a-z_, ]+) \|", table, re.MULTILINE) for name in cell.split(", ")]
+    assert sorted(described) == sorted(COLUMNS)
+    [example] = re.findall(r"```\n(name,.*?)```", page, re.DOTALL)
+    file = read_variable_file(write_variables(tmp_path, example))
+    assert [(each.name, len(each.rows)) for each in file.variables] == [("temperature", 2), ("inspired_oxygen", 2)]
+    for name in READY:
+        assert f"| {name} | {len(read_variable_file(name).variables)} variables;" in page

@@ -43,9 +43,9 @@ class MedsFiles:
         columns = ["subject_id", "time::TIMESTAMP AS time", "code"]
         columns.append("numeric_value::DOUBLE AS number" if self.numbers else "NULL::DOUBLE AS number")
         if texts:
-            columns.append("text_value AS text" if self.texts else "NULL::VARCHAR AS text")
+            columns.append("text_value::VARCHAR AS text" if self.texts else "NULL::VARCHAR AS text")
         if units:
-            columns.append("lower(trim(unit)) AS unit")
+            columns.append("lower(trim(unit::VARCHAR)) AS unit")
         return f"SELECT {', '.join(columns)} FROM {self.scan()}"
 
     def scan(self) -> str:
@@ -107,6 +107,8 @@ def check_columns(path: Path, schema: pa.Schema, needed: Iterable[str], optional
 
 
 def _is_right(name: str, kind: pa.DataType) -> bool:
+    if name in ("numeric_value", "text_value") and pa.types.is_null(kind):
+        return True  # a file in which no event has one
     if name == "subject_id":
         return pa.types.is_signed_integer(kind)
     if name in ("time", "prediction_time"):
