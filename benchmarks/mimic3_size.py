@@ -56,20 +56,20 @@ def measure(tables: Path, factor: float) -> Size:
         child = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         disk = memory = 0
         while child.poll() is None:
-            disk = max(disk, _size(project / "data/.mimic3.scratch"))
-            memory = max(memory, _peak_memory(child.pid))
+            disk = max(disk, size_of(project / "data/.mimic3.scratch"))
+            memory = max(memory, peak_memory(child.pid))
             time.sleep(0.1)
         seconds = time.perf_counter() - started
         if child.returncode:
             assert child.stderr is not None
             raise UserError(child.stderr.read().decode().strip().removeprefix("error: "))
-        cohort = _size(project / "data/mimic3")
+        cohort = size_of(project / "data/mimic3")
     charted = round(ROWS["chartevents"] * factor)
     return Size(
         factor=factor,
         chartevents=charted,
         event_rows=sum(round(ROWS[name] * factor) for name in EVENTS),
-        packed_gib=_size(folder) / GIB,
+        packed_gib=size_of(folder) / GIB,
         seconds=seconds,
         chartevents_per_second=charted / seconds,
         peak_memory_gib=memory / GIB,
@@ -78,7 +78,7 @@ def measure(tables: Path, factor: float) -> Size:
     )
 
 
-def _peak_memory(pid: int) -> int:
+def peak_memory(pid: int) -> int:
     """Return the peak resident memory of a process in bytes; 0 if it has just ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -88,7 +88,8 @@ def _peak_memory(pid: int) -> int:
     return 1024 * sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
-def _size(folder: Path) -> int:
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below a folder, some of which may be removed meanwhile."""
     sizes = []
     for path in folder.rglob("*"):
         try:

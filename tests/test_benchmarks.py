@@ -171,6 +171,19 @@ def test_size_measures_an_extraction_that_keeps_no_rows_in_memory(tmp_path):
     assert error == "error: --factors 'many' must be numbers separated by commas; for instance 0.01,0.1\n"
 
 
+def test_extraction_of_meds_is_measured(tmp_path):
+    """Extracting 60,000 generated events is timed: the command's own counts, and less than a gibibyte."""
+    done = run("meds_extract", "--millions", "0.06", "--datasets", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads(done.stdout)["sizes"]
+    assert (row["events"], row["stays"]) == (60_000, 20)
+    assert 10_000 < row["in_windows"] < 24_000
+    assert row["cpu_seconds"] > 0
+    assert row["peak_memory_gib"] < 0.5
+    error = run("meds_extract", "--millions", "many").stderr
+    assert error == "error: --millions 'many' must be numbers separated by commas; for instance 3,9\n"
+
+
 def test_busy_machine_runs_a_command_idle_and_busy(models, monkeypatch, capsys):
     """A tiny run times explain, and divides the medians; no busy loop is left."""
     started = []

@@ -2,12 +2,14 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from imputune.cli.app import AsJson, app
+from imputune.cli.options import option_parameters
 from imputune.data.cohort import (
     Cohort,
     check_target,
@@ -24,18 +26,26 @@ Out = Annotated[Path | None, typer.Option(help="Folder to write instead of data/
 
 
 def _command(function: Callable[..., Cohort | None]) -> Callable[..., None]:
-    """Return a dataset's `extract` as a command: Typer reads its options; --out takes the place of `destination`."""
+    """Return a dataset's `extract` as a command: Typer reads its options; --out takes the place of `destination`.
 
-    def run(out: Path | None = None, **options: Any) -> None:
-        destination = Destination(out)
-        if out is not None:
-            check_target(out)  # before what may take minutes
-        if (cohort := function(destination, **options)) is not None:
-            _store(cohort, destination)
-
+    The options are the function's other parameters, or the fields of the one other parameter if it is a dataclass.
+    """
     hints = {name: hint for name, hint in get_type_hints(function, include_extras=True).items() if name != "return"}
     signature = inspect.signature(function)
     options = [each.replace(annotation=hints[each.name]) for each in list(signature.parameters.values())[1:]]
+    alone: Any = options[0].annotation if len(options) == 1 else None
+    together = alone if is_dataclass(alone) else None
+
+    def run(out: Path | None = None, **chosen: Any) -> None:
+        destination = Destination(out)
+        if out is not None:
+            check_target(out)  # before what may take minutes
+        cohort = function(destination, alone(**chosen)) if together else function(destination, **chosen)
+        if cohort is not None:
+            _store(cohort, destination)
+
+    if together:
+        options = option_parameters(alone)
     options.append(inspect.Parameter("out", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Out))
     run.__signature__ = signature.replace(parameters=options, return_annotation=None)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in options}

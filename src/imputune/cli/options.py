@@ -50,16 +50,7 @@ def takes(kind: type[Options]) -> Callable[[Callable[[Options], None]], Callable
     come last.
     """
     hints = get_type_hints(kind, include_extras=True)
-    parameters = []
-    declared = fields(kind)  # type: ignore[arg-type]  # every kind given is a dataclass
-    own = vars(kind)["__annotations__"]
-    for each in sorted(declared, key=lambda each: each.name not in own):
-        default = inspect.Parameter.empty if each.default is MISSING else each.default
-        parameters.append(
-            inspect.Parameter(
-                each.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=hints[each.name]
-            )
-        )
+    parameters = option_parameters(kind)
 
     def decorate(command: Callable[[Options], None]) -> Callable[..., None]:
         @wraps(command)
@@ -72,3 +63,19 @@ def takes(kind: type[Options]) -> Callable[[Callable[[Options], None]], Callable
         return run
 
     return decorate
+
+
+def option_parameters(kind: type[object]) -> list[inspect.Parameter]:
+    """Return the fields of a dataclass as parameters that Typer reads; inherited ones come last."""
+    hints = get_type_hints(kind, include_extras=True)
+    parameters = []
+    declared = fields(kind)  # type: ignore[arg-type]  # every kind that is given is a dataclass
+    own = vars(kind)["__annotations__"]
+    for each in sorted(declared, key=lambda each: each.name not in own):
+        default = inspect.Parameter.empty if each.default is MISSING else each.default
+        parameters.append(
+            inspect.Parameter(
+                each.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=hints[each.name]
+            )
+        )
+    return parameters

@@ -1,19 +1,16 @@
 """From MIMIC-III's raw tables to a cohort, in limited memory; temporary files are written to a scratch folder."""
 
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, JsonValue
 
 import imputune
 from imputune.data.cohort import HOURS, Cohort, Variable
+from imputune.data.raw.database import open_database, scratch_folder
 from imputune.data.raw.mimic3.events import check_items, collect_events, combined_cells
 from imputune.data.raw.mimic3.reading import explained
 from imputune.data.raw.mimic3.stays import choose_stays
@@ -56,10 +53,12 @@ def extract_mimic3(raw: Path, rules: Mimic3, home: Path, threads: int, progress:
     Sources: Johnson et al. 2016 (MIMIC-III); Harutyunyan et al. 2019 and Purushotham et al. 2018 (cohort, variables).
     """
     # First, so that leftovers of a killed extraction are removed even if this one fails.
-    with _scratch(home) as scratch:
+    with scratch_folder(home, "mimic3") as scratch:
         tables = find_tables(raw)
         _check_space(scratch, tables)
-        with _database(scratch, rules, threads) as database:
+        with open_database(scratch, rules.memory_gib, threads, explained) as database:
+            # DuckDB assumes that a packed table is small, and would keep its rows in memory to join the stays to them.
+            database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
             return _extract(database, tables, rules, progress)
 
 
@@ -125,32 +124,6 @@ def _no_stay_left(all_stays: int, left_out: dict[str, int]) -> UserError:
     )
 
 
-@contextmanager
-def _scratch(home: Path) -> Iterator[Path]:
-    """Yield a folder for temporary files; remove leftovers of a killed extraction before, and the folder afterwards.
-
-    Raises UserError if another extraction uses the folder, or the folder cannot be written.
-    """
-    scratch = home / ".mimic3.scratch"
-    lock = FileLock(scratch / "lock", timeout=0)
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-        for path in scratch.iterdir():
-            if path.name != "lock":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    except Timeout:
-        raise UserError(f"another `imputune extract mimic3` writes to {home}: wait until it has ended") from None
-    except OSError as error:
-        cause = os.strerror(error.errno) if error.errno else str(error)
-        raise UserError(f"cannot write {scratch}: {cause}; free the disk, or change its permissions") from None
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        lock.release()
-
-
 def _check_space(scratch: Path, tables: dict[str, RawTable]) -> None:
     unpacked = [table.path.stat().st_size * (UNPACKED_RATIO if table.packed else 1) for table in tables.values()]
     needed = SPACE_FRACTION * sum(unpacked)
@@ -160,28 +133,3 @@ def _check_space(scratch: Path, tables: dict[str, RawTable]) -> None:
             f"temporary files may take {needed / 2**30:.1f} GiB and {scratch.parent} has {free / 2**30:.1f} free: "
             "free the disk"
         )
-
-
-@contextmanager
-def _database(scratch: Path, rules: Mimic3, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a database in the scratch folder; a failure of DuckDB becomes one line without values of a row."""
-    settings: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": f"{rules.memory_gib}GiB",
-        "threads": threads,
-        "temp_directory": str(scratch / "spilled"),
-        "preserve_insertion_order": False,
-        "autoinstall_known_extensions": False,
-    }
-    try:
-        with duckdb.connect(scratch / "events.duckdb", config=settings) as database:
-            # DuckDB reports the progress of a query only if its progress bar is on, printed or not.
-            database.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
-            # DuckDB assumes that a packed table is small, and would keep its rows in memory to join the stays to them.
-            database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-            yield database
-    except duckdb.Error as error:
-        raise UserError(explained(error)) from None
-    except RuntimeError as error:
-        if "interrupted" not in str(error):
-            raise
-        raise KeyboardInterrupt from None  # DuckDB turns Ctrl-C into a RuntimeError

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import duckdb
 
+from imputune.data.raw.database import cannot_write, reported
 from imputune.data.raw.mimic3.tables import CHUNK_BYTES, NEEDED, RawTable, opened
 from imputune.errors import UserError
 from imputune.files import FileProgress
 
 KINDS = {"BIGINT": "whole number", "INTEGER": "whole number", "DOUBLE": "number", "TIMESTAMP": "date and time"}
-_REPORT_SECONDS = 0.2
 
 
 class _Check(threading.Thread):
@@ -50,19 +50,13 @@ def run_over(database: duckdb.DuckDBPyConnection, table: RawTable, sql: str, pro
     contains values of a row.
     """
     size = table.path.stat().st_size
-    check, done = _Check(table.path, database), threading.Event()
-
-    def report() -> None:
-        while not done.wait(_REPORT_SECONDS):
-            progress(table.path.name, round(size * max(database.query_progress(), 0) / 100), size)
-
-    reporter = threading.Thread(target=report, daemon=True)
-    reporter.start()
+    check = _Check(table.path, database)
     try:
-        if table.packed:
-            check.start()
-        database.execute(sql, {"path": str(table.path)})
-        check.finish()
+        with reported(database, table.path.name, size, progress):
+            if table.packed:
+                check.start()
+            database.execute(sql, {"path": str(table.path)})
+            check.finish()
     except (duckdb.Error, RuntimeError) as error:
         padded = table.packed and "not a GZIP stream" in str(error)
         if padded or "CSV Error" in str(error):
@@ -76,8 +70,6 @@ def run_over(database: duckdb.DuckDBPyConnection, table: RawTable, sql: str, pro
     finally:
         check.is_over = True
         check.finish()
-        done.set()
-        reporter.join()
     if check.failure:
         raise UserError(check.failure)
     progress(table.path.name, size, size)
@@ -86,7 +78,7 @@ def run_over(database: duckdb.DuckDBPyConnection, table: RawTable, sql: str, pro
 def explained(error: duckdb.Error, table: RawTable | None = None) -> str:
     """Return one line that explains a failure of DuckDB and its remedy, without values of a row."""
     text = str(error)
-    if re.search("No space left|max_temp_directory_size|Could not write|could not write|File too large", text):
+    if cannot_write(error):
         return "cannot write temporary files in data/: free the disk"
     if isinstance(error, duckdb.OutOfMemoryException):
         return "DuckDB needs more memory than mimic3.memory_gib in params.yaml gives it: raise it"

@@ -1,0 +1,197 @@
+"""Which of a dataset's codes each row of the variable file means; refused are codes that give the outcome away."""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from imputune.data.raw.database import create_table, reported
+from imputune.data.raw.meds.dataset_files import MedsFiles
+from imputune.data.raw.meds.variable_file import READY, VariableFile
+from imputune.data.raw.meds.variable_rows import MARKS, CodeRow, Mark, NamedRows
+from imputune.errors import UserError, near_miss
+from imputune.files import FileProgress
+
+LEAKING = re.compile(
+    r"^(DIAGNOSIS|DRG|HCPCS|CPT\d?|PROCEDURE//ICD|BILL\w*|CLAIMS?)(//|$)"
+    r"|(^|[_/ ])(DISCHARGE|DEATH|DECEASED|DIED|MORTALITY|DOD)([_/ ]|$)",
+    re.IGNORECASE,
+)
+"""Codes of discharge, death and later billing: they are recorded when the outcome is known."""
+SHOWN = 5
+LIKENESS = 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeCounts:
+    """How many events each code of a dataset has, and the events that have no subject or no code."""
+
+    events: Mapping[str, int]
+    unusable: int
+
+    @property
+    def total(self) -> int:
+        """The number of all events."""
+        return sum(self.events.values()) + self.unusable
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeantCode:
+    """One code of the dataset that a row means. item: the place of the variable, or of the static fact."""
+
+    code: str
+    item: int
+    row: CodeRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeantCodes:
+    """What the variable file means in a dataset.
+
+    marks: the codes of each mark that the dataset has. absent: for each variable that no event has, the near miss of
+    its first code, or "".
+    """
+
+    variables: tuple[MeantCode, ...]
+    statics: tuple[MeantCode, ...]
+    marks: Mapping[Mark, tuple[str, ...]]
+    absent: Mapping[str, str]
+
+
+def count_codes(database: duckdb.DuckDBPyConnection, files: MedsFiles, progress: FileProgress) -> CodeCounts:
+    """Count the events of each code; raises duckdb.Error for damaged files."""
+    with reported(database, "codes", files.size, progress):
+        rows = database.execute(
+            f"SELECT code, count(*), count(*) - count(subject_id) FROM {files.scan()} GROUP BY code"
+        ).fetchall()
+    progress("codes", files.size, files.size)
+    lost = sum(without if code is not None else events for code, events, without in rows)
+    return CodeCounts(
+        events={code: events - without for code, events, without in rows if code is not None}, unusable=lost
+    )
+
+
+def find_codes(file: VariableFile, known: Collection[str], with_age: bool) -> MeantCodes:
+    """Find the codes that each row of the variable file means among a dataset's codes.
+
+    Raises UserError for a variable or static fact that means a code of discharge, death or billing, a code that two
+    variables claim, a dataset without any variable's codes, and one without those of a start or an end, or if
+    `with_age`, of a birth.
+    """
+    marks = {mark: _matching(file.codes_of(mark), known) for mark in MARKS}
+    needed: tuple[Mark, ...] = ("start", "end", "birth") if with_age else ("start", "end")
+    for mark in needed:
+        if not marks[mark]:
+            wanted = file.codes_of(mark)
+            raise UserError(
+                f"no event has {' or '.join(wanted)}, a window's {mark}{_near(wanted, known)}: name the code that this "
+                f"dataset has, in a row of kind {mark} of the variable file"
+            )
+    variables = tuple(_meant(file.variables, known))
+    statics = tuple(_meant(file.statics, known))
+    _refuse_two_claims(file.variables, variables)
+    _refuse_two_claims(file.statics, statics)
+    found = {each.item for each in variables}
+    missing = [each for place, each in enumerate(file.variables) if place not in found]
+    # A ready file names codes of several extractors: what is absent there is no slip of the pen.
+    absent = {each.name: "" if file.name in READY else _near(_codes(each), known) for each in missing}
+    if not found:
+        first = ", ".join(f"{name}{hint}" for name, hint in list(absent.items())[:SHOWN])
+        raise UserError(
+            f"no event has a code of the {len(absent)} variables ({first}{', ...' if len(absent) > SHOWN else ''}): "
+            "choose another variable file, or correct the codes; --suggest-variables lists what the dataset has"
+        )
+    return MeantCodes(variables=variables, statics=statics, marks=marks, absent=absent)
+
+
+def insert_codes(database: duckdb.DuckDBPyConnection, meant: MeantCodes, named: Sequence[NamedRows]) -> None:
+    """Create the tables `codes`, `rules` and `words` of the variables, and `marks_of` of the marks."""
+    ids = {code: number for number, code in enumerate(sorted({each.code for each in meant.variables}))}
+    item_of = {each.code: each.item for each in meant.variables}
+    first_row = {each.code: each.row.line for each in reversed(meant.variables)}
+    places = [item_of[code] for code in ids]
+    create_table(database, "codes", pa.table({"code": list(ids), "code_id": list(ids.values()), "variable": places}))
+    rows = [(ids[each.code], each.row, named[each.item]) for each in meant.variables]
+    rules = pa.table(
+        {
+            "code_id": [number for number, _, _ in rows],
+            "is_first": [first_row[each.code] == each.row.line for each in meant.variables],
+            "raw_unit": [row.raw_unit for _, row, _ in rows],
+            "raw_lowest": [row.raw_lowest for _, row, _ in rows],
+            "raw_highest": [row.raw_highest for _, row, _ in rows],
+            "factor": [row.factor for _, row, _ in rows],
+            "shift": [row.offset for _, row, _ in rows],
+            "fixed": pa.array([row.value for _, row, _ in rows], pa.float64()),
+            "lowest": [each.lowest for _, _, each in rows],
+            "highest": [each.highest for _, _, each in rows],
+        }
+    )
+    create_table(database, "rules", rules)
+    numbers = {(number, word): value for number, row, _ in rows for word, value in row.words.items()}
+    words = pa.table(
+        {
+            "code_id": pa.array([number for number, _ in numbers], pa.int64()),
+            "word": pa.array([word for _, word in numbers], pa.string()),
+            "number": pa.array(list(numbers.values()), pa.float64()),
+        }
+    )
+    create_table(database, "words", words)
+    marked = [(code, mark) for mark, codes in meant.marks.items() for code in codes]
+    marks = pa.table({"code": [code for code, _ in marked], "mark": [mark for _, mark in marked]})
+    create_table(database, "marks_of", marks)
+
+
+def _meant(named: Sequence[NamedRows], known: Collection[str]) -> Iterator[MeantCode]:
+    for item, each in enumerate(named):
+        for row in each.rows:
+            for code in _matching(row.patterns, known):
+                if LEAKING.search(code):
+                    raise UserError(
+                        f"{each.name} means {code!r}, a code of discharge, death or billing, recorded when the outcome "
+                        f"is known: remove it from line {row.line} of the variable file"
+                    )
+                yield MeantCode(code=code, item=item, row=row)
+
+
+def _refuse_two_claims(named: Sequence[NamedRows], meant: Iterable[MeantCode]) -> None:
+    claims: dict[str, list[MeantCode]] = {}
+    for each in meant:
+        for other in claims.setdefault(each.code, []):
+            if other.item != each.item:
+                both = f"{named[other.item].name} (line {other.row.line}) and {named[each.item].name}"
+                raise UserError(f"{both} (line {each.row.line}) both claim the code {each.code!r}: leave it to one")
+            if _overlap(other.row, each.row):
+                raise UserError(
+                    f"lines {other.row.line} and {each.row.line} of the variable file both convert {each.code!r} of "
+                    f"{named[each.item].name}: give them limits raw_lowest and raw_highest, or units, that differ"
+                )
+        claims[each.code].append(each)
+
+
+def _overlap(one: CodeRow, other: CodeRow) -> bool:
+    if one.raw_unit and other.raw_unit and one.raw_unit != other.raw_unit:
+        return False
+    return max(one.raw_lowest, other.raw_lowest) <= min(one.raw_highest, other.raw_highest)
+
+
+def _codes(named: NamedRows) -> tuple[str, ...]:
+    return tuple(pattern for row in named.rows for pattern in row.patterns)
+
+
+def _matching(patterns: Iterable[str], known: Collection[str]) -> tuple[str, ...]:
+    """Return the known codes that a code or pattern means; in a pattern, * stands for any text."""
+    found = []
+    for pattern in patterns:
+        if "*" in pattern:
+            expression = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+            found += sorted(code for code in known if expression.fullmatch(code))
+        elif pattern in known:
+            found.append(pattern)
+    return tuple(dict.fromkeys(found))
+
+
+def _near(patterns: Sequence[str], known: Collection[str]) -> str:
+    """Return the near miss of the first code for which there is one, as words, or ""."""
+    return next(filter(None, (near_miss(pattern.rstrip("*/"), known, LIKENESS) for pattern in patterns)), "")

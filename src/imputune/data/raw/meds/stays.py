@@ -1,0 +1,105 @@
+"""What the MEDS reader returns: stays in bins, with start, subject, static facts, labels of outcomes, and all counts.
+
+Letters: N stays, T bins, D variables.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from imputune.data.cohort import Variable
+from imputune.data.static import StaticVariable
+from imputune.errors import UserError
+
+NO_LABEL = -1
+IN_HOSPITAL_DEATH = "in_hospital_death"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowRules:
+    """Which windows are read, and how they are divided; ages in years, all lengths in hours.
+
+    stays: the first of each subject, or all. minimum_hours: how long a stay must last; in a stay that is shorter than
+    `hours`, the hours after its end have no value.
+    """
+
+    hours: int = 48
+    bin_hours: int = 1
+    minimum_hours: int = 48
+    stays: Literal["first", "all"] = "first"
+    minimum_age: float = 18.0
+    maximum_age: float | None = None
+
+    def check(self) -> None:
+        """Raise UserError for lengths or ages that cannot be."""
+        if self.hours < 1 or self.bin_hours < 1 or self.hours % self.bin_hours:
+            told = f"{self.hours} hours cannot be divided into bins of {self.bin_hours}"
+            raise UserError(f"{told}: give --hours a multiple of --bin-hours, both 1 or more")
+        if self.minimum_hours < 1:
+            raise UserError(f"--minimum-hours must be 1 or more, got {self.minimum_hours}: change it")
+        if self.maximum_age is not None and self.maximum_age < self.minimum_age:
+            told = f"--maximum-age {self.maximum_age:g} is below --minimum-age {self.minimum_age:g}"
+            raise UserError(f"{told}: change one of them")
+
+    @property
+    def bins(self) -> int:
+        """Return T, the number of bins of a window."""
+        return self.hours // self.bin_hours
+
+    @property
+    def needs_age(self) -> bool:
+        """Say whether a stay without an age must be left out."""
+        return self.minimum_age > 0 or self.maximum_age is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventCounts:
+    """How many events the dataset has; how many of the variables' codes are in the windows; the dropped ones by reason.
+
+    ignored: events that cannot be used wherever they stand, and admissions or discharges without a partner, by reason.
+    """
+
+    read: int
+    in_windows: int
+    dropped: Mapping[str, int]
+    ignored: Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MedsStays:
+    """Stays of a MEDS dataset, ascending by subject and start.
+
+    Shapes: `subject_ids_N` int64, the records' own; `start_N` and `until_N` datetime64[us], where the window begins and
+    ends, which is before start + hours in a shorter stay; `values_NTD` float32 in the units of `variables`, NaN where
+    nothing was observed, in a temporary file that goes when the array does; `static` a row per stay, NaN where unknown.
+
+    labels: for each outcome 0, 1 or NO_LABEL of each stay, int8 (N,). exclusions: stays left out, by the first rule
+    that they break. label_counts: what became of a label table's rows. about: the dataset's name and version. absent:
+    for each variable that no event has, a near miss of its code, or "".
+    """
+
+    rules: WindowRules
+    subject_ids_N: npt.NDArray[np.int64]
+    start_N: npt.NDArray[np.datetime64]
+    until_N: npt.NDArray[np.datetime64]
+    values_NTD: npt.NDArray[np.float32]
+    variables: tuple[Variable, ...]
+    static: pd.DataFrame
+    static_variables: tuple[StaticVariable, ...]
+    labels: Mapping[str, npt.NDArray[np.int8]]
+    stays_read: int
+    exclusions: Mapping[str, int]
+    events: EventCounts
+    label_counts: Mapping[str, int]
+    about: Mapping[str, str]
+    absent: Mapping[str, str]
+
+    @property
+    def shorter(self) -> int:
+        """The number of stays that ended before their window's last hour."""
+        whole_N = self.start_N + np.timedelta64(self.rules.hours, "h")
+        return int((self.until_N < whole_N).sum())

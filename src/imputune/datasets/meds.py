@@ -1,0 +1,216 @@
+"""The command `imputune extract meds`."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import typer
+from pydantic import BaseModel, JsonValue
+
+import imputune
+from imputune.data.cohort import HOURS, Cohort
+from imputune.data.raw.meds.extraction import Outcome, Resources, extract_meds
+from imputune.data.raw.meds.stays import IN_HOSPITAL_DEATH, NO_LABEL, MedsStays, WindowRules
+from imputune.data.raw.meds.suggestion import FEWEST_SUBJECTS, suggest_variables
+from imputune.data.raw.meds.variable_file import READY, VariableFile, read_variable_file, ready_text
+from imputune.data.raw.meds.variable_rows import Mark, split_patterns
+from imputune.datasets import Destination
+from imputune.errors import UserError
+from imputune.runtime.console import counted, say, show_files, warn
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
+OTHERS = ("physionet2012", "mimic3", "synthetic")
+SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class MedsOptions:
+    """The options of the command."""
+
+    raw: Annotated[Path | None, typer.Option(help="Folder of the MEDS dataset: data/ with .parquet files.")] = None
+    variables: Annotated[
+        str, typer.Option(help=f"A variable file, or a ready one: {', '.join(READY)} (docs/meds.md).")
+    ] = "mimic4"
+    name: Annotated[str, typer.Option(help="The dataset's name here (default: the ready file's, or meds).")] = ""
+    start: Annotated[str, typer.Option(help="Codes that start a stay, in place of the variable file's.")] = ""
+    end: Annotated[str, typer.Option(help="Codes that end a stay, in place of the variable file's.")] = ""
+    stays: Annotated[Literal["first", "all"], typer.Option(help="First stay of each subject, or all.")] = "first"
+    hours: Annotated[int, typer.Option(min=1, help="Length of the window.")] = HOURS
+    bin_hours: Annotated[int, typer.Option(min=1, help="Length of a bin.")] = 1
+    minimum_hours: Annotated[
+        int | None, typer.Option(min=1, help="Hours that a stay must last (default: the window).")
+    ] = None
+    minimum_age: Annotated[float, typer.Option(min=0, help="Years at the start; 0: also without a birth.")] = 18
+    maximum_age: Annotated[float | None, typer.Option(min=0, help="Years at the start.")] = None
+    outcome: Annotated[str, typer.Option(help="Name of the outcome.")] = IN_HOSPITAL_DEATH
+    labels: Annotated[Path | None, typer.Option(help="MEDS label table of the outcome, as ACES writes it.")] = None
+    memory_gib: Annotated[float, typer.Option(min=0.25, help="Most memory of DuckDB.")] = 0.5
+    suggest_variables: Annotated[
+        bool, typer.Option("--suggest-variables", help="Print the dataset's codes as a variable file to edit.")
+    ] = False
+    print_variables: Annotated[
+        bool, typer.Option("--print-variables", help="Print a ready variable file to edit; read nothing.")
+    ] = False
+
+
+class MedsSource(BaseModel, frozen=True, extra="forbid"):
+    """Where a cohort of a MEDS dataset came from: the rules, what was read, and what was left out, by reason."""
+
+    command: str
+    version: str
+    dataset_metadata: dict[str, str]
+    variable_file: str
+    variable_file_sha256: str
+    rules: dict[str, JsonValue]
+    outcome: str
+    stays_read: int
+    stays_shorter_than_the_window: int
+    events_read: int
+    events_in_the_windows: int
+    events_dropped: dict[str, int]
+    events_ignored: dict[str, int]
+    labels: dict[str, int]
+    variables_without_events: list[str]
+    exclusions: dict[str, int]
+
+
+def extract(destination: Destination, options: MedsOptions) -> Cohort | None:
+    """Extract any hospital's records in the Medical Event Data Standard; docs/meds.md has the rules."""
+    if options.print_variables:
+        typer.echo(ready_text(options.variables), nl=False)
+        return None
+    if options.raw is None:
+        raise UserError("--raw is missing: name the folder of the MEDS dataset")
+    workers = destination.params().workers
+    with show_files() as progress:
+        resources = Resources(
+            home=destination.data(), threads=workers, memory_gib=options.memory_gib, progress=progress
+        )
+        if options.suggest_variables:
+            text, rare = suggest_variables(options.raw, resources)
+        else:
+            file = _with_marks(read_variable_file(options.variables), options)
+            name = _name(options, file)
+            _refuse_what_no_cohort_holds(options)
+            stays = extract_meds(
+                options.raw, file, _rules(options), resources, Outcome(name=options.outcome, labels=options.labels)
+            )
+    if options.suggest_variables:
+        typer.echo(text, nl=False)
+        say(f"{counted(rare, 'code')} with numbers of fewer than {FEWEST_SUBJECTS} subjects left out")
+        return None
+    _say_counts(stays)
+    return to_cohort(stays, name, file)
+
+
+def _rules(options: MedsOptions) -> WindowRules:
+    return WindowRules(
+        hours=options.hours,
+        bin_hours=options.bin_hours,
+        minimum_hours=options.hours if options.minimum_hours is None else options.minimum_hours,
+        stays=options.stays,
+        minimum_age=options.minimum_age,
+        maximum_age=options.maximum_age,
+    )
+
+
+def _with_marks(file: VariableFile, options: MedsOptions) -> VariableFile:
+    marks: Mapping[Mark, str] = {"start": options.start, "end": options.end}
+    for mark, codes in marks.items():
+        if patterns := split_patterns(codes):
+            file = file.with_mark(mark, patterns)
+    return file
+
+
+def _name(options: MedsOptions, file: VariableFile) -> str:
+    name = options.name or (file.name if file.name in READY else "meds")
+    if not _NAME.fullmatch(name) or name in OTHERS:
+        what = "is another dataset's" if name in OTHERS else "must be of a-z, 0-9, _ and -"
+        raise UserError(f"--name {name!r} {what}: choose another name")
+    return name
+
+
+def _refuse_what_no_cohort_holds(options: MedsOptions) -> None:
+    """Raise UserError for a window or an outcome that this version's cohorts cannot hold, before anything is read."""
+    if options.hours != HOURS or options.bin_hours != 1:
+        asked = f"{options.hours} hours in bins of {options.bin_hours}"
+        raise UserError(
+            f"a cohort has {HOURS} hours in bins of 1 so far, got {asked}: leave out --hours and --bin-hours"
+        )
+    if options.stays != "first":
+        raise UserError("folds would separate the stays of a subject so far: leave out --stays all")
+    if options.outcome != IN_HOSPITAL_DEATH:
+        raise UserError(
+            f"a cohort has the outcome {IN_HOSPITAL_DEATH} so far, got {options.outcome}: leave out --outcome"
+        )
+
+
+def to_cohort(stays: MedsStays, name: str, file: VariableFile) -> Cohort:
+    """Return stays as a cohort of 48 hours with one outcome; stays without a label are left out, and counted.
+
+    Stays are numbered from 1; the records' subject ids are `source_ids_N`, which stay in data/. Raises UserError if all
+    stays have the same outcome.
+    """
+    ((outcome, label_N),) = stays.labels.items()
+    labelled_N = label_N != NO_LABEL
+    values = set(label_N[labelled_N].tolist())
+    if len(values) < 2:
+        what = (
+            f"all {labelled_N.sum():,} labelled stays have {outcome} {values.pop()}"
+            if values
+            else "no stay has a label"
+        )
+        raise UserError(f"{what}: a model needs both; check the codes of kind died and discharge, or --labels")
+    source = MedsSource(
+        command=f"imputune extract meds --name {name}",
+        version=imputune.__version__,
+        dataset_metadata=dict(stays.about),
+        variable_file=file.name,
+        variable_file_sha256=file.sha256,
+        rules={field: getattr(stays.rules, field) for field in stays.rules.__dataclass_fields__},
+        outcome=outcome,
+        stays_read=stays.stays_read,
+        stays_shorter_than_the_window=stays.shorter,
+        events_read=stays.events.read,
+        events_in_the_windows=stays.events.in_windows,
+        events_dropped=dict(stays.events.dropped),
+        events_ignored=dict(stays.events.ignored),
+        labels=dict(stays.label_counts),
+        variables_without_events=list(stays.absent),
+        exclusions={**stays.exclusions, f"without a label of {outcome}": int((~labelled_N).sum())},
+    )
+    return Cohort(
+        dataset=name,
+        stay_ids_N=np.arange(1, labelled_N.sum() + 1),
+        outcome_N=label_N[labelled_N],
+        values_NTD=stays.values_NTD if labelled_N.all() else stays.values_NTD[labelled_N],
+        variables=stays.variables,
+        static=stays.static[labelled_N].reset_index(drop=True),
+        static_variables=stays.static_variables,
+        source=source.model_dump(),
+        source_ids_N=stays.subject_ids_N[labelled_N],
+    )
+
+
+def _say_counts(stays: MedsStays) -> None:
+    events = stays.events
+    dropped = _listed(events.dropped) or "none"
+    say(f"{events.read:,} events read, {events.in_windows:,} of the variables in the windows; dropped: {dropped}")
+    if ignored := _listed(events.ignored):
+        say(f"ignored: {ignored}")
+    if stays.absent:
+        hinted = sorted(stays.absent.items(), key=lambda item: not item[1])
+        names = ", ".join(f"{name}{hint}" for name, hint in hinted[:SHOWN])
+        more = ", ..." if len(stays.absent) > SHOWN else ""
+        warn(f"{len(stays.absent)} of the variables have no event in this dataset: {names}{more}")
+    if stays.shorter:
+        say(f"{counted(stays.shorter, 'stay')} ended before the window: the hours after the end have no value")
+    if stays.label_counts:
+        say(_listed(stays.label_counts))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)

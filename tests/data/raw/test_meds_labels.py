@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from imputune.data.raw.meds.extraction import Outcome
+from imputune.data.raw.meds.stays import NO_LABEL, MedsStays, WindowRules
+from imputune.data.raw.meds.variable_file import read_variable_file
+from imputune.datasets.meds import to_cohort
+from imputune.errors import UserError
+from meds_raw import read_stays, stay, two_stays
+
+Label = tuple[int, str | None, bool | None]
+
+
+def write_labels(folder: Path, labels: list[Label], kind: pa.DataType | None = None) -> Path:
+    """Write a label table as ACES does, and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pa.table(
+        {
+            "subject_id": pa.array([subject for subject, _, _ in labels], pa.int64()),
+            "prediction_time": pa.array(
+                [None if time is None else pd.Timestamp(time) for _, time, _ in labels], kind or pa.timestamp("us")
+            ),
+            "boolean_value": pa.array([value for _, _, value in labels], pa.bool_()),
+        }
+    )
+    pq.write_table(table, folder / "labels.parquet")
+    return folder / "labels.parquet"
+
+
+def labelled(folder: Path, labels: list[Label], rules: WindowRules | None = None) -> MedsStays:
+    """Read two subjects' stays, of which the second has two, with these labels."""
+    again = [*stay(2, "2150-09-01 10:00:00", "2150-09-04 10:00:00"), (2, "2150-09-01 10:00:00", "HR//bpm", 60)]
+    path = write_labels(folder, labels)
+    return read_stays(folder, [*two_stays(), *again], rules=rules, outcome=Outcome(name="sepsis", labels=path))
+
+
+def told(stays: MedsStays) -> dict[str, int]:
+    """Return what became of labels, by reason."""
+    return {reason: count for reason, count in stays.label_counts.items() if count}
+
+
+def test_a_label_belongs_to_the_last_window_that_ended(tmp_path: Path) -> None:
+    """A label at a window's end or later counts, until the subject's next stay starts."""
+    labels: list[Label] = [
+        (1, "2150-03-03 10:00:00", True),  # the window's end
+        (2, "2150-08-31 10:00:00", False),  # before the next stay
+        (2, "2150-09-03 10:00:00", True),
+    ]
+    stays = labelled(tmp_path, labels, WindowRules(stays="all"))
+    assert stays.labels == {"sepsis": pytest.approx(np.array([1, 0, 1]))}
+    assert told(stays) == {"labels read": 3}
+    first = labelled(tmp_path / "first", labels)
+    assert first.labels["sepsis"].tolist() == [1, 0]
+    assert told(first) == {"labels read": 3, "labels without a window": 1}
+
+
+def test_labels_that_fit_no_window_are_counted(tmp_path: Path) -> None:
+    """Labels before a window's end, of another subject or stay, or without a value, and windows without a label."""
+    labels: list[Label] = [
+        (1, "2150-03-03 09:59:59", True),
+        (2, "2150-09-01 10:00:00", True),  # when a stay starts that is left out
+        (7, "2150-03-03 10:00:00", True),
+        (1, "2150-03-03 10:00:00", None),
+        (1, None, True),
+    ]
+    stays = labelled(tmp_path, labels)
+    assert stays.labels["sepsis"].tolist() == [NO_LABEL, NO_LABEL]
+    assert told(stays) == {
+        "labels read": 5,
+        "labels without a value or time": 2,
+        "labels without a window": 3,
+        "windows without a label": 2,
+    }
+
+
+def test_labels_of_both_values(tmp_path: Path) -> None:
+    """A window with labels of both values has none; equal labels count once."""
+    labels: list[Label] = [
+        (1, "2150-03-03 10:00:00", True),
+        (1, "2150-03-03 11:00:00", False),
+        (2, "2150-04-03 10:00:00", True),
+        (2, "2150-04-03 10:00:00", True),
+    ]
+    stays = labelled(tmp_path, labels)
+    assert stays.labels["sepsis"].tolist() == [NO_LABEL, 1]
+    assert told(stays) == {
+        "labels read": 4,
+        "windows with labels of both values": 1,
+        "labels that repeat another of their window": 1,
+    }
+
+
+def test_a_cohort_of_labelled_stays(tmp_path: Path) -> None:
+    """Stays without a label are left out and counted; one value alone is refused."""
+    third = [*stay(3, "2150-03-01 10:00:00", "2150-03-09 10:00:00"), (3, "2150-03-01 10:00:00", "HR//bpm", 55)]
+    path = write_labels(tmp_path, [(1, "2150-03-03 10:00:00", True), (3, "2150-03-03 10:00:00", False)])
+    outcome = Outcome(name="in_hospital_death", labels=path)
+    stays = read_stays(tmp_path, [*two_stays(), *third], outcome=outcome)
+    file = read_variable_file(str(tmp_path / "variables.csv"))
+    cohort = to_cohort(stays, "ward", file)
+    assert (cohort.dataset, cohort.stay_ids_N.tolist(), cohort.outcome_N.tolist()) == ("ward", [1, 2], [1, 0])
+    assert cohort.source_ids_N is not None
+    assert cohort.source_ids_N.tolist() == [1, 3]
+    assert cohort.values_NTD[:, 0, 0].tolist() == [80, 55]
+    assert cohort.source["exclusions"]["without a label of in_hospital_death"] == 1  # type: ignore[index,call-overload]
+    path = write_labels(tmp_path, [(1, "2150-03-03 10:00:00", True)])
+    with pytest.raises(UserError, match="all 1 labelled stays have in_hospital_death 1: a model needs both"):
+        to_cohort(read_stays(tmp_path, two_stays(), outcome=outcome), "ward", file)
+    write_labels(tmp_path, [])
+    with pytest.raises(UserError, match="no stay has a label: a model needs both"):
+        to_cohort(read_stays(tmp_path, two_stays(), outcome=outcome), "ward", file)
+
+
+def test_label_tables_that_cannot_be_read(tmp_path: Path) -> None:
+    """A missing file, a table of another kind and a time zone are refused, and so is an outcome without its labels."""
+    with pytest.raises(UserError, match=r"--labels .*none.parquet is neither a .parquet file nor a folder"):
+        read_stays(tmp_path, two_stays(), outcome=Outcome(name="sepsis", labels=tmp_path / "none.parquet"))
+    write_labels(tmp_path, [(1, "2150-03-03 10:00:00", True)], pa.timestamp("us", "UTC"))
+    outcome = Outcome(name="sepsis", labels=tmp_path / "labels.parquet")
+    with pytest.raises(
+        UserError, match="prediction_time must be timestamps without a time zone, got timestamps of the"
+    ):
+        read_stays(tmp_path, two_stays(), outcome=outcome)
+    pq.write_table(pa.table({"subject_id": [1], "label": [True]}), tmp_path / "labels.parquet")
+    with pytest.raises(
+        UserError, match=r"lacks the column prediction_time, boolean_value \(it has subject_id, label\)"
+    ):
+        read_stays(tmp_path, two_stays(), outcome=outcome)
+    with pytest.raises(UserError, match="only in_hospital_death can be derived from codes: give --labels FILE"):
+        read_stays(tmp_path, two_stays(), outcome=Outcome(name="sepsis"))
