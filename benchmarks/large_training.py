@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -98,16 +97,14 @@ def _finetune(cohort: Cohort, fold: Fold, params: Params, arrays: dict[str, torc
     data = split_cohort(cohort, fold, Scaler.from_arrays(arrays))
     record_inputs(make_variant("mlp2", input="hidden+summary"), (data.train, data.validation, data.test), CPU)
     steps.begin(f"represent {REPRESENTED:,} stays, first epoch of a frozen mlp2")
-    with TemporaryDirectory() as journals:
-        job = FinetuneJob(
-            cohort=cohort,
-            fold=_thinned(fold, REPRESENTED),
-            params=params,
-            variant=make_variant("mlp2", input="hidden+summary"),
-            pretrained=arrays,
-            journals=Path(journals),
-        )
-        finetune_fold(job, _Announcing(steps.begin))
+    job = FinetuneJob(
+        cohort=cohort,
+        fold=_thinned(fold, REPRESENTED),
+        params=params,
+        variant=make_variant("mlp2", input="hidden+summary"),
+        pretrained=arrays,
+    )
+    finetune_fold(job, _Announcing(steps.begin))
     steps.begin(f"fine-tune an unfrozen mlp2, {steps.count} steps")
     variant = make_variant("mlp2", mode="unfrozen")
     classifier = build_classifier(cohort.values_NTD.shape, params, variant)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from imputune.errors import UserError
 
@@ -34,7 +35,7 @@ def simulated_nodes(count: int) -> Iterator[None]:
     try:
         from ray.cluster_utils import Cluster
 
-        options = {"num_cpus": 1, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
+        options: dict[str, Any] = {"num_cpus": 1, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=options)
         try:
             for _ in range(count - 1):

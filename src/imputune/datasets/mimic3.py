@@ -43,7 +43,7 @@ def _say_counts(cohort: Cohort) -> None:
     source = Mimic3Source.model_validate(cohort.source)
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in source.rows_dropped.items() if count)
     say(f"{source.rows_in_the_stays_hours:,} rows in the stays' hours; dropped: {dropped or 'none'}")
-    observed_D = cohort.observed_hours_ND.any(axis=0)
+    observed_D = cohort.observed_hours_ND.sum(axis=0) > 0
     never = [name for name, observed in zip(cohort.variable_names, observed_D, strict=True) if not observed]
     if never:
         names = ", ".join(never[:3])
