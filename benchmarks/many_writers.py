@@ -107,7 +107,7 @@ def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, float]:
 def stored_points() -> tuple[int, int, int]:
     """Return how many metrics the server has, how many of them twice, and how many runs did not finish."""
     client = MlflowClient()
-    experiment = client.get_experiment_by_name("writers")
+    [experiment] = [each for each in client.search_experiments() if each.name == "writers"]
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     stored = doubled = 0
     for run in runs:

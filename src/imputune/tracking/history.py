@@ -16,8 +16,8 @@ from imputune.tracking.runs import (
     DATASET_TAG,
     EXPERIMENT_TAG,
     FOLD_TAG,
-    PARENT_TAG,
 )
+from imputune.tracking.starting import PARENT_TAG
 from imputune.tracking.trials import TRIAL_TAG
 
 PAGE_RUNS = 1000

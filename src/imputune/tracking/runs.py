@@ -139,7 +139,10 @@ class TrackedRun:
 
     def _note(self, result: str) -> None:
         for key, text in self._details.note_tag(result).items():
-            self.sender.put(lambda key=key, text=text: self._client.set_tag(self.run_id, key, text))
+            self.sender.put(partial(self._tag, key, text))
+
+    def _tag(self, key: str, text: str) -> None:
+        self._client.set_tag(self.run_id, key, text)
 
     def _end_folds(self, status: str) -> None:
         # The store is asked, because an interrupt can come between creating a fold's run and noting it in `FoldRuns`.
@@ -165,7 +168,9 @@ class TrackedRun:
         failed: list[UserError] = []
         with signals.held(), store.impatient():
             note = partial(self._note, ended_early(status, self._result))
-            for end in (*self._endings(status), note, partial(self.sender.drain, store.ENDING_SECONDS)):
+            drain = partial(self.sender.drain, store.ENDING_SECONDS)
+            ends: list[Callable[[], None]] = [*self._endings(status), note, drain]
+            for end in ends:
                 try:
                     end()
                 except UserError as error:

@@ -1,7 +1,8 @@
 """Trials of a learning-rate search as runs, nested in the run of the fold that searched."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
@@ -39,7 +40,10 @@ def trial_steps(
     yield run.create
     yield lambda: client.log_batch(run.run_id, params=params, synchronous=True)
     for start in range(0, len(points), BATCH_METRICS):
-        batch = points[start : start + BATCH_METRICS]
-        yield lambda batch=batch: client.log_batch(run.run_id, metrics=batch, synchronous=True)
+        yield partial(_send, client, run, points[start : start + BATCH_METRICS])
     status = "FINISHED" if trial.state == "complete" else "KILLED"
     yield lambda: client.set_terminated(run.run_id, status, now_ms)
+
+
+def _send(client: MlflowClient, run: PlannedRun, points: Sequence[Metric]) -> None:
+    client.log_batch(run.run_id, metrics=points, synchronous=True)
