@@ -21,8 +21,8 @@ from imputune.files import FileProgress
 
 MILLIONTHS = 1_000_000
 MOST = 1e9  # in the variable's unit; larger values cannot be kept in millionths
-EVENTS_AT_ONCE = 3_000_000
-CELLS_AT_ONCE = 30_000_000
+EVENTS_AT_ONCE = 2_000_000
+CELLS_AT_ONCE = 12_000_000
 FAULTS = {
     1: "without a number",
     2: "with a text that the variable file does not list",
@@ -37,8 +37,7 @@ def collect_events(
 ) -> dict[str, int]:
     """Fill the table `events` with the events of the variables' codes in the windows; count them by why they drop out.
 
-    The key "" counts those that stay.
-    Raises duckdb.Error for damaged files, or if memory or disk run out.
+    The key "" counts those that stay. Raises duckdb.Error for damaged files, or if memory or disk run out.
     """
     (words,) = database.execute("SELECT count(*) FROM words").fetchall()[0]
     (units,) = database.execute("SELECT count(*) FROM rules WHERE raw_unit <> ''").fetchall()[0]
