@@ -110,11 +110,13 @@ def _tracked(project: Path) -> dict[str, Any]:
             parts = (command, *(tags.get(f"imputune.{name}", "") for name in ("imputer", *TAGS)))
             names[run_id] = " ".join(filter(None, parts)) + (f" fold {fold}" if fold else "")
     contents: dict[str, Any] = {f"runs of {name}": count for name, count in Counter(names.values()).items()}
-    for run_id, name in names.items():
+    for run_id, name in names.items():  # a search's trials have the name of their fold
         points = (
             "SELECT key, value, step FROM metrics WHERE run_uuid = ? AND key != 'seconds' ORDER BY key, step, value"
         )
-        contents[f"metrics of {name}"] = list(_rows(project, points, run_id))
+        contents.setdefault(f"metrics of {name}", []).append(repr(_rows(project, points, run_id)))
+    for name in set(names.values()):
+        contents[f"metrics of {name}"].sort()
     for path in (project / "artifacts").rglob("result.json"):
         if "unfinished" not in path.parts:
             name = names.get(json.loads(path.read_text())["run_id"], "no finished run")

@@ -206,7 +206,7 @@ def _initialise(options: Mapping[str, object], address: str) -> None:
     except SystemExit:
         ended = True
     except (RuntimeError, ValueError, OSError, RayError) as error:
-        raise UserError(_why_not(address, error)) from None
+        raise UserError(why_not(address, error)) from None
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -214,7 +214,7 @@ def _initialise(options: Mapping[str, object], address: str) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def _why_not(address: str, error: Exception) -> str:
+def why_not(address: str, error: Exception) -> str:
     """Return in one line why a cluster cannot be used."""
     found = _MISMATCH.findall(str(error))
     if len(found) == 2:
