@@ -19,8 +19,9 @@ from imputune.errors import UserError
 from imputune.runtime.recorder import Recorder, Trial
 from imputune.runtime.workers import Task, chosen_engine, run_fold_jobs
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
 
+import ray
 from ray._private.utils import check_version_info
 
 from benchmarks.two_nodes import MIB, STORE, small_cluster
@@ -289,7 +290,7 @@ def test_another_ray_or_python_is_one_line():
         f"this machine has Ray {ray.__version__} and Python {platform.python_version()}: install the same versions"
     )
     assert why_not("10.0.0.1:6379", raised.value) == (
-        f"the Ray cluster at 10.0.0.1:6379 has Ray 2.9.0 and Python 3.10.1, {versions} on every node"
+        f"the Ray cluster at 10.0.0.1:6379 has Ray 2.9.0 and Python 3.10.1, {versions} versions on every node"
     )
 
 
