@@ -25,8 +25,9 @@ import ray
 from ray._private.utils import check_version_info
 
 from benchmarks.two_nodes import MIB, STORE, small_cluster
-from imputune.runtime import ray_cluster
-from imputune.runtime.ray_cluster import gpus_of_task, private_folder, why_not
+from imputune.runtime import own_ray
+from imputune.runtime.own_ray import private_folder
+from imputune.runtime.ray_cluster import gpus_of_task, why_not
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
@@ -290,7 +291,7 @@ def test_another_ray_or_python_is_one_line():
         f"this machine has Ray {ray.__version__} and Python {platform.python_version()}: install the same versions"
     )
     assert why_not("10.0.0.1:6379", raised.value) == (
-        f"the Ray cluster at 10.0.0.1:6379 has Ray 2.9.0 and Python 3.10.1, {versions} versions on every node"
+        f"the Ray cluster at 10.0.0.1:6379 has Ray 2.9.0 and Python 3.10.1, {versions} on every node"
     )
 
 
@@ -321,8 +322,9 @@ def test_a_ray_of_its_own_spills_to_a_private_folder_that_is_removed(tmp_path):
 
     Nothing is written to the home folder.
     """
+    available = next(line.split() for line in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in line)
     small = {
-        "RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION": "0.001",
+        "RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION": str(120e6 / (1024 * int(available[1]))),
         "TMPDIR": str(tmp_path),
         "HOME": str(tmp_path / "home"),
     }
@@ -376,13 +378,13 @@ def test_shares_of_gpus():
 
 def test_private_folders_are_removed_also_those_of_killed_commands(tmp_path, monkeypatch):
     """A folder is for its user alone; one whose command has ended is removed by the next, one in use is not."""
-    left = tmp_path / f"{ray_cluster.FOLDER}left"
+    left = tmp_path / f"{own_ray.FOLDER}left"
     left.mkdir()
-    (left / ray_cluster.LOCK).touch()
+    (left / own_ray.LOCK).touch()
     with private_folder(tmp_path) as folder:
         assert left.exists()  # it may be a moment old
         assert folder.stat().st_mode & 0o777 == 0o700
-        monkeypatch.setattr(ray_cluster, "SURELY_LOCKED_SECONDS", -1.0)
+        monkeypatch.setattr(own_ray, "SURELY_LOCKED_SECONDS", -1.0)
         with private_folder(tmp_path) as other:
             assert not left.exists()
             assert folder.exists()

@@ -9,7 +9,6 @@ import logging
 import pickle
 import time
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Any
 
 import ray
@@ -147,15 +146,10 @@ class _JobWriter(pickle.Pickler):
         self.job = file.getvalue()
 
     def persistent_id(self, each: Any) -> int | None:
-        if not _is_shared(type(each)):
+        if not isinstance(each, Shared) or isinstance(each, type):
             return None
         self.shared[id(each)] = each
         return id(each)
-
-
-@cache
-def _is_shared(kind: type[Any]) -> bool:
-    return issubclass(kind, Shared)
 
 
 def _ready(references: list[Any]) -> list[Any]:
