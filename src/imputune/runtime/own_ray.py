@@ -32,7 +32,7 @@ def options_of_own(cores: int, retries: int) -> Iterator[dict[str, object]]:
                 "address": "local",
                 "num_cpus": cores,
                 "include_dashboard": False,
-                "_temp_dir": str(session),
+                "_temp_dir": str(session / "ray"),  # Ray lets everybody write to its own folder, hence one in ours
                 "object_spilling_directory": str(spilled),
                 "_node_ip_address": "127.0.0.1",
                 "_system_config": {"task_oom_retries": retries},
