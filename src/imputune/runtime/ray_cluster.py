@@ -132,7 +132,10 @@ def _check_address(address: str) -> None:
 
 
 def _initialise(options: Mapping[str, object], address: str) -> None:
-    """Connect; Ray takes over SIGTERM meanwhile, which is given back, and done as it would have been."""
+    """Connect; Ray takes over SIGTERM meanwhile, which is given back, and done as it would have been.
+
+    Processes that Ray starts inherit what is blocked: a stop of the process group ends the command, which ends them.
+    """
     environment = {
         "py_modules": [str(Path(imputune.__file__).parent)],
         "excludes": ["**/__pycache__"],
@@ -140,6 +143,7 @@ def _initialise(options: Mapping[str, object], address: str) -> None:
     }
     handlers = {number: signal.getsignal(number) for number in signals.STOPS}
     ended = False
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)
     try:
         ray.init(
             **options, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True
@@ -151,6 +155,7 @@ def _initialise(options: Mapping[str, object], address: str) -> None:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if ended:
         signal.raise_signal(signal.SIGTERM)
 
