@@ -58,8 +58,8 @@ def measured(engine: Engine, jobs: list[NotedJob]) -> tuple[float, float, float]
     """
     started, own, whole = time.perf_counter(), time.thread_time(), time.process_time()
     run_fold_jobs(train, jobs, SilentRecorder(), engine)
-    costs = time.thread_time() - own, time.process_time() - whole
-    return time.perf_counter() - started, *(1000 * each / len(jobs) for each in costs)
+    own, whole = time.thread_time() - own, time.process_time() - whole
+    return time.perf_counter() - started, 1000 * own / len(jobs), 1000 * whole / len(jobs)
 
 
 def measure(stays: int, repetitions: int) -> Throughput:
