@@ -104,19 +104,19 @@ def _tracked(project: Path) -> dict[str, Any]:
     finished = {run_id for (run_id,) in _rows(project, "SELECT run_uuid FROM runs WHERE status = 'FINISHED'")}
     for run_id in finished:
         tags = dict(_rows(project, "SELECT key, value FROM tags WHERE run_uuid = ?", run_id))
+        if "imputune.trial" in tags:
+            continue  # those of a fold that a stop cut off stay, and count in the fold's next run again
         command, fold = tags.get("imputune.command"), tags.get("imputune.fold")
         # A stopped command's run is KILLED; folds that it had finished stay finished, and count in the next run again.
         if command in ("pretrain", "finetune") and (not fold or tags["mlflow.parentRunId"] in finished):
             parts = (command, *(tags.get(f"imputune.{name}", "") for name in ("imputer", *TAGS)))
             names[run_id] = " ".join(filter(None, parts)) + (f" fold {fold}" if fold else "")
     contents: dict[str, Any] = {f"runs of {name}": count for name, count in Counter(names.values()).items()}
-    for run_id, name in names.items():  # a search's trials have the name of their fold
+    for run_id, name in names.items():
         points = (
             "SELECT key, value, step FROM metrics WHERE run_uuid = ? AND key != 'seconds' ORDER BY key, step, value"
         )
-        contents.setdefault(f"metrics of {name}", []).append(repr(_rows(project, points, run_id)))
-    for name in set(names.values()):
-        contents[f"metrics of {name}"].sort()
+        contents[f"metrics of {name}"] = list(_rows(project, points, run_id))
     for path in (project / "artifacts").rglob("result.json"):
         if "unfinished" not in path.parts:
             name = names.get(json.loads(path.read_text())["run_id"], "no finished run")
