@@ -146,7 +146,7 @@ class _JobWriter(pickle.Pickler):
         self.job = file.getvalue()
 
     def persistent_id(self, each: Any) -> int | None:
-        if not isinstance(each, Shared) or isinstance(each, type):
+        if not hasattr(type(each), "in_memory"):  # as `Shared` has it; isinstance is many times slower
             return None
         self.shared[id(each)] = each
         return id(each)
