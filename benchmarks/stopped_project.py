@@ -104,6 +104,8 @@ def _tracked(project: Path) -> dict[str, Any]:
     finished = {run_id for (run_id,) in _rows(project, "SELECT run_uuid FROM runs WHERE status = 'FINISHED'")}
     for run_id in finished:
         tags = dict(_rows(project, "SELECT key, value FROM tags WHERE run_uuid = ?", run_id))
+        if "imputune.trial" in tags:
+            continue  # those of a fold that a stop cut off stay, and count in the fold's next run again
         command, fold = tags.get("imputune.command"), tags.get("imputune.fold")
         # A stopped command's run is KILLED; folds that it had finished stay finished, and count in the next run again.
         if command in ("pretrain", "finetune") and (not fold or tags["mlflow.parentRunId"] in finished):

@@ -87,6 +87,7 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
             "--device cuda: PyTorch finds no GPU here; leave the option out, or give --device auto",
         ),
         ("stops", ["--stops", "9"], "the following arguments are required: --folder; --help lists the options"),
+        ("ray_throughput", ["--stays", "99"], "--stays must be 100 or more and --repetitions 1 or more; --help lists"),
         ("stops", ["--folder", "x", "--stops", "0"], "--stops must be 1 or more, got 0"),
         ("large_cohort", ["--stays", "99"], "--stays must be 100 or more, --steps 1 or more, --limit-gib above 0"),
         ("large_cohort", ["--parts", "read,fold"], "--parts must name some of read, pretrain, finetune, separated by"),

@@ -1,6 +1,7 @@
 import pytest
 
-from imputune.artifacts.checkpoints import Checkpoints, read_run_id
+from imputune.artifacts.checkpoints import Checkpoints, TrialKeeper, read_run_id
+from imputune.runtime.recorder import Trial
 
 
 @pytest.fixture
@@ -73,3 +74,21 @@ def test_removed_checkpoints_leave_nothing(tmp_path, begin, make_fold) -> None:
     checkpoints.save(make_fold(0))
     checkpoints.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_kept_trials_are_there_for_the_next_command(tmp_path, begin, recorder) -> None:
+    """Trials are kept by fold, bit for bit, once each, and passed on; a broken line ends them."""
+    curve = [{"validation_loss": 0.1 + 0.2, "validation_auc": float("nan")}]
+    lost = Trial(number=1, learning_rate=1e-3, state="pruned", validation_loss=float("inf"), curve=[])
+    trials = [Trial(number=0, learning_rate=1 / 3e4, state="complete", validation_loss=0.1 + 0.2, curve=curve), lost]
+    keeper = TrialKeeper(recorder, begin())
+    for trial in (*trials, *trials):
+        keeper.trial_finished(2, trial)
+    assert len(recorder.trials) == 4
+    assert repr(begin().trials(2)) == repr(tuple(trials))
+    assert begin().trials(0) == ()
+    path = next((tmp_path / "unfinished").glob("trials-*"))
+    path.write_text(path.read_text()[:-20])
+    assert repr(begin().trials(2)) == repr(tuple(trials[:1]))
+    keeper.trial_finished(2, lost)
+    assert repr(begin().trials(2)) == repr(tuple(trials))

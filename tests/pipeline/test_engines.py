@@ -14,7 +14,7 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'
 from benchmarks.stopped_command import Running
 from benchmarks.stopped_project import differences, make_project
 from benchmarks.two_nodes import small_cluster
-from imputune.runtime.ray_cluster import FOLDER
+from imputune.runtime.own_ray import FOLDER
 from imputune.signals import LINE
 from projects import run_all, set_params
 
@@ -95,14 +95,17 @@ def processes_of(session: int) -> list[str]:
     return found
 
 
-def ended(running: Running) -> bool:
-    """Wait until a command and all its processes have ended; say whether they have, within twelve seconds."""
+def left_of(running: Running, agents: bool) -> list[str]:
+    """Wait until a command and its processes have ended; return those that run after twelve seconds.
+
+    agents: whether Ray's two agents of a node count: after kill -9 of the command, Ray itself ends them later.
+    """
     until = time.monotonic() + 12
-    while processes_of(running.process.pid) or running.process.poll() is None:
-        if time.monotonic() > until:
-            return False
+    while True:
+        left = [each for each in processes_of(running.process.pid) if agents or "Agent" not in each]
+        if time.monotonic() > until or not (left or running.process.poll() is None):
+            return left
         time.sleep(0.05)
-    return True
 
 
 def stop_after_folds(project: Path, number: signal.Signals, folds: int) -> Running:
@@ -115,7 +118,7 @@ def stop_after_folds(project: Path, number: signal.Signals, folds: int) -> Runni
         time.sleep(0.02)
     send = os.kill if number == signal.SIGKILL else os.killpg
     send(running.process.pid, number)
-    assert ended(running), processes_of(running.process.pid)
+    assert left_of(running, agents=number != signal.SIGKILL) == []
     return running
 
 

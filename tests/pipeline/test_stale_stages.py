@@ -37,7 +37,10 @@ WHOLE_ROOMS = {"compare": ("evaluation", "reporting"), "report": ("evaluation", 
 # Where things lie, how work runs and who is told of it: none of them changes a result.
 NO_RESULT: set[Module] = {
     *(("runtime", name) for name in ("device", "recorder", "threads", "console", "time_left", "epoch_lines")),
-    *(("runtime", name) for name in ("workers", "tasks", "local_pool", "ray_cluster", "ray_engine", "ray_node")),
+    *(
+        ("runtime", name)
+        for name in ("workers", "tasks", "local_pool", "own_ray", "ray_cluster", "ray_engine", "ray_node")
+    ),
     *(("pipeline", name) for name in ("project", "tracked", "inputs", "run_subject")),
     ("reporting", "run_notes"),
 }

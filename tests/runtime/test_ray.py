@@ -1,9 +1,12 @@
 """Training on a Ray cluster: two nodes of one core each on this machine, started once for the file."""
 
 import os
+import platform
 import signal
+import subprocess
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,13 @@ from imputune.runtime.workers import Task, chosen_engine, run_fold_jobs
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
 
+import ray
+from ray._private.utils import check_version_info
+
 from benchmarks.two_nodes import MIB, STORE, small_cluster
-from imputune.runtime import ray_cluster
-from imputune.runtime.ray_cluster import gpus_of_task, private_folder
+from imputune.runtime import own_ray
+from imputune.runtime.own_ray import private_folder
+from imputune.runtime.ray_cluster import gpus_of_task, why_not
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
@@ -261,6 +268,79 @@ def test_too_little_object_store_is_one_line(recorder, engine):
     assert str(raised.value).endswith(": start the node with a larger --object-store-memory")
 
 
+def test_a_node_with_other_packages_is_one_line(recorder, engine, monkeypatch):
+    """A node that joined after the command began is checked at its first fold; the line names both versions."""
+    expected = {**engine.cluster.expected, "numpy": "1.0"}
+    monkeypatch.setattr(engine, "cluster", replace(engine.cluster, expected=expected))
+    here = engine.cluster.expected["pandas"]
+    assert here == pd.__version__
+    with pytest.raises(
+        UserError, match=rf"^Ray's node \S+ has numpy {np.__version__}, this machine has 1\.0: install "
+    ):
+        run_fold_jobs(tell_where, [0], recorder, engine)
+    assert not recorder.finished
+
+
+def test_another_ray_or_python_is_one_line():
+    """Ray's own refusal has several lines; the command's has one, with all four versions."""
+    other = {"ray_version": "2.9.0", "python_version": "3.10.1"}
+    with pytest.raises(RuntimeError) as raised:
+        check_version_info(other, "this process")
+    assert "\n" in str(raised.value)
+    versions = (
+        f"this machine has Ray {ray.__version__} and Python {platform.python_version()}: install the same versions"
+    )
+    assert why_not("10.0.0.1:6379", raised.value) == (
+        f"the Ray cluster at 10.0.0.1:6379 has Ray 2.9.0 and Python 3.10.1, {versions} on every node"
+    )
+
+
+OWN = """
+import sys, tempfile
+from pathlib import Path
+import numpy as np
+from imputune.runtime.workers import chosen_engine
+from imputune.settings.file import read_params
+VALUE = np.float32(7654.321)
+folders = lambda: [path for parent in ("/tmp", tempfile.gettempdir()) for path in Path(parent).glob("imputune-ray-*")]
+before = folders()
+with chosen_engine(read_params(Path(sys.argv[1])), "ray", 1):
+    import ray
+    kept = [ray.put(np.full(30 * 2**20 // 4, VALUE)) for _ in range(8)]
+    ours = [path for path in folders() if path not in before]
+    print(*ours)
+    print(*(oct(path.stat().st_mode & 0o777) for path in ours))
+    holds = lambda folder: any(VALUE.tobytes() * 2 in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    print(*map(holds, ours))
+    del kept
+print(*(path.exists() for path in ours))
+"""
+
+
+def test_a_ray_of_its_own_spills_to_a_private_folder_that_is_removed(tmp_path):
+    """Spilled values stand in TMPDIR, in a folder for this user alone, and not in Ray's logs; both are gone at the end.
+
+    Nothing is written to the home folder.
+    """
+    available = next(line.split() for line in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in line)
+    small = {
+        "RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION": str(120e6 / (1024 * int(available[1]))),
+        "TMPDIR": str(tmp_path),
+        "HOME": str(tmp_path / "home"),
+    }
+    kept = {name: text for name, text in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, "-c", OWN, str(HERE.parents[1] / "params.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, env=kept | small, timeout=300)
+    assert done.returncode == 0, done.stderr
+    folders, modes, holding, left = done.stdout.splitlines()
+    assert [Path(each).parent for each in folders.split()] == [Path("/tmp"), tmp_path]
+    assert modes == "0o700 0o700"
+    assert holding == "False True"
+    assert left == "False False"
+    assert not (tmp_path / "home").exists()
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [
@@ -298,13 +378,13 @@ def test_shares_of_gpus():
 
 def test_private_folders_are_removed_also_those_of_killed_commands(tmp_path, monkeypatch):
     """A folder is for its user alone; one whose command has ended is removed by the next, one in use is not."""
-    left = tmp_path / f"{ray_cluster.FOLDER}left"
+    left = tmp_path / f"{own_ray.FOLDER}left"
     left.mkdir()
-    (left / ray_cluster.LOCK).touch()
+    (left / own_ray.LOCK).touch()
     with private_folder(tmp_path) as folder:
         assert left.exists()  # it may be a moment old
         assert folder.stat().st_mode & 0o777 == 0o700
-        monkeypatch.setattr(ray_cluster, "SURELY_LOCKED_SECONDS", -1.0)
+        monkeypatch.setattr(own_ray, "SURELY_LOCKED_SECONDS", -1.0)
         with private_folder(tmp_path) as other:
             assert not left.exists()
             assert folder.exists()

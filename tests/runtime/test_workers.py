@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from imputune.cli.options import TrainingOptions
 from imputune.data.cohort import (
     Cohort,
     Variable,
@@ -20,6 +21,7 @@ from imputune.data.cohort import (
     write_cohort,
 )
 from imputune.errors import UserError
+from imputune.runtime import workers
 from imputune.runtime.recorder import Recorder, Trial
 from imputune.runtime.workers import LocalPool, Task, run_fold_jobs, start_preloading
 
@@ -252,6 +254,31 @@ def hear_signals(fold: int, recorder: Recorder) -> Done:
 def test_workers_do_not_hear_stops(recorder):
     """A signal to the process group stops the command, which ends its workers itself."""
     assert run_fold_jobs(hear_signals, [0], recorder, LocalPool(1)) == [Done(0, {})]
+
+
+def test_ray_that_is_not_installed_is_one_line(make_params, monkeypatch):
+    """The error names the command that installs it."""
+    monkeypatch.setattr(workers, "find_spec", lambda name: None)
+    message = (
+        r"^engine ray needs Ray, which is not installed: run `pip install -e '\.\[ray\]'` in the project's folder$"
+    )
+    with pytest.raises(UserError, match=message), workers.chosen_engine(make_params(), "ray"):
+        pass
+
+
+def test_an_unknown_engine_is_named(make_params):
+    """The error has the near miss."""
+    with pytest.raises(UserError) as raised:
+        TrainingOptions(engine="rya").chosen_engine(make_params())
+    assert str(raised.value) == "unknown engine 'rya' (did you mean 'ray'?): choose from local, ray"
+
+
+def test_the_number_of_workers_may_be_chosen_for_a_command(make_params):
+    """It is that of params.yaml, unless the command names another."""
+    params = make_params().model_copy(update={"workers": 3})
+    for wanted, expected in ((None, 3), (1, 1)):
+        with TrainingOptions(workers=wanted).chosen_engine(params) as engine:
+            assert (type(engine), engine.at_once) == (LocalPool, expected)
 
 
 def test_a_long_path_of_temporary_files_is_named(monkeypatch):

@@ -54,15 +54,14 @@ class Checkpoints:
         write_training(self.folder / f"fold-{fold.fold}", output, [fold])
 
     def keep_trial(self, fold: int, trial: Trial) -> None:
-        """Keep a trial of a fold's search that has ended, unless it is kept already."""
-        if trial.number < len(self.trials(fold)):
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._trials_file(fold).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(trial)) + "\n")
+        """Keep a trial of a fold's search that has ended, if it follows on those kept already."""
+        kept = self.trials(fold)
+        if trial.number == len(kept):
+            lines = [json.dumps(asdict(each)) for each in (*kept, trial)]
+            replace_text(self._trials_file(fold), "\n".join(lines))
 
     def trials(self, fold: int) -> tuple[Trial, ...]:
-        """Return the trials of a fold's search that are kept, by number; a line that was cut off ends them."""
+        """Return the trials of a fold's search that are kept, by number; a broken line ends them."""
         path = self._trials_file(fold)
         found: list[Trial] = []
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():

@@ -1,27 +1,22 @@
 """The Ray cluster of a command: the one that RAY_ADDRESS names, or one that a command starts here and ends.
 
-Ray's nodes get this package from the command, and nothing else of the project. A cluster that is started here has one
-node and a token of its own; what it writes, spilled objects too, goes to folders that only this user can read.
+Ray's nodes get this package from the command, and nothing else of the project.
 """
 
 import logging
 import math
 import os
 import re
-import secrets
-import shutil
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from filelock import FileLock, Timeout
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -29,17 +24,16 @@ import imputune
 from imputune import signals
 from imputune.errors import UserError, one_line
 from imputune.runtime.local_pool import PRELOADED
+from imputune.runtime.own_ray import options_of_own
 from imputune.runtime.ray_node import Mailbox, installed, prepare_node
 from imputune.runtime.threads import ONE_THREAD, WAITING
 from imputune.settings.names import DeviceName
 
-ADDRESS, MODE = "RAY_ADDRESS", "RAY_AUTH_MODE"
+ADDRESS = "RAY_ADDRESS"
 HERE = ("", "local")
 RETRIES = 3
 CONNECT_SECONDS, PREPARE_SECONDS = 5.0, 120.0
 MIB = 2**20
-FOLDER, LOCK = "imputune-ray-", "lock"
-SURELY_LOCKED_SECONDS = 5.0  # after its folder was made, a lock that can be taken has no owner
 _MISMATCH = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
 _Node = Mapping[str, Any]
 """What Ray says of a node."""
@@ -87,7 +81,7 @@ def connected(cores: int, device: DeviceName) -> Iterator[Cluster]:
     address = os.environ.get(ADDRESS, "")
     with ExitStack() as stack:
         if address in HERE:
-            options = stack.enter_context(_options_of_own(cores))
+            options = stack.enter_context(options_of_own(cores, RETRIES))
         else:
             _check_address(address)
             options = {"address": address}
@@ -137,61 +131,11 @@ def _check_address(address: str) -> None:
         ) from None
 
 
-@contextmanager
-def _options_of_own(cores: int) -> Iterator[dict[str, object]]:
-    """Yield the options of a cluster of this machine, inside its environment; its folders are removed afterwards.
-
-    Sockets have short paths only in /tmp, where Ray puts them by default too.
-    """
-    own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    before = {name: os.environ.get(name) for name in (*own, MODE)}
-    with private_folder(Path("/tmp")) as session, private_folder(Path(tempfile.gettempdir())) as spilled:
-        os.environ.update(own)
-        os.environ.pop(MODE, None)  # without it, a cluster that is started asks for a token
-        try:
-            yield {
-                "address": "local",
-                "num_cpus": cores,
-                "include_dashboard": False,
-                "_temp_dir": str(session),
-                "object_spilling_directory": str(spilled),
-                "_node_ip_address": "127.0.0.1",
-                "_system_config": {"task_oom_retries": RETRIES},
-            }
-        finally:
-            for name, text in before.items():
-                if text is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = text
-
-
-@contextmanager
-def private_folder(parent: Path) -> Iterator[Path]:
-    """Yield a new folder that only this user can read; remove it afterwards, and those that killed commands left."""
-    for left in parent.glob(f"{FOLDER}*"):
-        _remove_if_left(left)
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=parent))
-    lock = FileLock(folder / LOCK)
-    lock.acquire(timeout=0)
-    try:
-        yield folder
-    finally:
-        lock.release()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_if_left(folder: Path) -> None:
-    """Remove the folder of a command that has ended: the system has released its lock. Others' folders stay."""
-    path = folder / LOCK
-    with suppress(OSError, Timeout):
-        if path.stat().st_uid == os.getuid() and time.time() - path.stat().st_mtime > SURELY_LOCKED_SECONDS:
-            with FileLock(path).acquire(timeout=0):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
 def _initialise(options: Mapping[str, object], address: str) -> None:
-    """Connect; Ray takes over SIGTERM meanwhile, which is given back, and done as it would have been."""
+    """Connect; Ray takes over SIGTERM meanwhile, which is given back, and done as it would have been.
+
+    Processes that Ray starts inherit what is blocked: a stop of the process group ends the command, which ends them.
+    """
     environment = {
         "py_modules": [str(Path(imputune.__file__).parent)],
         "excludes": ["**/__pycache__"],
@@ -199,6 +143,7 @@ def _initialise(options: Mapping[str, object], address: str) -> None:
     }
     handlers = {number: signal.getsignal(number) for number in signals.STOPS}
     ended = False
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)
     try:
         ray.init(
             **options, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True
@@ -206,15 +151,16 @@ def _initialise(options: Mapping[str, object], address: str) -> None:
     except SystemExit:
         ended = True
     except (RuntimeError, ValueError, OSError, RayError) as error:
-        raise UserError(_why_not(address, error)) from None
+        raise UserError(why_not(address, error)) from None
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if ended:
         signal.raise_signal(signal.SIGTERM)
 
 
-def _why_not(address: str, error: Exception) -> str:
+def why_not(address: str, error: Exception) -> str:
     """Return in one line why a cluster cannot be used."""
     found = _MISMATCH.findall(str(error))
     if len(found) == 2:

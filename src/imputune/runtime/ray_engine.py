@@ -9,8 +9,7 @@ import logging
 import pickle
 import time
 from collections.abc import Iterator, Sequence
-from functools import cache
-from typing import Any, Self
+from typing import Any
 
 import ray
 from ray.exceptions import ObjectStoreFullError, RayActorError, RayError, RayTaskError
@@ -24,7 +23,6 @@ from imputune.runtime.tasks import Shared, Task
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 COUNT_SECONDS = 5.0  # between two looks at how many cores the cluster has
-MIB = 2**20
 
 
 class _Running:
@@ -53,13 +51,7 @@ class RayEngine:
         self._started = 0
         self._counted = (time.monotonic(), cluster.cores())
         self._work = self.work_with(RETRIES)
-
-    def __enter__(self) -> Self:
-        self._letters = self.cluster.mailbox.take.remote()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._shared.clear()
+        self._letters = cluster.mailbox.take.remote()
 
     def work_with(self, retries: int) -> Any:
         """Return the work on a fold as Ray's function: on one core, begun again so many times where it is lost."""
@@ -108,6 +100,7 @@ class RayEngine:
         finally:
             for reference in pending:
                 ray.cancel(reference, force=True)
+            self._shared.clear()
 
     def _submit(self, number: int, task: Task[Any]) -> Any:
         writer = _JobWriter((task.work, task.job))
@@ -117,7 +110,7 @@ class RayEngine:
         return self._work.remote(number, writer.job, keys, self.cluster.mailbox, self.cluster.expected, *references)
 
     def _reference(self, key: int, shared: Shared) -> Any:
-        """Return the reference to what tasks share; it goes to the object store once, and stays while this is open."""
+        """Return the reference to what tasks share; it goes to the object store once in a run."""
         if key not in self._shared:
             self._shared[key] = shared, self._put(shared.in_memory())
         return self._shared[key][1]
@@ -152,16 +145,11 @@ class _JobWriter(pickle.Pickler):
         self.dump(content)
         self.job = file.getvalue()
 
-    def persistent_id(self, each: object) -> int | None:
-        if not _is_shared(type(each)):
+    def persistent_id(self, each: Any) -> int | None:
+        if not hasattr(type(each), "in_memory"):  # as `Shared` has it; isinstance is many times slower
             return None
         self.shared[id(each)] = each
         return id(each)
-
-
-@cache
-def _is_shared(kind: type) -> bool:
-    return issubclass(kind, Shared)
 
 
 def _ready(references: list[Any]) -> list[Any]:

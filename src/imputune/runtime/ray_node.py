@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import math
 import pickle
 import platform
 import time
@@ -61,7 +62,7 @@ class _Reporter:
     def __init__(self, task: int, mailbox: Any) -> None:
         self.task, self.mailbox = task, mailbox
         self.events: list[Event] = []
-        self.sent, self.last = 0, time.monotonic()
+        self.sent, self.last = 0, -math.inf
 
     def epoch(self, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
         self.events.append(("epoch", (fold, epoch, dict(metrics))))

@@ -36,8 +36,8 @@ def chosen_engine(params: Params, name: EngineName | None = None, workers: int |
     from imputune.runtime.ray_cluster import connected
     from imputune.runtime.ray_engine import RayEngine
 
-    with connected(workers or params.workers, params.device) as cluster, RayEngine(cluster, workers) as engine:
-        yield engine
+    with connected(workers or params.workers, params.device) as cluster:
+        yield RayEngine(cluster, workers)
 
 
 def run_fold_jobs(

@@ -1,0 +1,69 @@
+"""A Ray of this machine for one command: its options, its token, and the folders that only this user can read."""
+
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+FOLDER, LOCK = "imputune-ray-", "lock"
+SURELY_LOCKED_SECONDS = 5.0  # after its folder was made, a lock that can be taken has no owner
+MODE = "RAY_AUTH_MODE"
+
+
+@contextmanager
+def options_of_own(cores: int, retries: int) -> Iterator[dict[str, object]]:
+    """Yield the options of a cluster of this machine, inside its environment; its folders are removed afterwards.
+
+    Sockets have short paths only in /tmp, where Ray puts them by default too.
+    """
+    own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    before = {name: os.environ.get(name) for name in (*own, MODE)}
+    with private_folder(Path("/tmp")) as session, private_folder(Path(tempfile.gettempdir())) as spilled:
+        os.environ.update(own)
+        os.environ.pop(MODE, None)  # without it, a cluster that is started asks for a token
+        try:
+            yield {
+                "address": "local",
+                "num_cpus": cores,
+                "include_dashboard": False,
+                "_temp_dir": str(session / "ray"),  # Ray lets everybody write to its own folder, hence one in ours
+                "object_spilling_directory": str(spilled),
+                "_node_ip_address": "127.0.0.1",
+                "_system_config": {"task_oom_retries": retries},
+            }
+        finally:
+            for name, text in before.items():
+                if text is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = text
+
+
+@contextmanager
+def private_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder that only this user can read; remove it afterwards, and those that killed commands left."""
+    for left in parent.glob(f"{FOLDER}*"):
+        _remove_if_left(left)
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=parent))
+    lock = FileLock(folder / LOCK)
+    lock.acquire(timeout=0)
+    try:
+        yield folder
+    finally:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_if_left(folder: Path) -> None:
+    """Remove the folder of a command that has ended: the system has released its lock. Others' folders stay."""
+    path = folder / LOCK
+    with suppress(OSError, Timeout):
+        if path.stat().st_uid == os.getuid() and time.time() - path.stat().st_mtime > SURELY_LOCKED_SECONDS:
+            with FileLock(path).acquire(timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
