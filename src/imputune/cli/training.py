@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imputune.cli.app import Dataset, app
+from imputune.cli.app import Dataset, OutcomeOption, app
 from imputune.cli.compare import print_report_table
 from imputune.cli.options import takes
 from imputune.cli.word_lists import fold_numbers, imputer_names, split_words
@@ -85,6 +85,7 @@ def pretrain_command(
 @app.command("finetune")
 def finetune_command(
     dataset: Dataset = None,
+    outcome: OutcomeOption = "",
     head: Annotated[str, typer.Option(help=f"One of: {', '.join(WORDS['head'])}.")] = "mlp2",
     mode: Annotated[str, typer.Option(help="frozen (default), or unfrozen: the imputer is trained too.")] = "",
     input: Annotated[
@@ -107,7 +108,7 @@ def finetune_command(
     from imputune.pipeline.finetune import run_finetune
     from imputune.pipeline.project import Project
 
-    project = Project.open(find_root(Path.cwd()), dataset)
+    project = Project.open(find_root(Path.cwd()), dataset, outcome)
     _print_folds(project.dataset, run_finetune(project, variant, say))
 
 
@@ -118,6 +119,7 @@ class GridOptions:
     dataset: Annotated[
         str, typer.Argument(help="Cohorts in data/, separated by commas (default: dataset in params.yaml).")
     ] = ""
+    outcome: OutcomeOption = ""
     head: Annotated[
         str,
         typer.Option(help=f"{ONE_OR_MORE['head']} Default: all but blend; with --imputer, those under grid."),
@@ -176,7 +178,8 @@ def grid_command(options: GridOptions) -> None:
     from imputune.pipeline.grid import run_grid
     from imputune.pipeline.project import Project
 
-    projects = [Project.open(find_root(Path.cwd()), name) for name in split_words(options.dataset) or [""]]
+    root, datasets = find_root(Path.cwd()), split_words(options.dataset) or [""]
+    projects = [Project.open(root, name, options.outcome) for name in datasets]
     for project in projects:
         folds = fold_numbers(options.fold)
         results = run_grid(project, variants, say, options=options.repeated, folds=folds, again=options.again)
@@ -219,6 +222,7 @@ def assess_command(
 @app.command("overfit")
 def overfit_command(
     dataset: Dataset = None,
+    outcome: OutcomeOption = "",
     head: Annotated[str, typer.Option(help="mlp2, mlp5, lstm or gru.")] = "mlp2",
     mode: Annotated[str, typer.Option(help="frozen (default) or unfrozen.")] = "",
     input: Annotated[str, typer.Option(help="What the head reads (default: the head's first input).")] = "",
@@ -235,7 +239,7 @@ def overfit_command(
     from imputune.pipeline.overfit import run_overfit
     from imputune.pipeline.project import Project
 
-    project = Project.open(find_root(Path.cwd()), dataset)
+    project = Project.open(find_root(Path.cwd()), dataset, outcome)
     _print_folds(project.dataset, run_overfit(project, variant, say, epochs=epochs, folds=fold_numbers(fold)))
 
 

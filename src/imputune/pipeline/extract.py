@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from imputune.data.cohort import Cohort, CohortFacts, describe, write_cohort
+from imputune.data.cohort import Cohort, write_cohort
+from imputune.data.cohort_facts import CohortFacts, describe
 from imputune.datasets import Destination
 from imputune.settings.file import add_budget, find_root, use_dataset
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from imputune.artifacts.stage_output import FURTHER_COHORTS, FurtherCohort
 from imputune.data.cohort import FILES, Cohort, cohort_hash, read_cohort
+from imputune.data.outcome_file import NO_LABEL
 from imputune.data.overlap import shared_stays
 from imputune.errors import UserError
 from imputune.pipeline.project import DividedCohort, Project
@@ -16,7 +17,6 @@ from imputune.protocol.imputers import is_own
 from imputune.settings.names import ImputerName
 
 SHOWN = 3  # stay ids in a message
-NO_OUTCOME = -1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -120,7 +120,9 @@ def _read(data: DividedCohort, folder: Path) -> FurtherRecords:
         name=cohort_name(cohort, folder), cohort_hash=cohort_hash(folder), stays=len(cohort.stay_ids_N)
     )
     return FurtherRecords(
-        about=about, folder=folder, cohort=replace(cohort, outcome_N=np.full_like(cohort.outcome_N, NO_OUTCOME))
+        about=about,
+        folder=folder,
+        cohort=replace(cohort, outcome_N=np.full_like(cohort.outcome_N, NO_LABEL), other_outcomes={}),
     )
 
 

@@ -47,7 +47,7 @@ def train_variants(project: Project, request: FinetuneRequest, say: Say, one_run
     Raises UserError when no imputer was pretrained, it was trained on other variables, data or folds, a fold does not
     exist, a member of a blend is neither requested nor finished, or another command is fine-tuning the dataset.
     """
-    data = read_divided_cohort(project)
+    data = read_divided_cohort(project).for_outcome(project.outcome)
     blended = blend_members(project.params.blend) if any(variant.is_blend for variant in request.variants) else []
     names = dict.fromkeys(variant.imputer for variant in request.variants)
     imputers = {
@@ -195,7 +195,7 @@ class _VariantQueue:
         rate = None if searching in (None, number) else work.folds[searching].learning_rate
         job = FinetuneJob(
             cohort=self.data.cohort,
-            fold=next(fold for fold in self.data.folds if fold.number == number),
+            fold=next(fold for fold in self.data.labelled_folds if fold.number == number),
             params=work.imputer.project.params,
             variant=work.variant,
             pretrained=work.imputer.weights[number],

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imputune.data.cohort import Cohort, Variable, describe
+from imputune.data.cohort import Cohort, Variable
+from imputune.data.cohort_facts import describe
 from imputune.data.raw.binning import totals
 from imputune.data.raw.physionet2012 import ChallengeSource, bin_long_table, extract_physionet2012
 from imputune.data.raw.physionet2012_parameters import VARIABLES
@@ -323,7 +324,7 @@ def test_set_a_has_its_known_facts(real_folder: Path) -> None:
     facts = describe(cohort)
     assert (facts.stays, facts.hours, facts.variables) == (3997, 48, 35)
     assert facts.observed_cells == 1_308_232
-    assert facts.deaths == 554
+    assert facts.events == 554
     assert facts.exclusions == {"no measurements": 3}
     assert not set(cohort.stay_ids_N.tolist()) & {140501, 140936, 141264}
     assert source_of(cohort).rows_read == 1_757_980
@@ -337,4 +338,4 @@ def test_sets_a_and_b_have_their_known_facts(real_folder: Path) -> None:
     """Sets a and b together have 7,990 stays and 554 + 568 deaths."""
     facts = describe(extract_physionet2012(real_folder, ("a", "b")))
     assert facts.stays == 7990
-    assert facts.deaths == 1122
+    assert facts.events == 1122
