@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class RiskModel:
     """A registered model of an outcome.
 
-    name and version: in the registry. variant: what was fine-tuned. outcome: what the risk is of. variables: those it reads, each with
-    its unit. threshold: from this risk on, a stay counts as high risk.
+    name and version: in the registry. variant: what was fine-tuned. outcome: what the risk is of. variables: those it
+    reads, each with its unit. threshold: from this risk on, a stay counts as high risk.
     """
 
     name: str

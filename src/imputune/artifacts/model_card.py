@@ -8,7 +8,8 @@ from imputune.data.cohort import Variable
 from imputune.evaluation.calibration import CalibrationLine
 from imputune.evaluation.card_scores import FoldLine, StaysScores
 from imputune.evaluation.stored import Stored
-from imputune.protocol.outcomes import DEFAULT_OUTCOME, OutcomeWords, outcome_words
+from imputune.protocol.outcome_words import OutcomeWords, outcome_words
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 
 FORMAT: Literal[1] = 1
 

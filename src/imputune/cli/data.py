@@ -15,7 +15,7 @@ from imputune.data.cohort import (
 from imputune.datasets import Destination, datasets
 from imputune.errors import UserError
 from imputune.pipeline.extract import run_extract
-from imputune.protocol.outcomes import outcome_words
+from imputune.protocol.outcome_words import outcome_words
 from imputune.runtime.console import counted, print_table
 
 extract = typer.Typer(help="Raw records to data/<dataset>: hourly bins of the first 48 hours.", no_args_is_help=True)
@@ -102,6 +102,8 @@ def _store(cohort: Cohort, destination: Destination) -> None:
     )
     if extracted.now_in_use:
         typer.echo(f"params.yaml now says dataset: {cohort.dataset}, so `dvc repro` reads it")
+    if extracted.outcome_in_use:
+        typer.echo(f"params.yaml now says outcome: {extracted.outcome_in_use}, the first of the cohort")
     if extracted.budget_of:
         typer.echo(
             f"params.yaml now has a budget for {cohort.dataset}, copied from {extracted.budget_of}: "

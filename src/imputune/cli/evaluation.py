@@ -7,7 +7,7 @@ import typer
 
 from imputune.cli.app import AsJson, Dataset, OutcomeOption, app
 from imputune.cli.models import ModelOption
-from imputune.protocol.outcomes import outcome_words
+from imputune.protocol.outcome_words import outcome_words
 from imputune.runtime.console import counted, print_table, say, warn
 from imputune.settings.file import find_root
 

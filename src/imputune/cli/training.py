@@ -22,6 +22,7 @@ from imputune.settings.names import check_own_name
 from imputune.settings.schema import Params
 
 if TYPE_CHECKING:
+    from imputune.pipeline.project import Project
     from imputune.pipeline.variant_work import VariantResult
 
 Imputers = Annotated[
@@ -109,7 +110,7 @@ def finetune_command(
     from imputune.pipeline.project import Project
 
     project = Project.open(find_root(Path.cwd()), dataset, outcome)
-    _print_folds(project.dataset, run_finetune(project, variant, say))
+    _print_folds(project, run_finetune(project, variant, say))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +141,7 @@ class GridOptions:
     @property
     def repeated(self) -> dict[str, str]:
         """The options that choose the same variants and folds again, also under `mlflow run`, which has no --all."""
-        words = {name: getattr(self, name) for name in (*FIELDS, "imputer", "fold")}
+        words = {name: getattr(self, name) for name in (*FIELDS, "imputer", "fold", "outcome")}
         return words | {"head": ",".join(SINGLE_HEADS)} if self.all_variants else words
 
     def variants(self, params: Params) -> list[Variant]:
@@ -184,7 +185,7 @@ def grid_command(options: GridOptions) -> None:
         folds = fold_numbers(options.fold)
         results = run_grid(project, variants, say, options=options.repeated, folds=folds, again=options.again)
         header = ("variant", "folds", "validation AUC", "test AUC", "seconds")
-        print_table(f"Variants on {project.dataset}", header, [_summary_line(result) for result in results])
+        print_table(f"Variants on {_where(project)}", header, [_summary_line(result) for result in results])
         on_csai = all(imputer_kind(variant.imputer).family == "csai" for variant in variants)
         say_link(project, "heads" if on_csai else "imputers")
 
@@ -219,28 +220,35 @@ def assess_command(
     print_report_table(errors_table(assessed))
 
 
+@dataclass(frozen=True, kw_only=True)
+class OverfitOptions:
+    """The options of overfit."""
+
+    dataset: Dataset = None
+    outcome: OutcomeOption = ""
+    head: Annotated[str, typer.Option(help="mlp2, mlp5, lstm or gru.")] = "mlp2"
+    mode: Annotated[str, typer.Option(help="frozen (default) or unfrozen.")] = ""
+    input: Annotated[str, typer.Option(help="What the head reads (default: the head's first input).")] = ""
+    schedule: Annotated[str, typer.Option(help="optuna, cyclic or plateau (default).")] = ""
+    fold: Annotated[str, typer.Option(help="Numbers of folds, separated by commas; all if left out.")] = ""
+    epochs: Annotated[int, typer.Option(help="Number of epochs; all are trained.", min=1)] = 200
+
+
 @app.command("overfit")
-def overfit_command(
-    dataset: Dataset = None,
-    outcome: OutcomeOption = "",
-    head: Annotated[str, typer.Option(help="mlp2, mlp5, lstm or gru.")] = "mlp2",
-    mode: Annotated[str, typer.Option(help="frozen (default) or unfrozen.")] = "",
-    input: Annotated[str, typer.Option(help="What the head reads (default: the head's first input).")] = "",
-    schedule: Annotated[str, typer.Option(help="optuna, cyclic or plateau (default).")] = "",
-    fold: Annotated[str, typer.Option(help="Numbers of folds, separated by commas; all if left out.")] = "",
-    epochs: Annotated[int, typer.Option(help="Number of epochs; all are trained.", min=1)] = 200,
-) -> None:
+@takes(OverfitOptions)
+def overfit_command(options: OverfitOptions) -> None:
     """Train a variant without early stopping, to show when it overfits (the paper's Fig. 4).
 
     `imputune compare` draws the curves.
     """
-    variant = make_variant(head, mode, input, schedule)
+    variant = make_variant(options.head, options.mode, options.input, options.schedule)
     start_preloading()
     from imputune.pipeline.overfit import run_overfit
     from imputune.pipeline.project import Project
 
-    project = Project.open(find_root(Path.cwd()), dataset, outcome)
-    _print_folds(project.dataset, run_overfit(project, variant, say, epochs=epochs, folds=fold_numbers(fold)))
+    project = Project.open(find_root(Path.cwd()), options.dataset, options.outcome)
+    folds = fold_numbers(options.fold)
+    _print_folds(project, run_overfit(project, variant, say, epochs=options.epochs, folds=folds))
 
 
 def _own_name(imputer: str, folders: list[Path], name: str) -> list[str]:
@@ -265,10 +273,15 @@ def _summary_line(result: "VariantResult") -> tuple[str, ...]:
     return result.variant.label, str(len(folds)), f"{validation:.3f}", f"{test:.3f}", f"{seconds:,.0f}"
 
 
-def _print_folds(dataset: str, result: "VariantResult") -> None:
+def _where(project: "Project") -> str:
+    """Return the dataset in a title, and the outcome if it is not in_hospital_death."""
+    return ", ".join((project.dataset, *project.outcome_words))
+
+
+def _print_folds(project: "Project", result: "VariantResult") -> None:
     lines = [
         (str(number), f"{fold.scores['validation_auc']:.3f}", f"{fold.scores['test_auc']:.3f}", str(fold.best_epoch))
         for number, fold in result.folds.items()
     ]
-    title = f"{result.variant.label} on {dataset}, run {result.run_id}"
+    title = f"{result.variant.label} on {_where(project)}, run {result.run_id}"
     print_table(title, ("fold", "validation AUC", "test AUC", "best epoch"), lines)

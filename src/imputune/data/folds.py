@@ -14,7 +14,7 @@ from imputune.data.cohort import Cohort
 from imputune.data.outcome_file import NO_LABEL
 from imputune.errors import UserError
 from imputune.files import replace_text
-from imputune.protocol.outcomes import outcome_words
+from imputune.protocol.outcome_words import outcome_words
 from imputune.settings.names import SplitName
 
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -49,8 +49,8 @@ class _FoldsFile(BaseModel, frozen=True, extra="forbid"):
 def draw_folds(cohort: Cohort, count: int, seed: int) -> list[Fold]:
     """Divide a cohort's stays into `count` subsets; fold k tests on subset k, validates on k + 1, trains on the others.
 
-    All stays of a subject are in one subset. The subsets are stratified by the cohort's first outcome, and serve all its
-    outcomes; stays without a label are spread evenly too.
+    All stays of a subject are in one subset. The subsets are stratified by the cohort's first outcome, and serve all
+    its outcomes; stays without a label are spread evenly too.
 
     Raises UserError if there are too few stays, subjects, events or non-events for every subset to have one.
 

@@ -29,9 +29,10 @@ FILE_SOURCE = "results file"
 class Assembled:
     """The variants on CSAI, and on CSAI pretrained on more stays.
 
-    imputer: CSAI itself, its data and its errors. cohort: with the project's outcome; None if data/ lacks it. output: the same in artifacts; None if only the committed files are
-    read. outputs: the variants in artifacts. files: what their outputs or the committed files tell; a variant of which
-    only a run is left has none. rows: the scores. notes: what is skipped or read from elsewhere.
+    imputer: CSAI itself, its data and its errors. output: the same in artifacts; None if only the committed files are
+    read. cohort: with the project's outcome; None if data/ lacks it. outputs: the variants in artifacts. files: what
+    their outputs or the committed files tell; a variant of which only a run is left has none. rows: the scores. notes:
+    what is skipped or read from elsewhere.
     """
 
     project: Project

@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from imputune.artifacts.stage_files import RESULT, read_training
+from imputune.data.cohort import read_cohort
 from imputune.errors import UserError
 from imputune.evaluation.comparison import VariantComparison
 from imputune.evaluation.decision_curve import DecisionPoint
@@ -142,8 +143,8 @@ def _decisions(found: Assembled) -> dict[str, dict[str, tuple[DecisionPoint, ...
     rows = best_schedules([row for row in found.rows.values() if row.is_of_protocol and row.label in outputs])
     panels: dict[str, dict[str, tuple[DecisionPoint, ...]]] = {}
     if rows:
-        cohort = found.cohort
-        for row in rows if cohort is not None else ():
+        cohort = found.cohort or read_cohort(found.project.cohort_folder).with_outcome(found.project.outcome)
+        for row in rows:
             curve = decision_of(found.project, cohort, outputs[row.label])
             panels.setdefault(row.mode, {})[", ".join(row.head_and_input)] = curve
     return panels

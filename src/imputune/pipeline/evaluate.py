@@ -21,7 +21,8 @@ from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project
 from imputune.pipeline.run_subject import cohort_input, model_subject
 from imputune.pipeline.tracked import track_if_allowed
-from imputune.protocol.outcomes import DEFAULT_OUTCOME, outcome_words
+from imputune.protocol.outcome_words import outcome_words
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.published import CHALLENGE_2012, REFERENCE_DATASET, published_dataset
 from imputune.registry.versions import EVALUATED, RECALIBRATED_ON, Registry
 from imputune.reporting import card_events
@@ -69,13 +70,14 @@ class Evaluation(Stored):
 def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluation, Path | None]:
     """Measure a model on a cohort folder, track it, write results/<dataset>/external-<cohort>.json and .png.
 
-    The picture is the decision curve; there is none if there are too few events or non-events for scores. Returns the scores,
+    The picture is the decision curve; there is none with too few events or non-events for scores. Returns the scores,
     and the path of the .json, None if the user may not write in the project. The version's card gets a line, and the
     version a tag. A cohort's name is its sets, or its folder; two cohorts of the same name get two files, and so do two
     versions of the model. A cohort that pretrained the model's imputer is measured, and marked as not external. The
     files and the run lack subgroups that are too small (see `small_groups.without_small_groups`).
 
-    Raises UserError for an unknown model, a cohort of other variables or without the model's outcome, or one with stays the model was trained on.
+    Raises UserError for an unknown model, a cohort of other variables or without the model's outcome, or one with stays
+    the model was trained on.
     """
     model = load_model(project, wanted)
     cohort, unlabelled = read_measured(model, folder)

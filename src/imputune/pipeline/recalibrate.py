@@ -21,7 +21,7 @@ from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project
 from imputune.pipeline.run_subject import cohort_input, model_subject
 from imputune.pipeline.tracked import track
-from imputune.protocol.outcomes import outcome_words
+from imputune.protocol.outcome_words import outcome_words
 from imputune.registry.register import FOLD_SCORES, fold_scores_text, register_copy
 from imputune.registry.versions import (
     EVALUATED,
@@ -141,13 +141,13 @@ def _fitted(model: Model, cohort: Cohort, risk_N: np.ndarray, folder: Path) -> C
     line, words = fit_line(cohort.outcome_N, risk_N), outcome_words(cohort.outcome)
     if isnan(line.slope):
         raise UserError(
-            f"the risks of {model.name} separate all {words.events} from all {words.non_events} of {folder}, or are all equal, so that "
-            "no slope fits best: recalibrate on a larger cohort"
+            f"the risks of {model.name} separate all {words.events} from all {words.non_events} of {folder}, or are "
+            "all equal, so that no slope fits best: recalibrate on a larger cohort"
         )
     if line.slope <= 0:
         raise UserError(
-            f"the slope on {folder} is {line.slope:.3f}: stays of higher risk by {model.name} do not {words.happen} more often "
-            "there, and no recalibration can mend this; check the units of its values, or train on its stays"
+            f"the slope on {folder} is {line.slope:.3f}: stays of higher risk by {model.name} do not {words.happen} "
+            "more often there, and no recalibration can mend this; check the units of its values, or train on its stays"
         )
     return line
 

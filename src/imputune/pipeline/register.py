@@ -22,7 +22,7 @@ from imputune.pipeline.recording import (
     register_imputer,
     replay,
 )
-from imputune.pipeline.run_subject import divided_input, project_subject, training_subject
+from imputune.pipeline.run_subject import divided_input, outcome_tags, project_subject, training_subject
 from imputune.pipeline.tracked import track
 from imputune.protocol.imputers import imputer_kind
 from imputune.registry.register import THRESHOLD_RULE, TRAINED_RUN, classifier_name, imputer_name, version_of_run

@@ -10,7 +10,8 @@ from imputune.artifacts.imputer_file import ImputerFile
 from imputune.artifacts.stage_output import MadeFrom
 from imputune.data.cohort import HOURS, Cohort
 from imputune.pipeline.project import DividedCohort, Project
-from imputune.protocol.outcomes import DEFAULT_OUTCOME, outcome_words
+from imputune.protocol.outcome_words import outcome_words
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import Variant
 from imputune.registry.versions import Version
 from imputune.reporting.run_notes import imputer_sentence, repeat_note, run_name, variant_name, variant_sentence

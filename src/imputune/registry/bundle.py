@@ -46,12 +46,12 @@ class MemberAbout(BaseModel):
 class BundleAbout(BaseModel):
     """What a bundle is made of.
 
-    outcome: what the risk is of; of no meaning in a bundle of imputers. static: the static facts that the head reads. sizes: of CSAI; for an input that reads no imputer, only its variables
-    and hours count. head, input (what the head reads) and threshold are None in a bundle of imputers; mlp_width is None
-    there too, and for xgboost and a blend. threshold: from this risk on, a stay counts as high risk. It comes from the
-    fold models' risks, each on its own validation stays, by threshold_rule: "youden" or, for instance, "sensitivity
-    0.8"; None means Youden's, from before it was a setting. It is applied to the mean over fold models, which varies a
-    little less between stays. members: of a blend.
+    outcome: what the risk is of; a bundle of imputers has none. static: the static facts that the head reads. sizes: of
+    CSAI; for an input that reads no imputer, only its variables and hours count. head, input (what the head reads) and
+    threshold are None in a bundle of imputers; mlp_width is None there too, and for xgboost and a blend. threshold:
+    from this risk on, a stay counts as high risk. It comes from the fold models' risks, each on its own validation
+    stays, by threshold_rule: "youden" or, for instance, "sensitivity 0.8"; None means Youden's, from before it was a
+    setting. It is applied to the mean over fold models, which varies a little less between stays. members: of a blend.
 
     recalibration: corrects the mean risk for another site, None where nothing is corrected. threshold is of the risk
     before this correction; see `Bundle.threshold`.

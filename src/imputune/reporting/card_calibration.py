@@ -5,7 +5,7 @@ from math import isnan
 from imputune.artifacts.model_card import ModelCard
 from imputune.evaluation.card_scores import StaysScores
 from imputune.evaluation.subgroups import Interval
-from imputune.protocol.outcomes import DEATH, OutcomeWords
+from imputune.protocol.outcome_words import DEATH, OutcomeWords
 from imputune.reporting.card_texts import cohort_label
 from imputune.reporting.tables import difference_text
 
@@ -26,8 +26,8 @@ def calibration_part(card: ModelCard, *, remarks: bool) -> str:
         name, scores = cohort_label(card.recalibration.cohort), card.recalibration.scores
         return (
             f"The line was fitted to the stays of {name}. So these scores cannot judge it; `imputune evaluate` does, "
-            f"on other stays. On {name}, the {_numbers(scores, card.words, remarks=remarks)} On the test stays of the training "
-            "cohort, the calibration of the corrected risks is not recorded."
+            f"on other stays. On {name}, the {_numbers(scores, card.words, remarks=remarks)} On the test stays of the "
+            "training cohort, the calibration of the corrected risks is not recorded."
         )
     if card.test is None:
         return NOT_KNOWN
@@ -86,7 +86,7 @@ def _numbers(scores: StaysScores, words: OutcomeWords, *, remarks: bool) -> str:
     intercept = " (0 is best; below 0, risks are too high)" if remarks else ""
     error = " (the mean difference over ten groups by risk)" if remarks else ""
     return (
-        f"mean risk is {every.mean_risk:.1%}, and {every.outcome_rate:.1%} {words.happened}: {points(every.gap)} points. "
-        f"Slope {number(found['slope'])}{slope}, intercept {number(found['intercept'])}{intercept}, error "
+        f"mean risk is {every.mean_risk:.1%}, and {every.outcome_rate:.1%} {words.happened}: {points(every.gap)} "
+        f"points. Slope {number(found['slope'])}{slope}, intercept {number(found['intercept'])}{intercept}, error "
         f"{found['error']:.3f}{error}."
     )

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from imputune.evaluation.gates import Gate, PairedDifference
 from imputune.evaluation.subgroups import GroupScores
-from imputune.protocol.outcomes import DEFAULT_OUTCOME, outcome_words
+from imputune.protocol.outcome_words import outcome_words
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.reporting.card_history import CardEvent
 from imputune.reporting.tables import difference_text, p_text
 

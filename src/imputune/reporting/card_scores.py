@@ -7,7 +7,7 @@ from imputune.evaluation.card_scores import FoldLine, GroupLine, StaysScores
 from imputune.evaluation.rows import Spread
 from imputune.evaluation.small_groups import GROUP_EVENTS, GROUP_STAYS
 from imputune.evaluation.subgroups import Interval
-from imputune.protocol.outcomes import OutcomeWords
+from imputune.protocol.outcome_words import OutcomeWords
 from imputune.reporting.card_calibration import NOT_KNOWN, number, point_text, points
 from imputune.reporting.card_texts import cohort_label, cohort_lines
 from imputune.reporting.tables import markdown_table, spread_text

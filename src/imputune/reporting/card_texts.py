@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from imputune.artifacts.model_card import CardCohort, ModelCard
 from imputune.data.cohort import Variable
-from imputune.protocol.outcomes import outcome_words
+from imputune.protocol.outcome_words import outcome_words
 
 LINEAGE = {
     "run_id": "run",
@@ -29,10 +29,11 @@ def cohort_lines(cohort: CardCohort | None, lineage: Mapping[str, str], *, with_
     if cohort is None:
         return f"Only the hash of the data is known: {lineage.get('cohort_hash', 'not recorded')}."
     day = f"{cohort.extracted}" if cohort.extracted else "not known"
+    label = outcome_words(cohort.outcome).label
     labelled = "" if cohort.labelled is None else f" of {cohort.labelled:,} with a label"
     lines = [
         f"{cohort_label(cohort)}: {cohort.stays:,} stays of {cohort.hours} hours",
-        f"outcome, {outcome_words(cohort.outcome).label}: {cohort.outcomes:,} stays ({cohort.outcome_rate:.1%}{labelled})",
+        f"outcome, {label}: {cohort.outcomes:,} stays ({cohort.outcome_rate:.1%}{labelled})",
         f"day of extraction: {day}",
     ]
     if with_rules:

@@ -1,7 +1,8 @@
 """The pages of both comparisons: fine-tuned variants, and imputers crossed with heads."""
 
 from imputune.evaluation.comparison import ImputerComparison, VariantComparison
-from imputune.protocol.outcomes import DEFAULT_OUTCOME, outcome_words
+from imputune.protocol.outcome_words import outcome_words
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.reporting.beyond_tables import ablation_table, beyond_table
 from imputune.reporting.imputer_tables import (
     errors_table,

@@ -8,7 +8,7 @@ from imputune.data.cohort import Variable
 from imputune.data.cohort_facts import OutcomeFacts
 from imputune.data.raw.synthetic import GENERATED
 from imputune.data.static import StaticVariable
-from imputune.protocol.outcomes import OutcomeWords, outcome_words
+from imputune.protocol.outcome_words import OutcomeWords, outcome_words
 from imputune.reporting.card_scores import HIDDEN_TOO, small
 from imputune.reporting.card_texts import cohort_lines
 from imputune.reporting.tables import markdown_table

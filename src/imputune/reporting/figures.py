@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from imputune.data.cohort import HOURS
 from imputune.evaluation.decision_curve import DecisionPoint
 from imputune.evaluation.rows import Spread, VariantRow, schedule_average
-from imputune.protocol.outcomes import DEFAULT_OUTCOME, outcome_words
+from imputune.protocol.outcome_words import outcome_words
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.settings.names import Mode
 
 History = Sequence[Mapping[str, float]]

@@ -16,7 +16,8 @@ from imputune.data.masking_patterns import LABELS
 from imputune.evaluation.assessed_imputers import AssessedImputer
 from imputune.evaluation.risk_curves import POINTS, risk_curves
 from imputune.evaluation.rows import VariantRow
-from imputune.protocol.outcomes import DEFAULT_OUTCOME, outcome_words
+from imputune.protocol.outcome_words import outcome_words
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.reporting.imputer_tables import ranked_imputers
 from imputune.settings.names import MaskingPattern
 

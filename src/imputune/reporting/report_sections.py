@@ -7,7 +7,7 @@ import numpy as np
 from imputune.data.cohort import HOURS
 from imputune.evaluation.assessed_imputers import AssessedImputer
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, imputer_kind
-from imputune.protocol.outcomes import outcome_words
+from imputune.protocol.outcome_words import outcome_words
 from imputune.reporting.comparison import alone_tables, imputer_answers, imputer_title, matrix_tables
 from imputune.reporting.imputer_figures import (
     errors_figure,

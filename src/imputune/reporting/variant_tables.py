@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from imputune.evaluation.rows import Score, Spread, VariantRow, schedule_average
 from imputune.evaluation.significance import CITATION
 from imputune.evaluation.verdicts import Verdict
-from imputune.protocol.outcomes import DEATH, OutcomeWords
+from imputune.protocol.outcome_words import DEATH, OutcomeWords
 from imputune.protocol.published import AVERAGE, REFERENCES, SCHEDULES, quoted
 from imputune.reporting.tables import (
     EMPTY,
