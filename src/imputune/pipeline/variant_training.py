@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from imputune import signals
 from imputune.artifacts.stage_files import read_fold
 from imputune.artifacts.stage_output import TrainedFold
+from imputune.data.leaks import leak_notes
 from imputune.data.static import unknown_for_all
 from imputune.errors import UserError
 from imputune.files import remove_leftovers
@@ -97,6 +98,7 @@ class _VariantQueue:
         for work in self.works:
             self._check(work)
         self._check_static()
+        self._tell_of_labels()
         self.left = TimeLeft(self.project.params.workers)
         self.lines = epoch_lines(say)
 
@@ -158,6 +160,19 @@ class _VariantQueue:
             )
         if unknown:
             self.say(f"no stay has {', '.join(unknown)}: heads do not use {'it' if len(unknown) == 1 else 'them'}")
+
+    def _tell_of_labels(self) -> None:
+        """Say how many stays have no label, and which variables may give the outcome away, if something is trained."""
+        cohort = self.data.cohort
+        if not any(work.missing for work in self.works):
+            return
+        if unlabelled := int((~cohort.labelled_N).sum()):
+            self.say(
+                f"{unlabelled:,} of {counted(len(cohort.stay_ids_N), 'stay')} have no label of {cohort.outcome}: heads "
+                "neither train nor are scored on them"
+            )
+        for note in leak_notes(cohort, self.data.labelled_folds[0].train):
+            self.say(f"note: {note}")
 
     def _tasks(self, works: list[VariantWork], stack: ExitStack, parent_run: str) -> Iterator[Task[TrainedFold] | None]:
         waiting = [(work, fold) for work in works for fold in work.missing]
