@@ -181,7 +181,7 @@ def test_read_refuses_tables_that_disagree(cohort: Cohort, tmp_path: Path) -> No
     for rows, cause in (
         ([first], "values.npy must be float32"),
         ([second, first], "ascending"),
-        ([first, second.replace("9,1", "9,2")], "0 or 1"),
+        ([first, second.replace("9,1", "9,2")], "0, 1 or empty"),
     ):
         stays.write_text("\n".join([header, *rows]) + "\n")
         with pytest.raises(UserError, match=cause):

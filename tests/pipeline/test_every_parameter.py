@@ -199,7 +199,7 @@ def planning(mode: str) -> Observe:
             folds_hash="",
             variables=world.cohort.variable_names,
             stays=90,
-            deaths=30,
+            events=30,
             seed=params.seed,
         )
         data = DividedCohort(world.cohort, world.folds, origin)

@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from imputune.data.cohort import Variable
 from imputune.data.raw.binning import BinnedStays
@@ -98,6 +98,14 @@ class BundleAbout(BaseModel):
         if (line := self.recalibration) and not (line.slope > 0 and isfinite(line.slope) and isfinite(line.intercept)):
             raise ValueError(f"recalibration must have a slope above 0 and an intercept, got {line}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_default_outcome(self, content: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave in_hospital_death out, so that earlier versions can read a bundle of the outcome that they know."""
+        found: dict[str, object] = content(self)
+        if found.get("outcome") == DEFAULT_OUTCOME:
+            del found["outcome"]
+        return found
 
     @property
     def variable_names(self) -> tuple[str, ...]:
