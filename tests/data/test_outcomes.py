@@ -199,3 +199,15 @@ def test_a_variable_that_gives_the_outcome_away_is_told(make_cohort: MakeCohort)
     assert len(list(leak_notes(renamed, np.flatnonzero(np.arange(100) % 2)))) == 2
     hidden = replace(renamed, values_NTD=np.where(np.arange(100)[:, None, None] < 60, made.values_NTD, values_NTD))
     assert len(list(leak_notes(hidden, np.arange(60)))) == 1
+
+
+def test_outcomes_that_a_user_added_are_not_overwritten(cohort: Cohort, tmp_path: Path) -> None:
+    """The line names them, and the folder stays as it was; those that an extraction makes are replaced."""
+    write_cohort(replace(cohort, other_outcomes={**cohort.other_outcomes, "sepsis": cohort.outcome_N}), tmp_path / "c")
+    before = (tmp_path / "c/outcomes.csv").read_bytes()
+    with pytest.raises(UserError, match=r"outcomes\.csv has labels of sepsis, which would be lost: move the file"):
+        write_cohort(cohort, tmp_path / "c")
+    assert (tmp_path / "c/outcomes.csv").read_bytes() == before
+    write_cohort(cohort, tmp_path / "d")
+    write_cohort(replace(cohort, other_outcomes={}), tmp_path / "d")
+    assert not (tmp_path / "d/outcomes.csv").exists()

@@ -18,12 +18,12 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, JsonValue
 
-from imputune.data.outcome_file import NO_LABEL, OUTCOMES_FILE, labels_of, read_outcomes, write_outcomes
+from imputune.data.outcome_file import NO_LABEL, OUTCOMES_FILE, columns_of, labels_of, read_outcomes, write_outcomes
 from imputune.data.static import StaticVariable
 from imputune.data.static_file import read_static_variables, read_text_table, write_static_variables
 from imputune.errors import UserError, one_line
 from imputune.files import replacing_folder
-from imputune.protocol.outcomes import DEFAULT_OUTCOME, known_outcome
+from imputune.protocol.outcomes import DEFAULT_OUTCOME, EXTRACTED, known_outcome
 
 HOURS = 48
 FORMAT = 2  # of the folder's files; raised when older cohorts lack what commands read
@@ -125,14 +125,15 @@ class Cohort:
 
     def labelled(self) -> "Cohort":
         """Return the stays that have a label of the chosen outcome; the cohort itself if all have one."""
-        row_M = np.flatnonzero(self.labelled_N)
-        if len(row_M) == len(self.stay_ids_N):
-            return self
+        return self if self.labelled_N.all() else self.of_rows(np.flatnonzero(self.labelled_N))
+
+    def of_rows(self, row_M: npt.NDArray[np.int64]) -> "Cohort":
+        """Return some of the stays, in memory; `row_M` are their row numbers, ascending."""
         return replace(
             self,
             stay_ids_N=self.stay_ids_N[row_M],
             outcome_N=self.outcome_N[row_M],
-            values_NTD=self.values_NTD[row_M],
+            values_NTD=np.array(self.values_NTD[row_M]),
             static=self.static.iloc[row_M].reset_index(drop=True),
             source_ids_N=None if self.source_ids_N is None else self.source_ids_N[row_M],
             subject_ids_N=None if self.subject_ids_N is None else self.subject_ids_N[row_M],
@@ -201,9 +202,11 @@ def write_cohort(cohort: Cohort, folder: Path) -> None:
     """Write the cohort as a folder, all files or none; the same cohort gives the same bytes.
 
     The files are written to a temporary folder beside `folder`, which then replaces `folder`. Raises UserError if the
-    system refuses to write (an earlier cohort in `folder` stays as it was) or if `folder` has other files.
+    system refuses to write (an earlier cohort in `folder` stays as it was), if `folder` has other files, or if a user
+    has added outcomes there.
     """
     check_target(folder)
+    _check_added_outcomes(cohort, folder)
     with replacing_folder(folder) as fresh:
         _write_files(cohort, fresh)
 
@@ -215,6 +218,16 @@ def check_target(folder: Path) -> None:
     known = {*FILES, OUTCOMES_FILE}
     if folder.is_dir() and (other := sorted({path.name for path in folder.iterdir()} - known)):
         raise UserError(f"{folder} holds other files ({other[0]}); choose an empty or a new folder with --out")
+
+
+def _check_added_outcomes(cohort: Cohort, folder: Path) -> None:
+    """Raise UserError if outcomes.csv has labels that no extraction makes: they would be lost."""
+    added = [name for name in columns_of(folder / OUTCOMES_FILE) if name not in (*cohort.outcomes, *EXTRACTED)]
+    if added:
+        raise UserError(
+            f"{folder / OUTCOMES_FILE} has labels of {', '.join(added)}, which would be lost: move the file to another "
+            "place, and add them to the new one"
+        )
 
 
 def read_cohort(folder: Path) -> Cohort:

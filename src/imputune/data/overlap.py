@@ -28,6 +28,13 @@ def shared_stays(cohort: Cohort, other: Cohort) -> npt.NDArray[np.bool_]:
     return same_values_N | np.isin(*_ids(cohort, other))
 
 
+def shared_words(cohort: Cohort, other: Cohort) -> str:
+    """Return how stays that are shared are in the other cohort: themselves, or another stay of their subject."""
+    if cohort.subject_ids_N is None or other.subject_ids_N is None:
+        return "are"
+    return "are, or have another stay of their subject,"
+
+
 def _record_hashes(cohort: Cohort) -> npt.NDArray[np.bytes_]:
     """Return a sha256 of each stay's values as hexadecimal digits, (N,); all NaN count as equal, and so do 0 and -0."""
     names = ",".join(cohort.variable_names).encode()

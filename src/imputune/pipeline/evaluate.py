@@ -8,7 +8,7 @@ from pydantic import Field
 
 from imputune.artifacts.stage_output import ALSO_TAG, Settings
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
-from imputune.data.overlap import shared_stays
+from imputune.data.overlap import shared_stays, shared_words
 from imputune.errors import UserError
 from imputune.evaluation.decision_curve import DecisionPoint, decision_curve
 from imputune.evaluation.small_groups import without_small_groups
@@ -255,10 +255,11 @@ def check_cohort(project: Project, model: Model, cohort: Cohort, folder: Path, *
         )
     there = (project.cohort_folder / "source.json").is_file()
     comparable = there and cohort_hash(project.cohort_folder) == model.version.tag("cohort_hash")
-    if comparable and (shared := int(shared_stays(cohort, read_cohort(project.cohort_folder)).sum())):
+    training = read_cohort(project.cohort_folder) if comparable else None
+    if training is not None and (shared := int(shared_stays(cohort, training).sum())):
         raise UserError(
-            f"{shared:,} of the {len(cohort.outcome_N):,} stays of {folder} are in {project.cohort_folder} too, where "
-            f"{model.name} was trained: {doing} other stays"
+            f"{shared:,} of the {len(cohort.outcome_N):,} stays of {folder} {shared_words(cohort, training)} in "
+            f"{project.cohort_folder} too, where {model.name} was trained: {doing} other stays"
         )
     if not 0 < cohort.events < len(cohort.outcome_N):
         raise UserError(f"{folder} needs {outcome_words(cohort.outcome).both}: scores of risks need both")

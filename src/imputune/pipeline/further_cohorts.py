@@ -10,7 +10,7 @@ import numpy as np
 from imputune.artifacts.stage_output import FURTHER_COHORTS, FurtherCohort
 from imputune.data.cohort import FILES, Cohort, cohort_hash, read_cohort
 from imputune.data.outcome_file import NO_LABEL
-from imputune.data.overlap import shared_stays
+from imputune.data.overlap import shared_stays, shared_words
 from imputune.errors import UserError
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.imputers import is_own
@@ -131,6 +131,6 @@ def _check_apart(further: FurtherRecords, other: Cohort, where: str, why: str) -
     if shared_N.any():
         examples = ", ".join(map(str, further.cohort.stay_ids_N[shared_N][:SHOWN]))
         raise UserError(
-            f"{shared_N.sum():,} of the {len(shared_N):,} stays of {further.folder} are in {where} too (such as "
-            f"{examples}), but {why}: leave them out of {further.folder}"
+            f"{shared_N.sum():,} of the {len(shared_N):,} stays of {further.folder} "
+            f"{shared_words(further.cohort, other)} in {where} too (such as {examples}), but {why}: leave them out of {further.folder}"
         )

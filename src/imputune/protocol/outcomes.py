@@ -10,6 +10,14 @@ from imputune.settings.names import CatalogueName
 DEFAULT_OUTCOME = "in_hospital_death"
 """The outcome of a cohort that names no other."""
 OUTCOME_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+EXTRACTED = (
+    DEFAULT_OUTCOME,
+    "los_over_3_days",
+    "los_over_7_days",
+    "one_year_survival",
+    "readmission_within_30_days",
+)
+"""The outcomes that extractions make."""
 RESERVED = ("mortality", "variants", "imputers", "assessments", "figures", "report", *get_args(CatalogueName))
 """Words that folders of results and registered models have already."""
 
