@@ -132,5 +132,6 @@ def _check_apart(further: FurtherRecords, other: Cohort, where: str, why: str) -
         examples = ", ".join(map(str, further.cohort.stay_ids_N[shared_N][:SHOWN]))
         raise UserError(
             f"{shared_N.sum():,} of the {len(shared_N):,} stays of {further.folder} "
-            f"{shared_words(further.cohort, other)} in {where} too (such as {examples}), but {why}: leave them out of {further.folder}"
+            f"{shared_words(further.cohort, other)} in {where} too (such as {examples}), but {why}: "
+            f"leave them out of {further.folder}"
         )

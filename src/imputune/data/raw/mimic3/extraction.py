@@ -109,7 +109,9 @@ def _extract(
 
 def _further_outcomes(stays: pd.DataFrame) -> dict[str, Labels]:
     """Return the labels of further outcomes by name, without those that have one value only."""
-    labels = {name: stays[name].astype("Float64").fillna(NO_LABEL).to_numpy(np.int8) for name in FURTHER_OUTCOMES}
+    labels: dict[str, Labels] = {
+        name: np.array(stays[name].astype("Float64").fillna(NO_LABEL), dtype=np.int8) for name in FURTHER_OUTCOMES
+    }
     return {name: label_N for name, label_N in labels.items() if {0, 1} <= set(label_N.tolist())}
 
 
