@@ -126,7 +126,7 @@ def imputer_comparison(
     return ImputerComparison(
         dataset="set-a",
         stays=1100,
-        deaths=154,
+        events=154,
         cohort_hash="a" * 64,
         test_to_train=1 / 3,
         imputers=tuple(imputers),

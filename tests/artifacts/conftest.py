@@ -19,7 +19,7 @@ def origin() -> Origin:
         folds_hash="folds1",
         variables=("HR", "Temp", "pH"),
         stays=90,
-        deaths=30,
+        events=30,
         seed=7,
     )
 

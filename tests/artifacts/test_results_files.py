@@ -16,7 +16,7 @@ from imputune.evaluation.metrics import ReliabilityPoint
 from imputune.protocol.variants import make_variant
 from imputune.runtime.recorder import Trial
 
-ORIGIN = Origin(dataset="d", cohort_hash="c", folds_hash="f", variables=("HR", "pH"), stays=90, deaths=9, seed=4)
+ORIGIN = Origin(dataset="d", cohort_hash="c", folds_hash="f", variables=("HR", "pH"), stays=90, events=9, seed=4)
 BUDGET = {"pretrain_epochs": 2, "frozen_epochs": 3}
 TAGS = {"mlflow.source.git.commit": "abc", "imputune.git_dirty": "true", "imputune.device": "cuda", "other": "x"}
 

@@ -91,7 +91,7 @@ def test_parsing_gives_typed_values():
     parsed = parse("extract physionet2012 --raw some/where --sets a,b --download")
     assert parsed == {"raw": Path("some/where"), "sets": "a,b", "download": True, "out": None}
     parsed = parse("finetune physionet2012 --mode unfrozen")
-    words = {"dataset": "physionet2012", "head": "mlp2", "mode": "unfrozen", "input": "", "schedule": ""}
+    words = {"dataset": "physionet2012", "outcome": "", "head": "mlp2", "mode": "unfrozen", "input": "", "schedule": ""}
     assert parsed == words | {"imputer": "csai", "engine": "", "workers": None}
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imputune.data.cohort import Cohort, Variable, cohort_hash, describe, read_cohort, write_cohort
+from imputune.data.cohort import Cohort, Variable, cohort_hash, read_cohort, write_cohort
+from imputune.data.cohort_facts import describe
 from imputune.data.static import AGE, GENDER, HEIGHT, ICU_TYPE, WEIGHT
 from imputune.errors import UserError
 
@@ -87,10 +88,13 @@ def test_describe_counts_by_value(cohort: Cohort) -> None:
         "variables": 2,
         "observed_cells": 3,
         "observed_share": 3 / 192,
-        "deaths": 1,
-        "death_share": 0.5,
+        "subjects": 2,
+        "outcome": "in_hospital_death",
+        "events": 1,
+        "event_share": 0.5,
         "missing_share_by_variable": {"HR": round(1 - 2 / 96, 6), "Temp": round(1 - 1 / 96, 6)},
         "exclusions": {"no measurements": 1},
+        "outcomes": {"in_hospital_death": {"labelled": 2, "events": 1, "event_share": 0.5}},
     }
 
 
@@ -177,7 +181,7 @@ def test_read_refuses_tables_that_disagree(cohort: Cohort, tmp_path: Path) -> No
     for rows, cause in (
         ([first], "values.npy must be float32"),
         ([second, first], "ascending"),
-        ([first, second.replace("9,1", "9,2")], "0 or 1"),
+        ([first, second.replace("9,1", "9,2")], "0, 1 or empty"),
     ):
         stays.write_text("\n".join([header, *rows]) + "\n")
         with pytest.raises(UserError, match=cause):
@@ -187,9 +191,9 @@ def test_read_refuses_tables_that_disagree(cohort: Cohort, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        (("9,1,", "9,NA,"), "died in stays.csv must be 0 or 1"),
-        (("9,1,", "9,0.5,"), "died in stays.csv must be 0 or 1"),
-        (("9,1,", "9,256,"), "died in stays.csv must be 0 or 1"),
+        (("9,1,", "9,NA,"), "died in stays.csv must be 0, 1 or empty"),
+        (("9,1,", "9,0.5,"), "died in stays.csv must be 0, 1 or empty"),
+        (("9,1,", "9,256,"), "died in stays.csv must be 0, 1 or empty"),
         (("9,1,", "9.5,1,"), "stay_id in stays.csv must be a whole number, got '9.5'"),
         (("54.0", "NA"), "age_years in stays.csv must be a number or empty"),
         (("54.0", "inf"), "age_years in stays.csv must be a number or empty"),

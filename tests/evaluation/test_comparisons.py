@@ -31,7 +31,7 @@ def variants(dataset: str = "physionet2012") -> VariantComparison:
     return VariantComparison(
         dataset=dataset,
         stays=3997,
-        deaths=554,
+        events=554,
         cohort_hash="abc",
         test_to_train=1 / 3,
         rows=(variant_row(NAME, [0.80, 0.85], dataset),),
@@ -118,8 +118,9 @@ def test_json_of_imputers_is_rounded() -> None:
     content = json.loads(json.dumps(found.as_json(["An answer."])))
     assert list(content) == [
         "dataset",
+        "outcome",
         "stays",
-        "deaths",
+        "events",
         "cohort_hash",
         "answers",
         "imputers",

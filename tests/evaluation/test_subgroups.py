@@ -25,7 +25,7 @@ def test_scores_are_scikit_learns(cohort) -> None:
     """The numbers are scikit-learn's and inside their intervals; each stay is in one group of the calibration."""
     outcome_N, risk_N, static = cohort
     [every] = score_cohort(outcome_N, risk_N, static * np.nan, threshold=0.3, resamples=60, seed=0)
-    assert (every.group, every.stays, every.deaths) == ("all", STAYS, outcome_N.sum())
+    assert (every.group, every.stays, every.events) == ("all", STAYS, outcome_N.sum())
     expected = {
         "auc": roc_auc_score(outcome_N, risk_N),
         "auprc": average_precision_score(outcome_N, risk_N),

@@ -298,13 +298,7 @@ def test_evaluate_marks_what_pretrained_the_imputer(made, monkeypatch):
 
 def part(cohort: Cohort, rows: slice) -> Cohort:
     """Return some stays of a cohort."""
-    return replace(
-        cohort,
-        stay_ids_N=cohort.stay_ids_N[rows],
-        outcome_N=cohort.outcome_N[rows],
-        values_NTD=np.array(cohort.values_NTD[rows]),
-        static=cohort.static.iloc[rows].reset_index(drop=True),
-    )
+    return cohort.of_rows(np.arange(len(cohort.stay_ids_N))[rows])
 
 
 def test_a_served_model_of_an_own_imputer_predicts(made, records):

@@ -23,6 +23,7 @@ from imputune.artifacts.stage_output import MadeFrom, Origin, TrainedFold, Train
 from imputune.cli.word_lists import imputer_names
 from imputune.data.cohort import Cohort, Variable
 from imputune.data.folds import Fold, draw_folds
+from imputune.data.outcome_choice import chosen_outcome
 from imputune.data.raw.mimic3 import extraction
 from imputune.data.splits import fit_and_split
 from imputune.data.static import AGE, GENDER, ICU_TYPE
@@ -198,7 +199,7 @@ def planning(mode: str) -> Observe:
             folds_hash="",
             variables=world.cohort.variable_names,
             stays=90,
-            deaths=30,
+            events=30,
             seed=params.seed,
         )
         data = DividedCohort(world.cohort, world.folds, origin)
@@ -407,6 +408,12 @@ def cohort_folder(params: Params, world: World) -> object:
     return Project(world.folder, params).cohort_folder
 
 
+def heads_folder(params: Params, world: World) -> object:
+    """Return the folder of the heads that commands train, of a cohort that is not there yet."""
+    outcome = chosen_outcome(world.folder / "data/none", params.outcome)
+    return Project(world.folder, params, outcome).heads_folder("csai")
+
+
 frozen, unfrozen, cyclic, optuna = (
     finetuning("mlp2", *words) for words in ((), ("unfrozen",), ("frozen", "", "cyclic"), ("frozen", "", "optuna"))
 )
@@ -418,6 +425,7 @@ SAITS, CSDI, GPVAE = (network(name) for name in ("saits", "csdi", "gpvae"))
 
 EFFECTS: dict[str, Effect] = {
     "dataset": Effect("physionet2012", cohort_folder),
+    "outcome": Effect("los_over_7_days", heads_folder),
     "seed": Effect(7, drawn_folds),
     "workers": Effect(1, planning("frozen")),
     "engine": Effect("ray", engine),

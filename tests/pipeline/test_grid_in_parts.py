@@ -83,7 +83,7 @@ def test_every_finished_variant_and_imputer_has_its_file(project):
             for field in ("best_epoch", "seconds", "learning_rate"):
                 assert [fold[field] for fold in file["folds"]] == [fold[field] for fold in output["folds"]]
             made_from = output["made_from"]
-            for field in ("cohort_hash", "folds_hash", "seed", "stays", "deaths", "variant", "settings", "imputer"):
+            for field in ("cohort_hash", "folds_hash", "seed", "stays", "events", "variant", "settings", "imputer"):
                 assert file[field] == made_from[field]
             assert file["variables"] == len(made_from["variables"])
             assert (file["run_id"], file["imputer_run_id"]) == (output["run_id"], made_from["imputer_run_id"])

@@ -300,7 +300,7 @@ def test_evaluate_adds_a_line_and_a_tag_for_each_cohort(models, monkeypatch):
     assert told["cohort_hash"] == digests[1]
     every = told["groups"][0]
     auc, slope = every["scores"]["auc"], every["scores"]["calibration_slope"]
-    assert f"; 300 stays, {every['deaths']} deaths ({every['deaths'] / 300:.1%}); AUC {auc['value']:.3f} (" in lines[1]
+    assert f"; 300 stays, {every['events']} deaths ({every['events'] / 300:.1%}); AUC {auc['value']:.3f} (" in lines[1]
     assert f"calibration slope {slope['value']:.3f} ({slope['low']:.3f} to ".replace("-", "−") in lines[1]
     assert lines[1].endswith("; external.")
     tag = json.loads(version.tag(f"evaluated_{digests[1][:12]}"))
@@ -340,7 +340,7 @@ def test_a_recalibrated_version_has_a_card_of_its_own(models, monkeypatch):
         assert "test_brier" not in line.scores
     assert ours.recalibration is not None
     assert ours.recalibration.after == told["after"]
-    assert ours.recalibration.scores.all_stays.mean_risk == pytest.approx(told["deaths"] / 300, abs=1e-6)
+    assert ours.recalibration.scores.all_stays.mean_risk == pytest.approx(told["events"] / 300, abs=1e-6)
     assert ours.recalibration.cohort.cohort_hash == cohort_hash(models / "third")
     assert ours.threshold == Registry(models, NAME).load(version).threshold
     text = version.description

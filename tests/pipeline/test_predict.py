@@ -211,8 +211,8 @@ def test_evaluate_measures_on_another_cohort(models, monkeypatch):
     assert [group for group in told["groups"] if group in kept["groups"]] == kept["groups"]
     assert kept["groups"][0]["stays"] == 90
     for group in kept["groups"]:
-        assert min(group["deaths"], group["stays"] - group["deaths"]) >= 5
-    assert min(group["deaths"] for group in told["groups"]) < 5  # shown to the user, and kept in no file
+        assert min(group["events"], group["stays"] - group["events"]) >= 5
+    assert min(group["events"] for group in told["groups"]) < 5  # shown to the user, and kept in no file
     client = client_of(models)
     [experiment] = [each for each in client.search_experiments() if each.name == "imputune"]
     [run] = client.search_runs([experiment.experiment_id], "tags.`imputune.command` = 'evaluate'")

@@ -61,7 +61,7 @@ def test_a_recalibrated_version_is_calibrated_on_the_cohort_and_says_where_it_co
     tags = {name: version.tag(name) for name in ("recalibrated_from", "recalibrated_on", "recalibrated_stays")}
     assert tags == {"recalibrated_from": "1", "recalibrated_on": "set-s", "recalibrated_stays": "300"}
     assert version.recalibrated_cohorts == [told["cohort_hash"]]
-    assert version.tag("recalibrated_deaths") == str(cohort.outcome_N.sum())
+    assert version.tag("recalibrated_events") == str(cohort.outcome_N.sum())
     slopes = [json.loads(version.tag(f"calibration_{when}"))["calibration_slope"] for when in ("before", "after")]
     assert slopes == pytest.approx([before["calibration_slope"], 1], abs=1e-5)
     for name in ("cohort_hash", "folds_hash", "imputer_run", "imputer_version", "head", "threshold_rule"):

@@ -31,7 +31,7 @@ FAMILIES = {
 # The rooms whose code decides what a stage writes. Of data, raw records are read before any stage.
 TRAINING_ROOMS = ("protocol", "data", "evaluation", "models", "imputers", "artifacts", "training", "runtime")
 COMPARISON_ROOMS = ("evaluation", "reporting", "pipeline")
-PUBLISHED = "protocol/published.py"  # the paper's figures, which comparisons show
+SHOWN = {"protocol/published.py", "protocol/outcome_words.py"}  # the paper's figures and words, which comparisons show
 # Rooms that a comparison shows as a whole: their folders stand in dvc.yaml, whatever of them it imports.
 WHOLE_ROOMS = {"compare": ("evaluation", "reporting"), "report": ("evaluation", "reporting")}
 # Where things lie, how work runs and who is told of it: none of them changes a result.
@@ -43,6 +43,7 @@ NO_RESULT: set[Module] = {
     ),
     *(("pipeline", name) for name in ("project", "tracked", "inputs", "run_subject")),
     ("reporting", "run_notes"),
+    ("protocol", "outcome_words"),
 }
 ENTRIES: dict[str, Module] = {
     "folds": ("data", "folds"),
@@ -85,7 +86,7 @@ def run_files(family: str) -> set[str]:
     found = reached([ENTRIES[family]], rooms) - NO_RESULT
     files = {"/".join(module) + ".py" for module in found if module[:2] != ("data", "raw")}
     if rooms == COMPARISON_ROOMS:
-        files.add(PUBLISHED)
+        files |= SHOWN
     if "reporting/page.py" in files:
         files |= {f"reporting/templates/{path.name}" for path in (PACKAGE / "reporting/templates").iterdir()}
     return files
@@ -129,6 +130,13 @@ def test_the_checks_expand_folders_and_follow_imports() -> None:
     )
     artifacts = {f"artifacts/{name}.py" for name in names}
     assert named_files(stage) == {"data/folds.py", *artifacts}
-    assert run_files("folds") == {"data/cohort.py", "data/folds.py", "data/static.py", "data/static_file.py"}
+    assert run_files("folds") == {
+        "data/cohort.py",
+        "data/folds.py",
+        "data/outcome_file.py",
+        "data/static.py",
+        "data/static_file.py",
+        "protocol/outcomes.py",
+    }
     assert {"training/search.py", "models/heads.py", "runtime/seeds.py"} < run_files("finetune_neural")
     assert "runtime/workers.py" not in run_files("pretrain")

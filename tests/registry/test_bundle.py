@@ -133,7 +133,7 @@ def test_bundle_of_imputers_predicts_no_risk(load, imputers_about, values_NTD):
     """The error says which model to load instead."""
     bundle = load(imputers_about)
     for ask in (lambda: bundle.predict(stays_of(values_NTD)), lambda: bundle.threshold, lambda: bundle.predictors):
-        with pytest.raises(UserError, match="predicts no risk: load an imputune-mortality model"):
+        with pytest.raises(UserError, match="predicts no risk: load a model of an outcome"):
             ask()
 
 

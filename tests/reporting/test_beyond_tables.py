@@ -16,7 +16,7 @@ def comparison(*rows: VariantRow) -> VariantComparison:
     return VariantComparison(
         dataset="physionet2012",
         stays=100,
-        deaths=10,
+        events=10,
         cohort_hash="abc",
         test_to_train=1 / 3,
         rows=tuple(row.model_copy() for row in rows),

@@ -35,7 +35,7 @@ def variants(*names: str, dataset: str = "synthetic") -> VariantComparison:
     return VariantComparison(
         dataset=dataset,
         stays=3997,
-        deaths=554,
+        events=554,
         cohort_hash="abc",
         test_to_train=1 / 3,
         rows=tuple(variant_row(name, [0.84, 0.86], dataset) for name in names),

@@ -411,7 +411,7 @@ def test_events_have_other_words_for_other_things() -> None:
 def test_too_few_deaths_have_no_scores_in_an_event() -> None:
     """An evaluation without scores says so, and what was not checked."""
     few = GroupScores(
-        group="all", level="all", stays=40, deaths=4, scores={}, sensitivity=None, specificity=None, calibration=()
+        group="all", level="all", stays=40, events=4, scores={}, sensitivity=None, specificity=None, calibration=()
     )
     event = evaluated(
         "now", "ward", "ab" * 32, few, pretrained_on={"more": 7}, unchecked=["the training cohort", "set-b"]

@@ -38,8 +38,8 @@ def test_names_have_no_empty_parts():
 
 def test_a_sentence_says_whether_the_imputer_is_trained_too():
     """Frozen and unfrozen are told, and training without early stopping."""
-    assert "**csai** (frozen), with" in variant_sentence(make_variant("mlp2"), "synthetic")
-    unfrozen = variant_sentence(make_variant("mlp2", "unfrozen"), "synthetic", early_stopping=False)
+    assert "**csai** (frozen), with" in variant_sentence(make_variant("mlp2"), "synthetic", "readmission")
+    unfrozen = variant_sentence(make_variant("mlp2", "unfrozen"), "synthetic", "readmission", early_stopping=False)
     assert unfrozen.startswith("Trains, without early stopping, the head **mlp2**")
     assert "(unfrozen: trained too)" in unfrozen
 

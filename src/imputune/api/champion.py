@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from imputune.api.places import project_root
+from imputune.data.outcome_choice import chosen_outcome
 from imputune.data.raw.physionet2012 import bin_long_table
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.settings.file import read_params
 
 if TYPE_CHECKING:
@@ -17,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RiskModel:
-    """A registered model of in-hospital death.
+    """A registered model of an outcome.
 
-    name and version: in the registry. variant: what was fine-tuned. variables: those it reads, each with its unit.
-    threshold: from this risk on, a stay counts as high risk.
+    name and version: in the registry. variant: what was fine-tuned. outcome: what the risk is of. variables: those it
+    reads, each with its unit. threshold: from this risk on, a stay counts as high risk.
     """
 
     name: str
@@ -32,6 +34,11 @@ class RiskModel:
     def variables(self) -> dict[str, str]:
         """The unit of each variable that the model reads, by the variable's name."""
         return {variable.name: variable.unit for variable in self.bundle.about.variables}
+
+    @property
+    def outcome(self) -> str:
+        """The name of the outcome."""
+        return self.bundle.about.outcome
 
     @property
     def threshold(self) -> float:
@@ -58,20 +65,25 @@ class RiskModel:
 def load_champion(
     dataset: str | None = None,
     *,
+    outcome: str | None = None,
     version: str | int = "champion",
     project: str | Path | None = None,
     tracking_uri: str | None = None,
 ) -> RiskModel:
     """Load the champion of a dataset, or another alias or version number; nothing is unpickled.
 
-    dataset: None is the one that params.yaml names. project: its folder, or one below; None: the current folder.
+    dataset: None is the one that params.yaml names. outcome: None is the one that params.yaml names for its dataset, or
+    else in_hospital_death, or the cohort's first. project: its folder, or one below; None: the current folder.
     tracking_uri: the store that has the model, needed where MLFLOW_TRACKING_URI is not set and the model is not in the
     project's own store; with it and a dataset, no project is needed. MLflow's own tracking URI stays as it was.
     Raises UserError if there is no store, no such model or version, or if its files were altered.
     """
     if dataset is None or tracking_uri is None:
         root = project_root(project)
-        dataset = dataset or read_params(root / "params.yaml").dataset
+        params = read_params(root / "params.yaml")
+        named = params.outcome if dataset in (None, params.dataset) else ""
+        dataset = dataset or params.dataset
+        outcome = chosen_outcome(root / "data" / dataset, outcome or named)
     else:
         root = Path.cwd()
     with warnings.catch_warnings():
@@ -81,6 +93,6 @@ def load_champion(
         from imputune.registry.versions import Registry
         from imputune.tracking.chosen_store import chosen_store
     with chosen_store(tracking_uri):
-        registry = Registry(root, classifier_name(dataset))
+        registry = Registry(root, classifier_name(dataset, outcome or DEFAULT_OUTCOME))
         found = registry.find(str(version))
         return RiskModel(name=found.name, version=found.number, variant=found.variant, bundle=registry.load(found))

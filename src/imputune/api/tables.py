@@ -21,7 +21,8 @@ def read_cohort(cohort: str | Path | None = None, *, project: str | Path | None 
     """Read a cohort: a folder, or a dataset in the project's data/ by its name; None is the dataset of params.yaml.
 
     `values_NTD` of the result has the values, (stays, hours, variables), in the units of `variables`, NaN where nothing
-    was observed; `outcome_N` has the outcome, 0 or 1. `project` is its folder, or one below; None: the current folder.
+    was observed; `outcome_N` has the labels of its first outcome, 0 or 1, or -1 for no label; `with_outcome` chooses
+    another one of `outcomes`. `project` is its folder, or one below; None: the current folder.
     Raises UserError, with the remedy, if the cohort is missing or malformed.
     """
     return cohort_folder.read_cohort(named_folder(cohort, "source.json", inside="data", project=project))

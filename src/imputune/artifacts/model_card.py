@@ -8,6 +8,8 @@ from imputune.data.cohort import Variable
 from imputune.evaluation.calibration import CalibrationLine
 from imputune.evaluation.card_scores import FoldLine, StaysScores
 from imputune.evaluation.stored import Stored
+from imputune.protocol.outcome_words import OutcomeWords, outcome_words
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 
 FORMAT: Literal[1] = 1
 
@@ -15,14 +17,16 @@ FORMAT: Literal[1] = 1
 class CardCohort(Stored):
     """A cohort: its size, the day on which its files were written, where it came from, and who was left out.
 
-    outcomes: the number of stays with the outcome. extracted: YYYY-MM-DD. rules: of the extraction. exclusions: the
-    number of stays left out, by reason.
+    outcomes: the number of stays with the outcome. labelled: of stays with a label, None if all have one. extracted:
+    YYYY-MM-DD. rules: of the extraction. exclusions: the number of stays left out, by reason.
     """
 
     name: str
     cohort_hash: str
     stays: int
     outcomes: int
+    outcome: str = DEFAULT_OUTCOME
+    labelled: int | None = None
     hours: int
     extracted: str
     command: str
@@ -31,8 +35,8 @@ class CardCohort(Stored):
 
     @property
     def outcome_rate(self) -> float:
-        """The fraction of stays with the outcome."""
-        return self.outcomes / self.stays
+        """The fraction of labelled stays with the outcome."""
+        return self.outcomes / (self.labelled or self.stays)
 
 
 class CardFact(Stored):
@@ -71,6 +75,7 @@ class ModelCard(Stored):
     model: str
     version: int
     dataset: str
+    outcome: str = DEFAULT_OUTCOME
     imputer: str
     head: str = ""
     input: str = ""
@@ -85,6 +90,11 @@ class ModelCard(Stored):
     threshold_rule: str = ""
     lineage: dict[str, str]
     recalibration: CardRecalibration | None = None
+
+    @property
+    def words(self) -> OutcomeWords:
+        """The words for its outcome."""
+        return outcome_words(self.outcome)
 
 
 def parsed_card(text: str) -> ModelCard | None:

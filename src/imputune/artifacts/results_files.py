@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-from pydantic import JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from imputune.artifacts.stage_output import (
+    EARLIER_EVENTS,
     AssessmentOutput,
     MadeFrom,
     Settings,
@@ -22,6 +23,7 @@ from imputune.artifacts.stage_output import (
 from imputune.errors import UserError
 from imputune.evaluation.stored import Stored
 from imputune.files import replace_text
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.settings.names import ImputerName
 
 FORMAT: Literal[1] = 1  # of these files; raised when a reader of older files would misread them
@@ -62,7 +64,9 @@ class ResultsFile(Stored):
     folds_hash: str
     variables: int
     stays: int
-    deaths: int
+    events: int = Field(validation_alias=EARLIER_EVENTS)
+    outcome: str = DEFAULT_OUTCOME
+    outcome_hash: str = ""
     seed: int
     imputer: ImputerName
     settings: Settings
@@ -73,6 +77,11 @@ class ResultsFile(Stored):
     def data(self) -> tuple[str, str, int]:
         """What must be equal for two results to be compared: cohort, folds, seed."""
         return self.cohort_hash, self.folds_hash, self.seed
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """Which labels were predicted: the outcome, and the hash of its labels; see `Origin`."""
+        return self.outcome, self.outcome_hash
 
     def setting(self, name: str) -> JsonValue:
         """Return a setting by its dotted name; KeyError if the result does not depend on it."""
@@ -122,7 +131,7 @@ def data_of(made_from: MadeFrom) -> tuple[str, str, int]:
 def about(output: TrainingOutput | AssessmentOutput, code: Code) -> dict[str, object]:
     """Return the fields of `ResultsFile` but its settings, from an output."""
     made_from = output.made_from
-    names = ("dataset", "cohort_hash", "folds_hash", "stays", "deaths", "seed", "imputer")
+    names = ("dataset", "cohort_hash", "folds_hash", "stays", "events", "outcome", "outcome_hash", "seed", "imputer")
     fields: dict[str, object] = {name: getattr(made_from, name) for name in names}
     return fields | {"variables": len(made_from.variables), "run_id": output.run_id, "code": code}
 

@@ -9,12 +9,13 @@ from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, JsonValue, TypeAdapter, field_validator
+from pydantic import AliasChoices, Field, JsonValue, TypeAdapter, field_validator
 
 from imputune.errors import UserError
 from imputune.evaluation.assessment import AssessedFold
 from imputune.evaluation.imputation import ImputationErrors
 from imputune.evaluation.stored import Stored
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import Variant
 from imputune.runtime.recorder import Trial
 from imputune.settings.names import ImputerName
@@ -32,16 +33,25 @@ LATER_SETTINGS: tuple[tuple[str, str, Mapping[str, JsonValue]], ...] = (
 """Settings that outputs of earlier versions lack: section, a setting that stands beside them, and what these did."""
 
 
+EARLIER_EVENTS = AliasChoices("events", "deaths")
+"""The names of a number of events in stored results; earlier versions knew one outcome, and said deaths."""
+
+
 class Origin(Stored):
-    """The data an output belongs to: cohort, folds, variables in their order, seed."""
+    """The data an output belongs to: cohort, folds, variables in their order, seed; events of the outcome.
+
+    outcome_hash: of the outcome's labels, "" for the cohort's first outcome; see `data.cohort.outcome_hash`.
+    """
 
     dataset: str
     cohort_hash: str
     folds_hash: str
     variables: tuple[str, ...]
     stays: int
-    deaths: int
+    events: int = Field(validation_alias=EARLIER_EVENTS)
     seed: int
+    outcome: str = DEFAULT_OUTCOME
+    outcome_hash: str = ""
 
     def check(self, found: "Origin", folder: Path, remedy: str) -> None:
         """Raise UserError when the output in `folder` was trained on other variables, data or folds than these."""
@@ -107,9 +117,10 @@ class MadeFrom(Origin):
 
     @property
     def digest(self) -> str:
-        """A text that differs where the descriptions of two outputs differ."""
-        content = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        """A text that differs where the descriptions of two outputs differ, and stays the same over versions."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        content["deaths"] = content.pop("events")  # the name that earlier versions hashed
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def differences(self, wanted: "MadeFrom") -> list[str]:
         """Return the dotted names of what differs, settings without their prefix."""

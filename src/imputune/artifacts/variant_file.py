@@ -65,7 +65,8 @@ class VariantFile(ResultsFile):
 
     def tells_of(self, output: TrainingOutput, imputer: TrainingOutput) -> bool:
         """Say whether a variant's output was made from the same data, settings and settings of the imputer."""
-        same_data = self.data == data_of(output.made_from)
+        made_from = output.made_from
+        same_data = self.data == data_of(made_from) and self.labels == (made_from.outcome, made_from.outcome_hash)
         same_imputer = self.imputer_settings == pretraining_settings(imputer.made_from)
         return same_data and same_imputer and self.settings == output.made_from.settings
 

@@ -102,6 +102,10 @@ app = typer.Typer(
 )
 
 Dataset = Annotated[str | None, typer.Argument(help="The cohort in data/<dataset> (default: dataset in params.yaml).")]
+OutcomeOption = Annotated[
+    str,
+    typer.Option("--outcome", help="What heads predict: los_over_7_days, ... (default: outcome in params.yaml)."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imputune.cli.app import AsJson, Dataset, app
+from imputune.cli.app import AsJson, Dataset, OutcomeOption, app
 from imputune.cli.word_lists import split_words
 from imputune.errors import UserError
 from imputune.runtime.console import print_table, say
@@ -23,6 +23,7 @@ BY = "imputer,head"
 @app.command("compare")
 def compare_command(
     dataset: Dataset = None,
+    outcome: OutcomeOption = "",
     by: Annotated[
         str,
         typer.Option(help=f"{BY} compares imputers with heads and writes a report (default: the paper's tables)."),
@@ -38,7 +39,7 @@ def compare_command(
 
     if by and sorted(split_words(by)) != sorted(split_words(BY)):
         raise UserError(f"--by takes {BY}: got {by!r}")
-    project = Project.open(find_root(Path.cwd()), dataset)
+    project = Project.open(find_root(Path.cwd()), dataset, outcome)
     if by:
         _compare_imputers(project, as_json)
     else:

@@ -17,6 +17,7 @@ from imputune.data.cohort import (
 from imputune.datasets import Destination, datasets
 from imputune.errors import UserError
 from imputune.pipeline.extract import run_extract
+from imputune.protocol.outcome_words import outcome_words
 from imputune.runtime.console import counted, print_table
 
 extract = typer.Typer(help="Raw records to data/<dataset>: hourly bins of the first 48 hours.", no_args_is_help=True)
@@ -60,13 +61,14 @@ for name, function in datasets():
 @app.command("describe")
 def describe_command(
     folder: Annotated[Path, typer.Argument(help="A cohort's folder.")],
+    outcome: Annotated[str, typer.Option(help="One of the cohort's outcomes (default: its first).")] = "",
     as_json: AsJson = False,
     card: Annotated[
         bool, typer.Option("--card", help="Print a data card in Markdown; it has no stay's record or date.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="With --card: a file for the card (default: print it).")] = None,
 ) -> None:
-    """Describe a cohort: stays, deaths, observed cells, and the fraction of missing cells by variable."""
+    """Describe a cohort: stays, outcomes, observed cells, and the fraction of missing cells by variable."""
     from imputune.files import replace_text
     from imputune.pipeline.describe import run_data_card, run_describe
 
@@ -75,7 +77,7 @@ def describe_command(
     if out is not None and not card:
         raise UserError("--out works only with --card: add --card, or leave out --out")
     if card:
-        text = run_data_card(folder)
+        text = run_data_card(folder, outcome)
         if out is None:
             typer.echo(text, nl=False)
         elif out.resolve().is_relative_to(folder.resolve()):
@@ -84,12 +86,17 @@ def describe_command(
             replace_text(out, text)
             typer.echo(f"{out}: the data card of {folder}")
         return
-    facts = run_describe(folder)
+    facts = run_describe(folder, outcome)
     if as_json:
         typer.echo(facts.model_dump_json(indent=2))
         return
-    shown = facts.model_dump(exclude={"missing_share_by_variable"})
+    shown = facts.model_dump(exclude={"missing_share_by_variable", "outcomes"})
     print_table(str(folder), ("fact", "value"), [(name, _shown(fact)) for name, fact in shown.items()])
+    outcomes = [
+        (name, f"{each.labelled:,}", f"{each.events:,}", f"{each.event_share:.1%}")
+        for name, each in facts.outcomes.items()
+    ]
+    print_table("Outcomes", ("outcome", "labelled stays", "events", "share"), outcomes)
     missing = [(name, f"{share:.1%}") for name, share in facts.missing_share_by_variable.items()]
     print_table("Missing share", ("variable", "share"), missing)
 
@@ -100,11 +107,13 @@ def _store(cohort: Cohort, destination: Destination) -> None:
     left_out = sum(facts.exclusions.values())
     reasons = f": {_counted(facts.exclusions)}" if left_out else ""
     typer.echo(
-        f"{extracted.folder}: {counted(facts.stays, 'stay')}, {counted(facts.deaths, 'death')}, "
+        f"{extracted.folder}: {counted(facts.stays, 'stay')}, {outcome_words(facts.outcome).counted(facts.events)}, "
         f"{counted(facts.observed_cells, 'observed cell')} ({counted(left_out, 'stay')} left out{reasons})"
     )
     if extracted.now_in_use:
         typer.echo(f"params.yaml now says dataset: {cohort.dataset}, so `dvc repro` reads it")
+    if extracted.outcome_in_use:
+        typer.echo(f"params.yaml now says outcome: {extracted.outcome_in_use}, the first of the cohort")
     if extracted.budget_of:
         typer.echo(
             f"params.yaml now has a budget for {cohort.dataset}, copied from {extracted.budget_of}: "

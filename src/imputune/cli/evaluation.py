@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imputune.cli.app import AsJson, Dataset, app
+from imputune.cli.app import AsJson, Dataset, OutcomeOption, app
 from imputune.cli.models import ModelOption
+from imputune.protocol.outcome_words import outcome_words
 from imputune.runtime.console import counted, print_table, say, warn
 from imputune.settings.file import find_root
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 CohortFolder = Annotated[Path, typer.Option(help="Folder of a cohort, as `imputune extract` writes it.")]
 SCORE_WORDS = {
     "auc": ("AUC", "1 is best"),
-    "auprc": ("AUPRC", "1 is best; chance gives the share that died"),
+    "auprc": ("AUPRC", "1 is best; chance gives the outcome rate"),
     "brier": ("Brier score", "0 is best"),
     "calibration_error": ("calibration error", "0 is best"),
     "calibration_slope": ("calibration slope", "1 is best; below 1, risks are too extreme"),
@@ -32,6 +33,7 @@ NOT_CHECKED = "note: the model's training cohort is not in data/: whether it sha
 def evaluate_command(
     data: CohortFolder,
     dataset: Dataset = None,
+    outcome: OutcomeOption = "",
     model: ModelOption = "champion",
     as_json: AsJson = False,
 ) -> None:
@@ -39,11 +41,12 @@ def evaluate_command(
     from imputune.pipeline.evaluate import run_evaluate, too_few
     from imputune.pipeline.project import Project
 
-    evaluation, path = run_evaluate(Project.open(find_root(Path.cwd()), dataset), model, data)
+    evaluation, path = run_evaluate(Project.open(find_root(Path.cwd()), dataset, outcome), model, data)
     if as_json:
         typer.echo(evaluation.model_dump_json(indent=1))
         return
-    header = ("group", "level", "stays", "deaths", "AUC", "AUPRC", "Brier", "sensitivity", "specificity")
+    words = outcome_words(evaluation.outcome)
+    header = ("group", "level", "stays", words.events, "AUC", "AUPRC", "Brier", "sensitivity", "specificity")
     title = f"{evaluation.model} version {evaluation.version} on {evaluation.cohort}: 95 % bootstrap intervals"
     print_table(title, header, [_group_line(group) for group in evaluation.groups])
     if scores := score_lines(evaluation):
@@ -52,9 +55,10 @@ def evaluate_command(
             (f"{point.risk:.3f}", _interval(point.outcome_rate), f"{point.stays:,}")
             for point in evaluation.groups[0].calibration
         ]
-        print_table("Calibration", ("mean risk", "share that died", "stays"), points)
+        print_table("Calibration", ("mean risk", words.share, "stays"), points)
     else:
-        warn(f"note: {too_few(evaluation.groups[0])}")
+        warn(f"note: {too_few(evaluation.groups[0], evaluation.outcome)}")
+    _say_unlabelled(evaluation.unlabelled, evaluation.outcome)
     if not evaluation.checked_against_training:
         warn(NOT_CHECKED)
     if evaluation.recalibrated_on:
@@ -79,6 +83,7 @@ def evaluate_command(
 def recalibrate_command(
     data: CohortFolder,
     dataset: Dataset = None,
+    outcome: OutcomeOption = "",
     model: ModelOption = "champion",
     as_json: AsJson = False,
 ) -> None:
@@ -86,7 +91,7 @@ def recalibrate_command(
     from imputune.pipeline.project import Project
     from imputune.pipeline.recalibrate import run_recalibrate
 
-    result = run_recalibrate(Project.open(find_root(Path.cwd()), dataset), model, data)
+    result = run_recalibrate(Project.open(find_root(Path.cwd()), dataset, outcome), model, data)
     if as_json:
         typer.echo(result.model_dump_json(indent=1))
         return
@@ -98,9 +103,10 @@ def recalibrate_command(
     print_table("", ("score", "before", "after"), lines)
     typer.echo(
         f"version {result.version} of {result.model} is version {result.source} recalibrated on {result.cohort} "
-        f"({counted(result.stays, 'stay')}, {counted(result.deaths, 'death')}): "
+        f"({counted(result.stays, 'stay')}, {outcome_words(result.outcome).counted(result.events)}): "
         f"logit(risk) = {result.line.intercept:+.3f} {result.line.slope:+.3f} * logit(mean risk of the fold models)"
     )
+    _say_unlabelled(result.unlabelled, result.outcome)
     if not result.checked_against_training:
         warn(NOT_CHECKED)
     for further, count in result.pretrained_on.items():
@@ -109,6 +115,11 @@ def recalibrate_command(
         "the scores after are of the stays that the line was fitted to: measure the new version on other stays "
         f"(`imputune evaluate --model {result.version}`)"
     )
+
+
+def _say_unlabelled(stays: int, outcome: str) -> None:
+    if stays:
+        warn(f"note: {counted(stays, 'stay')} without a label of {outcome} left out")
 
 
 def score_lines(evaluation: "Evaluation") -> list[tuple[str, str, str]]:
@@ -123,7 +134,7 @@ def score_lines(evaluation: "Evaluation") -> list[tuple[str, str, str]]:
 
 
 def _group_line(group: "GroupScores") -> tuple[str, ...]:
-    counts = (group.group, group.level, f"{group.stays:,}", f"{group.deaths:,}")
+    counts = (group.group, group.level, f"{group.stays:,}", f"{group.events:,}")
     if group.sensitivity is None or group.specificity is None:
         return (*counts, "too few", "", "", "", "")
     scores = (_interval(group.scores[name]) for name in ("auc", "auprc", "brier"))

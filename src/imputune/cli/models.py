@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imputune.cli.app import AsJson, Dataset, app
+from imputune.cli.app import AsJson, Dataset, OutcomeOption, app
 from imputune.cli.options import takes
 from imputune.errors import UserError
 from imputune.runtime.console import counted, print_table, say
@@ -28,6 +28,7 @@ Records = Annotated[
 @app.command("promote")
 def promote_command(
     dataset: Dataset = None,
+    outcome: OutcomeOption = "",
     version: Annotated[
         str, typer.Option(help="Number of the version to test (default: the one with the best validation AUC).")
     ] = "",
@@ -45,7 +46,7 @@ def promote_command(
     from imputune.pipeline.project import Project
     from imputune.pipeline.promote import run_promote, run_rollback
 
-    project = Project.open(find_root(Path.cwd()), dataset)
+    project = Project.open(find_root(Path.cwd()), dataset, outcome)
     if rollback:
         if version or other_data or dry_run or as_json:
             raise UserError("--rollback cannot be combined with other options: leave them out")
@@ -64,12 +65,12 @@ def promote_command(
 
 
 @app.command("register")
-def register_command(dataset: Dataset = None) -> None:
+def register_command(dataset: Dataset = None, outcome: OutcomeOption = "") -> None:
     """Register trained models in artifacts/ that the store lacks, as after `dvc pull dvc.yaml`; nothing is trained."""
     from imputune.pipeline.project import Project
     from imputune.pipeline.register import run_register
 
-    project = Project.open(find_root(Path.cwd()), dataset)
+    project = Project.open(find_root(Path.cwd()), dataset, outcome)
     count = run_register(project, typer.echo)
     models = f"{count} model{'s' * (count > 1)}" if count else "no model"
     typer.echo(f"registered {models} of {project.dataset}")
@@ -79,11 +80,12 @@ def register_command(dataset: Dataset = None) -> None:
 def predict_command(
     records: Records,
     dataset: Dataset = None,
+    outcome: OutcomeOption = "",
     model: ModelOption = "champion",
     out: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the risks (default: print them).")] = None,
     series: Annotated[Path | None, typer.Option(help="A .csv or .parquet for the imputed hourly series.")] = None,
 ) -> None:
-    """Predict in-hospital death from raw records: risk, its deviation over the fold models, and whether it is high."""
+    """Predict an outcome from raw records: risk, its deviation over the fold models, and whether it is high."""
     from imputune.pipeline.predict import (
         check_ending,
         load_model,
@@ -97,7 +99,7 @@ def predict_command(
         if path is not None:
             check_ending(path)
     _check_apart(records, out, series)
-    loaded = load_model(Project.open(find_root(Path.cwd()), dataset), model)
+    loaded = load_model(Project.open(find_root(Path.cwd()), dataset, outcome), model)
     stays, notes = read_stays(loaded, records)
     risks = loaded.bundle.predict(stays)
     imputed = loaded.bundle.impute(stays) if series is not None else None
@@ -120,6 +122,7 @@ class ExplainOptions:
 
     records: Records
     dataset: Dataset = None
+    outcome: OutcomeOption = ""
     model: ModelOption = "champion"
     stay: Annotated[str, typer.Option(help="RecordID; not needed if there is only one stay.")] = ""
     out: Annotated[
@@ -155,7 +158,7 @@ def explain_command(options: ExplainOptions) -> None:
     _check_apart(options.records, options.out, options.figure)
     if options.stay and not options.stay.isdecimal():
         raise UserError(f"--stay takes a whole number, a RecordID: got {options.stay!r}")
-    loaded = load_model(Project.open(find_root(Path.cwd()), options.dataset), options.model)
+    loaded = load_model(Project.open(find_root(Path.cwd()), options.dataset, options.outcome), options.model)
     stays, notes = read_stays(loaded, options.records)
     explanation = explain_stay(loaded.bundle, stays, int(options.stay) if options.stay else None, options.steps)
     if options.out is not None:

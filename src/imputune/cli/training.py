@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imputune.cli.app import Dataset, app
+from imputune.cli.app import Dataset, OutcomeOption, app
 from imputune.cli.compare import print_report_table
 from imputune.cli.options import EngineOption, TrainingOptions, Workers, takes
 from imputune.cli.word_lists import fold_numbers, imputer_names, split_words
@@ -21,6 +21,7 @@ from imputune.settings.names import check_own_name
 from imputune.settings.schema import Params
 
 if TYPE_CHECKING:
+    from imputune.pipeline.project import Project
     from imputune.pipeline.variant_work import VariantResult
 
 Imputers = Annotated[
@@ -90,6 +91,7 @@ class FinetuneOptions(TrainingOptions):
     """The options of finetune."""
 
     dataset: Dataset = None
+    outcome: OutcomeOption = ""
     head: Annotated[str, typer.Option(help=f"One of: {', '.join(WORDS['head'])}.")] = "mlp2"
     mode: Annotated[str, typer.Option(help="frozen (default), or unfrozen: the imputer is trained too.")] = ""
     input: Annotated[
@@ -116,8 +118,8 @@ def finetune_command(options: FinetuneOptions) -> None:
         from imputune.pipeline.finetune import run_finetune
         from imputune.pipeline.project import Project
 
-        project = Project.open(find_root(Path.cwd()), options.dataset).on(engine)
-        _print_folds(project.dataset, run_finetune(project, variant, say))
+        project = Project.open(find_root(Path.cwd()), options.dataset, options.outcome).on(engine)
+        _print_folds(project, run_finetune(project, variant, say))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,7 @@ class GridOptions(TrainingOptions):
     dataset: Annotated[
         str, typer.Argument(help="Cohorts in data/, separated by commas (default: dataset in params.yaml).")
     ] = ""
+    outcome: OutcomeOption = ""
     head: Annotated[
         str,
         typer.Option(help=f"{ONE_OR_MORE['head']} Default: all but blend; with --imputer, those under grid."),
@@ -147,7 +150,7 @@ class GridOptions(TrainingOptions):
     @property
     def repeated(self) -> dict[str, str]:
         """The options that choose the same variants and folds again, also under `mlflow run`, which has no --all."""
-        words = {name: getattr(self, name) for name in (*FIELDS, "imputer", "fold")}
+        words = {name: getattr(self, name) for name in (*FIELDS, "imputer", "fold", "outcome")}
         return words | {"head": ",".join(SINGLE_HEADS)} if self.all_variants else words
 
     def variants(self, params: Params) -> list[Variant]:
@@ -186,12 +189,12 @@ def grid_command(options: GridOptions) -> None:
         from imputune.pipeline.grid import run_grid
         from imputune.pipeline.project import Project
 
-        datasets = split_words(options.dataset) or [""]
-        for project in [Project.open(find_root(Path.cwd()), name).on(engine) for name in datasets]:
+        root, datasets = find_root(Path.cwd()), split_words(options.dataset) or [""]
+        for project in [Project.open(root, name, options.outcome).on(engine) for name in datasets]:
             folds = fold_numbers(options.fold)
             results = run_grid(project, variants, say, options=options.repeated, folds=folds, again=options.again)
             header = ("variant", "folds", "validation AUC", "test AUC", "seconds")
-            print_table(f"Variants on {project.dataset}", header, [_summary_line(result) for result in results])
+            print_table(f"Variants on {_where(project)}", header, [_summary_line(result) for result in results])
             on_csai = all(imputer_kind(variant.imputer).family == "csai" for variant in variants)
             say_link(project, "heads" if on_csai else "imputers")
 
@@ -233,6 +236,7 @@ class OverfitOptions(TrainingOptions):
     """The options of overfit."""
 
     dataset: Dataset = None
+    outcome: OutcomeOption = ""
     head: Annotated[str, typer.Option(help="mlp2, mlp5, lstm or gru.")] = "mlp2"
     mode: Annotated[str, typer.Option(help="frozen (default) or unfrozen.")] = ""
     input: Annotated[str, typer.Option(help="What the head reads (default: the head's first input).")] = ""
@@ -253,9 +257,9 @@ def overfit_command(options: OverfitOptions) -> None:
         from imputune.pipeline.overfit import run_overfit
         from imputune.pipeline.project import Project
 
-        project = Project.open(find_root(Path.cwd()), options.dataset).on(engine)
+        project = Project.open(find_root(Path.cwd()), options.dataset, options.outcome).on(engine)
         folds = fold_numbers(options.fold)
-        _print_folds(project.dataset, run_overfit(project, variant, say, epochs=options.epochs, folds=folds))
+        _print_folds(project, run_overfit(project, variant, say, epochs=options.epochs, folds=folds))
 
 
 def _own_name(imputer: str, folders: list[Path], name: str) -> list[str]:
@@ -280,10 +284,15 @@ def _summary_line(result: "VariantResult") -> tuple[str, ...]:
     return result.variant.label, str(len(folds)), f"{validation:.3f}", f"{test:.3f}", f"{seconds:,.0f}"
 
 
-def _print_folds(dataset: str, result: "VariantResult") -> None:
+def _where(project: "Project") -> str:
+    """Return the dataset in a title, and the outcome if it is not in_hospital_death."""
+    return ", ".join((project.dataset, *project.outcome_words))
+
+
+def _print_folds(project: "Project", result: "VariantResult") -> None:
     lines = [
         (str(number), f"{fold.scores['validation_auc']:.3f}", f"{fold.scores['test_auc']:.3f}", str(fold.best_epoch))
         for number, fold in result.folds.items()
     ]
-    title = f"{result.variant.label} on {dataset}, run {result.run_id}"
+    title = f"{result.variant.label} on {_where(project)}, run {result.run_id}"
     print_table(title, ("fold", "validation AUC", "test AUC", "best epoch"), lines)

@@ -1,4 +1,4 @@
-"""A cohort and its folder: stays x 48 hours x variables with outcomes; values.npy, two CSV tables, source.json.
+"""A cohort and its folder: stays x 48 hours x variables with outcomes; values.npy, CSV tables, source.json.
 
 Letters: N stays, T hours, D variables.
 """
@@ -9,19 +9,21 @@ import json
 import mmap
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, JsonValue, TypeAdapter
+from pydantic import BaseModel, JsonValue
 
+from imputune.data.outcome_file import NO_LABEL, OUTCOMES_FILE, columns_of, labels_of, read_outcomes, write_outcomes
 from imputune.data.static import StaticVariable
 from imputune.data.static_file import read_static_variables, read_text_table, write_static_variables
 from imputune.errors import UserError, one_line
 from imputune.files import replacing_folder
+from imputune.protocol.outcomes import DEFAULT_OUTCOME, EXTRACTED, known_outcome
 
 HOURS = 48
 FORMAT = 2  # of the folder's files; raised when older cohorts lack what commands read
@@ -61,14 +63,16 @@ class ValuesFile:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Cohort:
-    """ICU stays in hourly bins, with their outcome: in-hospital death.
+    """ICU stays in hourly bins, with their outcomes; one of them is chosen.
 
-    Shapes: `stay_ids_N` int64, ascending; `outcome_N` int8, 0 or 1; `values_NTD` float32 in the units of
+    Shapes: `stay_ids_N` int64, ascending; `outcome_N` int8, the labels of the chosen outcome: 0, 1, or -1 for no label;
+    `other_outcomes` has the labels of the others by name; `values_NTD` float32 in the units of
     `variables`, NaN where nothing was observed in the hour; `static` float64, one row per stay in the same order and
     one column per variable of `static_variables`, as recorded, NaN where unknown.
     `source` says where the cohort came from, and under `exclusions` how many stays were left out, by reason. It has no
     path, time or date. If the records' own ids must not leave data/, `stay_ids_N` are running numbers and
-    `source_ids_N`, int64, are the records' ids.
+    `source_ids_N`, int64, are the records' ids. `subject_ids_N`, int64, say which stays are of one subject; None: each
+    stay is of another one. `first_outcome` is the one that folds are drawn by, "" for the chosen one.
 
     Values read from a folder are mapped from `values_file`, read-only: pages are loaded when they are used, and a
     worker process receives the file's path instead of the values.
@@ -84,6 +88,59 @@ class Cohort:
     static_variables: tuple[StaticVariable, ...] = ()
     values_file: ValuesFile | None = None
     source_ids_N: npt.NDArray[np.int64] | None = None
+    subject_ids_N: npt.NDArray[np.int64] | None = None
+    outcome: str = DEFAULT_OUTCOME
+    other_outcomes: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
+    first_outcome: str = ""
+
+    @property
+    def outcomes(self) -> dict[str, npt.NDArray[np.int8]]:
+        """The labels of every outcome by name, the first outcome first."""
+        found = {self.outcome: self.outcome_N, **self.other_outcomes}
+        first = self.first_outcome or self.outcome
+        return {first: found.pop(first), **found}
+
+    @property
+    def labelled_N(self) -> npt.NDArray[np.bool_]:
+        """Which stays have a label of the chosen outcome."""
+        return self.outcome_N != NO_LABEL
+
+    @property
+    def events(self) -> int:
+        """The number of stays with label 1."""
+        return int((self.outcome_N == 1).sum())
+
+    @property
+    def subjects_N(self) -> npt.NDArray[np.int64]:
+        """The subject of each stay; the stay's own id if subjects are not known."""
+        return self.stay_ids_N if self.subject_ids_N is None else self.subject_ids_N
+
+    def with_outcome(self, name: str) -> "Cohort":
+        """Return the cohort with another of its outcomes chosen; raises UserError, with those it has, for another."""
+        if name == self.outcome:
+            return self
+        labels = self.outcomes
+        chosen_N = labels.pop(known_outcome(name, labels, self.dataset))
+        first = self.first_outcome or self.outcome
+        return replace(self, outcome=name, outcome_N=chosen_N, other_outcomes=labels, first_outcome=first)
+
+    def labelled(self) -> "Cohort":
+        """Return the stays that have a label of the chosen outcome; the cohort itself if all have one."""
+        return self if self.labelled_N.all() else self.of_rows(np.flatnonzero(self.labelled_N))
+
+    def of_rows(self, row_M: npt.NDArray[np.int64]) -> "Cohort":
+        """Return some of the stays, in memory; `row_M` are their row numbers, ascending."""
+        return replace(
+            self,
+            stay_ids_N=self.stay_ids_N[row_M],
+            outcome_N=self.outcome_N[row_M],
+            values_NTD=np.array(self.values_NTD[row_M]),
+            static=self.static.iloc[row_M].reset_index(drop=True),
+            source_ids_N=None if self.source_ids_N is None else self.source_ids_N[row_M],
+            subject_ids_N=None if self.subject_ids_N is None else self.subject_ids_N[row_M],
+            other_outcomes={name: label_N[row_M] for name, label_N in self.other_outcomes.items()},
+            values_file=None,
+        )
 
     @property
     def observed_NTD(self) -> npt.NDArray[np.bool_]:
@@ -106,11 +163,19 @@ class Cohort:
         return tuple(variable.name for variable in self.variables)
 
     def outcome_of(self, stay_ids_M: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
-        """Return the outcome of these stays, 0 or 1, (M,); raises UserError for an id that the cohort does not have."""
+        """Return the outcome of these stays, 0 or 1, (M,).
+
+        Raises UserError for an id that the cohort does not have, and for a stay without a label.
+        """
         row_M = np.searchsorted(self.stay_ids_N, stay_ids_M).clip(max=len(self.stay_ids_N) - 1)
         if (unknown_M := self.stay_ids_N[row_M] != stay_ids_M).any():
             what = f"stay {stay_ids_M[unknown_M.argmax()]} is in saved predictions but not in cohort {self.dataset}"
             raise UserError(f"{what}: run fine-tuning again")
+        if (unlabelled_M := self.outcome_N[row_M] == NO_LABEL).any():
+            what = (
+                f"stay {stay_ids_M[unlabelled_M.argmax()]} is in saved predictions and has no label of {self.outcome}"
+            )
+            raise UserError(f"{what} in cohort {self.dataset}: run fine-tuning again")
         return self.outcome_N[row_M]
 
     def release(self) -> None:
@@ -144,21 +209,6 @@ class Cohort:
             vars(self)["values_NTD"] = state["values_file"].map()
 
 
-class CohortFacts(BaseModel, frozen=True, extra="forbid"):
-    """What a cohort contains: counts, shares from 0 to 1, and left-out stays by reason."""
-
-    dataset: str
-    stays: int
-    hours: int
-    variables: int
-    observed_cells: int
-    observed_share: float
-    deaths: int
-    death_share: float
-    missing_share_by_variable: dict[str, float]
-    exclusions: dict[str, int]
-
-
 class _SourceFile(BaseModel, frozen=True, extra="allow"):
     """The content of source.json; a dataset may add keys of its own."""
 
@@ -172,9 +222,11 @@ def write_cohort(cohort: Cohort, folder: Path) -> None:
     """Write the cohort as a folder, all files or none; the same cohort gives the same bytes.
 
     The files are written to a temporary folder beside `folder`, which then replaces `folder`. Raises UserError if the
-    system refuses to write (an earlier cohort in `folder` stays as it was) or if `folder` has other files.
+    system refuses to write (an earlier cohort in `folder` stays as it was), if `folder` has other files, or if a user
+    has added outcomes there.
     """
     check_target(folder)
+    _check_added_outcomes(cohort, folder)
     with replacing_folder(folder) as fresh:
         _write_files(cohort, fresh)
 
@@ -183,8 +235,19 @@ def check_target(folder: Path) -> None:
     """Raise UserError if no cohort may be written there: to a file, or to a folder with other files."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; choose a folder with --out")
-    if folder.is_dir() and (other := sorted({path.name for path in folder.iterdir()} - set(FILES))):
+    known = {*FILES, OUTCOMES_FILE}
+    if folder.is_dir() and (other := sorted({path.name for path in folder.iterdir()} - known)):
         raise UserError(f"{folder} holds other files ({other[0]}); choose an empty or a new folder with --out")
+
+
+def _check_added_outcomes(cohort: Cohort, folder: Path) -> None:
+    """Raise UserError if outcomes.csv has labels that no extraction makes: they would be lost."""
+    added = [name for name in columns_of(folder / OUTCOMES_FILE) if name not in (*cohort.outcomes, *EXTRACTED)]
+    if added:
+        raise UserError(
+            f"{folder / OUTCOMES_FILE} has labels of {', '.join(added)}, which would be lost: move the file to another "
+            "place, and add them to the new one"
+        )
 
 
 def read_cohort(folder: Path) -> Cohort:
@@ -216,28 +279,11 @@ def _refuse_other_format(folder: Path) -> None:
         )
 
 
-def describe(cohort: Cohort) -> CohortFacts:
-    """Count what is in the cohort."""
-    stays, hours, variables = cohort.values_NTD.shape
-    observed_D = cohort.observed_hours_ND.sum(axis=0)
-    missing_share_D = 1 - observed_D / (stays * hours)
-    by_variable = zip(cohort.variable_names, missing_share_D, strict=True)
-    return CohortFacts(
-        dataset=cohort.dataset,
-        stays=stays,
-        hours=hours,
-        variables=variables,
-        observed_cells=int(observed_D.sum()),
-        observed_share=float(observed_D.sum() / (stays * hours * variables)),
-        deaths=int(cohort.outcome_N.sum()),
-        death_share=float(cohort.outcome_N.mean()),
-        missing_share_by_variable={name: round(float(share), 6) for name, share in by_variable},
-        exclusions=TypeAdapter(dict[str, int]).validate_python(cohort.source["exclusions"]),
-    )
-
-
 def cohort_hash(folder: Path) -> str:
-    """Return the sha256 over names, sizes and bytes of the cohort's files; raises UserError if one is missing."""
+    """Return the sha256 over names, sizes and bytes of the cohort's files; raises UserError if one is missing.
+
+    Outcomes beside the first are not part of it: they change no imputer. `outcome_hash` is that of their labels.
+    """
     digest = hashlib.sha256()
     for name in FILES:
         try:
@@ -250,18 +296,37 @@ def cohort_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def outcome_hash(cohort: Cohort) -> str:
+    """Return the sha256 of the chosen outcome's name and labels; "" for the first outcome, which `cohort_hash` covers.
+
+    Adding or correcting the labels of one outcome so makes the heads of this outcome anew, and nothing else.
+    """
+    if cohort.outcome == (cohort.first_outcome or cohort.outcome):
+        return ""
+    content = cohort.outcome.encode() + b"\n" + cohort.stay_ids_N.tobytes() + cohort.outcome_N.tobytes()
+    return hashlib.sha256(content).hexdigest()
+
+
 def _write_files(cohort: Cohort, folder: Path) -> None:
     np.save(folder / "values.npy", np.ascontiguousarray(cohort.values_NTD), allow_pickle=False)
-    stays = pd.DataFrame({"stay_id": cohort.stay_ids_N, "died": cohort.outcome_N})
+    column = _column(cohort.outcome)
+    stays = pd.DataFrame({"stay_id": cohort.stay_ids_N, column: labels_of(cohort.outcome_N)})
+    if cohort.subject_ids_N is not None:
+        stays["subject_id"] = cohort.subject_ids_N
     if cohort.source_ids_N is not None:
         stays["source_id"] = cohort.source_ids_N
     stays.join(cohort.static.reset_index(drop=True)).to_csv(folder / "stays.csv", index=False, lineterminator="\n")
     variables = pd.DataFrame([(v.name, v.unit) for v in cohort.variables], columns=["name", "unit"])
     variables.to_csv(folder / "variables.csv", index=False, lineterminator="\n")
     write_static_variables(cohort.static_variables, folder / "static.csv")
-    source = _SourceFile.model_validate({"format": FORMAT, "dataset": cohort.dataset, **cohort.source}).model_dump()
+    named = {} if cohort.outcome == DEFAULT_OUTCOME else {"outcome": cohort.outcome}
+    source = _SourceFile.model_validate(
+        {"format": FORMAT, "dataset": cohort.dataset, **named, **cohort.source}
+    ).model_dump()
     text = json.dumps(source, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / "source.json").write_text(text, encoding="utf-8")
+    if cohort.other_outcomes:
+        write_outcomes(cohort.stay_ids_N, cohort.other_outcomes, folder / OUTCOMES_FILE)
 
 
 def _read_files(folder: Path) -> Cohort:
@@ -270,18 +335,29 @@ def _read_files(folder: Path) -> Cohort:
     variables = read_text_table(folder / "variables.csv").astype(str)
     static_variables = read_static_variables(folder / "static.csv")
     values_file = ValuesFile.at(folder / "values.npy")
+    content = source.model_dump(exclude={"dataset", "format"})
+    outcome = str(content.pop("outcome", DEFAULT_OUTCOME))
+    stay_ids_N = _whole_numbers(stays["stay_id"])
     return Cohort(
         dataset=source.dataset,
-        stay_ids_N=_whole_numbers(stays["stay_id"]),
-        outcome_N=_outcome(stays["died"]),
+        stay_ids_N=stay_ids_N,
+        outcome_N=_outcome(stays[_column(outcome)]),
         values_NTD=values_file.map(),
         variables=tuple(Variable(name, unit) for name, unit in zip(variables["name"], variables["unit"], strict=True)),
         static=pd.DataFrame({each.name: _numbers(stays[each.name]) for each in static_variables}, index=stays.index),
-        source=source.model_dump(exclude={"dataset", "format"}),
+        source=content,
         static_variables=static_variables,
         values_file=values_file,
         source_ids_N=_whole_numbers(stays["source_id"]) if "source_id" in stays else None,
+        subject_ids_N=_whole_numbers(stays["subject_id"]) if "subject_id" in stays else None,
+        outcome=outcome,
+        other_outcomes=read_outcomes(folder / OUTCOMES_FILE, stay_ids_N, outcome),
     )
+
+
+def _column(outcome: str) -> str:
+    """Return the column of stays.csv that has the first outcome: died, or outcome if it is another."""
+    return "died" if outcome == DEFAULT_OUTCOME else "outcome"
 
 
 def _whole_numbers(column: pd.Series) -> npt.NDArray[np.int64]:
@@ -291,9 +367,9 @@ def _whole_numbers(column: pd.Series) -> npt.NDArray[np.int64]:
 
 
 def _outcome(column: pd.Series) -> npt.NDArray[np.int8]:
-    if not column.isin(("0", "1")).all():
-        raise ValueError("died in stays.csv must be 0 or 1")
-    return np.array(column, dtype=np.int8)
+    if not column.isin(("0", "1", "")).all():
+        raise ValueError(f"{column.name} in stays.csv must be 0, 1 or empty")
+    return np.array(column.replace("", str(NO_LABEL)), dtype=np.int8)
 
 
 def _numbers(column: pd.Series) -> npt.NDArray[np.float64]:

@@ -11,8 +11,10 @@ from pydantic import BaseModel, ValidationError
 from sklearn.model_selection import StratifiedGroupKFold
 
 from imputune.data.cohort import Cohort
+from imputune.data.outcome_file import NO_LABEL
 from imputune.errors import UserError
 from imputune.files import replace_text
+from imputune.protocol.outcome_words import outcome_words
 from imputune.settings.names import SplitName
 
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -47,23 +49,32 @@ class _FoldsFile(BaseModel, frozen=True, extra="forbid"):
 def draw_folds(cohort: Cohort, count: int, seed: int) -> list[Fold]:
     """Divide a cohort's stays into `count` subsets; fold k tests on subset k, validates on k + 1, trains on the others.
 
-    The subsets are stratified by outcome. Each stay counts as another patient: a cohort should have one stay of each
-    patient.
+    All stays of a subject are in one subset. The subsets are stratified by the cohort's first outcome, and serve all
+    its outcomes; stays without a label are spread evenly too.
 
-    Raises UserError if there are too few stays, deaths or survivors for every subset to have one.
+    Raises UserError if there are too few stays, subjects, events or non-events for every subset to have one.
 
     Source: paper, section V.D. It has no validation stays of its own; here one subset is taken from the training stays,
     so that no choice depends on test stays.
     """
-    deaths, stays = int(cohort.outcome_N.sum()), len(cohort.outcome_N)
-    for what, number in (("stays", stays), ("deaths", deaths), ("survivors", stays - deaths)):
+    name, label_N = next(iter(cohort.outcomes.items()))
+    words, subject_N = outcome_words(name), cohort.subjects_N
+    counts = {
+        "stays": len(label_N),
+        "subjects": len(np.unique(subject_N)),
+        words.events: int((label_N == 1).sum()),
+        words.non_events: int((label_N == 0).sum()),
+    }
+    for what, number in counts.items():
         if number < count:
             raise UserError(
                 f"cohort {cohort.dataset} has {number} {what}, too few for {count} folds: "
                 "extract more records, or lower folds.count in params.yaml"
             )
+    unlabelled_N = label_N == NO_LABEL
+    stratum_N = np.where(unlabelled_N, 2 if unlabelled_N.sum() >= count else 0, label_N)
     splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
-    subsets = [subset for _, subset in splitter.split(cohort.outcome_N, cohort.outcome_N, cohort.stay_ids_N)]
+    subsets = [subset for _, subset in splitter.split(label_N, stratum_N, subject_N)]
     return [
         Fold(
             number=k,
@@ -73,6 +84,23 @@ def draw_folds(cohort: Cohort, count: int, seed: int) -> list[Fold]:
         )
         for k in range(count)
     ]
+
+
+def labelled_fold(fold: Fold, cohort: Cohort) -> Fold:
+    """Return the fold without the stays that have no label of the cohort's chosen outcome.
+
+    Raises UserError if the labelled stays of a split have one value only.
+    """
+    labelled_N = cohort.labelled_N
+    splits = {split: getattr(fold, split) for split in SPLITS}
+    kept = {split: row_M[labelled_N[row_M]] for split, row_M in splits.items()}
+    for split, row_M in kept.items():
+        if len(set(cohort.outcome_N[row_M].tolist())) < 2:
+            raise UserError(
+                f"the {len(row_M):,} labelled {split} stays of fold {fold.number} have one value of {cohort.outcome} "
+                "only: extract more records, lower folds.count in params.yaml, or choose another outcome"
+            )
+    return Fold(number=fold.number, **kept)
 
 
 def write_folds(folds: list[Fold], cohort: Cohort, cohort_hash: str, path: Path) -> None:

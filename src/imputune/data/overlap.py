@@ -1,4 +1,4 @@
-"""Stays that two cohorts share: by the records' own ids where both are of one source, and by the records' values.
+"""Stays that two cohorts share: by subjects or the records' own ids, if both are of one source, and by values.
 
 Letters: N stays of the first cohort, M of the second, T hours, D variables.
 """
@@ -17,13 +17,22 @@ from imputune.data.raw.synthetic import GENERATED
 def shared_stays(cohort: Cohort, other: Cohort) -> npt.NDArray[np.bool_]:
     """Return which stays of a cohort are in another one too, (N,).
 
-    A stay is shared if the other cohort has its id and both are of the same source, or if the other cohort has a
-    record of the same variables with the same values in the same hours.
+    A stay is shared if both cohorts are of the same source and the other one has its subject, or its id if subjects are
+    not known, or if the other cohort has a record of the same variables with the same values in the same hours.
     """
     same_values_N = np.isin(_record_hashes(cohort), _record_hashes(other))
     if not _of_one_source(cohort, other):
         return same_values_N
+    if cohort.subject_ids_N is not None and other.subject_ids_N is not None:
+        return same_values_N | np.isin(cohort.subject_ids_N, other.subject_ids_N)
     return same_values_N | np.isin(*_ids(cohort, other))
+
+
+def shared_words(cohort: Cohort, other: Cohort) -> str:
+    """Return how stays that are shared are in the other cohort: themselves, or another stay of their subject."""
+    if cohort.subject_ids_N is None or other.subject_ids_N is None:
+        return "are"
+    return "are, or have another stay of their subject,"
 
 
 def _record_hashes(cohort: Cohort) -> npt.NDArray[np.bytes_]:

@@ -98,7 +98,7 @@ def score_stays(
 ) -> StaysScores:
     """Return the scores of all stays, and of the subgroups that are large enough.
 
-    Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,), with at least one death and one survivor; static has a row
+    Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,), with at least one event and one non-event; static has a row
     for each stay. threshold: the risk from which a stay counts as high risk. resamples, seed: of the bootstrap.
     """
     every, found = next(subgroups(static, len(outcome_N))), ShownSubgroups.of(static, outcome_N)
@@ -125,7 +125,7 @@ def intervals(outcome_N: np.ndarray, risk_N: np.ndarray, *, resamples: int, seed
     """Return auc, auprc, brier and gap (mean risk minus outcome rate) with their 95 % bootstrap intervals over stays.
 
     Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,). Resamples and intervals are those of `subgroups.score_cohort`
-    for the same stays and seed. All numbers are NaN for stays without deaths or without survivors.
+    for the same stays and seed. All numbers are NaN for stays without events or without non-events.
     """
     whole, resampled = resampled_basic_scores(outcome_N, risk_N, resamples, seed)
     found = {}

@@ -19,19 +19,19 @@ def event_1(outcome_N: np.ndarray, risk_N: np.ndarray, threshold: float) -> floa
     """Return the score of event 1: the smaller of sensitivity and positive predictive value; 1 is best.
 
     Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,). A stay with at least the threshold as risk counts as
-    predicted to die. The score is 0 if no such stay died, NaN without deaths.
+    predicted to die. The score is 0 if no such stay is an event, NaN without events.
     """
-    high_N, died_N = risk_N >= threshold, outcome_N > 0
-    if not died_N.any():
+    high_N, event_N = risk_N >= threshold, outcome_N > 0
+    if not event_N.any():
         return float("nan")
-    found = int((high_N & died_N).sum())
-    return found / max(int(died_N.sum()), int(high_N.sum()))
+    found = int((high_N & event_N).sum())
+    return found / max(int(event_N.sum()), int(high_N.sum()))
 
 
 def event_2(points: Sequence[ReliabilityPoint]) -> float:
     """Return the score of event 2, H: Hosmer and Lemeshow's statistic over the range of risk; 0 is best.
 
-    points: `metrics.reliability` of all stays, ten groups by risk. With E the sum of a group's risks, O its deaths, n
+    points: `metrics.reliability` of all stays, ten groups by risk. With E the sum of a group's risks, O its events, n
     its stays and p its mean risk, H is the sum of (O - E)^2 / (n p (1 - p) + 0.001), divided by the mean risk of the
     last group minus that of the first. H grows with the number of stays. NaN if all groups have the same mean risk.
 

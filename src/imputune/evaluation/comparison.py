@@ -13,7 +13,8 @@ from imputune.evaluation.stored import Stored, rounded
 from imputune.evaluation.variance import Decomposition, decompose
 from imputune.evaluation.verdicts import Verdict, judge
 from imputune.protocol.imputers import CONTROLS, imputer_kind, is_own
-from imputune.protocol.published import REFERENCE_DATASET, REFERENCES
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
+from imputune.protocol.published import REFERENCE_DATASET, REFERENCES, published_dataset
 
 PLACES = 6  # decimal places of imputers.json
 METRIC_PLACES = 4  # of what `dvc metrics` shows, so that a table fits a terminal
@@ -57,8 +58,9 @@ class VariantComparison(Stored):
     """
 
     dataset: str
+    outcome: str = DEFAULT_OUTCOME
     stays: int
-    deaths: int
+    events: int
     cohort_hash: str
     test_to_train: float
     rows: tuple[VariantRow, ...]
@@ -78,8 +80,8 @@ class VariantComparison(Stored):
 
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """What our folds say of the paper's claims."""
-        return judge(self.protocol_rows, self.test_to_train)
+        """What our folds say of the paper's claims, which are on in-hospital death."""
+        return judge(self.protocol_rows, self.test_to_train) if self.outcome == DEFAULT_OUTCOME else ()
 
     @cached_property
     def ablations(self) -> tuple[Ablation, ...]:
@@ -89,7 +91,12 @@ class VariantComparison(Stored):
     @property
     def references(self) -> dict[str, float]:
         """Test AUCs of other models on this dataset, by other protocols."""
-        return dict(REFERENCES) if self.dataset == REFERENCE_DATASET else {}
+        return dict(REFERENCES) if self.published_dataset == REFERENCE_DATASET else {}
+
+    @property
+    def published_dataset(self) -> str:
+        """The dataset under which the paper's figures stand, "" if it has none of the outcome."""
+        return published_dataset(self.dataset, self.outcome)
 
     def as_json(self) -> dict[str, JsonValue]:
         """Return everything as plain values: the content of results.json."""
@@ -126,8 +133,9 @@ class ImputerComparison(Stored):
     """
 
     dataset: str
+    outcome: str = DEFAULT_OUTCOME
     stays: int
-    deaths: int
+    events: int
     cohort_hash: str
     test_to_train: float
     imputers: tuple[AssessedImputer, ...]
@@ -138,8 +146,8 @@ class ImputerComparison(Stored):
 
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """What our folds say of the paper's claims."""
-        return judge(self.protocol, self.test_to_train)
+        """What our folds say of the paper's claims, which are on in-hospital death."""
+        return judge(self.protocol, self.test_to_train) if self.outcome == DEFAULT_OUTCOME else ()
 
     @cached_property
     def decomposition(self) -> Decomposition | None:
@@ -167,8 +175,9 @@ class ImputerComparison(Stored):
         """
         content: dict[str, JsonValue] = {
             "dataset": self.dataset,
+            "outcome": self.outcome,
             "stays": self.stays,
-            "deaths": self.deaths,
+            "events": self.events,
             "cohort_hash": self.cohort_hash,
             "answers": list(answers),
             "imputers": [each.model_dump(mode="json") for each in self.imputers],

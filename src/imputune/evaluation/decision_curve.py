@@ -29,23 +29,23 @@ def decision_curve(
 ) -> tuple[DecisionPoint, ...]:
     """Return the decision curve of predicted risks.
 
-    At threshold t, the net benefit is TP / N - FP / N * t / (1 - t): who treats from risk t on holds a missed death to
-    be as bad as (1 - t) / t treated survivors. Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,). Thresholds are
+    At threshold t, the net benefit is TP / N - FP / N * t / (1 - t): who treats from risk t on holds a missed event to
+    be as bad as (1 - t) / t treated non-events. Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,). Thresholds are
     above 0 and below 1.
 
     Source: Vickers and Elkin 2006, Decision curve analysis, Medical Decision Making 26:565-574.
     """
-    died_N = outcome_N > 0
+    event_N = outcome_N > 0
     return tuple(
         DecisionPoint(
             threshold=threshold,
-            net_benefit=_net_benefit(died_N, risk_N >= threshold, threshold),
-            treat_all=_net_benefit(died_N, np.ones_like(died_N), threshold),
+            net_benefit=_net_benefit(event_N, risk_N >= threshold, threshold),
+            treat_all=_net_benefit(event_N, np.ones_like(event_N), threshold),
         )
         for threshold in thresholds
     )
 
 
-def _net_benefit(died_N: np.ndarray, treated_N: np.ndarray, threshold: float) -> float:
+def _net_benefit(event_N: np.ndarray, treated_N: np.ndarray, threshold: float) -> float:
     harm = threshold / (1 - threshold)
-    return float(((treated_N & died_N).sum() - (treated_N & ~died_N).sum() * harm) / len(died_N))
+    return float(((treated_N & event_N).sum() - (treated_N & ~event_N).sum() * harm) / len(event_N))

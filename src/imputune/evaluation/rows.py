@@ -137,7 +137,10 @@ class Spread(NamedTuple):
 
 
 def make_variant_row(dataset: str, variant: Variant, results: VariantResults) -> VariantRow:
-    """Aggregate a variant's folds; the paper's figure is added for variants of its protocol."""
+    """Aggregate a variant's folds; the paper's figure is added for variants of its protocol.
+
+    dataset: in the paper; see `protocol.published.published_dataset`.
+    """
     slopes = [fold.test_calibration_slope for fold in results.folds]
     slope = None if None in slopes else Spread.of([each for each in slopes if each is not None])
     spread = {score: Spread.of([float(getattr(fold, score)) for fold in results.folds]) for score in SCORES}

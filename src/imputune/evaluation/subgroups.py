@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from pydantic import AliasChoices, Field
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from imputune.evaluation.calibration import fit_line, intercept_at_slope_1
@@ -17,7 +18,7 @@ from imputune.evaluation.metrics import calibration_error, reliability
 from imputune.evaluation.resampled_scores import resampled_scores
 from imputune.evaluation.stored import Stored
 
-SCORED_EVENTS = 10  # deaths, and survivors, that a subgroup needs for scores
+SCORED_EVENTS = 10  # events, and non-events, that a subgroup needs for scores
 RAISED_BY_RESAMPLING = ("calibration_error", "challenge_event_2")  # see `intervals.shifted_interval`
 ICU_TYPES = {1: "coronary care", 2: "cardiac surgery recovery", 3: "medical", 4: "surgical"}
 SEXES = {0: "female", 1: "male"}
@@ -50,13 +51,13 @@ class GroupScores(Stored):
     `metrics.risk_scores` without log_loss, and challenge_event_1 and challenge_event_2 of `challenge2012`; results of
     earlier versions have auc, auprc and brier alone. calibration: up to ten groups of equal size by risk. sensitivity,
     specificity: at the threshold.
-    With fewer than ten deaths or survivors, scores and calibration are empty, sensitivity and specificity None.
+    With fewer than ten events or non-events, scores and calibration are empty, sensitivity and specificity None.
     """
 
     group: str
     level: str
     stays: int
-    deaths: int
+    events: int = Field(validation_alias=AliasChoices("events", "deaths"))
     scores: dict[str, Interval]
     sensitivity: float | None
     specificity: float | None
@@ -122,14 +123,14 @@ def _age_label(low: float, high: float) -> str:
 
 
 def _scores(subgroup: Subgroup, outcome_N: np.ndarray, risk_N: np.ndarray, scoring: _Scoring) -> GroupScores:
-    deaths = int(outcome_N.sum())
-    enough = min(deaths, len(outcome_N) - deaths) >= SCORED_EVENTS
+    events = int(outcome_N.sum())
+    enough = min(events, len(outcome_N) - events) >= SCORED_EVENTS
     high_N = risk_N >= scoring.threshold
     return GroupScores(
         group=subgroup.group,
         level=subgroup.level,
         stays=len(outcome_N),
-        deaths=deaths,
+        events=events,
         scores=_intervals(outcome_N, risk_N, scoring) if enough else {},
         sensitivity=float(high_N[outcome_N == 1].mean()) if enough else None,
         specificity=float((~high_N)[outcome_N == 0].mean()) if enough else None,

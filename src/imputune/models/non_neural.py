@@ -109,7 +109,7 @@ class Svm:
         models = [self._machine(cost).fit(*train) for cost in self.costs]
         best = FrozenEstimator(max(models, key=score))
         every_N = np.arange(len(validation[1]))
-        # One fold of all stays: the machine is fitted already. By default there are five, which few deaths cannot fill.
+        # One fold of all stays: the machine is fitted already. By default there are five, which few events cannot fill.
         calibration = CalibratedClassifierCV(best, method="sigmoid", cv=[(every_N, every_N)])
         self.calibrated = calibration.fit(*validation)
 

@@ -9,7 +9,7 @@ from imputune.artifacts.results_files import Code, File, read_results_file
 from imputune.artifacts.stage_files import RESULT
 from imputune.artifacts.stage_output import TrainingOutput, differing_names
 from imputune.artifacts.variant_file import VariantFile
-from imputune.data.cohort import cohort_hash, read_cohort
+from imputune.data.cohort import Cohort, cohort_hash, outcome_hash, read_cohort
 from imputune.data.folds import folds_hash
 from imputune.errors import UserError
 from imputune.evaluation.rows import VariantRow
@@ -30,17 +30,27 @@ class Assembled:
     """The variants on CSAI, and on CSAI pretrained on more stays.
 
     imputer: CSAI itself, its data and its errors. output: the same in artifacts; None if only the committed files are
-    read. outputs: the variants in artifacts. files: what their outputs or the committed files tell; a variant of which
-    only a run is left has none. rows: the scores. notes: what is skipped or read from elsewhere.
+    read. cohort: with the project's outcome; None if data/ lacks it. outputs: the variants in artifacts. files: what
+    their outputs or the committed files tell; a variant of which only a run is left has none. rows: the scores. notes:
+    what is skipped or read from elsewhere.
     """
 
     project: Project
     imputer: ImputerFile
     output: TrainingOutput | None
+    cohort: Cohort | None = None
     outputs: dict[Variant, TrainingOutput] = field(default_factory=dict)
     files: dict[Variant, VariantFile] = field(default_factory=dict)
     rows: dict[Variant, VariantRow] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The numbers of labelled stays and of events: of the cohort, or of a committed file without it."""
+        if self.cohort is not None:
+            return int(self.cohort.labelled_N.sum()), self.cohort.events
+        file = next(iter(self.files.values()), self.imputer)
+        return file.stays, file.events
 
     def is_from_file(self, variant: Variant) -> bool:
         """Say whether a variant's scores were read from its committed file."""
@@ -68,7 +78,8 @@ def read_default_imputer(project: Project) -> Assembled:
         raise UserError(f"results/{dataset} is of other folds than {project.folds_file}: {remedy}")
     why = f"artifacts/{dataset} has no pretrained imputer" if has_data else f"data/{dataset} is missing"
     note = f"{why}, so scores are read from the files in results/{dataset} alone"
-    return Assembled(project=project, imputer=imputer, output=None, notes=[note])
+    cohort = read_cohort(project.cohort_folder).with_outcome(project.outcome) if has_data else None
+    return Assembled(project=project, imputer=imputer, output=None, cohort=cohort, notes=[note])
 
 
 def assemble(found: Assembled) -> None:
@@ -77,11 +88,11 @@ def assemble(found: Assembled) -> None:
     Variants that are not of the data, folds and seed of CSAI, and of their imputer as it was pretrained, are skipped,
     and the notes say so. Raises UserError for a broken output.
     """
-    stored = _read_files(found, found.project.results_folder / "imputers", ImputerFile)
+    stored = _read_files(found, found.project.dataset_results_folder / "imputers", ImputerFile)
     imputers = {file.imputer: file for file in stored if is_own(file.imputer) and file.data == found.imputer.data}
     imputers[DEFAULT_IMPUTER] = found.imputer
-    if found.output is not None:
-        cohort, runs = read_cohort(found.project.cohort_folder), finetuned_runs(found.project)
+    if found.output is not None and (cohort := found.cohort) is not None:
+        runs = finetuned_runs(found.project)
         for output in (found.output, *_outputs_on_more_stays(found)):
             imputers[output.made_from.imputer] = ImputerFile.of(output, Code())
             collected = collect(found.project, cohort, output, runs)
@@ -109,7 +120,8 @@ def _from_artifacts(project: Project) -> Assembled:
         raise UserError(f"the imputer in artifacts was trained on other data than {project.cohort_folder}: {again}")
     if project.folds_file.is_file() and output.made_from.folds_hash != folds_hash(project.folds_file):
         raise UserError(f"the imputer in artifacts was trained on other folds than {project.folds_file}: {remedy}")
-    return Assembled(project=project, imputer=ImputerFile.of(output, Code()), output=output)
+    cohort = read_cohort(project.cohort_folder).with_outcome(project.outcome)
+    return Assembled(project=project, imputer=ImputerFile.of(output, Code()), output=output, cohort=cohort)
 
 
 def _outputs_on_more_stays(found: Assembled) -> list[TrainingOutput]:
@@ -140,14 +152,16 @@ def _add_collected(found: Assembled, collected: Collected) -> None:
 
 def _add_files(found: Assembled, imputers: Mapping[ImputerName, ImputerFile]) -> None:
     """Add the variants that are neither in artifacts nor among the runs, and count them in a note."""
-    dataset, skipped = found.project.dataset, 0
+    results = found.project.results_folder.relative_to(found.project.root)
+    skipped = 0
     added: list[VariantFile] = []
     for folder in _folders(found.project.results_folder / "variants"):
         for file in _read_files(found, folder, VariantFile):
             if file.variant in found.rows:
                 continue
             imputer = imputers.get(file.imputer)
-            if imputer is None or not file.is_on(imputer):
+            labels = found.project.outcome, outcome_hash(found.cohort) if found.cohort else file.outcome_hash
+            if imputer is None or not file.is_on(imputer) or file.labels != labels:
                 skipped += 1
                 continue
             found.files[file.variant] = file
@@ -158,12 +172,12 @@ def _add_files(found: Assembled, imputers: Mapping[ImputerName, ImputerFile]) ->
         made_by = f" (made by commit {', '.join(commits)})" if commits else ""
         found.notes.append(
             f"{counted(len(added), 'variant')} not in artifacts: scores are read from the files in "
-            f"results/{dataset}/variants{made_by}"
+            f"{results}/variants{made_by}"
         )
     if skipped:
         found.notes.append(
-            f"{counted(skipped, 'file')} in results/{dataset}/variants of other data, folds, seeds or settings of the "
-            "imputer skipped"
+            f"{counted(skipped, 'file')} in {results}/variants of other data, labels, folds, seeds or settings of "
+            "the imputer skipped"
         )
 
 

@@ -94,13 +94,13 @@ def assemble_imputers(project: Project, data: DividedCohort) -> tuple[dict[Imput
             notes.append(f"{name} was pretrained on further cohorts too: {', '.join(_cohorts(output, also))}")
         imputers[name] = ComparedImputer(file=file)
         notes += _add_artifacts(project, data, imputers[name], output, runs) if output else ()
-        notes += _add_files(project, imputers[name])
+        notes += _add_files(project, data, imputers[name])
     return imputers, notes
 
 
 def _names(project: Project) -> tuple[list[ImputerName], list[str]]:
     """Return the imputers in artifacts or with a committed file, and a note on each file that cannot be read."""
-    files, notes = read_results_folder(project.results_folder / "imputers", ImputerFile)
+    files, notes = read_results_folder(project.dataset_results_folder / "imputers", ImputerFile)
     return sorted({*pretrained_imputers(project), *(file.imputer for file in files)}, key=order_of), notes
 
 
@@ -164,12 +164,14 @@ def _add_artifacts(
     return notes
 
 
-def _add_files(project: Project, imputer: ComparedImputer) -> list[str]:
+def _add_files(project: Project, data: DividedCohort, imputer: ComparedImputer) -> list[str]:
     """Add variants and assessment from the committed files where artifacts lack them; return notes on these."""
     name = imputer.file.imputer
     pretrained = project.with_imputer(imputer.file.settings)
     stored, notes = read_results_folder(project.variant_results_folder(name), VariantFile)
-    files = {file.variant: file for file in stored if file.is_on(imputer.file) and file.variant not in imputer.all_rows}
+    labels = data.head_origin.outcome, data.head_origin.outcome_hash
+    fitting = [file for file in stored if file.is_on(imputer.file) and file.labels == labels]
+    files = {file.variant: file for file in fitting if file.variant not in imputer.all_rows}
     imputer.all_rows |= {variant: row_of_file(file, FILE_SOURCE) for variant, file in files.items()}
     imputer.rows = {each: imputer.all_rows[each] for each in _defaults(name) if each in {*imputer.rows, *files}}
     added = [files[variant] for variant in imputer.rows if variant in files]
@@ -181,7 +183,8 @@ def _add_files(project: Project, imputer: ComparedImputer) -> list[str]:
             imputer.assess(file, project.params.assess.ranking)
             what.append("assessment")
     if what:
-        notes.append(f"{name}: read from the files in results/{project.dataset}, without curves: {', '.join(what)}")
+        results = project.results_folder.relative_to(project.root)
+        notes.append(f"{name}: read from the files in {results}, without curves: {', '.join(what)}")
     return notes
 
 

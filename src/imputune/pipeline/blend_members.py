@@ -51,6 +51,8 @@ class BlendMember:
             return
         label, variant = self.variant.label, self.variant
         command = f"imputune finetune {self.imputer.project.dataset} --head {variant.head} --input {variant.input}"
+        if self.imputer.project.outcome_words:
+            command += f" --outcome {self.imputer.project.outcome}"
         command += f" --mode {variant.mode} --schedule {variant.schedule} --imputer {variant.imputer}"
         found = find_training(self.folder)
         if found is None:
@@ -58,7 +60,12 @@ class BlendMember:
         names = found.made_from.differences(self.made_from)
         if not names:
             raise UserError(f"{blend} combines {label}, but {self.folder / PREDICTIONS} is missing: run `{command}`")
-        words = {"cohort_hash": "data", "folds_hash": "folds", "imputer_run_id": "pretraining of the imputer"}
+        words = {
+            "cohort_hash": "data",
+            "outcome_hash": "labels",
+            "folds_hash": "folds",
+            "imputer_run_id": "pretraining of the imputer",
+        }
         what = [word for name, word in words.items() if name in names] or [f"settings ({', '.join(names)})"]
         raise UserError(
             f"{blend} combines {label}, which was fine-tuned with other {' and '.join(what)}: run `{command}` again"

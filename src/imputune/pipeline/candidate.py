@@ -140,7 +140,7 @@ class ChampionCheck:
 def _test_folds(data: DividedCohort, candidate: Bundle, champion: Bundle | None) -> list[TestStays]:
     """Ask each fold's model about the test stays of its fold, which it has never seen."""
     folds = []
-    for fold in data.folds:
+    for fold in data.labelled_folds:
         values_NTD, static = data.cohort.values_NTD[fold.test], data.cohort.static.iloc[fold.test]
         folds.append(
             TestStays(
@@ -154,8 +154,8 @@ def _test_folds(data: DividedCohort, candidate: Bundle, champion: Bundle | None)
 
 def was_trained_on(version: Version, data: DividedCohort) -> bool:
     """Say whether a version was trained on the present data and folds."""
-    there = (version.tag("cohort_hash"), version.tag("folds_hash"))
-    return there == (data.origin.cohort_hash, data.origin.folds_hash)
+    there = (version.tag("cohort_hash"), version.tag("folds_hash"), version.tag("outcome_hash"))
+    return there == (data.origin.cohort_hash, data.origin.folds_hash, data.head_origin.outcome_hash)
 
 
 def _recorded_scores(version: Version) -> dict[str, float]:

@@ -7,7 +7,7 @@ from imputune.artifacts.results_files import Code
 from imputune.artifacts.stage_files import RESULT, read_training
 from imputune.artifacts.stage_output import MadeFrom, TrainingOutput
 from imputune.artifacts.variant_file import VariantFile
-from imputune.data.cohort import Cohort
+from imputune.data.cohort import Cohort, outcome_hash
 from imputune.errors import UserError
 from imputune.evaluation.metrics import ReliabilityPoint
 from imputune.evaluation.rows import SCORES, FoldScores, VariantResults, VariantRow, make_variant_row
@@ -16,6 +16,8 @@ from imputune.pipeline.calibration import calibration_of
 from imputune.pipeline.project import Project
 from imputune.pipeline.tracked import EXPERIMENT
 from imputune.protocol.imputers import DEFAULT_IMPUTER, known_imputer
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
+from imputune.protocol.published import published_dataset
 from imputune.protocol.variants import FIELDS, Variant
 from imputune.runtime.console import counted
 from imputune.runtime.experiments import other_experiment
@@ -46,8 +48,9 @@ class Collected:
 
 
 def finetuned_runs(project: Project) -> dict[str, RunRecord]:
-    """Return the finished runs of fine-tuning by id, the newest first."""
-    return {run.run_id: run for run in finished_runs(project.root, EXPERIMENT, "finetune", project.dataset)}
+    """Return the finished runs of fine-tuning on the project's outcome by id, the newest first."""
+    runs = finished_runs(project.root, EXPERIMENT, "finetune", project.dataset)
+    return {run.run_id: run for run in runs if run.tags.get("imputune.outcome", DEFAULT_OUTCOME) == project.outcome}
 
 
 def collect(project: Project, cohort: Cohort, imputer: TrainingOutput, runs: Mapping[str, RunRecord]) -> Collected:
@@ -63,7 +66,7 @@ def collect(project: Project, cohort: Cohort, imputer: TrainingOutput, runs: Map
         calibration = calibration_of(project, cohort, output)
         file = found.files[variant] = VariantFile.of(output, imputer, calibration, Code())
         if run is not None:
-            found.rows[variant] = _row_of_run(project.dataset, run, variant, calibration)
+            found.rows[variant] = _row_of_run(project, run, variant, calibration)
         else:
             found.rows[variant] = row_of_file(file, "stage outputs", calibration)
             found.notes.append(
@@ -79,19 +82,20 @@ def add_other_runs(found: Collected, runs: Iterable[RunRecord]) -> None:
     """
     skipped, experiments = 0, set[str]()
     made_from = found.imputer.made_from
-    ours = (made_from.cohort_hash, found.imputer.run_id, len(found.imputer.folds))
+    ours = (made_from.cohort_hash, found.imputer.run_id, len(found.imputer.folds), outcome_hash(found.cohort))
     for run in runs:
         variant = variant_of_run(run)
         if variant in found.rows or variant.imputer != found.name:
             continue
-        theirs = (run.tags["imputune.cohort_hash"], run.tags["imputune.imputer_run"], len(run.folds))
+        data = run.tags["imputune.cohort_hash"], run.tags["imputune.imputer_run"], len(run.folds)
+        theirs = (*data, run.tags.get("imputune.outcome_hash", ""))
         if theirs != ours or not all(set(SCORES) <= set(fold.metrics) for fold in run.folds):
             skipped += 1
             continue
         if experiment := other_experiment(found.project.root, run.tags.get(DVC_EXPERIMENT_TAG, "")):
             experiments.add(f"{variant.label} ({experiment})")
             continue
-        found.rows[variant] = _row_of_run(found.project.dataset, run, variant, [])
+        found.rows[variant] = _row_of_run(found.project, run, variant, [])
         found.notes.append(
             f"{variant.label}: scores are read from its newest run {run.run_id}, because it is not in artifacts"
         )
@@ -122,14 +126,14 @@ def row_of_file(file: VariantFile, source: str, calibration: Sequence[Reliabilit
         source=source,
         calibration=file.calibration if calibration is None else calibration,
     )
-    return make_variant_row(file.dataset, file.variant, results)
+    return make_variant_row(published_dataset(file.dataset, file.outcome), file.variant, results)
 
 
 def _read_outputs(found: Collected) -> None:
     for path in sorted(found.project.heads_folder(found.name).glob(f"[!.]*/{RESULT}")):
         folder = path.parent
         output = read_training(folder, f"delete {folder}, or fine-tune that variant again")
-        if differing := _other_origin(output.made_from, found.imputer):
+        if differing := _other_origin(output.made_from, found):
             made_from = " and ".join(differing)
             found.notes.append(f"{found.name}/{folder.name} is skipped: it was made from {made_from}")
         else:
@@ -149,12 +153,14 @@ def _blend_notes(project: Project, made_from: MadeFrom) -> list[str]:
     return [f"blend combines {labels} ({scale}, weights {weights})"]
 
 
-def _other_origin(made_from: MadeFrom, imputer: TrainingOutput) -> list[str]:
-    """Return in words what an output was made from, if the imputer in artifacts was made from something else."""
+def _other_origin(made_from: MadeFrom, found: Collected) -> list[str]:
+    """Return in words what an output was made from, if it is not the imputer in artifacts and the present labels."""
+    imputer = found.imputer
     ours = imputer.made_from
     compared = {
         "other data": (made_from.cohort_hash, ours.cohort_hash),
         "other folds": (made_from.folds_hash, ours.folds_hash),
+        "other labels": (made_from.outcome_hash, outcome_hash(found.cohort)),
         "other variables": (made_from.variables, ours.variables),
         "another seed": (made_from.seed, ours.seed),
         "another pretraining of the imputer": (made_from.imputer_run_id, imputer.run_id),
@@ -162,7 +168,7 @@ def _other_origin(made_from: MadeFrom, imputer: TrainingOutput) -> list[str]:
     return [word for word, (theirs, mine) in compared.items() if theirs != mine]
 
 
-def _row_of_run(dataset: str, run: RunRecord, variant: Variant, calibration: list[ReliabilityPoint]) -> VariantRow:
+def _row_of_run(project: Project, run: RunRecord, variant: Variant, calibration: list[ReliabilityPoint]) -> VariantRow:
     counts = {name: run.metrics.get(name) for name in ("num_parameters", "trainable_parameters")}
     results = VariantResults(
         **{name: None if count is None else int(count) for name, count in counts.items()},
@@ -172,4 +178,4 @@ def _row_of_run(dataset: str, run: RunRecord, variant: Variant, calibration: lis
         source="tracked run",
         calibration=calibration,
     )
-    return make_variant_row(dataset, variant, results)
+    return make_variant_row(published_dataset(project.dataset, project.outcome), variant, results)

@@ -76,10 +76,12 @@ def run_compare(project: Project) -> VariantComparison:
 def _compare(found: Assembled, kept: list[str]) -> VariantComparison:
     """Compute the comparison of what was assembled; UserError when there is nothing."""
     project, imputer = found.project, found.imputer
+    stays, events = found.size
     if not found.rows:
         why = f" ({'; '.join(found.notes)})" if found.notes else ""
         raise UserError(
-            f"nothing is fine-tuned on {project.dataset} yet{why}: run `imputune finetune {project.dataset}` first"
+            f"nothing is fine-tuned on {project.dataset} yet{why}: run `imputune finetune {project.dataset}"
+            f"{''.join(f' --outcome {outcome}' for outcome in project.outcome_words)}` first"
         )
     notes = [
         *found.notes,
@@ -94,8 +96,9 @@ def _compare(found: Assembled, kept: list[str]) -> VariantComparison:
         )
     return VariantComparison(
         dataset=project.dataset,
-        stays=imputer.stays,
-        deaths=imputer.deaths,
+        outcome=project.outcome,
+        stays=stays,
+        events=events,
         cohort_hash=imputer.cohort_hash,
         test_to_train=test_to_train(len(imputer.folds)),
         rows=tuple(found.rows[variant] for variant in in_order(found.rows)),
@@ -110,7 +113,7 @@ def _figures(comparison: VariantComparison) -> Iterator[tuple[str, Figure]]:
     for mode in ("frozen", "unfrozen"):
         if figure := parameters_figure(rows, mode, comparison.references):
             yield f"parameters-{mode}", figure
-    if figure := calibration_figure(rows):
+    if figure := calibration_figure(rows, comparison.outcome):
         yield "calibration", figure
 
 
@@ -140,7 +143,7 @@ def _decisions(found: Assembled) -> dict[str, dict[str, tuple[DecisionPoint, ...
     rows = best_schedules([row for row in found.rows.values() if row.is_of_protocol and row.label in outputs])
     panels: dict[str, dict[str, tuple[DecisionPoint, ...]]] = {}
     if rows:
-        cohort = read_cohort(found.project.cohort_folder)
+        cohort = found.cohort or read_cohort(found.project.cohort_folder).with_outcome(found.project.outcome)
         for row in rows:
             curve = decision_of(found.project, cohort, outputs[row.label])
             panels.setdefault(row.mode, {})[", ".join(row.head_and_input)] = curve

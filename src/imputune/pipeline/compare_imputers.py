@@ -31,7 +31,7 @@ def run_compare_imputers(project: Project) -> ImputerComparison:
     Results from other data, folds or another pretraining are skipped, and the notes say so. Raises UserError when no
     imputer was pretrained, or nothing is fine-tuned or assessed.
     """
-    data = read_divided_cohort(project)
+    data = read_divided_cohort(project).for_outcome(project.outcome)
     imputers, notes = assemble_imputers(project, data)
     if not any(each.rows or each.assessed for each in imputers.values()):
         why = f" ({'; '.join(notes)})" if notes else ""
@@ -61,8 +61,9 @@ def _compare(project: Project, data: DividedCohort, imputers: ComparedImputers, 
     default = imputers.get(DEFAULT_IMPUTER)
     return ImputerComparison(
         dataset=project.dataset,
-        stays=data.origin.stays,
-        deaths=data.origin.deaths,
+        outcome=project.outcome,
+        stays=data.head_origin.stays,
+        events=data.head_origin.events,
         cohort_hash=data.origin.cohort_hash,
         test_to_train=test_to_train(len(data.folds)),
         imputers=tuple(each.assessed for each in imputers.values() if each.assessed),

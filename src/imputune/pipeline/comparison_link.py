@@ -17,7 +17,9 @@ def say_link(project: Project, kind: ViewKind) -> None:
     if not os.access(project.root, os.W_OK | os.X_OK):
         return
     try:
-        link = share_view(project.root, ComparisonView(dataset=project.dataset, kind=kind))
+        link = share_view(
+            project.root, ComparisonView(dataset=project.dataset, kind=kind, outcome="".join(project.outcome_words))
+        )
     except UserError as error:
         say(f"note: no link to the runs in the MLflow UI: {error}")
         return

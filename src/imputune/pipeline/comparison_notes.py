@@ -16,7 +16,7 @@ def unfinished_notes(project: Project, imputer: ImputerName, known: Iterable[Var
     variants = [variant for family in families_of(imputer) for variant in family.variants(imputer)]
     finished = set(known)
     for variant in variants:
-        folder = project.unfinished_folder / f"finetune-{variant.imputer}-{variant.name}"
+        folder = project.unfinished_variant_folder(variant)
         done = len(list(folder.glob("fold-*")))
         if done and variant not in finished:
             yield (

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from imputune.data.cohort import Cohort, CohortFacts, cohort_hash, describe, read_cohort
+from imputune.data.cohort import Cohort, cohort_hash, read_cohort
+from imputune.data.cohort_facts import CohortFacts, describe
 from imputune.errors import UserError
 from imputune.evaluation.small_groups import ShownSubgroups
 from imputune.pipeline.cohort_cards import card_cohort
@@ -13,19 +14,24 @@ from imputune.reporting.card_scores import group_name
 from imputune.reporting.data_card import DataCard, GroupSize, KnownFact, MeasuredVariable
 
 
-def run_describe(folder: Path) -> CohortFacts:
-    """Return the facts of a cohort; UserError, with the remedy, when the folder is missing or malformed."""
-    return describe(read_cohort(folder))
+def run_describe(folder: Path, outcome: str = "") -> CohortFacts:
+    """Return the facts of a cohort, with one of its outcomes chosen ("": the first).
+
+    Raises UserError, with the remedy, when the folder is missing or malformed, or the cohort lacks the outcome.
+    """
+    return describe(_read(folder, outcome))
 
 
-def run_data_card(folder: Path) -> str:
-    """Return the data card of a cohort as Markdown; UserError as `run_describe`."""
-    cohort = read_cohort(folder)
+def run_data_card(folder: Path, outcome: str = "") -> str:
+    """Return the data card of a cohort as Markdown; see `run_describe`."""
+    cohort = _read(folder, outcome)
     stays, hours, variables = cohort.values_NTD.shape
     observed_ND = cohort.observed_hours_ND
+    facts = describe(cohort)
     hours_D, stays_D = observed_ND.sum(axis=0) / (stays * hours), (observed_ND > 0).mean(axis=0)
     splits, why_no_splits = _splits(folder)
-    groups = ShownSubgroups.of(cohort.static, cohort.outcome_N)
+    labelled = cohort.labelled()
+    groups = ShownSubgroups.of(labelled.static, labelled.outcome_N)
     card = DataCard(
         dataset=cohort.dataset,
         cohort=card_cohort(cohort, folder, cohort_hash(folder)),
@@ -41,10 +47,19 @@ def run_data_card(folder: Path) -> str:
         ],
         splits=splits,
         why_no_splits=why_no_splits,
-        groups=[_size(cohort, group_name(each.group, each.level), each.member_N, told) for each, told in groups.shown],
+        groups=[
+            _size(labelled, group_name(each.group, each.level), each.member_N, told) for each, told in groups.shown
+        ],
         some_left_out=groups.some_left_out,
+        further_outcomes={name: each for name, each in facts.outcomes.items() if name != cohort.outcome},
+        has_subjects=cohort.subject_ids_N is not None,
     )
     return card.to_markdown()
+
+
+def _read(folder: Path, outcome: str) -> Cohort:
+    cohort = read_cohort(folder)
+    return cohort.with_outcome(outcome) if outcome else cohort
 
 
 def _size(cohort: Cohort, name: str, member_N: np.ndarray, told: bool) -> GroupSize:

@@ -27,7 +27,7 @@ Line = Sequence[str | float]
 
 
 def write_dvc_outputs(comparison: VariantComparison, found: Assembled) -> None:
-    """Write the metrics of each variant and the tables of plots to metrics/<dataset> and plots/<dataset>.
+    """Write the metrics of each variant and the tables of plots to metrics/ and plots/, in <dataset>/<outcome>.
 
     The tables have the variants whose outputs are in artifacts/; AUCs and calibration also those of other sources.
     """
@@ -43,20 +43,20 @@ def write_dvc_outputs(comparison: VariantComparison, found: Assembled) -> None:
 
 def plot_tables(rows: Sequence[VariantRow], found: Assembled) -> dict[str, str]:
     """Return the tables of all plots in dvc.yaml by name, as CSV text; a table without lines has its header."""
-    cohort = read_cohort(found.project.cohort_folder)
+    cohort = read_cohort(found.project.cohort_folder) if found.cohort is None else found.cohort
     roc: list[Line] = []
     precision: list[Line] = []
     names = {row.label: row.short_name for row in rows}
     for variant in in_order(found.outputs):
         name = names[variant.label]
         outcome_N, risk_N = outcomes_and_risks(found.project, cohort, found.outputs[variant])
-        deaths = int(outcome_N.sum())
-        if min(deaths, len(outcome_N) - deaths) < POINT_STAYS:
+        events = int(outcome_N.sum())
+        if min(events, len(outcome_N) - events) < POINT_STAYS:
             continue
         curves = risk_curves(outcome_N, risk_N)
-        survivors = len(outcome_N) - deaths
-        roc += [(name, *point) for point in _thinned(POINTS, curves.sensitivity_P, survivors)]
-        precision += [(name, *point) for point in _thinned(POINTS[1:], curves.precision_P, deaths)]
+        non_events = len(outcome_N) - events
+        roc += [(name, *point) for point in _thinned(POINTS, curves.sensitivity_P, non_events)]
+        precision += [(name, *point) for point in _thinned(POINTS[1:], curves.precision_P, events)]
     return {
         "roc": _csv(("variant", "false_positive_rate", "sensitivity"), roc),
         "precision_recall": _csv(("variant", "recall", "precision"), precision),

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from imputune.artifacts.stage_output import ALSO_TAG, Settings
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort
-from imputune.data.overlap import shared_stays
+from imputune.data.overlap import shared_stays, shared_words
 from imputune.errors import UserError
 from imputune.evaluation.decision_curve import DecisionPoint, decision_curve
 from imputune.evaluation.small_groups import without_small_groups
@@ -21,12 +21,14 @@ from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project
 from imputune.pipeline.run_subject import cohort_input, model_subject
 from imputune.pipeline.tracked import track_if_allowed
-from imputune.protocol.published import CHALLENGE_2012, REFERENCE_DATASET
+from imputune.protocol.outcome_words import outcome_words
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
+from imputune.protocol.published import CHALLENGE_2012, REFERENCE_DATASET, published_dataset
 from imputune.registry.versions import EVALUATED, RECALIBRATED_ON, Registry
 from imputune.reporting import card_events
 from imputune.reporting.figures import decision_figure, to_png
 from imputune.reporting.run_notes import intervals_result
-from imputune.runtime.console import counted, warn
+from imputune.runtime.console import warn
 
 HASH_IN_TAG = 12  # characters
 YOUDEN = "youden"  # the rule of versions from before it was a setting
@@ -41,8 +43,9 @@ class Evaluation(Stored):
     on its set-c.
     is_external: False if stays of this cohort pretrained the model's imputer, though without their outcomes.
     pretrained_on: the number of these stays by further cohort. unchecked_cohorts: further cohorts that are not in
-    data/, so that shared stays could not be found.
-    The files of earlier versions lack these seven.
+    data/, so that shared stays could not be found. unlabelled: the number of stays that were left out because they have
+    no label of the outcome.
+    The files of earlier versions lack these nine.
     """
 
     model: str
@@ -60,21 +63,25 @@ class Evaluation(Stored):
     is_external: bool = True
     pretrained_on: dict[str, int] = Field(default_factory=dict)
     unchecked_cohorts: tuple[str, ...] = ()
+    outcome: str = DEFAULT_OUTCOME
+    unlabelled: int = 0
 
 
 def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluation, Path | None]:
     """Measure a model on a cohort folder, track it, write results/<dataset>/external-<cohort>.json and .png.
 
-    The picture is the decision curve; there is none if too few stays died or survived for scores. Returns the scores,
+    The picture is the decision curve; there is none with too few events or non-events for scores. Returns the scores,
     and the path of the .json, None if the user may not write in the project. The version's card gets a line, and the
     version a tag. A cohort's name is its sets, or its folder; two cohorts of the same name get two files, and so do two
     versions of the model. A cohort that pretrained the model's imputer is measured, and marked as not external. The
     files and the run lack subgroups that are too small (see `small_groups.without_small_groups`).
 
-    Raises UserError for an unknown model, a cohort of other variables, or one with stays the model was trained on.
+    Raises UserError for an unknown model, a cohort of other variables or without the model's outcome, or one with stays
+    the model was trained on.
     """
     model = load_model(project, wanted)
-    cohort, digest = read_cohort(folder), cohort_hash(folder)
+    cohort, unlabelled = read_measured(model, folder)
+    digest = cohort_hash(folder)
     checked = check_cohort(project, model, cohort, folder, doing="evaluate")
     risk_N = model.bundle.risk(np.asarray(cohort.values_NTD), cohort.static)
     threshold = model.bundle.threshold
@@ -102,10 +109,12 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
         threshold_rule=model.bundle.about.threshold_rule or YOUDEN,
         recalibrated_on=version.tag(RECALIBRATED_ON),
         decision_curve=decision_curve(cohort.outcome_N, risk_N) if groups[0].scores else (),
-        landmarks=CHALLENGE_2012 if project.dataset == REFERENCE_DATASET else {},
+        landmarks=CHALLENGE_2012 if published_dataset(project.dataset, cohort.outcome) == REFERENCE_DATASET else {},
         is_external=not shared,
         pretrained_on=shared,
         unchecked_cohorts=unchecked,
+        outcome=cohort.outcome,
+        unlabelled=unlabelled,
     )
     tags = {"model": version.name, "model_version": str(version.number), "evaluated_on": name}
     tags["is_external"] = str(evaluation.is_external).lower()
@@ -125,18 +134,28 @@ def run_evaluate(project: Project, wanted: str, folder: Path) -> tuple[Evaluatio
             replace_bytes(path.with_suffix(".png"), picture)
         else:
             path.with_suffix(".png").unlink(missing_ok=True)
-        run.describe(intervals_result(groups[0].scores) if groups[0].scores else too_few(groups[0]))
+        run.describe(intervals_result(groups[0].scores) if groups[0].scores else too_few(groups[0], cohort.outcome))
         replace_text(path, json.dumps(content, indent=1) + "\n")
         _tell(Registry(project.root, version.name), model, evaluation, run.run_id)
     return evaluation, path
 
 
-def too_few(every: GroupScores) -> str:
+def read_measured(model: Model, folder: Path) -> tuple[Cohort, int]:
+    """Read the stays of a cohort that have a label of the model's outcome; return them, and the number of the others.
+
+    Raises UserError as `read_cohort` does, and for a cohort without the outcome.
+    """
+    cohort = read_cohort(folder).with_outcome(model.bundle.about.outcome)
+    return cohort.labelled(), int((~cohort.labelled_N).sum())
+
+
+def too_few(every: GroupScores, outcome: str) -> str:
     """Say why a cohort has no scores."""
+    words = outcome_words(outcome)
     return (
-        f"no scores, calibration or decision curve: they need at least {SCORED_EVENTS} deaths and {SCORED_EVENTS} "
-        f"survivors, and these stays have {counted(every.deaths, 'death')} and "
-        f"{counted(every.stays - every.deaths, 'survivor')}"
+        f"no scores, calibration or decision curve: they need at least {SCORED_EVENTS} {words.events} and "
+        f"{SCORED_EVENTS} {words.non_events}, and these stays have {words.counted(every.events)} and "
+        f"{words.counted_without(every.stays - every.events)}"
     )
 
 
@@ -150,7 +169,8 @@ def _tell(registry: Registry, model: Model, found: Evaluation, run_id: str) -> N
         "cohort": found.cohort,
         "cohort_hash": found.cohort_hash,
         "stays": every.stays,
-        "deaths": every.deaths,
+        "outcome": found.outcome,
+        "events": every.events,
         "is_external": found.is_external,
         "scores": {name: list(interval.model_dump().values()) for name, interval in every.scores.items()},
         "when": when,
@@ -170,6 +190,7 @@ def _tell(registry: Registry, model: Model, found: Evaluation, run_id: str) -> N
         every,
         pretrained_on=found.pretrained_on,
         unchecked=[*unchecked, *found.unchecked_cohorts],
+        outcome=found.outcome,
     )
     add_event(registry, model.version, event)
 
@@ -206,8 +227,8 @@ def check_cohort(project: Project, model: Model, cohort: Cohort, folder: Path, *
     """Refuse a cohort that is not external to the model, or cannot measure it; `doing`: what the user is told to do.
 
     Returns whether its stays could be compared with the training's. Raises UserError for other variables, the cohort
-    that the model was trained or recalibrated on, stays that it was trained on, and a cohort without deaths or without
-    survivors.
+    that the model was trained or recalibrated on, stays that it was trained on, and a cohort without events or without
+    non-events.
     """
     about, digest = model.bundle.about, cohort_hash(folder)
     if cohort.variables != about.variables:
@@ -234,11 +255,12 @@ def check_cohort(project: Project, model: Model, cohort: Cohort, folder: Path, *
         )
     there = (project.cohort_folder / "source.json").is_file()
     comparable = there and cohort_hash(project.cohort_folder) == model.version.tag("cohort_hash")
-    if comparable and (shared := int(shared_stays(cohort, read_cohort(project.cohort_folder)).sum())):
+    training = read_cohort(project.cohort_folder) if comparable else None
+    if training is not None and (shared := int(shared_stays(cohort, training).sum())):
         raise UserError(
-            f"{shared:,} of the {len(cohort.outcome_N):,} stays of {folder} are in {project.cohort_folder} too, where "
-            f"{model.name} was trained: {doing} other stays"
+            f"{shared:,} of the {len(cohort.outcome_N):,} stays of {folder} {shared_words(cohort, training)} in "
+            f"{project.cohort_folder} too, where {model.name} was trained: {doing} other stays"
         )
-    if not 0 < cohort.outcome_N.sum() < len(cohort.outcome_N):
-        raise UserError(f"{folder} needs deaths and survivors: scores of risks need both")
+    if not 0 < cohort.events < len(cohort.outcome_N):
+        raise UserError(f"{folder} needs {outcome_words(cohort.outcome).both}: scores of risks need both")
     return comparable

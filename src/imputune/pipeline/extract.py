@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from imputune.data.cohort import Cohort, CohortFacts, describe, write_cohort
+from imputune.data.cohort import Cohort, write_cohort
+from imputune.data.cohort_facts import CohortFacts, describe
 from imputune.datasets import Destination
-from imputune.settings.file import add_budget, find_root, use_dataset
+from imputune.settings.file import add_budget, find_root, use_dataset, use_outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,13 +14,14 @@ class Extracted:
     """What was written.
 
     now_in_use: whether params.yaml was changed to name the dataset. budget_of: the dataset whose budget of epochs was
-    copied, "" if none was.
+    copied, "" if none was. outcome_in_use: the outcome that params.yaml was changed to name, "" for no change.
     """
 
     folder: Path
     facts: CohortFacts
     now_in_use: bool = False
     budget_of: str = ""
+    outcome_in_use: str = ""
 
 
 def run_extract(cohort: Cohort, destination: Destination) -> Extracted:
@@ -38,4 +40,5 @@ def run_extract(cohort: Cohort, destination: Destination) -> Extracted:
         facts=facts,
         now_in_use=use_dataset(params, cohort.dataset),
         budget_of=add_budget(params, cohort.dataset),
+        outcome_in_use=use_outcome(params, tuple(cohort.outcomes)),
     )

@@ -28,5 +28,5 @@ def _check_members_are_named(project: Project) -> None:
     text = (project.root / "dvc.yaml").read_text(encoding="utf-8")
     for place, member in enumerate(project.params.blend.members):
         if f"blend.members[{place}]" not in text and f"/{member}" not in text:
-            path = f"artifacts/${{item.dataset}}/heads/in_hospital_death/${{blend.members[{place}]}}"
+            path = f"artifacts/${{item.dataset}}/heads/${{outcome}}/${{blend.members[{place}]}}"
             raise UserError(f'dvc.yaml does not name {member} at stage finetune_blend: add "{path}" to its deps')

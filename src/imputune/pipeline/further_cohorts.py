@@ -9,14 +9,14 @@ import numpy as np
 
 from imputune.artifacts.stage_output import FURTHER_COHORTS, FurtherCohort
 from imputune.data.cohort import FILES, Cohort, cohort_hash, read_cohort
-from imputune.data.overlap import shared_stays
+from imputune.data.outcome_file import NO_LABEL
+from imputune.data.overlap import shared_stays, shared_words
 from imputune.errors import UserError
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.imputers import is_own
 from imputune.settings.names import ImputerName
 
 SHOWN = 3  # stay ids in a message
-NO_OUTCOME = -1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -120,7 +120,9 @@ def _read(data: DividedCohort, folder: Path) -> FurtherRecords:
         name=cohort_name(cohort, folder), cohort_hash=cohort_hash(folder), stays=len(cohort.stay_ids_N)
     )
     return FurtherRecords(
-        about=about, folder=folder, cohort=replace(cohort, outcome_N=np.full_like(cohort.outcome_N, NO_OUTCOME))
+        about=about,
+        folder=folder,
+        cohort=replace(cohort, outcome_N=np.full_like(cohort.outcome_N, NO_LABEL), other_outcomes={}),
     )
 
 
@@ -129,6 +131,7 @@ def _check_apart(further: FurtherRecords, other: Cohort, where: str, why: str) -
     if shared_N.any():
         examples = ", ".join(map(str, further.cohort.stay_ids_N[shared_N][:SHOWN]))
         raise UserError(
-            f"{shared_N.sum():,} of the {len(shared_N):,} stays of {further.folder} are in {where} too (such as "
-            f"{examples}), but {why}: leave them out of {further.folder}"
+            f"{shared_N.sum():,} of the {len(shared_N):,} stays of {further.folder} "
+            f"{shared_words(further.cohort, other)} in {where} too (such as {examples}), but {why}: "
+            f"leave them out of {further.folder}"
         )

@@ -66,7 +66,7 @@ class PretrainedImputer:
     ) -> MadeFrom:
         """Return what a variant's output would be made from now; `members` are a blend's, see `MadeFrom`."""
         return MadeFrom.at(
-            self.data.origin,
+            self.data.head_origin,
             stage=stage,
             imputer=self.name,
             imputer_run_id=self.run_id,

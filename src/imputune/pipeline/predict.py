@@ -35,7 +35,7 @@ class Model:
 
 def load_model(project: Project, wanted: str) -> Model:
     """Load a dataset's classifier by alias or version number; UserError naming those that exist."""
-    registry = Registry(project.root, classifier_name(project.dataset))
+    registry = Registry(project.root, classifier_name(project.dataset, project.outcome))
     version = registry.find(wanted)
     return Model(version, registry.load(version))
 

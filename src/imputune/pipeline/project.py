@@ -5,15 +5,18 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from imputune.artifacts.stage_output import Origin, Settings
-from imputune.data.cohort import Cohort, cohort_hash, read_cohort
-from imputune.data.folds import Fold, folds_hash, read_folds
+from imputune.data.cohort import Cohort, cohort_hash, outcome_hash, read_cohort
+from imputune.data.folds import Fold, folds_hash, labelled_fold, read_folds
+from imputune.data.outcome_choice import chosen_outcome
 from imputune.errors import UserError
 from imputune.protocol.imputers import imputer_kind
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import Variant
 from imputune.runtime.epoch_lines import TrainingPlan
 from imputune.runtime.experiments import owner_of
@@ -25,7 +28,6 @@ from imputune.settings.names import ImputerName
 from imputune.settings.schema import Budget, Params
 
 logger = logging.getLogger(__name__)
-OUTCOME = "in_hospital_death"
 UNFINISHED = "unfinished"
 IMPUTER_SECTIONS = ("pretrain", "csai", "pypots", "scaling", "masking")
 """The sections of params.yaml that pretraining may depend on; see `imputer_settings`."""
@@ -35,24 +37,29 @@ EpochProgress = Callable[[Recorder, TrainingPlan], AbstractContextManager[Record
 
 @dataclass(frozen=True)
 class Project:
-    """A project folder and its parameters for one dataset; gives the path of every output.
+    """A project folder and its parameters for one dataset and outcome; gives the path of every output.
 
     chosen_engine: what trains folds; None: the worker processes of this machine, as many as params.yaml says.
     """
 
     root: Path
     params: Params
+    outcome: str = DEFAULT_OUTCOME
     chosen_engine: Engine | None = None
 
     @classmethod
-    def open(cls, root: Path, dataset: str | None = None) -> "Project":
-        """Read params.yaml, for `dataset` or the one it names; UserError for a bad file or unknown dataset."""
+    def open(cls, root: Path, dataset: str | None = None, outcome: str = "") -> "Project":
+        """Read params.yaml, for `dataset` and `outcome` or those it names.
+
+        Without an outcome there, it is in_hospital_death if the cohort has it, or else the cohort's first. Raises
+        UserError for a bad file, an unknown dataset, and an outcome that the cohort does not have.
+        """
         params = read_params(root / "params.yaml")
         if dataset:
             params = params.model_copy(update={"dataset": dataset})
         params.budget_of(params.dataset)
         logger.debug("project %s, dataset %s, seed %d, device %s", root, params.dataset, params.seed, params.device)
-        return cls(root, params)
+        return cls(root, params, chosen_outcome(root / "data" / params.dataset, outcome or params.outcome))
 
     def with_imputer(self, settings: Settings) -> "Project":
         """Return this project with the settings an imputer was pretrained with, whatever params.yaml says now.
@@ -111,11 +118,11 @@ class Project:
 
     def heads_folder(self, imputer: ImputerName) -> Path:
         """Where fine-tuning on an imputer leaves a folder for each variant."""
-        return self.artifacts_folder / "heads" / OUTCOME / imputer
+        return self.artifacts_folder / "heads" / self.outcome / imputer
 
     def overfit_folder(self, imputer: ImputerName) -> Path:
         """Where training without early stopping leaves a folder for each variant."""
-        return self.artifacts_folder / "overfit" / OUTCOME / imputer
+        return self.artifacts_folder / "overfit" / self.outcome / imputer
 
     def variant_folder(self, variant: Variant, *, early_stopping: bool = True) -> Path:
         """Where fine-tuning, or training without early stopping, leaves the output of a variant."""
@@ -129,17 +136,26 @@ class Project:
     @property
     def metrics_folder(self) -> Path:
         """Where compare writes a small file of scores for each variant, which `dvc metrics` shows."""
-        return self.root / "metrics" / self.dataset
+        return self.root / "metrics" / self.dataset / self.outcome
 
     @property
     def plots_folder(self) -> Path:
         """Where compare writes the tables that `dvc plots` draws."""
-        return self.root / "plots" / self.dataset
+        return self.root / "plots" / self.dataset / self.outcome
 
     @property
     def unfinished_folder(self) -> Path:
         """Where training keeps the folds of variants and imputers that are not complete."""
         return self.artifacts_folder / UNFINISHED
+
+    def unfinished_variant_folder(self, variant: Variant, stage: str = "finetune") -> Path:
+        """Where training keeps the finished folds of a variant that is not complete."""
+        return self.unfinished_folder / "-".join((stage, *self.outcome_words, variant.imputer, variant.name))
+
+    @property
+    def outcome_words(self) -> tuple[str, ...]:
+        """The outcome where names show it: nothing for in_hospital_death, which older names do not have either."""
+        return () if self.outcome == DEFAULT_OUTCOME else (self.outcome,)
 
     @property
     def notes_folder(self) -> Path:
@@ -147,9 +163,14 @@ class Project:
         return (owner_of(self.root) or self.root) / "artifacts" / self.dataset / UNFINISHED / "runs"
 
     @property
-    def results_folder(self) -> Path:
-        """Where compare writes its tables."""
+    def dataset_results_folder(self) -> Path:
+        """Where the committed errors of imputers stand, which serve all outcomes."""
         return self.root / "results" / self.dataset
+
+    @property
+    def results_folder(self) -> Path:
+        """Where compare writes its tables: the dataset's folder, or one in it if the outcome is another."""
+        return self.dataset_results_folder.joinpath(*self.outcome_words)
 
     def variant_results_folder(self, imputer: ImputerName) -> Path:
         """Where the committed scores of an imputer's variants stand, a file for each."""
@@ -161,11 +182,11 @@ class Project:
 
     def imputer_results_file(self, imputer: ImputerName) -> Path:
         """Where the committed errors of an imputer stand."""
-        return self.results_folder / "imputers" / f"{imputer}.json"
+        return self.dataset_results_folder / "imputers" / f"{imputer}.json"
 
     def assessment_results_file(self, imputer: ImputerName) -> Path:
         """Where the committed scores of an imputer's assessment stand."""
-        return self.results_folder / "assessments" / f"{imputer}.json"
+        return self.dataset_results_folder / "assessments" / f"{imputer}.json"
 
     def settings(self, *sections: str) -> Settings:
         """Return sections of params.yaml as plain values, with the dataset's budget and the folds beside them."""
@@ -175,11 +196,30 @@ class Project:
 
 @dataclass(frozen=True, eq=False)
 class DividedCohort:
-    """A cohort as read for a stage, with its folds and where both come from."""
+    """A cohort as read for a stage, with its folds and where both come from.
+
+    origin: of imputers, with the counts of the cohort's first outcome.
+    """
 
     cohort: Cohort
     folds: list[Fold]
     origin: Origin
+
+    def for_outcome(self, name: str) -> "DividedCohort":
+        """Return the same with another outcome chosen; UserError if the cohort does not have it."""
+        return replace(self, cohort=self.cohort.with_outcome(name))
+
+    @cached_property
+    def labelled_folds(self) -> list[Fold]:
+        """The folds without stays that have no label of the outcome; UserError where one value is left."""
+        return [labelled_fold(fold, self.cohort) for fold in self.folds]
+
+    @property
+    def head_origin(self) -> Origin:
+        """Where the heads of the chosen outcome come from: its labels, and the numbers of labelled stays and events."""
+        counts = {"stays": int(self.cohort.labelled_N.sum()), "events": self.cohort.events}
+        outcome = {"outcome": self.cohort.outcome, "outcome_hash": outcome_hash(self.cohort)}
+        return self.origin.model_copy(update=counts | outcome)
 
     @property
     def numbers(self) -> list[int]:
@@ -221,7 +261,8 @@ def read_divided_cohort(project: Project) -> DividedCohort:
         folds_hash=folds_hash(project.folds_file),
         variables=cohort.variable_names,
         stays=len(cohort.outcome_N),
-        deaths=int(cohort.outcome_N.sum()),
+        events=cohort.events,
+        outcome=cohort.outcome,
         seed=project.params.seed,
     )
     return DividedCohort(cohort, folds, origin)

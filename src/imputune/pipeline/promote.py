@@ -10,7 +10,7 @@ from imputune.errors import UserError
 from imputune.pipeline.candidate import NEEDED_SCORES, ChampionCheck, Choice, Decision, was_trained_on
 from imputune.pipeline.model_cards import add_event, add_missing_event, now
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
-from imputune.pipeline.run_subject import RunSubject, divided_input
+from imputune.pipeline.run_subject import RunSubject, divided_input, for_outcome
 from imputune.pipeline.tracked import track
 from imputune.registry.register import classifier_name
 from imputune.registry.versions import UNCHANGED_SCORES, Registry, Version
@@ -33,8 +33,8 @@ def run_promote(project: Project, choice: Choice) -> Decision:
     or refuse it. With `dry_run` nothing is written, and no permission to write is needed. Raises UserError when there
     is no candidate, another promotion is running, or the champion changed meanwhile.
     """
-    data = read_divided_cohort(project)
-    registry = Registry(project.root, classifier_name(project.dataset))
+    data = read_divided_cohort(project).for_outcome(project.outcome)
+    registry = Registry(project.root, classifier_name(project.dataset, project.outcome))
     lock = project.artifacts_folder / LOCK
     with nullcontext() if choice.dry_run else exclusive(lock, f"promoting a model of {project.dataset}"):
         versions, aliases = registry.versions(), registry.aliases()
@@ -56,6 +56,7 @@ def run_promote(project: Project, choice: Choice) -> Decision:
             cohorts=[divided_input(data, "evaluation")],
             options={"version": str(candidate.number)},
         )
+        subject = for_outcome(project, subject)
         with track(project, subject, settings=settings, tags=tags) as run:
             before = champion.number if champion else None
             with signals.held():
@@ -83,7 +84,7 @@ def run_rollback(project: Project) -> tuple[int, int]:
     The replaced version's tag `imputune.rolled_back_to` keeps it, and the cards of both get a line. Raises UserError
     when there is no previous champion, it cannot be loaded, or a promotion is running.
     """
-    registry = Registry(project.root, classifier_name(project.dataset))
+    registry = Registry(project.root, classifier_name(project.dataset, project.outcome))
     with exclusive(project.artifacts_folder / LOCK, f"promoting a model of {project.dataset}"):
         aliases = registry.aliases()
         champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)

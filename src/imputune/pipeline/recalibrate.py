@@ -8,19 +8,20 @@ import numpy as np
 
 from imputune import signals
 from imputune.artifacts.stage_output import ALSO_TAG, Settings
-from imputune.data.cohort import Cohort, cohort_hash, read_cohort
+from imputune.data.cohort import Cohort, cohort_hash
 from imputune.errors import UserError
 from imputune.evaluation.calibration import CalibrationLine, fit_line
 from imputune.evaluation.metrics import risk_scores
 from imputune.evaluation.stored import Stored
 from imputune.evaluation.subgroups import SCORED_EVENTS
-from imputune.pipeline.evaluate import check_cohort
+from imputune.pipeline.evaluate import check_cohort, read_measured
 from imputune.pipeline.further_cohorts import cohort_name, shared_with_lineage
 from imputune.pipeline.model_cards import Recalibrated, card_failures, write_recalibrated_card
 from imputune.pipeline.predict import Model, load_model
 from imputune.pipeline.project import Project
 from imputune.pipeline.run_subject import cohort_input, model_subject
 from imputune.pipeline.tracked import track
+from imputune.protocol.outcome_words import outcome_words
 from imputune.registry.register import FOLD_SCORES, fold_scores_text, register_copy
 from imputune.registry.versions import (
     EVALUATED,
@@ -42,7 +43,8 @@ class Recalibration(Stored):
 
     version: the new version, recalibrated from version `source`. line: what now corrects the mean of the fold models'
     risks. before, after: `metrics.risk_scores` on the cohort; those after are of the stays that the line was fitted to.
-    pretrained_on: how many of these stays pretrained the model's imputer, by further cohort.
+    pretrained_on: how many of these stays pretrained the model's imputer, by further cohort. unlabelled: the number of
+    stays that were left out because they have no label of the outcome.
     """
 
     model: str
@@ -51,7 +53,9 @@ class Recalibration(Stored):
     cohort: str
     cohort_hash: str
     stays: int
-    deaths: int
+    events: int
+    outcome: str
+    unlabelled: int
     line: CalibrationLine
     before: dict[str, float]
     after: dict[str, float]
@@ -66,18 +70,19 @@ def run_recalibrate(project: Project, wanted: str, folder: Path) -> Recalibratio
     is its source's, with the source and the cohort beside it. Of the fold scores it keeps those that do not depend on
     calibration.
 
-    Raises UserError for an unknown model, a cohort that cannot measure it (see `evaluate.check_cohort`), too few deaths
-    or survivors, and risks that do not rise with the outcome rate.
+    Raises UserError for an unknown model, a cohort that cannot measure it (see `evaluate.check_cohort`), too few events
+    or non-events, and risks that do not rise with the outcome rate.
     """
     model = load_model(project, wanted)
-    cohort, digest = read_cohort(folder), cohort_hash(folder)
+    cohort, unlabelled = read_measured(model, folder)
+    digest = cohort_hash(folder)
     checked = check_cohort(project, model, cohort, folder, doing="recalibrate on")
     pretrained_on, _ = shared_with_lineage(project, model.version.tag(ALSO_TAG), cohort, digest)
-    deaths = int(cohort.outcome_N.sum())
-    if min(deaths, len(cohort.outcome_N) - deaths) < SCORED_EVENTS:
+    events, words = cohort.events, outcome_words(cohort.outcome)
+    if min(events, len(cohort.outcome_N) - events) < SCORED_EVENTS:
         raise UserError(
-            f"{folder} has {counted(deaths, 'death')} among {counted(len(cohort.outcome_N), 'stay')}: recalibrate on a "
-            f"cohort with at least {SCORED_EVENTS} deaths and {SCORED_EVENTS} survivors"
+            f"{folder} has {words.counted(events)} among {counted(len(cohort.outcome_N), 'stay')}: recalibrate on a "
+            f"cohort with at least {SCORED_EVENTS} {words.events} and {SCORED_EVENTS} {words.non_events}"
         )
     risk_N = model.bundle.risk(np.asarray(cohort.values_NTD), cohort.static)
     fitted = _fitted(model, cohort, risk_N, folder)
@@ -93,7 +98,7 @@ def run_recalibrate(project: Project, wanted: str, folder: Path) -> Recalibratio
         RECALIBRATED_COHORTS: ",".join([*version.recalibrated_cohorts, digest]),
         "recalibration": line.model_dump_json(),
         "recalibrated_stays": str(len(cohort.outcome_N)),
-        "recalibrated_deaths": str(deaths),
+        "recalibrated_events": str(events),
         "calibration_before": _calibration(before),
         "calibration_after": _calibration(after),
     }
@@ -115,7 +120,9 @@ def run_recalibrate(project: Project, wanted: str, folder: Path) -> Recalibratio
             cohort=name,
             cohort_hash=digest,
             stays=len(cohort.outcome_N),
-            deaths=deaths,
+            events=events,
+            outcome=cohort.outcome,
+            unlabelled=unlabelled,
             line=line,
             before=before,
             after=after,
@@ -131,16 +138,16 @@ def run_recalibrate(project: Project, wanted: str, folder: Path) -> Recalibratio
 
 def _fitted(model: Model, cohort: Cohort, risk_N: np.ndarray, folder: Path) -> CalibrationLine:
     """Return the line that corrects the present risks; UserError where there is none, or it turns their order round."""
-    line = fit_line(cohort.outcome_N, risk_N)
+    line, words = fit_line(cohort.outcome_N, risk_N), outcome_words(cohort.outcome)
     if isnan(line.slope):
         raise UserError(
-            f"the risks of {model.name} separate all deaths from all survivors of {folder}, or are all equal, so that "
-            "no slope fits best: recalibrate on a larger cohort"
+            f"the risks of {model.name} separate all {words.events} from all {words.non_events} of {folder}, or are "
+            "all equal, so that no slope fits best: recalibrate on a larger cohort"
         )
     if line.slope <= 0:
         raise UserError(
-            f"the slope on {folder} is {line.slope:.3f}: stays of higher risk by {model.name} do not die more often "
-            "there, and no recalibration can mend this; check the units of its values, or train on its stays"
+            f"the slope on {folder} is {line.slope:.3f}: stays of higher risk by {model.name} do not {words.happen} "
+            "more often there, and no recalibration can mend this; check the units of its values, or train on its stays"
         )
     return line
 

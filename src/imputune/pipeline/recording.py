@@ -13,6 +13,8 @@ from imputune.imputers.build import csai_sizes
 from imputune.pipeline.blend_members import finished_members
 from imputune.pipeline.model_cards import Trained, card_failures, write_trained_card
 from imputune.pipeline.project import DividedCohort, Project
+from imputune.pipeline.run_subject import outcome_tags
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import Variant
 from imputune.registry.bundle import BundleAbout, MemberAbout
 from imputune.registry.bundle_file import MemberContent
@@ -61,7 +63,7 @@ def log_risks(run: TrackedRun, variant: Variant, cohort: Cohort, folds: Sequence
     predictions = pd.concat([fold.predictions for fold in folds])
     test = predictions[predictions["split"] == "test"]
     risks = cohort.outcome_of(test["stay_id"].to_numpy()), test["risk"].to_numpy()
-    run.log_picture(to_png(risk_figure({variant_name(variant): risks})), "figures/risks.png")
+    run.log_picture(to_png(risk_figure({variant_name(variant): risks}, cohort.outcome)), "figures/risks.png")
 
 
 def register_imputer(
@@ -107,7 +109,7 @@ def register_classifier(
     lineage = _lineage(made_from, trained_run) | variant.tags()
     lineage |= {"imputer_run": made_from.imputer_run_id, "imputer_version": imputer_version}
     lineage[THRESHOLD_RULE] = project.params.threshold.label
-    name = classifier_name(project.dataset)
+    name = classifier_name(project.dataset, project.outcome)
     version = register_bundle(run, name, about, list(folds), lineage)
     _write_card(project, name, version, Trained(data=data, folds=folds, made_from=made_from, about=about))
     return version
@@ -134,7 +136,9 @@ def register_blend(
         variant, member_folds = member.output.variant, member.folds()
         trained = project.with_imputer(member.output.made_from.settings)
         contents.append(MemberContent(_about(trained, data, member_folds, variant), member_folds))
-        version = version_of_run(run.tracking_uri, classifier_name(project.dataset), member.output.run_id)
+        version = version_of_run(
+            run.tracking_uri, classifier_name(project.dataset, project.outcome), member.output.run_id
+        )
         abouts.append(MemberAbout(label=variant.label, version=version))
     about = contents[0].about.model_copy(
         update={
@@ -150,7 +154,7 @@ def register_blend(
     lineage |= {THRESHOLD_RULE: project.params.threshold.label, "members": ",".join(each.label for each in abouts)}
     lineage |= {"member_runs": ",".join(member.output.run_id for member in members)}
     lineage |= {"member_versions": ",".join(each.version for each in abouts)}
-    name = classifier_name(project.dataset)
+    name = classifier_name(project.dataset, project.outcome)
     version = register_bundle(run, name, about, list(folds), lineage, members=contents)
     _write_card(project, name, version, Trained(data=data, folds=folds, made_from=made_from, about=about))
     return version
@@ -168,6 +172,7 @@ def _about(
     _, hours, variables = data.cohort.values_NTD.shape
     return BundleAbout(
         dataset=project.dataset,
+        outcome=data.cohort.outcome if variant else DEFAULT_OUTCOME,
         variables=data.cohort.variables,
         static=data.cohort.static_variables if variant and "static" in variant.record_parts else (),
         sizes=csai_sizes(project.params, variables, hours),
@@ -182,6 +187,7 @@ def _about(
 
 def _lineage(made_from: MadeFrom, trained_run: str) -> dict[str, str]:
     lineage = {"cohort_hash": made_from.cohort_hash, "folds_hash": made_from.folds_hash, **made_from.also_tags()}
+    lineage |= outcome_tags(made_from) if made_from.variant else {}
     return lineage | {TRAINED_RUN: trained_run} if trained_run else lineage
 
 

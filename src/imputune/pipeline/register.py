@@ -22,7 +22,7 @@ from imputune.pipeline.recording import (
     register_imputer,
     replay,
 )
-from imputune.pipeline.run_subject import divided_input, project_subject, training_subject
+from imputune.pipeline.run_subject import divided_input, outcome_tags, project_subject, training_subject
 from imputune.pipeline.tracked import track
 from imputune.protocol.imputers import imputer_kind
 from imputune.registry.register import THRESHOLD_RULE, TRAINED_RUN, classifier_name, imputer_name, version_of_run
@@ -43,7 +43,7 @@ def run_register(project: Project, say: Say) -> int:
     that did not end are left alone, and so are models that the store has already; one that has no description, as from
     an earlier version of imputune, gets its model card. Raises UserError when nothing was trained.
     """
-    data = read_divided_cohort(project)
+    data = read_divided_cohort(project).for_outcome(project.outcome)
     with exclusive(project.unfinished_folder / LOCK, f"registering models of {project.dataset}"):
         outputs = list(_outputs(project, data, say))
         if not outputs:
@@ -143,7 +143,7 @@ def _register(project: Project, data: DividedCohort, folder: Path, output: Train
     trained = project.with_imputer(made_from.settings)
     folds = [read_fold(folder, output, fold.fold) for fold in output.folds]
     tags = {"imputer": made_from.imputer, TRAINED_RUN: output.run_id}
-    tags |= (made_from.variant.tags() if made_from.variant else {}) | made_from.also_tags()
+    tags |= (made_from.variant.tags() | outcome_tags(made_from) if made_from.variant else {}) | made_from.also_tags()
     subject = training_subject(made_from, [divided_input(data, "training")], "register")
     with track(project, subject, settings=made_from.settings, tags=tags, folds=data.numbers, parent=parent) as run:
         for fold in folds:
@@ -167,7 +167,11 @@ def _register(project: Project, data: DividedCohort, folder: Path, output: Train
 
 def _name(project: Project, output: TrainingOutput) -> str:
     made_from = output.made_from
-    return classifier_name(project.dataset) if made_from.variant else imputer_name(made_from.imputer, project.dataset)
+    return (
+        classifier_name(project.dataset, project.outcome)
+        if made_from.variant
+        else imputer_name(made_from.imputer, project.dataset)
+    )
 
 
 def _label(output: TrainingOutput) -> str:

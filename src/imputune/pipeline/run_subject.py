@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import numpy as np
 from pydantic import JsonValue
 
 from imputune.artifacts.imputer_file import ImputerFile
 from imputune.artifacts.stage_output import MadeFrom
 from imputune.data.cohort import HOURS, Cohort
-from imputune.pipeline.project import OUTCOME, DividedCohort, Project
+from imputune.pipeline.project import DividedCohort, Project
+from imputune.protocol.outcome_words import outcome_words
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import Variant
 from imputune.registry.versions import Version
 from imputune.reporting.run_notes import imputer_sentence, repeat_note, run_name, variant_name, variant_sentence
@@ -61,8 +62,9 @@ def cohort_input(
     """Return what a run tells of a cohort: counts and how it was extracted, no record."""
     stays, hours, variables = cohort.values_NTD.shape
     size = {"stays": stays, "hours": hours, "variables": variables}
-    if (cohort.outcome_N >= 0).all():  # a further cohort is read without its outcomes
-        size[OUTCOME] = int(np.count_nonzero(cohort.outcome_N))
+    if labelled := int(cohort.labelled_N.sum()):  # a further cohort is read without its outcomes
+        size[cohort.outcome] = cohort.events
+        size |= {"labelled": labelled} if labelled < stays else {}
     source: dict[str, JsonValue] = {key: cohort.source[key] for key in TOLD_OF_SOURCE if key in cohort.source}
     return CohortInput(
         name=name,
@@ -79,16 +81,32 @@ def divided_input(data: DividedCohort, context: Literal["training", "evaluation"
     return cohort_input(data.origin.dataset, data.cohort, data.origin.cohort_hash, context)
 
 
+def outcome_tags(made_from: MadeFrom) -> dict[str, str]:
+    """Return the outcome of heads and the hash of its labels as tags.
+
+    in_hospital_death has no tag, nor have the runs and versions of earlier versions, which knew this outcome alone. The
+    first outcome of a cohort has no hash.
+    """
+    tags = {} if made_from.outcome == DEFAULT_OUTCOME else {"outcome": made_from.outcome}
+    return tags | ({"outcome_hash": made_from.outcome_hash} if made_from.outcome_hash else {})
+
+
+def _outcome_name(made_from: MadeFrom) -> str:
+    """Return the outcome for names of runs, "" for in_hospital_death."""
+    return "" if made_from.outcome == DEFAULT_OUTCOME else made_from.outcome
+
+
 def training_subject(made_from: MadeFrom, cohorts: Sequence[CohortInput], command: str = "") -> RunSubject:
     """Return what the run of a stage is about; `command`: another command that tracks what the stage trained."""
     stage, imputer, variant = made_from.stage, made_from.imputer, made_from.variant
-    columns = variant.tags() if variant else {"imputer": imputer}
+    columns = {**variant.tags(), "outcome": made_from.outcome} if variant else {"imputer": imputer}
     if variant is None:
         name = run_name("assess", imputer) if stage == "assess" else run_name(imputer, stage)
         doing = imputer_sentence(imputer, made_from.dataset, assessed=stage == "assess")
     else:
-        name = run_name(stage if stage == "overfit" else "", variant_name(variant))
-        doing = variant_sentence(variant, made_from.dataset, early_stopping=stage != "overfit")
+        name = run_name(stage if stage == "overfit" else "", variant_name(variant), _outcome_name(made_from))
+        predicted = outcome_words(made_from.outcome).label
+        doing = variant_sentence(variant, made_from.dataset, predicted, early_stopping=stage != "overfit")
     if command:
         return RunSubject(
             command=command,
@@ -120,19 +138,22 @@ def project_subject(project: Project, command: str, doing: str, cohort: CohortIn
 
 def comparison_subject(project: Project, imputer: ImputerFile) -> RunSubject:
     """Return what a comparison of variants is about; `imputer`: the default one, with the counts of its cohort."""
-    counts = {"stays": imputer.stays, "variables": imputer.variables, OUTCOME: imputer.deaths}
+    counts = {"stays": imputer.stays, "variables": imputer.variables, imputer.outcome: imputer.events}
     size = {"hours": HOURS, **counts}
     cohort = CohortInput(
         name=project.dataset, cohort_hash=imputer.cohort_hash, context="evaluation", size=size, source={}
     )
-    return project_subject(project, "compare", f"Compares the fine-tuned variants of **{project.dataset}**.", cohort)
+    words = outcome_words(project.outcome)
+    doing = f"Compares the fine-tuned variants of **{project.dataset}** ({words.label})."
+    return for_outcome(project, project_subject(project, "compare", doing, cohort))
 
 
 def matrix_subject(project: Project, data: DividedCohort) -> RunSubject:
     """Return what a comparison of imputers with heads is about."""
     doing = f"Compares imputers, and imputers with heads, on **{project.dataset}**; the artifacts have the report."
     subject = project_subject(project, "compare", doing, divided_input(data, "evaluation"))
-    return replace(subject, name=run_name(subject.name, "imputers"), options={"by": "imputer,head"})
+    named = replace(subject, name=run_name(subject.name, "imputers"), options={"by": "imputer,head"})
+    return for_outcome(project, named)
 
 
 def grid_subject(
@@ -143,7 +164,17 @@ def grid_subject(
         f"Fine-tunes {counted(len(variants), 'variant')} on folds of **{project.dataset}**. Each has a run of its own, "
         "nested in this one."
     )
-    return replace(project_subject(project, "grid", doing, cohort), options=options)
+    return for_outcome(project, replace(project_subject(project, "grid", doing, cohort), options=options))
+
+
+def for_outcome(project: Project, subject: RunSubject) -> RunSubject:
+    """Return a subject that shows the project's outcome: in its columns, and in name and options if it is another."""
+    return replace(
+        subject,
+        name=run_name(subject.name, *project.outcome_words),
+        columns={**subject.columns, "outcome": project.outcome},
+        options={**subject.options, "outcome": "".join(project.outcome_words)},
+    )
 
 
 def _options(made_from: MadeFrom) -> dict[str, str]:
@@ -152,10 +183,11 @@ def _options(made_from: MadeFrom) -> dict[str, str]:
     if variant is None:
         return {"imputer": imputer}
     options = {"head": variant.head, "mode": variant.mode, "input": variant.input, "schedule": variant.schedule}
+    named = {"outcome": _outcome_name(made_from)} if _outcome_name(made_from) else {}
     if variant.is_blend:
-        return {"head": variant.head}
+        return {"head": variant.head, **named}
     if not variant.is_neural:
         del options["mode"], options["schedule"]
     if made_from.stage == "overfit":
-        return options | {"epochs": str(made_from.number("budget.frozen_epochs"))}
-    return options | {"imputer": imputer}
+        return options | {"epochs": str(made_from.number("budget.frozen_epochs"))} | named
+    return options | {"imputer": imputer} | named

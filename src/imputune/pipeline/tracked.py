@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from imputune.artifacts.stage_output import MadeFrom, Settings
 from imputune.pipeline.project import DividedCohort, Project
-from imputune.pipeline.run_subject import RunSubject
+from imputune.pipeline.run_subject import RunSubject, outcome_tags
 from imputune.runtime.console import warn
 from imputune.runtime.device import choose_device
 from imputune.tracking.interrupted import noted
@@ -77,6 +77,6 @@ def track_training(
     if made_from.imputer_run_id:
         tags["imputer_run"] = made_from.imputer_run_id
     if made_from.variant is not None:
-        tags |= made_from.variant.tags()
+        tags |= made_from.variant.tags() | outcome_tags(made_from)
     tags |= made_from.also_tags()
     return track(project, subject, settings=made_from.settings, tags=tags, folds=data.numbers, parent=parent)

@@ -7,6 +7,7 @@ from imputune import signals
 from imputune.artifacts.checkpoints import TrialKeeper
 from imputune.artifacts.stage_files import read_fold
 from imputune.artifacts.stage_output import TrainedFold
+from imputune.data.leaks import leak_notes
 from imputune.data.static import unknown_for_all
 from imputune.errors import UserError
 from imputune.files import remove_leftovers
@@ -49,7 +50,7 @@ def train_variants(project: Project, request: FinetuneRequest, say: Say, one_run
     Raises UserError when no imputer was pretrained, it was trained on other variables, data or folds, a fold does not
     exist, a member of a blend is neither requested nor finished, or another command is fine-tuning the dataset.
     """
-    data = read_divided_cohort(project)
+    data = read_divided_cohort(project).for_outcome(project.outcome)
     blended = blend_members(project.params.blend) if any(variant.is_blend for variant in request.variants) else []
     names = dict.fromkeys(variant.imputer for variant in request.variants)
     imputers = {
@@ -99,6 +100,7 @@ class _VariantQueue:
         for work in self.works:
             self._check(work)
         self._check_static()
+        self._tell_of_labels()
         self.left = TimeLeft(self.project.engine.at_once)
         self.lines = epoch_lines(say)
 
@@ -164,6 +166,19 @@ class _VariantQueue:
         if unknown:
             self.say(f"no stay has {', '.join(unknown)}: heads do not use {'it' if len(unknown) == 1 else 'them'}")
 
+    def _tell_of_labels(self) -> None:
+        """Say how many stays have no label, and which variables may give the outcome away, if something is trained."""
+        cohort = self.data.cohort
+        if not any(work.missing for work in self.works):
+            return
+        if unlabelled := int((~cohort.labelled_N).sum()):
+            self.say(
+                f"{unlabelled:,} of {counted(len(cohort.stay_ids_N), 'stay')} have no label of {cohort.outcome}: heads "
+                "neither train nor are scored on them"
+            )
+        for note in leak_notes(cohort, self.data.labelled_folds[0].train):
+            self.say(f"note: {note}")
+
     def _tasks(self, works: list[VariantWork], stack: ExitStack, parent_run: str) -> Iterator[Task[TrainedFold] | None]:
         waiting = [(work, fold) for work in works for fold in work.missing]
         while waiting:
@@ -200,7 +215,7 @@ class _VariantQueue:
         rate = None if searching in (None, number) else work.folds[searching].learning_rate
         job = FinetuneJob(
             cohort=self.data.cohort,
-            fold=next(fold for fold in self.data.folds if fold.number == number),
+            fold=next(fold for fold in self.data.labelled_folds if fold.number == number),
             params=work.imputer.project.params,
             variant=work.variant,
             pretrained=work.imputer.weights[number],

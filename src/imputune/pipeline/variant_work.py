@@ -79,8 +79,7 @@ class VariantWork:
         self.wanted = sorted(request.folds or self.complete)
         self.folds: dict[int, TrainedFold] = {}
         self.run_id = ""
-        unfinished = project.unfinished_folder / f"{stage}-{variant.imputer}-{variant.name}"
-        self.checkpoints = Checkpoints(unfinished, self.made_from)
+        self.checkpoints = Checkpoints(project.unfinished_variant_folder(variant, stage), self.made_from)
         self.was_finished = False
         self._finished: TrainingOutput | None = None
         self._run: TrackedRun | None = None

@@ -10,6 +10,8 @@ although mlp5's is 0.805.
 
 from dataclasses import dataclass
 
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quoted:
@@ -61,6 +63,11 @@ REFERENCES = {
 # are landmarks too: of other stays, and H grows with the number of stays.
 CHALLENGE_2012 = {"challenge_event_1": 0.5353, "challenge_event_2": 17.88}
 REFERENCE_DATASET = "physionet2012"
+
+
+def published_dataset(dataset: str, outcome: str) -> str:
+    """Return the dataset under which the paper's figures stand; "" for an outcome that the paper does not have."""
+    return dataset if outcome == DEFAULT_OUTCOME else ""
 
 
 def quoted(dataset: str, head: str, *, mode: str, input: str, schedule: str) -> Quoted | None:

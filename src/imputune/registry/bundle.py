@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from imputune.data.cohort import Variable
 from imputune.data.raw.binning import BinnedStays
@@ -19,6 +19,7 @@ from imputune.errors import UserError
 from imputune.evaluation.calibration import CalibrationLine
 from imputune.models.csai import CsaiSizes
 from imputune.models.heads import HEAD_BUILDERS
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import BLEND, base_of
 from imputune.registry.fold_models import NO_RISK, FoldModel, Predictor
 from imputune.settings.names import Head, Input
@@ -45,12 +46,12 @@ class MemberAbout(BaseModel):
 class BundleAbout(BaseModel):
     """What a bundle is made of.
 
-    static: the static facts that the head reads. sizes: of CSAI; for an input that reads no imputer, only its variables
-    and hours count. head, input (what the head reads) and threshold are None in a bundle of imputers; mlp_width is None
-    there too, and for xgboost and a blend. threshold: from this risk on, a stay counts as high risk. It comes from the
-    fold models' risks, each on its own validation stays, by threshold_rule: "youden" or, for instance, "sensitivity
-    0.8"; None means Youden's, from before it was a setting. It is applied to the mean over fold models, which varies a
-    little less between stays. members: of a blend.
+    outcome: what the risk is of; a bundle of imputers has none. static: the static facts that the head reads. sizes: of
+    CSAI; for an input that reads no imputer, only its variables and hours count. head, input (what the head reads) and
+    threshold are None in a bundle of imputers; mlp_width is None there too, and for xgboost and a blend. threshold:
+    from this risk on, a stay counts as high risk. It comes from the fold models' risks, each on its own validation
+    stays, by threshold_rule: "youden" or, for instance, "sensitivity 0.8"; None means Youden's, from before it was a
+    setting. It is applied to the mean over fold models, which varies a little less between stays. members: of a blend.
 
     recalibration: corrects the mean risk for another site, None where nothing is corrected. threshold is of the risk
     before this correction; see `Bundle.threshold`.
@@ -59,6 +60,7 @@ class BundleAbout(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     dataset: str
+    outcome: str = DEFAULT_OUTCOME
     variables: tuple[Variable, ...]
     static: tuple[StaticVariable, ...] = ()
     sizes: CsaiSizes
@@ -97,6 +99,14 @@ class BundleAbout(BaseModel):
             raise ValueError(f"recalibration must have a slope above 0 and an intercept, got {line}")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_default_outcome(self, content: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave in_hospital_death out, so that earlier versions can read a bundle of the outcome that they know."""
+        found: dict[str, object] = content(self)
+        if found.get("outcome") == DEFAULT_OUTCOME:
+            del found["outcome"]
+        return found
+
     @property
     def variable_names(self) -> tuple[str, ...]:
         """The D names, in the models' order."""
@@ -119,7 +129,7 @@ class Bundle:
     models: tuple[FoldModel, ...]
 
     def risk(self, values_NTD: np.ndarray, static: pd.DataFrame | None = None) -> np.ndarray:
-        """Return the risk of in-hospital death, float64 (N,): the mean over fold models, recalibrated if the bundle is.
+        """Return the risk of the outcome, float64 (N,): the mean over fold models, recalibrated if the bundle is.
 
         A recalibrated mean is not exactly the mean of recalibrated risks; see `risk_by_fold` for shapes and errors.
         """
@@ -131,7 +141,7 @@ class Bundle:
         return line.apply(risk_N) if line else risk_N
 
     def risk_by_fold(self, values_NTD: np.ndarray, static: pd.DataFrame | None = None) -> np.ndarray:
-        """Return each fold model's risk of in-hospital death, float32 (F, N), recalibrated by the line of their mean.
+        """Return each fold model's risk of the outcome, float32 (F, N), recalibrated by the line of their mean.
 
         Shapes: values_NTD float32 in the variables' units, NaN where not observed; static has a row for each stay and a
         column for each of `about.static`; without it, all static facts are unknown. In any batch, a stay gets the risk
@@ -149,7 +159,7 @@ class Bundle:
     def predict(self, stays: BinnedStays) -> pd.DataFrame:
         """Return a row per stay.
 
-        RecordID; risk of in-hospital death (see `risk`); risk_deviation, the sample deviation of `risk_by_fold`;
+        RecordID; risk of the outcome (see `risk`); risk_deviation, the sample deviation of `risk_by_fold`;
         high_risk, whether the risk reaches the threshold; observed_cells, the number of observed cells; rows_ignored,
         the number of rows that were read but do not count (see `BinnedStays`). A stay without an observed cell gets the
         risk of an empty record. Raises UserError for a bundle of imputers.

@@ -27,7 +27,7 @@ NO_IMPUTER = (
     "this model reads no imputer, so it has no imputed series: name another version with --model, one with input "
     "hidden, imputed or raw"
 )
-NO_RISK = "this bundle imputes and predicts no risk: load an imputune-mortality model"
+NO_RISK = "this bundle imputes and predicts no risk: load a model of an outcome, such as imputune-mortality"
 
 
 class Predictor(Protocol):

@@ -17,6 +17,7 @@ from mlflow.types import ColSpec, Schema
 
 import imputune
 from imputune.artifacts.stage_output import TrainedFold
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.registry import serving
 from imputune.registry.bundle import BOOSTED, BundleAbout
 from imputune.registry.bundle_file import MemberContent, copy_bundle, write_bundle
@@ -68,9 +69,9 @@ def imputer_name(imputer: ImputerName, dataset: str) -> str:
     return f"imputune-{imputer}-{dataset}"
 
 
-def classifier_name(dataset: str) -> str:
-    """Return the name under which a dataset's classifiers are registered."""
-    return f"imputune-mortality-{dataset}"
+def classifier_name(dataset: str, outcome: str = DEFAULT_OUTCOME) -> str:
+    """Return the name under which a dataset's classifiers of an outcome are registered."""
+    return f"imputune-{'mortality' if outcome == DEFAULT_OUTCOME else outcome}-{dataset}"
 
 
 def register_bundle(

@@ -5,6 +5,7 @@ from math import isnan
 from imputune.artifacts.model_card import ModelCard
 from imputune.evaluation.card_scores import StaysScores
 from imputune.evaluation.subgroups import Interval
+from imputune.protocol.outcome_words import DEATH, OutcomeWords
 from imputune.reporting.card_texts import cohort_label
 from imputune.reporting.tables import difference_text
 
@@ -25,16 +26,16 @@ def calibration_part(card: ModelCard, *, remarks: bool) -> str:
         name, scores = cohort_label(card.recalibration.cohort), card.recalibration.scores
         return (
             f"The line was fitted to the stays of {name}. So these scores cannot judge it; `imputune evaluate` does, "
-            f"on other stays. On {name}, the {_numbers(scores, remarks=remarks)} On the test stays of the training "
-            "cohort, the calibration of the corrected risks is not recorded."
+            f"on other stays. On {name}, the {_numbers(scores, card.words, remarks=remarks)} On the test stays of the "
+            "training cohort, the calibration of the corrected risks is not recorded."
         )
     if card.test is None:
         return NOT_KNOWN
     where = "Over the test stays of all folds together, the" if remarks else "The"
-    return f"{verdict(card.test)} {where} {_numbers(card.test, remarks=remarks)}"
+    return f"{verdict(card.test, card.words)} {where} {_numbers(card.test, card.words, remarks=remarks)}"
 
 
-def verdict(scores: StaysScores) -> str:
+def verdict(scores: StaysScores, words: OutcomeWords = DEATH) -> str:
     """Return in words whether risks are well calibrated, and if not, what is wrong with them.
 
     Risks are off on average if the interval of mean risk minus outcome rate is without 0. They are too extreme below
@@ -48,7 +49,7 @@ def verdict(scores: StaysScores) -> str:
     remedy = "`imputune recalibrate` can correct risks."
     if slope <= 0:
         also = f" They are {average}." if average else ""
-        return f"Poorly calibrated: where its risks are higher, no more stays die ({shown}).{also}"
+        return f"Poorly calibrated: where its risks are higher, no more stays {words.happen} ({shown}).{also}"
     if LOWEST_SLOPE <= slope <= HIGHEST_SLOPE:
         if not average:
             return f"Well calibrated ({shown})."
@@ -59,7 +60,7 @@ def verdict(scores: StaysScores) -> str:
     spread, more = ("moderate", "more") if slope > HIGHEST_SLOPE else ("extreme", "fewer")
     parts = [f"Poorly calibrated: its risks are too {spread} ({shown}){f', and {average}' if average else ''}."]
     if side != {"more": "high", "fewer": "low"}[more]:  # else the average works against it there
-        parts.append(f"Among stays of the highest risk {more} die than it says.")
+        parts.append(f"Among stays of the highest risk {more} {words.happen} than it says.")
     return " ".join((*parts, remedy))
 
 
@@ -79,13 +80,13 @@ def number(value: float, places: int = 3) -> str:
     return "not defined" if isnan(value) else f"{round(value, places) + 0.0:.{places}f}".replace("-", "−")
 
 
-def _numbers(scores: StaysScores, *, remarks: bool) -> str:
+def _numbers(scores: StaysScores, words: OutcomeWords, *, remarks: bool) -> str:
     every, found = scores.all_stays, scores.calibration
     slope = " (1 is best; below 1, risks are too extreme)" if remarks else ""
     intercept = " (0 is best; below 0, risks are too high)" if remarks else ""
     error = " (the mean difference over ten groups by risk)" if remarks else ""
     return (
-        f"mean risk is {every.mean_risk:.1%}, and {every.outcome_rate:.1%} died: {points(every.gap)} points. "
-        f"Slope {number(found['slope'])}{slope}, intercept {number(found['intercept'])}{intercept}, error "
+        f"mean risk is {every.mean_risk:.1%}, and {every.outcome_rate:.1%} {words.happened}: {points(every.gap)} "
+        f"points. Slope {number(found['slope'])}{slope}, intercept {number(found['intercept'])}{intercept}, error "
         f"{found['error']:.3f}{error}."
     )

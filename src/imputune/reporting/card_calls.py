@@ -4,6 +4,7 @@ import json
 import shlex
 
 from imputune.artifacts.model_card import ModelCard
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 
 COLUMNS = ["RecordID", "Time", "Parameter", "Value"]
 VALUES = {
@@ -14,7 +15,7 @@ VALUES = {
 FACTS = {"Age": 63, "Gender": 1}
 TIMES = ("00:10", "07:30", "13:40")
 ANSWER = {
-    "risk": "risk of in-hospital death, 0 to 1",
+    "risk": "risk of {outcome}, 0 to 1",
     "risk_deviation": "standard deviation of the fold models' risks",
     "high_risk": "whether the risk reaches the threshold",
     "observed_cells": "hourly cells with a value, of 48 hours × {variables} variables",
@@ -35,7 +36,8 @@ def calls_part(card: ModelCard, *, whole: bool) -> str:
     uri, alias = f"models:/{card.model}/{card.version}", f"models:/{card.model}@champion"
     commands = ["export MLFLOW_TRACKING_URI=sqlite:///$PWD/mlflow.db  # or your server"]
     if card.head:
-        commands.append(f"imputune predict {card.dataset} --model {card.version} --records stay.csv")
+        chosen = "" if card.outcome == DEFAULT_OUTCOME else f" --outcome {card.outcome}"
+        commands.append(f"imputune predict {card.dataset}{chosen} --model {card.version} --records stay.csv")
     commands.append(f"mlflow models serve -m {uri} --env-manager local --port 5001")
     if whole:
         request = json.dumps({"dataframe_split": {"columns": COLUMNS, "data": _rows(card)}})
@@ -66,7 +68,7 @@ def _explained(card: ModelCard) -> list[str]:
     """Return what the columns of a table and of the answer mean."""
     static = " Static facts are rows at 00:00, or columns of their own such as Age." if card.static else ""
     answer = "\n".join(
-        f"- {name}: {meaning.format(variables=len(card.variables))}"
+        f"- {name}: {meaning.format(variables=len(card.variables), outcome=card.words.label)}"
         for name, meaning in (ANSWER if card.head else IMPUTED).items()
     )
     return [

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from imputune.evaluation.gates import Gate, PairedDifference
 from imputune.evaluation.subgroups import GroupScores
+from imputune.protocol.outcome_words import outcome_words
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.reporting.card_history import CardEvent
 from imputune.reporting.tables import difference_text, p_text
 
@@ -63,24 +65,26 @@ def evaluated(
     *,
     pretrained_on: Mapping[str, int],
     unchecked: Sequence[str],
+    outcome: str = DEFAULT_OUTCOME,
 ) -> CardEvent:
     """Return how a version did on another cohort.
 
     scores: of all its stays. pretrained_on: how many of them pretrained the model's imputer, by further cohort.
     unchecked: cohorts with which they could not be compared, and which may share stays.
     """
+    words = outcome_words(outcome)
     numbers = [
-        f"{words} {found.value:.3f} ({found.low:.3f} to {found.high:.3f})".replace("-", "−")
-        for name, words in SCORES.items()
+        f"{title} {found.value:.3f} ({found.low:.3f} to {found.high:.3f})".replace("-", "−")
+        for name, title in SCORES.items()
         if (found := scores.scores.get(name))
-    ] or ["too few deaths or survivors for scores"]
+    ] or [f"too few {words.events} or {words.non_events} for scores"]
     shared = sum(pretrained_on.values())
     external = f"not external: {shared:,} of these stays pretrained the imputer" if shared else "external"
     open_question = f"; shared stays not checked: {', '.join(unchecked)}" if unchecked else ""
-    rate = scores.deaths / scores.stays
+    rate = scores.events / scores.stays
     return CardEvent(
         what=f"Evaluated on {cohort} ({digest[:HASH_SHOWN]}):",
-        text=f"{when}; {scores.stays:,} stays, {scores.deaths:,} deaths ({rate:.1%}); {'; '.join(numbers)}; "
+        text=f"{when}; {scores.stays:,} stays, {scores.events:,} {words.events} ({rate:.1%}); {'; '.join(numbers)}; "
         f"{external}{open_question}.",
     )
 

@@ -7,6 +7,7 @@ from imputune.evaluation.card_scores import FoldLine, GroupLine, StaysScores
 from imputune.evaluation.rows import Spread
 from imputune.evaluation.small_groups import GROUP_EVENTS, GROUP_STAYS
 from imputune.evaluation.subgroups import Interval
+from imputune.protocol.outcome_words import OutcomeWords
 from imputune.reporting.card_calibration import NOT_KNOWN, number, point_text, points
 from imputune.reporting.card_texts import cohort_label, cohort_lines
 from imputune.reporting.tables import markdown_table, spread_text
@@ -25,8 +26,12 @@ ERRORS = {
     "test_mre_non_uniform": "MRE, non-uniform",
 }
 TOGETHER = "AUC and slope below differ from these means, because there risks of different fold models are compared."
-SMALL = f"fewer than {GROUP_STAYS} stays, {GROUP_EVENTS} deaths or {GROUP_EVENTS} survivors"
 HIDDEN_TOO = "Counts are also hidden where the hidden group's count could be computed from them."
+
+
+def small(words: OutcomeWords) -> str:
+    """Return which subgroups are too small to be shown."""
+    return f"fewer than {GROUP_STAYS} stays, {GROUP_EVENTS} {words.events} or {GROUP_EVENTS} {words.non_events}"
 
 
 def folds_part(card: ModelCard, *, each_fold: bool, remarks: bool) -> str:
@@ -72,10 +77,10 @@ def groups_part(card: ModelCard, *, table: bool) -> str:
     """Return for whom the version does worst; with `table`, also the scores of all subgroups."""
     if card.recalibration is not None:
         where = f"On {cohort_label(card.recalibration.cohort)}, to which the line was fitted:"
-        return _groups(card.recalibration.scores, where, table=table)
+        return _groups(card.recalibration.scores, where, card.words, table=table)
     if card.test is None:
         return NOT_KNOWN
-    return _groups(card.test, "Over the test stays of all folds together:" if table else "", table=table)
+    return _groups(card.test, "Over the test stays of all folds together:" if table else "", card.words, table=table)
 
 
 def threshold_part(card: ModelCard) -> str:
@@ -88,8 +93,8 @@ def threshold_part(card: ModelCard) -> str:
         return text
     where = f"On {cohort_label(card.recalibration.cohort)}" if card.recalibration is not None else "Among test stays"
     return (
-        f"{text} {where}, {scores.sensitivity:.1%} of those who died count as high risk (sensitivity), and "
-        f"{scores.specificity:.1%} of the survivors do not (specificity)."
+        f"{text} {where}, {scores.sensitivity:.1%} of {card.words.with_it} count as high risk (sensitivity), and "
+        f"{scores.specificity:.1%} of {card.words.without_it} do not (specificity)."
     )
 
 
@@ -150,20 +155,20 @@ def _score(fold: FoldLine, name: str, with_interval: bool) -> str:
     return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
-def _groups(scores: StaysScores, where: str, *, table: bool) -> str:
-    first, *others = _worst(scores)
+def _groups(scores: StaysScores, where: str, words: OutcomeWords, *, table: bool) -> str:
+    first, *others = _worst(scores, words)
     parts = [" ".join((where, first, *others) if where else (first[0].upper() + first[1:], *others))]
     if table and len(scores.groups) > 1:
-        header = ("group", "stays", "died", "AUC", "mean risk", "difference, points")
+        header = ("group", "stays", words.happened, "AUC", "mean risk", "difference, points")
         parts.append(markdown_table(header, [_group_row(line) for line in scores.groups]))
     if scores.some_left_out:
-        parts.append(f"Groups with {SMALL} are left out.{f' {HIDDEN_TOO}' if table else ''}")
+        parts.append(f"Groups with {small(words)} are left out.{f' {HIDDEN_TOO}' if table else ''}")
     elif table and len(scores.groups) > 1:
-        parts.append(f"A group with {SMALL} would be left out; there is none.")
+        parts.append(f"A group with {small(words)} would be left out; there is none.")
     return "\n\n".join(parts)
 
 
-def _worst(scores: StaysScores) -> list[str]:
+def _worst(scores: StaysScores, words: OutcomeWords) -> list[str]:
     """Return the sentences that say for whom the version does worst."""
     ranked, off, every = scores.worst_ranked, scores.furthest_off, scores.all_stays
     if ranked is None or off is None:
@@ -186,7 +191,7 @@ def _worst(scores: StaysScores) -> list[str]:
     side = "too high" if off.gap.value > 0 else "too low"
     second = (
         "For no group shown is the mean risk off beyond chance. It is furthest off for "
-        f"{_name(off)}: mean risk {off.mean_risk:.1%}, and {off.outcome_rate:.1%} died: "
+        f"{_name(off)}: mean risk {off.mean_risk:.1%}, and {off.outcome_rate:.1%} {words.happened}: "
         f"{abs(off.gap.value) * 100:.1f} points {side} (this may be chance)."
     )
     return [first, second]

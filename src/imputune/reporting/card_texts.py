@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from imputune.artifacts.model_card import CardCohort, ModelCard
 from imputune.data.cohort import Variable
+from imputune.protocol.outcome_words import outcome_words
 
 LINEAGE = {
     "run_id": "run",
@@ -28,9 +29,11 @@ def cohort_lines(cohort: CardCohort | None, lineage: Mapping[str, str], *, with_
     if cohort is None:
         return f"Only the hash of the data is known: {lineage.get('cohort_hash', 'not recorded')}."
     day = f"{cohort.extracted}" if cohort.extracted else "not known"
+    label = outcome_words(cohort.outcome).label
+    labelled = "" if cohort.labelled is None else f" of {cohort.labelled:,} with a label"
     lines = [
         f"{cohort_label(cohort)}: {cohort.stays:,} stays of {cohort.hours} hours",
-        f"outcome, in-hospital death: {cohort.outcomes:,} stays ({cohort.outcome_rate:.1%})",
+        f"outcome, {label}: {cohort.outcomes:,} stays ({cohort.outcome_rate:.1%}{labelled})",
         f"day of extraction: {day}",
     ]
     if with_rules:
@@ -95,7 +98,7 @@ def limits_part(card: ModelCard, *, is_generated: bool, remarks: bool) -> str:
             f"{'Test scores are of single fold models. ' if remarks else ''}Predictions average the fold models; this "
             "average has not been tested, because every stay trained some of them."
         )
-        lines.append("It knows one outcome, in-hospital death, and nothing after hour 48.")
+        lines.append(f"It knows one outcome, {card.words.label}, and nothing after hour 48.")
     if card.recalibration is not None:
         lines.append("Its risks fit the cohort it was recalibrated on, and no longer the one it was trained on.")
     if card.lineage.get("also_cohorts"):

@@ -1,6 +1,8 @@
 """The pages of both comparisons: fine-tuned variants, and imputers crossed with heads."""
 
 from imputune.evaluation.comparison import ImputerComparison, VariantComparison
+from imputune.protocol.outcome_words import outcome_words
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.reporting.beyond_tables import ablation_table, beyond_table
 from imputune.reporting.imputer_tables import (
     errors_table,
@@ -24,19 +26,19 @@ from imputune.reporting.variant_tables import (
 
 def variant_title(comparison: VariantComparison) -> str:
     """Return the dataset and its size in words."""
-    return f"{comparison.dataset}: {comparison.stays:,} stays, {comparison.deaths:,} deaths"
+    return f"{comparison.dataset}: {_size(comparison)}"
 
 
 def variant_tables(comparison: VariantComparison) -> list[Table]:
     """Return every table of fine-tuned variants that has something to show."""
-    dataset, rows = comparison.dataset, comparison.protocol_rows
+    dataset, rows, words = comparison.published_dataset, comparison.protocol_rows, outcome_words(comparison.outcome)
     tables = [
-        summary_table(dataset, rows),
+        summary_table(dataset, rows, words),
         protocol_table(dataset, "frozen", rows),
         protocol_table(dataset, "unfrozen", rows),
         non_neural_table(rows),
         verdicts_table(comparison.verdicts),
-        variants_table(rows) if rows else None,
+        variants_table(rows, words) if rows else None,
         beyond_table(comparison.beyond_rows),
         ablation_table(comparison.ablations),
         time_table(rows) if rows else None,
@@ -61,8 +63,14 @@ def variant_latex(comparison: VariantComparison) -> str:
 
 def imputer_title(comparison: ImputerComparison) -> str:
     """Return the question, the dataset and its size."""
-    size = f"{comparison.stays:,} stays, {comparison.deaths:,} deaths"
-    return f"Imputer or classifier? {comparison.dataset}: {size}"
+    return f"Imputer or classifier? {comparison.dataset}: {_size(comparison)}"
+
+
+def _size(comparison: VariantComparison | ImputerComparison) -> str:
+    """Return the numbers of stays and of events; an outcome that has no words of its own is named."""
+    words = outcome_words(comparison.outcome)
+    named = "" if comparison.outcome == DEFAULT_OUTCOME else f" ({words.label})"
+    return f"{comparison.stays:,} stays, {comparison.events:,} {words.events}{named}"
 
 
 def imputer_answers(comparison: ImputerComparison) -> tuple[str, ...]:
@@ -76,7 +84,7 @@ def matrix_tables(comparison: ImputerComparison) -> list[Table]:
     if not comparison.matrix:
         return []
     tables = [
-        matrix_table(comparison.matrix),
+        matrix_table(comparison.matrix, outcome_words(comparison.outcome)),
         variance_table(comparison),
         against_table(comparison.matrix, comparison.test_to_train),
     ]

@@ -1,13 +1,15 @@
 """A data card in Markdown: where a cohort comes from, who is in it, what was measured. The numbers are handed in."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imputune.artifacts.model_card import CardCohort
 from imputune.data.cohort import Variable
+from imputune.data.cohort_facts import OutcomeFacts
 from imputune.data.raw.synthetic import GENERATED
 from imputune.data.static import StaticVariable
-from imputune.reporting.card_scores import HIDDEN_TOO, SMALL
+from imputune.protocol.outcome_words import OutcomeWords, outcome_words
+from imputune.reporting.card_scores import HIDDEN_TOO, small
 from imputune.reporting.card_texts import cohort_lines
 from imputune.reporting.tables import markdown_table
 
@@ -45,7 +47,8 @@ class DataCard:
     dataset: its name. observed: the fraction of cells that were observed. read: what the extraction counted, by name.
     splits: for each fold the number of training, validation and test stays; empty where no folds were drawn, or where
     they cannot be read: why_no_splits says why, as a sentence without its stop.
-    some_left_out: whether a subgroup is too small to be shown.
+    some_left_out: whether a subgroup is too small to be shown. further_outcomes: beside the card's own, by name.
+    has_subjects: whether it is known which stays are of one subject.
     """
 
     dataset: str
@@ -58,12 +61,18 @@ class DataCard:
     groups: Sequence[GroupSize]
     some_left_out: bool
     why_no_splits: str = ""
+    further_outcomes: Mapping[str, OutcomeFacts] = field(default_factory=dict)
+    has_subjects: bool = False
+
+    @property
+    def _words(self) -> OutcomeWords:
+        return outcome_words(self.cohort.outcome)
 
     def to_markdown(self) -> str:
         """Return the card."""
         parts = [
             f"# Data card of {self.cohort.name}",
-            "Stays in intensive care, in hourly bins of their first 48 hours, with the outcome in-hospital death.",
+            f"Stays in intensive care, in hourly bins of their first 48 hours, with the outcome {self._words.label}.",
         ]
         for title, text in (
             ("Source and size", self._source()),
@@ -78,7 +87,12 @@ class DataCard:
 
     def _source(self) -> str:
         read = [f"{name.replace('_', ' ')}: {count:,}" for name, count in self.read.items()]
-        lines = [*read, f"observed cells: {self.observed:.1%}", f"hash: {self.cohort.cohort_hash}"]
+        further = [
+            f"further outcome, {outcome_words(name).label}: {each.events:,} stays ({each.event_share:.1%} of "
+            f"{each.labelled:,} with a label)"
+            for name, each in self.further_outcomes.items()
+        ]
+        lines = [*further, *read, f"observed cells: {self.observed:.1%}", f"hash: {self.cohort.cohort_hash}"]
         return "\n".join((cohort_lines(self.cohort, {}, with_rules=True), *(f"- {line}" for line in lines)))
 
     def _variables(self) -> str:
@@ -117,19 +131,21 @@ class DataCard:
             for each in self.groups
         ]
         rule = (
-            f"Groups with {SMALL} are not shown. {HIDDEN_TOO}"
+            f"Groups with {small(self._words)} are not shown. {HIDDEN_TOO}"
             if self.some_left_out
-            else f"A group with {SMALL} would not be shown; there is none."
+            else f"A group with {small(self._words)} would not be shown; there is none."
         )
         if not rows and not self.some_left_out:
             return "ICU type, sex and age are not known."
-        return "\n\n".join(([markdown_table(("group", "stays", "deaths"), rows)] if rows else []) + [rule])
+        return "\n\n".join(([markdown_table(("group", "stays", self._words.events), rows)] if rows else []) + [rule])
 
     def _limits(self) -> str:
         lines = [
             "Values are missing because nobody measured them, which depends on how ill a patient was.",
             "An hour has one value of a variable, the mean of its measurements. Nothing after hour 48 is known.",
-            "Every stay counts as another patient. Extraction of MIMIC-III takes the first stay of each patient; "
+            "All stays of a subject are in one split of a fold."
+            if self.has_subjects
+            else "Every stay counts as another patient. Extraction of MIMIC-III takes the first stay of each patient; "
             "PhysioNet 2012 has one stay a patient.",
             "It is of one place and time: elsewhere patients, measurements and outcomes differ.",
         ]

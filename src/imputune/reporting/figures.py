@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from imputune.data.cohort import HOURS
 from imputune.evaluation.decision_curve import DecisionPoint
 from imputune.evaluation.rows import Spread, VariantRow, schedule_average
+from imputune.protocol.outcome_words import outcome_words
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.settings.names import Mode
 
 History = Sequence[Mapping[str, float]]
@@ -124,8 +126,8 @@ def best_schedules(rows: Sequence[VariantRow]) -> list[VariantRow]:
     return list(best.values())
 
 
-def calibration_figure(rows: Sequence[VariantRow]) -> Figure | None:
-    """Draw the share that died against the predicted risk, one panel per mode, one curve per head and input.
+def calibration_figure(rows: Sequence[VariantRow], outcome: str = DEFAULT_OUTCOME) -> Figure | None:
+    """Draw the outcome rate against the predicted risk, one panel per mode, one curve per head and input.
 
     A curve belongs to the schedule with the best validation AUC. None if no row has calibration points.
     """
@@ -133,6 +135,7 @@ def calibration_figure(rows: Sequence[VariantRow]) -> Figure | None:
     if not best:
         return None
     modes = dict.fromkeys(row.mode for row in best)
+    share, limits = outcome_words(outcome).share, (0, 0.8 if outcome == DEFAULT_OUTCOME else 1)
     figure = Figure(figsize=(4.5 * len(modes), 4.5), layout="constrained")
     for axes, mode in zip(figure.subplots(1, len(modes), squeeze=False)[0], modes, strict=True):
         axes.plot([0, 1], [0, 1], ":", color="grey")
@@ -141,7 +144,7 @@ def calibration_figure(rows: Sequence[VariantRow]) -> Figure | None:
                 risks = [point.risk for point in row.calibration]
                 rates = [point.outcome_rate for point in row.calibration]
                 axes.plot(risks, rates, ".-", linewidth=1, label=", ".join(row.head_and_input))
-        axes.set(title=mode, xlabel="predicted risk", ylabel="share that died", xlim=(0, 0.8), ylim=(0, 0.8))
+        axes.set(title=mode, xlabel="predicted risk", ylabel=share, xlim=limits, ylim=limits)
         axes.legend(fontsize="x-small")
     return figure
 

@@ -16,6 +16,8 @@ from imputune.data.masking_patterns import LABELS
 from imputune.evaluation.assessed_imputers import AssessedImputer
 from imputune.evaluation.risk_curves import POINTS, risk_curves
 from imputune.evaluation.rows import VariantRow
+from imputune.protocol.outcome_words import outcome_words
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.reporting.imputer_tables import ranked_imputers
 from imputune.settings.names import MaskingPattern
 
@@ -126,7 +128,7 @@ def matrix_figure(rows: Sequence[VariantRow], labels: Mapping[str, str]) -> Figu
     return figure
 
 
-def risk_figure(risks: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+def risk_figure(risks: Mapping[str, tuple[np.ndarray, np.ndarray]], outcome: str = DEFAULT_OUTCOME) -> Figure:
     """Draw ROC, precision-recall and calibration curves over all test stays, one curve per model.
 
     `risks` maps a model's name to the outcomes, 0/1 (N,), and the risks (N,).
@@ -149,7 +151,8 @@ def risk_figure(risks: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     roc.set(title="ROC", xlabel="1 − specificity", ylabel="sensitivity")
     precision_recall.set(title="precision and recall", xlabel="recall (sensitivity)", ylabel="precision")
     limits = (0, min(1.0, 1.1 * highest))
-    calibration.set(title="calibration", xlabel="predicted risk", ylabel="share that died", xlim=limits, ylim=limits)
+    share = outcome_words(outcome).share
+    calibration.set(title="calibration", xlabel="predicted risk", ylabel=share, xlim=limits, ylim=limits)
     for axes in (roc, precision_recall, calibration):
         axes.legend(fontsize=7)
     return figure

@@ -8,6 +8,7 @@ from imputune.evaluation.rows import VariantRow
 from imputune.evaluation.significance import CITATION, SIGNIFICANCE_LEVEL
 from imputune.evaluation.variance import Decomposition, Part
 from imputune.protocol.imputers import imputer_kind
+from imputune.protocol.outcome_words import DEATH, OutcomeWords
 from imputune.reporting.tables import EMPTY, Table, difference_text, minutes_text, p_text, spread_text
 
 DOMINATES = 1.5  # times the next effect size: from there on one factor is said to dominate
@@ -56,7 +57,7 @@ def _among_learned(comparison: ImputerComparison, found: Decomposition) -> str:
     )
 
 
-def matrix_table(rows: Sequence[VariantRow]) -> Table:
+def matrix_table(rows: Sequence[VariantRow], words: OutcomeWords = DEATH) -> Table:
     """Return test AUC, a line for each imputer and a column for each head."""
     heads = tuple(dict.fromkeys(row.head for row in rows))
     row_of = {(row.imputer, row.head): row for row in rows}
@@ -70,7 +71,7 @@ def matrix_table(rows: Sequence[VariantRow]) -> Table:
         header=("imputer", *heads, "minutes"),
         lines=tuple(lines),
         remark=(
-            "AUC of in-hospital death, mean ± sample standard deviation over the test folds. Imputers are frozen. "
+            f"AUC of {words.label}, mean ± sample standard deviation over the test folds. Imputers are frozen. "
             "All variants use the same folds and seeds. Each fold's epoch was chosen on its validation stays. An MLP "
             "reads the imputer's hidden state, or the imputed series if there is none. An LSTM or GRU reads the "
             "imputed series and starts from the hidden state. xgboost and svm read the imputed series. Minutes: "

@@ -96,7 +96,7 @@ def title(card: ModelCard) -> str:
 def model_text(card: ModelCard) -> str:
     """Return the description of the registered model that a version belongs to."""
     what = (
-        f"Risk of in-hospital death for stays of the cohort {card.dataset}, from the first 48 hours in intensive care."
+        f"Risk of {card.words.label} for stays of the cohort {card.dataset}, from the first 48 hours in intensive care."
         if card.head
         else f"Fills in missing hourly values of the first 48 hours, for stays of the cohort {card.dataset}, by "
         f"{imputer_kind(card.imputer).label}."
@@ -174,7 +174,7 @@ def _purpose(card: ModelCard) -> str:
             "treatment."
         )
     return (
-        "It predicts the risk of in-hospital death, a number from 0 to 1, from the first 48 hours of a stay in "
+        f"It predicts the risk of {card.words.label}, a number from 0 to 1, from the first 48 hours of a stay in "
         f"intensive care. It is {_made_of(card)}; the risk is the mean of {models}. It is for research on stays of "
         "the cohort below. It is no medical device, and must not guide treatment."
     )

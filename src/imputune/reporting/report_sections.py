@@ -7,6 +7,7 @@ import numpy as np
 from imputune.data.cohort import HOURS
 from imputune.evaluation.assessed_imputers import AssessedImputer
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, imputer_kind
+from imputune.protocol.outcome_words import outcome_words
 from imputune.reporting.comparison import alone_tables, imputer_answers, imputer_title, matrix_tables
 from imputune.reporting.imputer_figures import (
     errors_figure,
@@ -49,7 +50,7 @@ def build_report(inputs: ReportInputs) -> Report:
 
 def _what_was_run(inputs: ReportInputs) -> Section:
     comparison = inputs.comparison
-    heads = dict.fromkeys(row.head for row in comparison.matrix)
+    heads, words = dict.fromkeys(row.head for row in comparison.matrix), outcome_words(comparison.outcome)
     lines = [
         (imputer_kind(name).label, name, imputer_kind(name).source, _epochs_kept(each))
         for name, each in inputs.findings.items()
@@ -58,11 +59,11 @@ def _what_was_run(inputs: ReportInputs) -> Section:
         title="What was run",
         paragraphs=(
             f"{comparison.stays:,} ICU stays of {comparison.dataset}: the first {HOURS} hours of "
-            f"{len(inputs.variables)} variables in hourly bins. {comparison.deaths:,} patients died in hospital. "
+            f"{len(inputs.variables)} variables in hourly bins. {words.sentence(comparison.events)} "
             f"There are {inputs.folds} folds. Each imputer and each classifier was trained on the training stays of a "
             "fold. Its epoch was chosen on the validation stays. It was scored once, on the test stays.",
             "Each imputer was trained first and then kept unchanged (frozen). Each classifier learned to predict "
-            "in-hospital death from what the imputer gives: its hidden state, the imputed series, or both. "
+            f"{words.label} from what the imputer gives: its hidden state, the imputed series, or both. "
             f"Classifiers: {', '.join(heads) or 'none yet'}.",
         ),
         tables=(
@@ -179,13 +180,13 @@ def _risks(inputs: ReportInputs) -> Section:
         remark=(
             "Mean ± sample standard deviation over the test folds. A calibration slope below 1 says that risks are too "
             "extreme, above 1 too moderate. In the figure of precision and recall, the dotted "
-            "line is the share that died."
+            f"line is the {outcome_words(inputs.comparison.outcome).share}."
         ),
     )
     risks: dict[str, tuple[np.ndarray, np.ndarray]] = {head: each.risks for head, each in heads.items() if each.risks}
     if not risks:
         return Section(title=title, tables=(table,))
-    figure = risk_figure(risks)
+    figure = risk_figure(risks, inputs.comparison.outcome)
     caption = f"ROC, precision-recall and calibration curves of the classifiers on {label}, test stays of all folds"
     return Section(title=title, tables=(table,), figures=(ReportFigure("risks", caption, figure),))
 

@@ -41,18 +41,18 @@ def variant_name(variant: Variant) -> str:
     return run_name(variant.head, variant.mode, variant.input, variant.schedule, imputer)
 
 
-def variant_sentence(variant: Variant, dataset: str, *, early_stopping: bool = True) -> str:
-    """Say which variant is trained, and on what."""
+def variant_sentence(variant: Variant, dataset: str, outcome: str, *, early_stopping: bool = True) -> str:
+    """Say which variant is trained, on what, and for which outcome, in words."""
     if variant.is_blend:
-        return f"Combines finished variants in a **blend**, on every fold of **{dataset}**."
+        return f"Combines finished variants in a **blend**, on every fold of **{dataset}**. Outcome: {outcome}."
     reads = f"It reads `{variant.input}` of the imputer **{variant.imputer}**"
     if not variant.is_neural:
-        return f"Fits the head **{variant.head}** on every fold of **{dataset}**. {reads}."
+        return f"Fits the head **{variant.head}** on every fold of **{dataset}**. {reads}. Outcome: {outcome}."
     trained = "frozen" if variant.mode == "frozen" else "unfrozen: trained too"
     what = "Fine-tunes" if early_stopping else "Trains, without early stopping,"
     return (
         f"{what} the head **{variant.head}** on folds of **{dataset}**. {reads} ({trained}), with learning-rate "
-        f"schedule `{variant.schedule}`."
+        f"schedule `{variant.schedule}`. Outcome: {outcome}."
     )
 
 

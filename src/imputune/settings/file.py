@@ -66,6 +66,19 @@ def use_dataset(path: Path, dataset: str) -> bool:
     return True
 
 
+def use_outcome(path: Path, known: Sequence[str]) -> str:
+    """Set `outcome:` in params.yaml to the first of a cohort's outcomes if it has not the one that stands there.
+
+    Return it, "" if nothing changed. Comments and order are kept. Raises UserError as `use_dataset` does.
+    """
+    if read_params(path).outcome in ("", *known):
+        return ""
+    editor, content = _open(path)
+    content["outcome"] = known[0]
+    _save(path, editor, content)
+    return known[0]
+
+
 def add_budget(path: Path, dataset: str, like: str = "physionet2012") -> str:
     """Give a dataset without a budget the budget of another; return the other's name, or "" if nothing changed.
 

@@ -85,6 +85,9 @@ class Params(ParamsSection):
     """All of params.yaml."""
 
     dataset: str = Field(description="The cohort in data/<dataset> that commands read.")
+    outcome: str = Field(
+        default="", description="The outcome that heads predict; in_hospital_death, or the cohort's first, by default."
+    )
     seed: Seed = Field(description="Seed of all random draws, 0 to 2**32 - 1.")
     workers: Count = Field(description="Folds trained side by side, 1 or more.")
     engine: EngineName = Field("local", description="Where folds are trained: local (this machine) or ray.")

@@ -26,6 +26,7 @@ NOTE_TAG = "mlflow.note.content"
 OWN_NOTE = "Runs of imputune. Fine-tuned runs side by side, in charts:"
 UI_ADDRESS = "http://127.0.0.1:5000"  # of `make ui`
 CSAI_ALONE = f"tags.`{IMPUTER_TAG}` LIKE 'csai%'"
+OUTCOME_TAG = "imputune.outcome"
 VALIDATION_AUC, TEST_AUC = "validation/auc", "test/auc"
 ViewKind = Literal["heads", "imputers"]
 """Heads on CSAI and its relatives, or heads on every imputer."""
@@ -35,15 +36,19 @@ CHARTS, OTHERS = "AUC", ("test", "validation", "Model metrics", "System metrics"
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonView:
-    """The fine-tuned runs of a dataset, without the runs of folds and trials nested in them."""
+    """The fine-tuned runs of a dataset, without the runs of folds and trials nested in them.
+
+    outcome: "" for in_hospital_death, whose runs have no tag of it.
+    """
 
     dataset: str
     kind: ViewKind
+    outcome: str = ""
 
     @property
     def name(self) -> str:
         """The view's name in the tag and the link, the same for every comparison of the dataset."""
-        return f"{OWN_VIEWS}{self.dataset}-{self.kind}"
+        return OWN_VIEWS + "-".join(word for word in (self.dataset, self.outcome, self.kind) if word)
 
     @property
     def condition(self) -> str:
@@ -51,6 +56,9 @@ class ComparisonView:
         wanted = {COMMAND_TAG: "finetune", DATASET_TAG: self.dataset}
         conditions = [f"tags.`{tag}` = '{text}'" for tag, text in wanted.items()]
         conditions += [f"tags.`{tag}` IS NULL" for tag in (FOLD_TAG, TRIAL_TAG)]
+        conditions.append(
+            f"tags.`{OUTCOME_TAG}` = '{self.outcome}'" if self.outcome else f"tags.`{OUTCOME_TAG}` IS NULL"
+        )
         return " and ".join([*conditions, CSAI_ALONE] if self.kind == "heads" else conditions)
 
     def state(self) -> dict[str, JsonValue]:

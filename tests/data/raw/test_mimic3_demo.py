@@ -59,6 +59,24 @@ def test_demo_stays(demo: Path, demo_cohort: Cohort) -> None:
     assert sum(source.exclusions.values()) == 136 - len(expected)
 
 
+def test_demo_outcomes(demo: Path, demo_cohort: Cohort) -> None:
+    """Length of the ICU stay and readmission are those that pandas finds; a death in hospital has no readmission."""
+    stays = first_stays(demo)
+    days = (stays["OUTTIME"] - stays["INTIME"]) / pd.Timedelta(days=1)
+    for limit in (3, 7):
+        assert demo_cohort.outcomes[f"los_over_{limit}_days"].tolist() == (days > limit).astype(int).tolist()
+    admissions = read(demo, "ADMISSIONS", "ADMITTIME", "DISCHTIME").set_index("HADM_ID")
+    expected = []
+    for _, stay in stays.iterrows():
+        left = admissions.loc[stay["HADM_ID"]]
+        later = admissions[(admissions["SUBJECT_ID"] == stay["SUBJECT_ID"]) & (admissions.index != stay["HADM_ID"])]
+        waited = later["ADMITTIME"] - left["DISCHTIME"]
+        again = ((waited >= pd.Timedelta(0)) & (waited <= pd.Timedelta(days=30))).any()
+        expected.append(-1 if left["HOSPITAL_EXPIRE_FLAG"] else int(again))
+    assert 0 < expected.count(1) < expected.count(0)
+    assert demo_cohort.outcomes["readmission_within_30_days"].tolist() == expected
+
+
 CONVERTED = (
     ((678, 679, 223761), lambda degrees: (degrees - 32) / 1.8),
     ((3581, 226531), lambda pounds: pounds * 0.45359237),

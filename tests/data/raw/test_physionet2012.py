@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imputune.data.cohort import Cohort, Variable, describe
+from imputune.data.cohort import Cohort, Variable
+from imputune.data.cohort_facts import describe
 from imputune.data.raw.binning import totals
+from imputune.data.raw.outcomes import further_outcomes
 from imputune.data.raw.physionet2012 import ChallengeSource, bin_long_table, extract_physionet2012
 from imputune.data.raw.physionet2012_parameters import VARIABLES
+from imputune.data.raw.records import RecordSet
 from imputune.errors import UserError
 
 HEAD = (
@@ -323,8 +326,15 @@ def test_set_a_has_its_known_facts(real_folder: Path) -> None:
     facts = describe(cohort)
     assert (facts.stays, facts.hours, facts.variables) == (3997, 48, 35)
     assert facts.observed_cells == 1_308_232
-    assert facts.deaths == 554
+    assert facts.events == 554
     assert facts.exclusions == {"no measurements": 3}
+    outcomes = {name: (each.labelled, each.events) for name, each in facts.outcomes.items()}
+    assert outcomes == {
+        "in_hospital_death": (3997, 554),
+        "los_over_3_days": (3939, 3742),
+        "los_over_7_days": (3939, 2572),
+        "one_year_survival": (3968, 2954),
+    }
     assert not set(cohort.stay_ids_N.tolist()) & {140501, 140936, 141264}
     assert source_of(cohort).rows_read == 1_757_980
     assert source_of(cohort).rows_dropped["negative value"] == 24
@@ -337,4 +347,37 @@ def test_sets_a_and_b_have_their_known_facts(real_folder: Path) -> None:
     """Sets a and b together have 7,990 stays and 554 + 568 deaths."""
     facts = describe(extract_physionet2012(real_folder, ("a", "b")))
     assert facts.stays == 7990
-    assert facts.deaths == 1122
+    assert facts.events == 1122
+
+
+LENGTHS = """RecordID,SAPS-I,SOFA,Length_of_stay,Survival,In-hospital_death
+11,6,1,3,-1,0
+12,16,8,8,8,1
+13,16,8,-1,365,0
+14,16,8,1,366,0
+15,16,8,4,1,0
+16,16,8,x,-1,1
+"""
+
+
+def test_further_outcomes_by_value() -> None:
+    """Over 3 and 7 days, survival of more than 365 days; unknown, too early, contradicting and unfit days: no label."""
+    notes = list[str]()
+    files = RecordSet(name="set-a", records=(), outcomes_name="Outcomes-a.txt", outcomes=LENGTHS.encode(), sha256={})
+    table = further_outcomes(files, np.arange(11, 17), notes.append)
+    assert table["los_over_3_days"].tolist() == [0, 1, -1, -1, 1, -1]
+    assert table["los_over_7_days"].tolist() == [0, 1, -1, -1, 0, -1]
+    assert table["one_year_survival"].tolist() == [1, 0, 0, 1, -1, -1]
+    assert notes == [
+        "3 of 6 stays have no label from Length_of_stay in Outcomes-a.txt: 1 not recorded, "
+        "1 under 2 days, so known before hour 48, 1 no whole number",
+        "2 of 6 stays have no label from Survival in Outcomes-a.txt: 1 -1 for a death in hospital, "
+        "1 under 2 days, so known before hour 48",
+    ]
+
+
+def test_a_file_without_the_columns_has_no_further_outcomes() -> None:
+    """In-hospital death alone is enough."""
+    content = b"RecordID,In-hospital_death\n11,0\n12,1\n"
+    files = RecordSet(name="set-a", records=(), outcomes_name="Outcomes-a.txt", outcomes=content, sha256={})
+    assert further_outcomes(files, np.array([11, 12]), print).columns.empty

@@ -10,7 +10,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from imputune.data.cohort import Cohort, cohort_hash, describe, write_cohort
+from imputune.data.cohort import Cohort, cohort_hash, write_cohort
+from imputune.data.cohort_facts import describe
 from imputune.data.raw.physionet2012_parameters import VARIABLES
 from imputune.data.raw.synthetic import extract_synthetic, write_synthetic_records
 from imputune.errors import UserError
@@ -46,7 +47,7 @@ def test_the_default_cohort_has_its_size_and_mortality(cohort: Cohort) -> None:
     """1,000 stays with ids that no real stay has, all 35 variables, about 14 % deaths, no stay left out."""
     facts = describe(cohort)
     assert (facts.stays, facts.hours, facts.variables) == (1000, 48, 35)
-    assert facts.death_share == pytest.approx(0.14, abs=0.02)
+    assert facts.event_share == pytest.approx(0.14, abs=0.02)
     assert facts.exclusions == {"no measurements": 0}
     assert cohort.dataset == "synthetic"
     assert cohort.variables == VARIABLES

@@ -1,18 +1,27 @@
-"""The outcomes file of a set: in-hospital death by record id, also as other programs save it again."""
+"""The outcomes file of a set: outcomes by record id, also as other programs save it again."""
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 
+from imputune.data.outcome_file import NO_LABEL
 from imputune.data.raw.records import RecordSet
 from imputune.data.raw.text import is_utf16
 from imputune.errors import UserError
+from imputune.runtime.console import counted
 
 _ID, _OUTCOME = "RecordID", "In-hospital_death"
+_STAY, _SURVIVAL = "Length_of_stay", "Survival"
 _SEPARATORS = (",", ";", "\t")
+_DAYS = re.compile(r"-1|\d{1,6}", re.ASCII)
+WINDOW_DAYS = 2
+"""Days of the window: what happened earlier is known before it ends."""
+YEAR_DAYS = 365
+_NO_DAYS = -2
 
 
 def parse_outcomes(record_set: RecordSet) -> pd.Series:
@@ -42,6 +51,56 @@ def parse_outcomes(record_set: RecordSet) -> pd.Series:
             raise UserError(f"{name} line {number}: duplicate id {record_id}; keep one of its lines")
         outcome_of[int(record_id)] = int(outcome)
     return pd.Series(outcome_of, dtype=np.int8)
+
+
+def further_outcomes(record_set: RecordSet, stay_ids_N: np.ndarray, note: Callable[[str], None]) -> pd.DataFrame:
+    """Return further outcomes of the set's stays among these, by id: 0, 1 or NO_LABEL; none for a column that it lacks.
+
+    los_over_3_days, los_over_7_days: Length_of_stay, the days from ICU admission to the end of the hospital stay, which
+    death ends too. one_year_survival: Survival, the days from ICU admission to death, is over 365 or -1 (no death
+    recorded). A stay has no label if the days are not recorded, are no whole number, contradict in-hospital death, or
+    end before hour 48, so that the outcome is known before the window ends; `note` is told how many.
+
+    Source: Silva et al. 2012, https://physionet.org/content/challenge-2012/.
+    """
+    name = record_set.outcomes_name
+    (_, header), *lines = _lines(name, record_set.outcomes)
+    table = pd.DataFrame([fields for _, fields in lines], columns=header, dtype=str)
+    table.index = pd.Index(table[_ID].astype(np.int64))
+    table = table[table.index.isin(stay_ids_N)]
+    found: dict[str, pd.Series] = {}
+    if _STAY in table:
+        days = _days(table[_STAY])
+        for limit in (3, 7):
+            found[f"los_over_{limit}_days"] = (days > limit).astype(np.int8).where(days >= WINDOW_DAYS, NO_LABEL)
+        _tell(name, _STAY, {"not recorded": days == -1, **_unfit(days)}, note)
+    if _SURVIVAL in table:
+        days = _days(table[_SURVIVAL])
+        contradicted = (table[_OUTCOME] == "1") & (days == -1)
+        known = ((days >= WINDOW_DAYS) | (days == -1)) & ~contradicted
+        survived = ((days == -1) | (days > YEAR_DAYS)).astype(np.int8)
+        found["one_year_survival"] = survived.where(known, NO_LABEL)
+        _tell(name, _SURVIVAL, {"-1 for a death in hospital": contradicted, **_unfit(days)}, note)
+    return pd.DataFrame(found, index=table.index, dtype=np.int8)
+
+
+def _days(text: pd.Series) -> pd.Series:
+    """Return days, -1 as it stands, and _NO_DAYS for other text than whole numbers from -1 on."""
+    fits = text.map(lambda each: _DAYS.fullmatch(each) is not None).astype(bool)
+    return text.where(fits, str(_NO_DAYS)).astype(np.int64)
+
+
+def _unfit(days: pd.Series) -> dict[str, pd.Series]:
+    return {"under 2 days, so known before hour 48": days.between(0, 1), "no whole number": days == _NO_DAYS}
+
+
+def _tell(name: str, column: str, reasons: dict[str, pd.Series], note: Callable[[str], None]) -> None:
+    """Note how many stays have no label, by reason."""
+    counts = {reason: int(without.sum()) for reason, without in reasons.items()}
+    if any(counts.values()):
+        words = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
+        stays = counted(len(next(iter(reasons.values()))), "stay")
+        note(f"{sum(counts.values()):,} of {stays} have no label from {column} in {name}: {words}")
 
 
 def _lines(name: str, content: bytes) -> list[tuple[int, list[str]]]:

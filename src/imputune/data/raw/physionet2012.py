@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 import imputune
 from imputune.data.cohort import Cohort, Variable
+from imputune.data.outcome_file import NO_LABEL, Labels
 from imputune.data.raw.binning import (
     MOST_ID,
     BinnedStays,
@@ -24,7 +25,7 @@ from imputune.data.raw.binning import (
     totals,
 )
 from imputune.data.raw.long_table import Rows
-from imputune.data.raw.outcomes import parse_outcomes
+from imputune.data.raw.outcomes import further_outcomes, parse_outcomes
 from imputune.data.raw.physionet2012_parameters import ID, KNOWN, NAMES, OTHERS, STATIC, VARIABLES
 from imputune.data.raw.records import RecordSet, RecordTable, parse_records, read_record_set
 from imputune.data.raw.static_rows import static_of_rows
@@ -138,7 +139,24 @@ def read_records(
         static=static.facts.iloc[np.flatnonzero(measured_N)].reset_index(drop=True),
         static_variables=STATIC,
         source=source.model_dump(),
+        other_outcomes=_further(record_sets, stay_ids_N, note),
     )
+
+
+def _further(
+    record_sets: Sequence[RecordSet], stay_ids_N: npt.NDArray[np.int64], note: Callable[[str], None]
+) -> dict[str, Labels]:
+    """Return the labels of further outcomes by name; one without two values is left out, and `note` is told."""
+    tables = [further_outcomes(record_set, stay_ids_N, note) for record_set in record_sets]
+    table = pd.concat(tables).reindex(stay_ids_N)
+    outcomes = {}
+    for name in table:
+        label_N = table[name].fillna(NO_LABEL).to_numpy(np.int8)
+        if {0, 1} <= set(label_N.tolist()):
+            outcomes[str(name)] = label_N
+        else:
+            note(f"{name} is no outcome of this cohort: its labels have one value only")
+    return outcomes
 
 
 def _known(variables: Sequence[Variable], static: Sequence[StaticVariable]) -> tuple[list[str], list[str]]:

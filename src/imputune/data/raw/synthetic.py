@@ -7,6 +7,7 @@ Letters: N stays, T hours.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imputune.data.cohort import HOURS, Cohort
+from imputune.data.outcome_file import NO_LABEL, Labels
 from imputune.data.raw.physionet2012 import read_records
 from imputune.data.raw.records import read_record_set
 from imputune.data.raw.synthetic_variables import LIMITS, ORGANS, PANELS, QUANTITIES
@@ -36,7 +38,28 @@ def extract_synthetic(stays: int = 1000, seed: int = 2012) -> Cohort:
             records = read_record_set(Path(folder), "s")
     except OSError as error:
         raise UserError(f"cannot write to {gettempdir()}: {error.strerror}; free it or set TMPDIR") from error
-    return read_records([records], GENERATED, f"imputune extract synthetic --stays {stays} --seed {seed}")
+    cohort = read_records([records], GENERATED, f"imputune extract synthetic --stays {stays} --seed {seed}")
+    return replace(cohort, other_outcomes=_further_outcomes(cohort, stays, seed))
+
+
+def _further_outcomes(cohort: Cohort, stays: int, seed: int) -> dict[str, Labels]:
+    """Return labels of the challenge's further outcomes for the stays of a generated cohort.
+
+    Sicker patients stay longer, and fewer of them survive the year. About 2 % of stays have no length of stay. The
+    outcomes file in the records has another length of stay, by chance alone, and is left as it is: its hash is part of
+    every generated cohort.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    late_N = _course(rng, stays, level=1.0, step=0.1)[:, -24:].mean(axis=1)[cohort.stay_ids_N - FIRST_STAY_ID]
+    rng = np.random.Generator(np.random.PCG64([seed, 1]))
+    count = len(late_N)
+    days_N = 2 + np.exp(1.5 + 0.6 * late_N + rng.normal(0, 0.5, count))
+    recorded_N = rng.random(count) >= 0.02
+    survived_N = (cohort.outcome_N == 0) & (rng.random(count) < 1 / (1 + np.exp(late_N - 2.2)))
+    found = {
+        f"los_over_{limit}_days": np.where(recorded_N, days_N > limit, NO_LABEL).astype(np.int8) for limit in (3, 7)
+    }
+    return found | {"one_year_survival": survived_N.astype(np.int8)}
 
 
 def example_stay(variables: Sequence[str], seed: int) -> npt.NDArray[np.float32]:

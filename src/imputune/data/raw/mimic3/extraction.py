@@ -10,6 +10,7 @@ from pydantic import BaseModel, JsonValue
 
 import imputune
 from imputune.data.cohort import HOURS, Cohort, Variable
+from imputune.data.outcome_file import NO_LABEL, Labels
 from imputune.data.raw.database import open_database, scratch_folder
 from imputune.data.raw.mimic3.events import check_items, collect_events, combined_cells
 from imputune.data.raw.mimic3.reading import explained
@@ -23,6 +24,7 @@ from imputune.settings.schema import Mimic3
 
 PAPER_STAYS = 14_365
 """Number of stays in the paper's extract; its rules are not published."""
+FURTHER_OUTCOMES = ("los_over_3_days", "los_over_7_days", "readmission_within_30_days")
 SPACE_FRACTION = 0.05
 """Disk space that must be free, as a fraction of the unpacked tables; docs/speed.md has measurements."""
 UNPACKED_RATIO = 8
@@ -100,7 +102,16 @@ def _extract(
         static_variables=STATIC,
         source=source.model_dump(),
         source_ids_N=stays["icustay_id"].to_numpy(np.int64),
+        other_outcomes=_further_outcomes(stays),
     )
+
+
+def _further_outcomes(stays: pd.DataFrame) -> dict[str, Labels]:
+    """Return the labels of further outcomes by name, without those that have one value only."""
+    labels: dict[str, Labels] = {
+        name: np.array(stays[name].astype("Float64").fillna(NO_LABEL), dtype=np.int8) for name in FURTHER_OUTCOMES
+    }
+    return {name: label_N for name, label_N in labels.items() if {0, 1} <= set(label_N.tolist())}
 
 
 def _static(stays: pd.DataFrame, values_NTD: np.ndarray) -> pd.DataFrame:

@@ -20,10 +20,12 @@ def choose_stays(
     """Create the table `stays` of those that keep the rules; return the number of all stays, and of those left out.
 
     The table is ascending by icustay_id: stay (from 0), subject_id, hadm_id, icustay_id, intime, died, age_years,
-    gender, icu_type. Stays left out are counted by rule.
+    gender, icu_type, and an outcome each in the columns los_over_3_days, los_over_7_days (of the stay in the ICU) and
+    readmission_within_30_days (to the hospital, after it was left alive; NULL for a death there, and for all stays if
+    ADMISSIONS lacks the times). Stays left out are counted by rule.
 
     Sources: Harutyunyan et al. 2019 (adults, without transfers, in-hospital death after 48 hours), Purushotham et al.
-    2018 (first ICU stay of a patient).
+    2018 (first ICU stay of a patient), Wang et al. 2020 (length of the ICU stay over 3 and over 7 days).
 
     Raises UserError for a broken row, or a row that repeats the key of another.
     """
@@ -51,11 +53,22 @@ def choose_stays(
         SELECT (row_number() OVER (ORDER BY icustay_id) - 1)::INTEGER AS stay, subject_id, hadm_id, icustay_id, intime,
             died::TINYINT AS died, least(age_years, {OLDEST})::DOUBLE AS age_years,
             CASE gender WHEN 'F' THEN 0.0 WHEN 'M' THEN 1.0 END AS gender,
-            CASE first_careunit {units} END::DOUBLE AS icu_type
+            CASE first_careunit {units} END::DOUBLE AS icu_type,
+            (outtime > intime + INTERVAL 3 DAY)::TINYINT AS los_over_3_days,
+            (outtime > intime + INTERVAL 7 DAY)::TINYINT AS los_over_7_days,
+            {_READMISSION if tables["admissions"].has_further else "NULL"}::TINYINT AS readmission_within_30_days
         FROM tested WHERE rule IS NULL
     """)
     counts = dict(database.execute("SELECT rule, count(*) FROM tested GROUP BY rule").fetchall())
     return sum(counts.values()), {name: counts.get(rule, 0) for rule, name in enumerate(conditions)}
+
+
+_READMISSION = """(
+    SELECT CASE WHEN a.hospital_expire_flag = 0 AND a.dischtime IS NOT NULL THEN EXISTS (
+        SELECT 1 FROM admissions later WHERE later.subject_id = a.subject_id AND later.hadm_id <> a.hadm_id
+            AND later.admittime BETWEEN a.dischtime AND a.dischtime + INTERVAL 30 DAY
+    ) END FROM admissions a WHERE a.hadm_id = tested.hadm_id
+)"""
 
 
 def _conditions(rules: Mimic3) -> dict[str, str]:

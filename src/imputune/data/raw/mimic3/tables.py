@@ -44,6 +44,8 @@ NEEDED = {
     },
 }
 """The columns that are read from each table, and their types; other columns are ignored."""
+FURTHER = {"admissions": {"subject_id": "BIGINT", "admittime": "TIMESTAMP", "dischtime": "TIMESTAMP"}}
+"""Columns that are read if they are there: readmission needs them, and nothing else."""
 CHUNK_BYTES = 1 << 20
 _BUFFER_BYTES = 8_000_000  # of DuckDB, a quarter of its default: faster, with less memory
 
@@ -64,12 +66,22 @@ class RawTable:
         """Whether the file is a .gz file."""
         return _packed(self.path)
 
+    @property
+    def types(self) -> dict[str, str]:
+        """The types of the columns that are read, by name."""
+        return NEEDED[self.name] | FURTHER.get(self.name, {})
+
+    @property
+    def has_further(self) -> bool:
+        """Whether the table has all columns that are read if they are there."""
+        return FURTHER.get(self.name, {}).keys() <= {column.lower() for column in self.columns}
+
     def select(self) -> str:
         """Return the SQL that reads the needed columns, for `reading.run_over`, which fills in the path."""
         compression = "gzip" if self.packed else "none"
-        types = {column: NEEDED[self.name].get(column.lower(), "VARCHAR") for column in self.columns}
+        types = {column: self.types.get(column.lower(), "VARCHAR") for column in self.columns}
         columns = ", ".join(f"'{column}': '{kind}'" for column, kind in types.items())
-        needed = ", ".join(f'"{column}" AS {column.lower()}' for column in types if column.lower() in NEEDED[self.name])
+        needed = ", ".join(f'"{column}" AS {column.lower()}' for column in types if column.lower() in self.types)
         return (
             f"SELECT {needed} FROM read_csv($path, columns = {{{columns}}}, auto_detect = false, "
             f"header = true, delim = ',', quote = '\"', escape = '\"', nullstr = '', compression = '{compression}', "
