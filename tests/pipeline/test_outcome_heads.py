@@ -138,6 +138,7 @@ def test_params_yaml_chooses_the_outcome(heads: Path, monkeypatch: pytest.Monkey
     line = refused(invoke(heads, ["compare"], monkeypatch))
     assert line.startswith("cohort synthetic has no outcome 'los'")
     assert "in_hospital_death, los_over_3_days, los_over_7_days, one_year_survival" in line
+    assert "folds of synthetic" in ran(heads, monkeypatch, "folds")  # which reads no outcome but the first
 
 
 def test_an_outcome_of_one_value_is_refused_before_training(heads: Path, monkeypatch: pytest.MonkeyPatch) -> None:

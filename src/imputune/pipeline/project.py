@@ -43,18 +43,20 @@ class Project:
     outcome: str = DEFAULT_OUTCOME
 
     @classmethod
-    def open(cls, root: Path, dataset: str | None = None, outcome: str = "") -> "Project":
+    def open(cls, root: Path, dataset: str | None = None, outcome: str | None = "") -> "Project":
         """Read params.yaml, for `dataset` and `outcome` or those it names.
 
-        Without an outcome there, it is in_hospital_death if the cohort has it, or else the cohort's first. Raises
-        UserError for a bad file, an unknown dataset, and an outcome that the cohort does not have.
+        Without an outcome there, it is in_hospital_death if the cohort has it, or else the cohort's first; with None
+        too, for commands that read no outcome, whatever params.yaml says. Raises UserError for a bad file, an unknown
+        dataset, and an outcome that the cohort does not have.
         """
         params = read_params(root / "params.yaml")
         if dataset:
             params = params.model_copy(update={"dataset": dataset})
         params.budget_of(params.dataset)
         logger.debug("project %s, dataset %s, seed %d, device %s", root, params.dataset, params.seed, params.device)
-        return cls(root, params, chosen_outcome(root / "data" / params.dataset, outcome or params.outcome))
+        wanted = "" if outcome is None else outcome or params.outcome
+        return cls(root, params, chosen_outcome(root / "data" / params.dataset, wanted))
 
     def with_imputer(self, settings: Settings) -> "Project":
         """Return this project with the settings an imputer was pretrained with, whatever params.yaml says now.
