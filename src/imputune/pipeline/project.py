@@ -124,17 +124,22 @@ class Project:
     @property
     def metrics_folder(self) -> Path:
         """Where compare writes a small file of scores for each variant, which `dvc metrics` shows."""
-        return self.root / "metrics" / self.dataset / self.outcome
+        return self.root / "metrics" / self.dataset
 
     @property
     def plots_folder(self) -> Path:
         """Where compare writes the tables that `dvc plots` draws."""
-        return self.root / "plots" / self.dataset / self.outcome
+        return self.root / "plots" / self.dataset
 
     @property
     def unfinished_folder(self) -> Path:
         """Where training keeps the folds of variants and imputers that are not complete."""
         return self.artifacts_folder / UNFINISHED
+
+    @property
+    def is_of_pipeline(self) -> bool:
+        """Whether the outcome is the one that `dvc repro` trains for: metrics/ and plots/ have this one alone."""
+        return self.outcome == chosen_outcome(self.cohort_folder, self.params.outcome)
 
     def unfinished_variant_folder(self, variant: Variant, stage: str = "finetune") -> Path:
         """Where training keeps the finished folds of a variant that is not complete."""
