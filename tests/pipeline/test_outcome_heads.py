@@ -57,11 +57,12 @@ def test_one_imputer_serves_a_second_outcome(heads: Path, monkeypatch: pytest.Mo
     tested = predictions[predictions["split"] == "test"]["stay_id"]
     assert sorted(tested) == cohort.stay_ids_N[cohort.labelled_N].tolist()
 
+    of_pipeline = {path.stem for path in (heads / "metrics/synthetic").iterdir()}
     compared = ran(heads, monkeypatch, "compare", "--outcome", OUTCOME)
     assert "length of stay over 7 days" in compared
     results = heads / f"results/synthetic/{OUTCOME}"
     assert (results / f"variants/csai/{VARIANT}.json").is_file()
-    assert (heads / f"metrics/synthetic/{OUTCOME}").is_dir()
+    assert {path.stem for path in (heads / "metrics/synthetic").iterdir()} == of_pipeline  # of the other outcome
     told = content_of(results / "results.json")
     assert (told["outcome"], told["stays"], told["events"]) == (OUTCOME, result["stays"], result["events"])
     assert not told["claims"]["verdicts"]  # the paper's are on in-hospital death
@@ -134,10 +135,12 @@ def test_params_yaml_chooses_the_outcome(heads: Path, monkeypatch: pytest.Monkey
     """Commands without --outcome take the one of params.yaml; an unknown one is refused with the list."""
     set_params(heads, {"outcome": OUTCOME})
     assert "length of stay over 7 days" in ran(heads, monkeypatch, "compare")
+    assert [path.stem for path in (heads / "metrics/synthetic").iterdir()] == [VARIANT]
     set_params(heads, {"outcome": "los"})
     line = refused(invoke(heads, ["compare"], monkeypatch))
     assert line.startswith("cohort synthetic has no outcome 'los'")
     assert "in_hospital_death, los_over_3_days, los_over_7_days, one_year_survival" in line
+    assert "folds of synthetic" in ran(heads, monkeypatch, "folds")  # which reads no outcome but the first
 
 
 def test_an_outcome_of_one_value_is_refused_before_training(heads: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def folds_command(dataset: Dataset = None) -> None:
     from imputune.pipeline.folds import run_folds
     from imputune.pipeline.project import Project
 
-    project = Project.open(find_root(Path.cwd()), dataset)
+    project = Project.open(find_root(Path.cwd()), dataset, None)
     folds = run_folds(project)
     sizes = ", ".join(f"{len(fold.train)}/{len(fold.validation)}/{len(fold.test)}" for fold in folds)
     typer.echo(f"{len(folds)} folds of {project.dataset} (train/validation/test): {sizes}")
@@ -77,7 +77,7 @@ def pretrain_command(
         from imputune.pipeline.project import Project
         from imputune.reporting.imputer_tables import pretraining_table
 
-        project = Project.open(find_root(Path.cwd()), dataset).on(chosen)
+        project = Project.open(find_root(Path.cwd()), dataset, None).on(chosen)
         for each in names:
             output = run_pretrain(project, show_epochs, each, folders, again=not skip_finished)
             table = pretraining_table(imputer_rows([fold.imputation for fold in output.folds]))
@@ -216,7 +216,7 @@ def assess_command(
         from imputune.pipeline.project import Project
         from imputune.reporting.imputer_tables import errors_table
 
-        project = Project.open(find_root(Path.cwd()), dataset).on(chosen)
+        project = Project.open(find_root(Path.cwd()), dataset, None).on(chosen)
         outputs = run_assess(project, names, again, say)
     assessed = [
         summarise_imputer(

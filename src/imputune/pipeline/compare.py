@@ -61,7 +61,7 @@ def run_compare(project: Project) -> VariantComparison:
         figures = dict(_figures(comparison)) | curves
         pictures = {f"{name}.{form}": draw(figure) for name, figure in figures.items() for form, draw in FORMS.items()}
         _write(comparison, pictures, kept, project.results_folder)
-        if found.output is not None:
+        if found.output is not None and project.is_of_pipeline:
             write_dvc_outputs(comparison, found)
         run.log_text(variant_markdown(comparison), "comparison.md")
         run.describe(rows_result(comparison.rows))

@@ -74,7 +74,7 @@ def _splits(folder: Path) -> tuple[list[tuple[int, int, int]], str]:
     if here.parent.name != "data" or not (root / "artifacts" / here.name / "folds.json").is_file():
         return [], ""
     try:
-        folds = read_divided_cohort(Project.open(root, here.name)).folds
+        folds = read_divided_cohort(Project.open(root, here.name, None)).folds
     except UserError as error:
         return [], str(error)
     return [(len(fold.train), len(fold.validation), len(fold.test)) for fold in folds], ""

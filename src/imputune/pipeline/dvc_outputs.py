@@ -27,7 +27,7 @@ Line = Sequence[str | float]
 
 
 def write_dvc_outputs(comparison: VariantComparison, found: Assembled) -> None:
-    """Write the metrics of each variant and the tables of plots to metrics/ and plots/, in <dataset>/<outcome>.
+    """Write the metrics of each variant and the tables of plots to metrics/<dataset> and plots/<dataset>.
 
     The tables have the variants whose outputs are in artifacts/; AUCs and calibration also those of other sources.
     """

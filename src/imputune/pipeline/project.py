@@ -48,18 +48,20 @@ class Project:
     chosen_engine: Engine | None = None
 
     @classmethod
-    def open(cls, root: Path, dataset: str | None = None, outcome: str = "") -> "Project":
+    def open(cls, root: Path, dataset: str | None = None, outcome: str | None = "") -> "Project":
         """Read params.yaml, for `dataset` and `outcome` or those it names.
 
-        Without an outcome there, it is in_hospital_death if the cohort has it, or else the cohort's first. Raises
-        UserError for a bad file, an unknown dataset, and an outcome that the cohort does not have.
+        Without an outcome there, it is in_hospital_death if the cohort has it, or else the cohort's first; with None
+        too, for commands that read no outcome, whatever params.yaml says. Raises UserError for a bad file, an unknown
+        dataset, and an outcome that the cohort does not have.
         """
         params = read_params(root / "params.yaml")
         if dataset:
             params = params.model_copy(update={"dataset": dataset})
         params.budget_of(params.dataset)
         logger.debug("project %s, dataset %s, seed %d, device %s", root, params.dataset, params.seed, params.device)
-        return cls(root, params, chosen_outcome(root / "data" / params.dataset, outcome or params.outcome))
+        wanted = "" if outcome is None else outcome or params.outcome
+        return cls(root, params, chosen_outcome(root / "data" / params.dataset, wanted))
 
     def with_imputer(self, settings: Settings) -> "Project":
         """Return this project with the settings an imputer was pretrained with, whatever params.yaml says now.
@@ -136,17 +138,22 @@ class Project:
     @property
     def metrics_folder(self) -> Path:
         """Where compare writes a small file of scores for each variant, which `dvc metrics` shows."""
-        return self.root / "metrics" / self.dataset / self.outcome
+        return self.root / "metrics" / self.dataset
 
     @property
     def plots_folder(self) -> Path:
         """Where compare writes the tables that `dvc plots` draws."""
-        return self.root / "plots" / self.dataset / self.outcome
+        return self.root / "plots" / self.dataset
 
     @property
     def unfinished_folder(self) -> Path:
         """Where training keeps the folds of variants and imputers that are not complete."""
         return self.artifacts_folder / UNFINISHED
+
+    @property
+    def is_of_pipeline(self) -> bool:
+        """Whether the outcome is the one that `dvc repro` trains for: metrics/ and plots/ have this one alone."""
+        return self.outcome == chosen_outcome(self.cohort_folder, self.params.outcome)
 
     def unfinished_variant_folder(self, variant: Variant, stage: str = "finetune") -> Path:
         """Where training keeps the finished folds of a variant that is not complete."""
