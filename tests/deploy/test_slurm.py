@@ -171,7 +171,7 @@ def test_a_cancelled_command_keeps_its_work(slurm: Slurm, tiny: Path) -> None:
 def test_ray_spans_the_nodes_and_leaves_nothing(slurm: Slurm, tiny: Path) -> None:
     """A fold is trained on each node; after scancel the command ends by itself, and neither Ray nor its files are left.
 
-    The cluster has a token: the command uses it, because it leaves Ray's variables as they are where there is a cluster.
+    The cluster asks for a token: the command uses the one that the job has set.
     """
     pytest.importorskip("ray", reason="this script needs the extra `ray`")
     set_params(tiny, {"budget.synthetic.pretrain_epochs": 9999})
