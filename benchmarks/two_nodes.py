@@ -44,6 +44,7 @@ def small_cluster(nodes: int, importable: Sequence[Path] = ()) -> Iterator[Small
     """
     own = {
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # as deploy/slurm-ray.sh has it; by default workers wait for whatever else runs
         "PYTHONPATH": os.pathsep.join([*map(str, importable), os.environ.get("PYTHONPATH", "")]),
     }
     before = {name: os.environ.get(name) for name in (*own, "RAY_ADDRESS")}

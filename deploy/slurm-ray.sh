@@ -33,9 +33,11 @@ command -v "$1" > /dev/null || fail "$1 is not installed here: run make setup in
 command -v ray > /dev/null || fail "Ray is not installed here: run make setup EXTRAS=dev,ray"
 
 # A token of this job's own: other users of the nodes cannot reach its cluster. No statistics for Ray's makers. Nodes stop at
-# once: with Ray's 30 seconds for draining, Slurm would kill them before they have removed their files.
+# once: with Ray's 30 seconds for draining, Slurm would kill them before they have removed their files. Workers get the usual
+# priority: with Ray's own, 15, they would wait for whatever else runs on these cores.
 RAY_AUTH_TOKEN="$(python -c 'import secrets; print(secrets.token_hex(32))')"
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
+export RAY_worker_niceness=0
 
 # Runs on every node, with words for `ray start`. Ray's files, and objects that memory cannot hold, are in a folder of this
 # user alone. It is removed when Ray has ended. Ports are free ones, so jobs that share a node do not meet.

@@ -2,7 +2,7 @@ import pytest
 
 from imputune.cli.training import GridOptions
 from imputune.settings.file import read_params
-from projects import ROOT
+from projects import ROOT, grid_of, invoke, new_project, refused
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,13 @@ def test_a_grid_is_run_again_with_the_same_variants(words):
     assert again.variants(params) == typed.variants(params)
     assert again.fold == typed.fold
     assert not again.all_variants
+
+
+def test_a_grid_without_a_variant_of_csai_is_one_line(tmp_path, monkeypatch):
+    """`imputune grid` trains CSAI's variants; if params.yaml has none, it says so before it reads anything."""
+    mean = {"imputer": ["mean"], "head": ["xgboost"], "input": ["imputed"]}
+    project = new_project(tmp_path / "project", **grid_of(non_neural=mean))
+    for words in (["grid"], ["grid", "--list"]):
+        line = refused(invoke(project, words, monkeypatch))
+        assert line.startswith("params.yaml has no variant of csai under grid: add csai to a block's imputer")
+    assert not (project / "artifacts").exists()

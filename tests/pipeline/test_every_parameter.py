@@ -192,7 +192,7 @@ def planning(mode: str) -> Observe:
     """Return an observation of which folds of an optuna variant are trained first, and by how many processes."""
 
     def observe(params: Params, world: World) -> object:
-        project = Project(world.folder, params)
+        project = Project(root=world.folder, params=params)
         origin = Origin(
             dataset=params.dataset,
             cohort_hash="",
@@ -405,13 +405,13 @@ def variants(params: Params, world: World) -> object:
 
 def cohort_folder(params: Params, world: World) -> object:
     """Return the folder that commands read."""
-    return Project(world.folder, params).cohort_folder
+    return Project(root=world.folder, params=params).cohort_folder
 
 
 def heads_folder(params: Params, world: World) -> object:
     """Return the folder of the heads that commands train, of a cohort that is not there yet."""
     outcome = chosen_outcome(world.folder / "data/none", params.outcome)
-    return Project(world.folder, params, outcome).heads_folder("csai")
+    return Project(root=world.folder, params=params, outcome=outcome).heads_folder("csai")
 
 
 frozen, unfrozen, cyclic, optuna = (

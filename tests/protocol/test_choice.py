@@ -112,7 +112,8 @@ def test_the_grid_follows_the_order_of_imputers_and_of_the_protocol() -> None:
         "csai/gru-frozen-imputed-plateau",
     ]
     assert [variant.imputer for variant in grid_variants(found, ["csai"])] == ["csai"] * 6
-    assert grid_variants(found, ["locf"]) == []
+    with pytest.raises(UserError, match=r"^params\.yaml has no variant of locf under grid: add locf to "):
+        grid_variants(found, ["locf"])
 
 
 @pytest.mark.parametrize(

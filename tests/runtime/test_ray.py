@@ -296,7 +296,7 @@ def test_another_ray_or_python_is_one_line():
 
 
 OWN = """
-import sys, tempfile
+import os, sys, tempfile
 from pathlib import Path
 import numpy as np
 from imputune.runtime.workers import chosen_engine
@@ -312,6 +312,7 @@ with chosen_engine(read_params(Path(sys.argv[1])), "ray", 1):
     print(*(oct(path.stat().st_mode & 0o777) for path in ours))
     holds = lambda folder: any(VALUE.tobytes() * 2 in path.read_bytes() for path in folder.rglob("*") if path.is_file())
     print(*map(holds, ours))
+    print(ray.get(ray.remote(lambda: os.nice(0)).remote()) - os.nice(0))
     del kept
 print(*(path.exists() for path in ours))
 """
@@ -320,7 +321,7 @@ print(*(path.exists() for path in ours))
 def test_a_ray_of_its_own_spills_to_a_private_folder_that_is_removed(tmp_path):
     """Spilled values stand in TMPDIR, in a folder for this user alone, and not in Ray's logs; both are gone at the end.
 
-    Nothing is written to the home folder.
+    Nothing is written to the home folder. Workers have the command's priority.
     """
     available = next(line.split() for line in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in line)
     small = {
@@ -332,10 +333,11 @@ def test_a_ray_of_its_own_spills_to_a_private_folder_that_is_removed(tmp_path):
     command = [sys.executable, "-c", OWN, str(HERE.parents[1] / "params.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, env=kept | small, timeout=300)
     assert done.returncode == 0, done.stderr
-    folders, modes, holding, left = done.stdout.splitlines()
+    folders, modes, holding, nicer, left = done.stdout.splitlines()
     assert [Path(each).parent for each in folders.split()] == [Path("/tmp"), tmp_path]
     assert modes == "0o700 0o700"
     assert holding == "False True"
+    assert nicer == "0"
     assert left == "False False"
     assert not (tmp_path / "home").exists()
     assert done.stderr == ""

@@ -35,7 +35,7 @@ EpochProgress = Callable[[Recorder, TrainingPlan], AbstractContextManager[Record
 """Wraps a recorder to show the progress of what is planned."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Project:
     """A project folder and its parameters for one dataset and outcome; gives the path of every output.
 
@@ -61,7 +61,8 @@ class Project:
         params.budget_of(params.dataset)
         logger.debug("project %s, dataset %s, seed %d, device %s", root, params.dataset, params.seed, params.device)
         wanted = "" if outcome is None else outcome or params.outcome
-        return cls(root, params, chosen_outcome(root / "data" / params.dataset, wanted))
+        chosen = chosen_outcome(root / "data" / params.dataset, wanted)
+        return cls(root=root, params=params, outcome=chosen)
 
     def with_imputer(self, settings: Settings) -> "Project":
         """Return this project with the settings an imputer was pretrained with, whatever params.yaml says now.

@@ -72,11 +72,17 @@ def choose_variants(
 def grid_variants(grid: Grid, imputers: Sequence[ImputerName]) -> list[Variant]:
     """Return the variants of some imputers that params.yaml names under grid, in the protocol's order, each once.
 
-    Raises UserError, naming the block, for a combination that does not exist.
+    Raises UserError, naming the block, for a combination that does not exist, and where no block has these imputers.
     """
     variants = [variant for name, block in grid.blocks.items() for variant in _block_variants(name, block)]
     place = {name: number for number, name in enumerate(imputers)}
     ours = dict.fromkeys(variant for variant in variants if variant.imputer in place)
+    if not ours:
+        named = " or ".join(imputers)
+        raise UserError(
+            f"params.yaml has no variant of {named} under grid: add {named} to a block's imputer, or choose variants "
+            "with --imputer or --head"
+        )
     return sorted(ours, key=lambda variant: (place[variant.imputer], *_order(variant)))
 
 

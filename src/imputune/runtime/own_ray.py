@@ -35,7 +35,8 @@ def options_of_own(cores: int, retries: int) -> Iterator[dict[str, object]]:
                 "_temp_dir": str(session / "ray"),  # Ray lets everybody write to its own folder, hence one in ours
                 "object_spilling_directory": str(spilled),
                 "_node_ip_address": "127.0.0.1",
-                "_system_config": {"task_oom_retries": retries},
+                # Ray's default priority, 15, would let all else on this machine go first; the local pool has 0 too.
+                "_system_config": {"task_oom_retries": retries, "worker_niceness": 0},
             }
         finally:
             for name, text in before.items():
