@@ -65,7 +65,7 @@ def _told(uri: str, failure: Exception) -> UserError:
         found, expected = schema.groups()
         told = f"the tracking store {shown} has the database schema {found}, and mlflow {mlflow.__version__} needs"
         return UserError(
-            f"{told} {expected}; {_migration(found, shown if path is None else uri, with_login=path is None)}"
+            f"{told} {expected}; {_migration(found, str(shown) if path is None else uri, with_login=path is None)}"
         )
     if path is None:
         remedy = START
