@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=24200, help="of the server; PostgreSQL gets the next one")
     parser.add_argument("--workers", type=int, default=2, help="processes of the server")
     parser.add_argument("--no-password", action="store_true", help="a server that asks for no password")
+    parser.add_argument("--cache-seconds", type=int, default=60, help="a checked password is trusted; 0: not at all")
     chosen = parser.parse_args()
     password = "" if chosen.no_password else secrets.token_hex(8)
     if postgres_programs() is None:
@@ -64,7 +65,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary, postgres(chosen.port + 1, secrets.token_hex(8)) as database:
         folder = Path(temporary)
         server = TrackingServer(
-            folder / "server", chosen.port, database=database, password=password, workers=chosen.workers
+            folder / "server",
+            chosen.port,
+            database=database,
+            password=password,
+            workers=chosen.workers,
+            cache_seconds=chosen.cache_seconds,
         )
         server.start()
         try:

@@ -24,6 +24,7 @@ database_uri = {database}
 admin_username = {user}
 admin_password = {password}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = {cache_seconds}
 """
 
 
@@ -78,6 +79,7 @@ def postgres(port: int, password: str) -> Iterator[str]:
         server = subprocess.Popen([*words, *serve], stderr=(folder / "log").open("w"))
         try:
             wait_for(port, server)
+            _wait_until_ready(programs, port)
             create: list[str | Path] = [programs / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", USER, DATABASE]
             subprocess.run(create, check=True, env=os.environ | {"PGPASSWORD": password}, timeout=START_SECONDS)
             yield f"postgresql+psycopg://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
@@ -88,14 +90,34 @@ def postgres(port: int, password: str) -> Iterator[str]:
             server.wait(timeout=START_SECONDS)
 
 
+def _wait_until_ready(programs: Path, port: int) -> None:
+    """Wait until PostgreSQL takes connections: a while after it listens, it still refuses them."""
+    until = time.monotonic() + START_SECONDS
+    while subprocess.run([programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]).returncode:
+        if time.monotonic() > until:
+            raise TimeoutError(f"PostgreSQL on port {port} takes no connections")
+        time.sleep(0.1)
+
+
 class TrackingServer:
     """An `mlflow server` that can be killed and started again.
 
     folder: its own, with the artifacts. database: the URI of its store, a SQLite file in the folder by default.
-    password: of the user `imputune`; "" for a server that asks for none.
+    password: of the user `imputune`; "" for a server that asks for none. cache_seconds: how long a worker of the server
+    trusts a password that it has checked; 0: it checks every request's.
     """
 
-    def __init__(self, folder: Path, port: int, *, database: str = "", password: str = "", workers: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        *,
+        database: str = "",
+        password: str = "",
+        workers: int = 1,
+        cache_seconds: int = 60,
+    ) -> None:
+        self.cache_seconds = cache_seconds
         self.folder, self.port, self.password, self.workers = folder, port, password, workers
         self.database = database or f"sqlite:///{folder}/server.db"
         self.url = f"http://127.0.0.1:{port}"
@@ -118,7 +140,9 @@ class TrackingServer:
         if self.password:
             config = self.folder / "auth.ini"
             database = f"sqlite:///{self.folder}/auth.db"
-            config.write_text(AUTH.format(database=database, user=USER, password=self.password))
+            config.write_text(
+                AUTH.format(database=database, user=USER, password=self.password, cache_seconds=self.cache_seconds)
+            )
             words += ["--app-name", "basic-auth"]
             ours |= {"MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_FLASK_SERVER_SECRET_KEY": self._secret}
         self._process = subprocess.Popen(

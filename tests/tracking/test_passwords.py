@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import OperationalError
 
 from imputune.errors import UserError
 from imputune.tracking import store
@@ -141,11 +142,38 @@ def test_a_database_that_is_away_is_told_at_once_without_its_password(root, monk
     assert PLANTED not in "".join(traceback.format_exception(caught.value)) + everything_logged.text
 
 
-def test_a_database_of_another_schema_names_the_upgrade():
-    """The remedy shows the address without its password, and says that it is needed."""
+@pytest.mark.parametrize(
+    ("found", "remedy"),
+    [
+        (
+            "451aebb31d03",
+            "after a backup, run `mlflow db upgrade postgresql+psycopg://host/runs` with its user and password",
+        ),
+        ("abcdefabcdef", "no older mlflow made it: install the mlflow that did"),
+    ],
+)
+def test_a_database_of_another_schema_names_the_remedy(found, remedy):
+    """An older one is upgraded; its address is shown without its password, and the line says that it is needed."""
     uri = f"postgresql+psycopg://{LOGIN}@host/runs"
     with pytest.raises(UserError) as caught, failures(uri):
-        raise MlflowException("Detected out-of-date database schema (found version 1, but expected 2). Take a")
+        raise MlflowException(f"Detected out-of-date database schema (found version {found}, but expected 2). Take a")
     told = str(caught.value)
-    assert told.endswith("run `mlflow db upgrade postgresql+psycopg://host/runs` with its user and password")
-    assert PLANTED not in told
+    start = f"the tracking store postgresql+psycopg://host/runs has the database schema {found}, and mlflow "
+    assert told.startswith(start)
+    assert told.endswith(f" needs 2; {remedy}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ('FATAL:  database "runs" does not exist', '(database "runs" does not exist); start the server, correct MLF'),
+        ('FATAL:  password authentication failed for user "me"', "(wrong user or password); correct the user and "),
+        ("Connection refused", "(no answer); start the server"),
+    ],
+)
+def test_a_database_that_refuses_says_why(answer, expected):
+    """The variables with user and password are of a tracking server; a database has both in its address."""
+    with pytest.raises(UserError) as caught, failures(f"postgresql+psycopg://{LOGIN}@host/runs"):
+        raise OperationalError(None, None, Exception(f'connection to server at "host" failed: {answer}'))
+    assert expected in str(caught.value)
+    assert PLANTED not in str(caught.value)

@@ -185,12 +185,23 @@ def test_a_server_that_is_killed_and_started_again_loses_nothing(tmp_path, serve
     assert Path(note).read_text() == "two\nlines"
 
 
-def test_a_server_that_never_comes_back_ends_the_command_with_one_line(tmp_path, server, proxy, monkeypatch):
-    """The command waits for the patience; what the server got stays readable, and the run is left as running."""
+def test_a_server_that_never_comes_back_ends_the_command_with_one_line(tmp_path, proxy, monkeypatch):
+    """The command waits for the patience; what the server got stays readable, and its runs are left as running."""
     monkeypatch.setattr(outbox, "PATIENCE_SECONDS", 0.5)
+    reachable, runs = proxy.upstream, []
+
+    def go_away():
+        proxy.upstream = free_port()
+
+    def noted(run, **changes):
+        runs.append(run.run_id)
+        record(run, **changes)
+
     with pytest.raises(StoreUnavailableError, match=r"is away since .* run the same command again"):
-        recorded(tmp_path, away=server.kill)
-    server.start()
+        recorded(tmp_path, noted, away=go_away)
+    proxy.upstream = reachable
+    statuses, _ = stored(runs[0])
+    assert statuses == dict.fromkeys(("/grid", "/grid/fold 0", "/grid/fold 1"), "RUNNING")
 
 
 def test_no_password_is_in_the_servers_store_or_log(server):

@@ -4,7 +4,9 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
+import mlflow
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
@@ -16,6 +18,7 @@ from imputune.tracking.sqlite import sqlite_path
 START = "start the server, correct MLFLOW_TRACKING_URI, or unset it to use this project's own store"
 NO_ANSWER = "no answer"
 LOGIN, PERMISSION = "wrong user or password", "no permission"
+DATABASE_LOGIN = "correct the user and password in MLFLOW_TRACKING_URI"
 REMEDIES = {
     LOGIN: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     PERMISSION: "ask the server's administrator for permission to edit",
@@ -55,17 +58,29 @@ def _told(uri: str, failure: Exception) -> UserError:
     cause = None if path else _absence(failure)
     shown = without_password(uri) if path is None else path
     if cause:
-        remedy = REMEDIES.get(cause, START)
+        of_database = cause == LOGIN and not uri.startswith("http")
+        remedy = DATABASE_LOGIN if of_database else REMEDIES.get(cause, START)
         return StoreUnavailableError(f"the tracking store {shown} failed ({cause}); {remedy}", cause)
-    if "out-of-date database schema" in str(failure):
-        remedy = f"after a backup, run `mlflow db upgrade {shown if path is None else uri}`"
-        if path is None:
-            remedy += " with its user and password"
-    elif path is None:
+    if schema := re.search(r"database schema \(found version (\w+), but expected (\w+)\)", str(failure)):
+        found, expected = schema.groups()
+        told = f"the tracking store {shown} has the database schema {found}, and mlflow {mlflow.__version__} needs"
+        return UserError(
+            f"{told} {expected}; {_migration(found, str(shown) if path is None else uri, with_login=path is None)}"
+        )
+    if path is None:
         remedy = START
     else:
         remedy = "check that its folder exists, is writable and has space, or move a damaged file away"
     return UserError(f"the tracking store {shown} failed ({_first_line(failure)}); {remedy}")
+
+
+def _migration(found: str, address: str, *, with_login: bool) -> str:
+    """Say how to make a database's schema fit, which mlflow can upgrade if it knows it."""
+    known = Path(mlflow.__file__).parent / "store/db_migrations/versions"
+    if not any(known.glob(f"{found}_*.py")):
+        return "no older mlflow made it: install the mlflow that did"
+    login = " with its user and password" if with_login else ""
+    return f"after a backup, run `mlflow db upgrade {address}`{login}"
 
 
 def _absence(failure: Exception) -> str | None:
@@ -75,7 +90,10 @@ def _absence(failure: Exception) -> str | None:
         response = getattr(failure, "response", None)
         return _of_status(response.status_code) if response is not None else None if failure.errno else NO_ANSWER
     if isinstance(failure, OperationalError | InterfaceError):
-        return LOGIN if "authentication failed" in text else NO_ANSWER
+        if "authentication failed" in text:
+            return LOGIN
+        refused = re.search(r"FATAL:\s+(.+)", text)  # by PostgreSQL, as `database "runs" does not exist`
+        return refused[1] if refused else NO_ANSWER
     if not isinstance(failure, MlflowException):
         return None
     if found := re.search(r"failed with error code (\d{3}) ", text):
