@@ -11,7 +11,7 @@ READY := $(ROOT).venv/.ready-$(subst $(COMMA),-,$(EXTRAS))-$(HERE)
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup demo report test quick lint load benchmark ui clean
+.PHONY: setup demo report test quick cluster lint load benchmark ui clean
 
 setup: $(READY)
 
@@ -41,11 +41,14 @@ report: $(READY) ## what the demo leaves out: other imputers beside CSAI, and re
 	cd $(ROOT) && imputune compare
 	cd $(ROOT) && imputune compare --by imputer,head
 
-test: lint ## everything
-	cd $(ROOT) && python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: lint ## everything but `make cluster`
+	cd $(ROOT) && python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not cluster"
+
+cluster: $(READY) ## grids on Ray, Slurm, DVC remotes, the compose file's commands; needs EXTRAS=dev,ray,remotes,server
+	cd $(ROOT) && python -m pytest -n 0 -m cluster -rs
 
 quick: $(READY) ## all but the tests that run commands in processes of their own or need a whole project
-	cd $(ROOT) && python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	cd $(ROOT) && python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not cluster"
 
 lint: $(READY)
 	cd $(ROOT) && ruff check . && ruff format --check . && mypy

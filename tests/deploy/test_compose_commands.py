@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from projects import ROOT, clean_environment
 from servers import free_port, wait_for
 
-pytestmark = pytest.mark.slow  # a database and a server
+pytestmark = pytest.mark.cluster  # a database and a server
 PROGRAMS = os.pathsep.join([os.environ["PATH"], *(str(path) for path in Path("/usr/lib/postgresql").glob("*/bin"))])
 SETTINGS = {
     "DATABASE_PASSWORD": "planted-database-password",

@@ -29,7 +29,7 @@ from projects import (
 )
 from servers import free_port, wait_for
 
-pytestmark = pytest.mark.slow  # Slurm's daemons, Ray's processes, commands in processes of their own
+pytestmark = pytest.mark.cluster  # Slurm's daemons, Ray's processes, commands in processes of their own
 SBIN = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
 ONE_NODE, ON_RAY = ROOT / "deploy/slurm-one-node.sh", ROOT / "deploy/slurm-ray.sh"
 SMALL = ("--cpus-per-task=1", "--mem-per-cpu=0", "--time=10")

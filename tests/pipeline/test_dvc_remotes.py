@@ -16,7 +16,7 @@ from dvc_projects import dvc, git, hashes, objects, ran
 from projects import ROOT
 from servers import free_port, wait_for
 
-pytestmark = pytest.mark.slow  # processes of dvc, and servers
+pytestmark = pytest.mark.cluster  # processes of dvc, and servers
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 PLANTED = b"planted-79331-record"
 

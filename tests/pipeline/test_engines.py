@@ -18,7 +18,7 @@ from imputune.runtime.own_ray import FOLDER
 from imputune.signals import LINE
 from projects import run_all, set_params
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 GRID = ["grid", "--head", "mlp2,xgboost", "--mode", "frozen,unfrozen", "--input", "hidden", "--schedule", "optuna,none"]
 COMMANDS = [
     ["pretrain"],
