@@ -22,6 +22,8 @@ REMEDIES = {
 }
 REFUSALS = {401: LOGIN, 403: PERMISSION}
 BUSY = {408, 425, 429, 500, 502, 503, 504}  # HTTP: the same request may succeed later
+SERVER_ERROR = "it answers with error 500"
+"""The cause that a server has which fails, or one request at which it always fails."""
 
 
 class StoreUnavailableError(UserError):
@@ -52,7 +54,7 @@ def failures(uri: str) -> Iterator[None]:
 
 def _told(uri: str, failure: Exception) -> UserError:
     path = sqlite_path(uri)
-    cause = None if path else _absence(failure)
+    cause = None if path else _cause_of_absence(failure)
     shown = without_password(uri) if path is None else path
     if cause:
         remedy = REMEDIES.get(cause, START)
@@ -68,28 +70,29 @@ def _told(uri: str, failure: Exception) -> UserError:
     return UserError(f"the tracking store {shown} failed ({_first_line(failure)}); {remedy}")
 
 
-def _absence(failure: Exception) -> str | None:
+def _cause_of_absence(failure: Exception) -> str | None:
     """Return why a server does not serve this request now; None if it answered that the request is wrong."""
     text = str(failure)
     if isinstance(failure, OSError):  # of the library requests, which uploads artifacts, if the system gave no number
         response = getattr(failure, "response", None)
-        return _of_status(response.status_code) if response is not None else None if failure.errno else NO_ANSWER
+        return _cause_of_status(response.status_code) if response is not None else None if failure.errno else NO_ANSWER
     if isinstance(failure, OperationalError | InterfaceError):
         return LOGIN if "authentication failed" in text else NO_ANSWER
     if not isinstance(failure, MlflowException):
         return None
     if found := re.search(r"failed with error code (\d{3}) ", text):
-        return _of_status(int(found[1]))
+        return _cause_of_status(int(found[1]))
     if found := re.search(r"too many (\d{3}) error responses", text):
-        return _of_status(int(found[1]))
+        return _cause_of_status(int(found[1]))
     if re.search(r"failed with (timeout )?exception ", text):
         return NO_ANSWER
     if failure.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-        return _of_status(401 if failure.error_code == "UNAUTHENTICATED" else 403)
+        return _cause_of_status(401 if failure.error_code == "UNAUTHENTICATED" else 403)
     return NO_ANSWER if failure.error_code == "TEMPORARILY_UNAVAILABLE" else None
 
 
-def _of_status(status: int) -> str | None:
+def _cause_of_status(status: int) -> str | None:
+    """Return why a server gave a status of HTTP; None if it says that the request is wrong."""
     return REFUSALS.get(status) or (f"it answers with error {status}" if status in BUSY else None)
 
 
