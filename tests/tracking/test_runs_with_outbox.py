@@ -48,6 +48,7 @@ def failing(method, failure, times):
 
 
 def start(root):
+    """Track a block as a run with a description."""
     return tracked_run(
         root, experiment="heads", command="finetune", params={}, tags={}, folds=(), details=RunDetails(doing="Trains.")
     )

@@ -18,7 +18,7 @@ NO_ANSWER = "no answer"
 LOGIN, PERMISSION = "wrong user or password", "no permission"
 REMEDIES = {
     LOGIN: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-    PERMISSION: "ask the server's administrator for permission to edit",
+    PERMISSION: "ask the server's administrator for permission to edit, or for this host in --allowed-hosts",
 }
 REFUSALS = {401: LOGIN, 403: PERMISSION}
 BUSY = {408, 425, 429, 500, 502, 503, 504}  # HTTP: the same request may succeed later
