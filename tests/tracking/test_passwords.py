@@ -75,7 +75,8 @@ def everything_logged(caplog):
         (401, "failed (wrong user or password); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
         (
             403,
-            "failed (no permission); ask the server's administrator for permission to edit, or for this host in --allowed-hosts",
+            "failed (no permission); ask the server's administrator for permission to edit, or for this host in "
+            "--allowed-hosts",
         ),
         (502, "failed (it answers with error 502); start the server"),
         (404, "failed (API request to endpoint"),
