@@ -101,6 +101,25 @@ def test_registering_starts_no_process(root, register, make_about, train, monkey
     assert set(serving_requirements(about)) <= set(required)
 
 
+def test_a_second_try_to_register_stores_the_model_once(root, make_about, train, monkeypatch):
+    """The first try stored it, and failed before it made the version."""
+    create = MlflowClient.create_model_version
+    about, name = make_about(), "imputune-mortality-tried-again"
+
+    def fail(*arguments, **options):
+        monkeypatch.setattr(MlflowClient, "create_model_version", create)
+        raise ConnectionError("no answer")
+
+    with tracked_run(root, experiment="again", command="finetune", params={}, tags={}, folds=about.folds) as run:
+        monkeypatch.setattr(MlflowClient, "create_model_version", fail)
+        with pytest.raises(UserError):
+            register_bundle(run, name, about, train(about), LINEAGE)
+        number = register_bundle(run, name, about, train(about), LINEAGE)
+    client = MlflowClient(run.tracking_uri)
+    [stored] = client.search_logged_models([client.get_experiment_by_name("again").experiment_id])
+    assert client.get_model_version(name, number).source.endswith(stored.model_id)
+
+
 def test_versions_and_aliases_are_found(root, register, monkeypatch):
     """Versions come newest first; an alias is another name of a number; unknown words are answered with what exists."""
     name = "imputune-mortality-found"

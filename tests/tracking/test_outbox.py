@@ -4,9 +4,9 @@ import time
 import pytest
 
 from imputune.errors import UserError
-from imputune.tracking import outbox
+from imputune.tracking import outbox, store
 from imputune.tracking.outbox import Outbox
-from imputune.tracking.store_failures import StoreUnavailableError
+from imputune.tracking.store_failures import SERVER_ERROR, StoreUnavailableError
 
 URI = "http://me:planted@tracker:5000"
 
@@ -162,6 +162,68 @@ def test_what_a_step_raises_is_raised_in_the_main_thread_once(box, error):
     assert caught.value is error
     box.drain()
     assert server.taken == [1]
+
+
+def test_a_step_after_the_end_is_done_at_once(box):
+    """Whoever opened the outbox has closed it, and nothing waits: the step's turn is now."""
+    server = Server()
+    box.put(server.step(0))
+    box.drain()
+    box.close()
+    box.then(server.step(1))
+    assert server.taken == [0, 1]
+
+
+def test_a_step_after_steps_that_were_lost_is_refused(box):
+    """It might say that something is stored which is not."""
+    server = Server(failures=10**6)
+    box.put(server.step(0))
+    box.close()
+    with pytest.raises(ValueError, match="closed with 1 step left"):
+        box.then(server.step(1))
+    assert server.taken == []
+
+
+def test_insisting_without_a_failure_says_nothing_of_the_server(box, told):
+    """An attempt that asks the server nothing does not show that it is back."""
+    server = Server(failures=10**6)
+    box.put(server.step(0))
+    while not told:
+        time.sleep(0.01)
+    assert box.insist(lambda: "done already") == "done already"
+    assert box.is_away
+    assert not [line for line in told if "answers again" in line]
+
+
+def test_a_short_patience_is_not_told(box, told):
+    """A command that is ending waits for seconds: no line speaks of a minute."""
+    box.put(Server(failures=10**6).step(0))
+    while not told:
+        time.sleep(0.01)
+    with pytest.raises(StoreUnavailableError):
+        box.drain(patience=0.1)
+    assert not [line for line in told if "waiting" in line]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_lasting_error_500_is_a_refusal_if_the_server_answers_else(box, told, monkeypatch, answers):
+    """One record that the server cannot store does not keep back the others; a server that fails wholly is away."""
+    monkeypatch.setattr(store, "answers", lambda uri: answers)
+    server = Server()
+
+    def break_server():
+        raise StoreUnavailableError("the store failed", SERVER_ERROR)
+
+    for put in (lambda: box.put(break_server), lambda: box.insist(break_server)):
+        with pytest.raises(UserError, match="does not store one record" if answers else "is away since"):  # noqa: PT012
+            box.patience = 10.0 if answers else 0.3
+            put()
+            box.drain()
+    assert box.is_away is not answers
+    if answers:
+        box.put(server.step(1))
+        box.drain()
+        assert server.taken == [1]
 
 
 def test_giving_up_forgets_what_waits(box, told):

@@ -9,6 +9,7 @@ import traceback
 from contextlib import contextmanager
 
 import pytest
+import sqlalchemy
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
@@ -16,6 +17,7 @@ from imputune.errors import UserError
 from imputune.tracking import store
 from imputune.tracking.chosen_store import chosen_store
 from imputune.tracking.credentials import PASSWORD, USERNAME, without_password
+from imputune.tracking.database import check_database
 from imputune.tracking.store_failures import failures
 
 PLANTED = "planted-77"
@@ -72,7 +74,11 @@ def everything_logged(caplog):
     ("status", "expected"),
     [
         (401, "failed (wrong user or password); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
-        (403, "failed (no permission); ask the server's administrator for permission to edit"),
+        (
+            403,
+            "failed (no permission); ask the server's administrator for permission to edit, or for this host in "
+            "--allowed-hosts",
+        ),
         (502, "failed (it answers with error 502); start the server"),
         (404, "failed (API request to endpoint"),
     ],
@@ -140,6 +146,32 @@ def test_a_database_that_is_away_is_told_at_once_without_its_password(root, monk
     with pytest.raises(UserError, match=r"psycopg://127\.0\.0\.1:9/runs failed \(no answer\); start the") as caught:
         store.open_store(root)
     assert PLANTED not in "".join(traceback.format_exception(caught.value)) + everything_logged.text
+
+
+@pytest.mark.parametrize(
+    ("driver", "options"),
+    [
+        ("postgresql", {"connect_timeout": 5}),  # psycopg2
+        ("postgresql+psycopg", {"connect_timeout": 5}),
+        ("postgresql+pg8000", {}),
+        ("mysql", {"connect_timeout": 5}),  # mysqldb
+        ("mysql+pymysql", {"connect_timeout": 5}),
+        ("mysql+mysqlconnector", {}),
+        ("mssql+pyodbc", {}),
+    ],
+)
+def test_only_drivers_that_know_a_timeout_get_one(monkeypatch, driver, options):
+    """Another driver would raise TypeError for the option."""
+    given = []
+
+    def create_engine(uri, connect_args):
+        given.append(connect_args)
+        raise ImportError(driver)
+
+    monkeypatch.setattr(sqlalchemy, "create_engine", create_engine)
+    with pytest.raises(UserError, match="needs a database driver"):
+        check_database(f"{driver}://{LOGIN}@host/runs")
+    assert given == [options]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from imputune.runtime.device import choose_device
 from imputune.tracking.interrupted import noted
 from imputune.tracking.runs import TrackedRun, tracked_run
 from imputune.tracking.store import open_store
+from imputune.tracking.store_failures import StoreUnavailableError
 
 EXPERIMENT = "imputune"
 
@@ -52,8 +53,11 @@ def track(
                 details=subject.details(project.dataset, parent),
             ) as run:
                 yield run
+        except StoreUnavailableError:
+            note.is_kept = run is None  # the server may have created the run, and the answer was lost
+            raise
         finally:
-            note.is_kept = run is not None and run.is_left_running
+            note.is_kept |= run is not None and run.is_left_running
 
 
 @contextmanager

@@ -127,7 +127,7 @@ class _VariantQueue:
                 self.left.add(work.variant, number)
         self.project.engine.run(self._tasks(unfinished, stack, parent_run))
         for work in unfinished:
-            if work.run:
+            if work.run and work.can_finish:
                 work.run.sender.insist(work.finish_if_complete)
 
     def _check(self, work: VariantWork) -> None:

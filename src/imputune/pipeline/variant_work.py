@@ -10,6 +10,7 @@ from imputune.artifacts.checkpoints import Checkpoints
 from imputune.artifacts.stage_files import read_fold, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
 from imputune.data.record_features import RecordScaler
+from imputune.errors import UserError
 from imputune.pipeline.blend_members import BlendMember
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
 from imputune.pipeline.kept_results import keep_finished_variant, keep_variant
@@ -20,6 +21,7 @@ from imputune.protocol.variants import Variant
 from imputune.reporting.run_notes import auc_result
 from imputune.tracking.interrupted import end_interrupted
 from imputune.tracking.runs import TrackedRun
+from imputune.tracking.store_failures import StoreUnavailableError
 from imputune.training.finetune import build_classifier, new_head
 
 
@@ -102,6 +104,11 @@ class VariantWork:
         """The run that tracks the variant; None before `start`, and if request and finished folds do not cover all."""
         return self._run
 
+    @property
+    def can_finish(self) -> bool:
+        """Whether all folds are finished, and the run that tracks the variant has not ended."""
+        return self._run is not None and not self._is_ended and self.complete <= set(self.folds)
+
     def start(self, stack: ExitStack, parent_run: str) -> None:
         """Open the variant's run, once it is sure to become complete, and record the folds finished before."""
         can_become_complete = not self.was_finished and self.complete <= set(self.wanted) | set(self.folds)
@@ -128,9 +135,10 @@ class VariantWork:
     def finish_if_complete(self) -> None:
         """Write, register and end the variant, and write its committed scores, when all its folds are finished.
 
-        Raises StoreUnavailableError while a server is away; called again, it goes on.
+        Raises StoreUnavailableError while a server is away; called again, it goes on. Raises UserError if the end of
+        the run could not be stored.
         """
-        if self._run is None or self._is_ended or not self.complete <= set(self.folds):
+        if self._run is None or not self.can_finish:
             return
         run, folds = self._run, [self.folds[number] for number in sorted(self.complete)]
         head_parameters, trainable = self._count_parameters()
@@ -155,7 +163,10 @@ class VariantWork:
             register_classifier(run, project, data, folds, self.made_from)
         self._is_ended = True
         run.describe(auc_result([fold.scores for fold in folds]))
-        self._stack.close()
+        try:
+            self._stack.close()
+        except StoreUnavailableError as lost:  # the run is given up: no second call can end it
+            raise UserError(str(lost)) from lost
         run.when_sent(self.checkpoints.remove)
 
     def _note_run(self) -> None:

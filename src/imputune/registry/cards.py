@@ -9,7 +9,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from imputune.registry.versions import Registry, Version
-from imputune.tracking import store
+from imputune.tracking.store_failures import failures
 
 DESCRIPTION_LIMIT = 5000
 """Characters of a description: so many has the column in MLflow's tables, and PostgreSQL refuses a longer text."""
@@ -34,7 +34,7 @@ def change_card(
     The description may have been written by a user, and is changed as it is; `limited` shortens it. A version without
     model_card.md gets none. Raises ValueError for a description that is still too long, UserError when the store fails.
     """
-    with store.failures(registry.uri):
+    with failures(registry.uri):
         present = registry.client.get_model_version(registry.name, str(version.number)).description or ""
     if card := read_file(registry, version, CARD):
         _log(registry, version, {CARD: change(card)})
@@ -43,7 +43,7 @@ def change_card(
 
 def read_file(registry: Registry, version: Version, name: str) -> str:
     """Return a card's file, "" for a version that has none."""
-    with store.failures(registry.uri), tempfile.TemporaryDirectory() as folder:
+    with failures(registry.uri), tempfile.TemporaryDirectory() as folder:
         for place in _places(registry, version):
             if name in {each.path for each in place.list_artifacts()}:
                 return Path(place.download_artifacts(name, folder)).read_text(encoding="utf-8")
@@ -52,7 +52,7 @@ def read_file(registry: Registry, version: Version, name: str) -> str:
 
 def describe_model(registry: Registry, text: str) -> None:
     """Give the registered model a description, unless it has one; UserError when the store fails."""
-    with store.failures(registry.uri):
+    with failures(registry.uri):
         if not registry.client.get_registered_model(registry.name).description:
             registry.client.update_registered_model(registry.name, text)
 
@@ -60,13 +60,13 @@ def describe_model(registry: Registry, text: str) -> None:
 def _describe(registry: Registry, version: Version, description: str) -> None:
     if len(description) > DESCRIPTION_LIMIT:
         raise ValueError(f"a description must have at most {DESCRIPTION_LIMIT} characters, got {len(description)}")
-    with store.failures(registry.uri):
+    with failures(registry.uri):
         registry.client.update_model_version(registry.name, str(version.number), description)
 
 
 def _log(registry: Registry, version: Version, files: dict[str, str]) -> None:
     """Log files to a version's model and run."""
-    with store.failures(registry.uri), tempfile.TemporaryDirectory() as folder:
+    with failures(registry.uri), tempfile.TemporaryDirectory() as folder:
         for name, text in files.items():
             path = Path(folder) / name
             path.write_text(text, encoding="utf-8")

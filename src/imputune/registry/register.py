@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, Schema
 
 import imputune
@@ -22,8 +23,8 @@ from imputune.registry import serving
 from imputune.registry.bundle import BOOSTED, BundleAbout
 from imputune.registry.bundle_file import MemberContent, copy_bundle, write_bundle
 from imputune.settings.names import ImputerName
-from imputune.tracking import store
 from imputune.tracking.runs import TrackedRun
+from imputune.tracking.store_failures import failures
 
 EXAMPLE = pd.DataFrame(  # invented, because no patient's record may enter a run
     {
@@ -112,23 +113,22 @@ def _register_once(
     """Register a run's bundle after all that the run recorded; try again while a server is away."""
 
     def attempt() -> str:
-        if run.is_registering and (done := version_of_run(run.tracking_uri, name, run.run_id)):
-            with store.failures(run.tracking_uri):
+        if name in run.logged_bundles and (done := version_of_run(run.tracking_uri, name, run.run_id)):
+            with failures(run.tracking_uri):
                 MlflowClient(run.tracking_uri).set_tag(run.run_id, REGISTERED_TAG, f"{name}/{done}")
             return done  # the server's answer to the first try was lost
-        run.is_registering = True
-        return _register(run, name, about, fill, lineage)
+        if name not in run.logged_bundles:
+            run.logged_bundles[name] = _log_bundle(run, about, fill)
+        return _create_version(run, name, *run.logged_bundles[name], lineage)
 
     run.sender.drain()
     return run.sender.insist(attempt)
 
 
-def _register(
-    run: TrackedRun, name: str, about: BundleAbout, fill: Callable[[Path], str], lineage: Mapping[str, str]
-) -> str:
-    """Register the bundle that `fill` writes into a folder; `fill` returns the checksum of its bundle.json."""
+def _log_bundle(run: TrackedRun, about: BundleAbout, fill: Callable[[Path], str]) -> tuple[ModelInfo, str]:
+    """Store the bundle that `fill` writes into a folder as a model; return it and the checksum of its bundle.json."""
     package = Path(imputune.__file__).parent
-    with tempfile.TemporaryDirectory() as temporary, store.failures(run.tracking_uri):
+    with tempfile.TemporaryDirectory() as temporary, failures(run.tracking_uri):
         folder = Path(temporary) / "bundle"
         folder.mkdir()
         checksum = fill(folder)
@@ -142,7 +142,13 @@ def _register(
                 input_example=EXAMPLE,
                 pip_requirements=serving_requirements(about),
             )
-        client = MlflowClient(run.tracking_uri)
+    return logged, checksum
+
+
+def _create_version(run: TrackedRun, name: str, logged: ModelInfo, checksum: str, lineage: Mapping[str, str]) -> str:
+    """Register a stored bundle as a version, and return its number."""
+    client = MlflowClient(run.tracking_uri)
+    with failures(run.tracking_uri):
         _ensure_model(client, name)
         tags = {f"imputune.{key}": text for key, text in lineage.items()}
         tags |= {"imputune.run_id": run.run_id, **run.source, CHECKSUM_TAG: checksum}
@@ -168,7 +174,7 @@ def version_of_run(tracking_uri: str, name: str, run_id: str) -> str:
     It was registered by that run, or later by another one from the run's output. Raises UserError if the store fails.
     """
     client = MlflowClient(tracking_uri)
-    with store.failures(tracking_uri):
+    with failures(tracking_uri):
         versions = [
             version
             for condition in (f"run_id = '{run_id}'", f"tags.`{TRAINED_RUN_TAG}` = '{run_id}'")

@@ -20,6 +20,7 @@ from imputune.registry.bundle_file import read_bundle
 from imputune.registry.register import CHECKSUM_TAG, FOLD_SCORES_TAG
 from imputune.runtime.console import counted
 from imputune.tracking import store
+from imputune.tracking.store_failures import failures
 
 PAGE_VERSIONS = 200
 SHOWN = 9  # a message names so many versions one by one
@@ -84,7 +85,7 @@ class Registry:
 
     def versions(self) -> list[Version]:
         """Return all versions, newest first; UserError when nothing was registered under the name."""
-        with store.failures(self.uri):
+        with failures(self.uri):
             registered = list(
                 store.all_pages(
                     lambda token: self.client.search_model_versions(
@@ -103,7 +104,7 @@ class Registry:
 
     def aliases(self) -> dict[str, int]:
         """Return the version number of each alias."""
-        with store.failures(self.uri):
+        with failures(self.uri):
             try:
                 model = self.client.get_registered_model(self.name)
             except MlflowException as refused:
@@ -128,7 +129,7 @@ class Registry:
 
     def folder_of(self, version: Version) -> Path:
         """Return a folder with a version's bundle: the store's own, or a copy from a server."""
-        with store.failures(self.uri):
+        with failures(self.uri):
             # Of the whole model, mlflow would write a file into the store's own folder.
             return Path(
                 mlflow.artifacts.download_artifacts(
@@ -146,13 +147,13 @@ class Registry:
 
     def set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
         """Set tags of a version by their short names; see `Version.tag`."""
-        with store.failures(self.uri):
+        with failures(self.uri):
             for name, text in tags.items():
                 self.client.set_model_version_tag(self.name, str(version.number), f"imputune.{name}", text)
 
     def set_alias(self, alias: str, number: int) -> None:
         """Point an alias to a version."""
-        with store.failures(self.uri):
+        with failures(self.uri):
             self.client.set_registered_model_alias(self.name, alias, str(number))
 
 

@@ -17,7 +17,9 @@ from pydantic import JsonValue
 
 from imputune.tracking import store
 from imputune.tracking.credentials import without_password
-from imputune.tracking.runs import COMMAND_TAG, DATASET_TAG, FOLD_TAG, IMPUTER_TAG
+from imputune.tracking.fold_runs import FOLD_TAG
+from imputune.tracking.runs import COMMAND_TAG, DATASET_TAG, IMPUTER_TAG
+from imputune.tracking.store_failures import failures
 from imputune.tracking.trials import TRIAL_TAG
 
 VIEW_TAG = "mlflow.sharedViewState."
@@ -104,7 +106,7 @@ def share_view(root: Path, view: ComparisonView) -> str:
     """
     uri = store.open_store(root)
     client = MlflowClient(uri)
-    with store.failures(uri):
+    with failures(uri):
         experiments = [each.experiment_id for each in _experiments(client)]
         newest = client.search_runs(experiments, view.condition, max_results=1, order_by=["attributes.start_time DESC"])
         if not newest:
@@ -120,7 +122,7 @@ def stored_links(root: Path, address: str = UI_ADDRESS) -> list[str]:
     if not store.has_store(root):
         return []
     uri = store.open_existing_store(root)
-    with store.failures(uri):
+    with failures(uri):
         return [
             view_link(uri, each.experiment_id, tag.removeprefix(VIEW_TAG), address)
             for each in _experiments(MlflowClient(uri))

@@ -10,7 +10,7 @@ from imputune.tracking.credentials import without_password
 from imputune.tracking.store_failures import failures
 
 CONNECT_SECONDS = 5
-TIMED = ("postgresql", "mysql")  # whose drivers take connect_timeout
+TIMED = ("psycopg", "psycopg2", "pymysql", "mysqldb")  # drivers that take connect_timeout
 
 
 def check_database(uri: str) -> None:
@@ -23,9 +23,10 @@ def check_database(uri: str) -> None:
         return
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a traceback for each failed try
-    timeout = {"connect_timeout": CONNECT_SECONDS} if uri.startswith(TIMED) else {}
     try:
         with failures(uri):
+            is_timed = sqlalchemy.make_url(uri).get_driver_name() in TIMED
+            timeout = {"connect_timeout": CONNECT_SECONDS} if is_timed else {}
             engine = sqlalchemy.create_engine(uri, connect_args=timeout)
             engine.connect().close()
             engine.dispose()

@@ -34,8 +34,8 @@ class _FoldState:
 class FoldRuns:
     """Creates a run for each fold that reports, and records what it reports.
 
-    Points of curves wait in a buffer and are sent about every two seconds, or when the server has taken what was sent
-    before; points that could not be sent stay in it. Methods raise UserError when the store fails, ValueError for a
+    Points of curves wait in a buffer and are sent at most every two seconds, and only when nothing waits; points that
+    could not be sent stay in it. Methods raise UserError when the store fails, ValueError for a
     fold that is unknown or finished.
     """
 

@@ -10,14 +10,11 @@ from mlflow.entities import Run
 from mlflow.store.entities import PagedList
 
 from imputune.tracking import store
+from imputune.tracking.fold_runs import FOLD_TAG
 from imputune.tracking.metric_names import program_metrics
-from imputune.tracking.runs import (
-    COMMAND_TAG,
-    DATASET_TAG,
-    EXPERIMENT_TAG,
-    FOLD_TAG,
-)
+from imputune.tracking.runs import COMMAND_TAG, DATASET_TAG, EXPERIMENT_TAG
 from imputune.tracking.starting import PARENT_TAG
+from imputune.tracking.store_failures import failures
 from imputune.tracking.trials import TRIAL_TAG
 
 PAGE_RUNS = 1000
@@ -72,13 +69,13 @@ def finished_runs(root: Path, experiment: str, command: str, dataset: str) -> li
 def _all_runs(uri: str, condition: str) -> Iterator[Run]:
     """Yield the runs of every experiment that meet a condition, newest first."""
     client = MlflowClient(uri)
-    with store.failures(uri):
+    with failures(uri):
         pages = store.all_pages(lambda token: client.search_experiments(max_results=PAGE_RUNS, page_token=token))
         experiments = [experiment.experiment_id for experiment in pages]
     order = ["attributes.start_time DESC"]
 
     def page(token: str | None) -> PagedList[Run]:
-        with store.failures(uri):
+        with failures(uri):
             return client.search_runs(experiments, condition, max_results=PAGE_RUNS, order_by=order, page_token=token)
 
     yield from store.all_pages(page)

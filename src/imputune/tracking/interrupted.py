@@ -16,7 +16,7 @@ from imputune.files import host_name
 from imputune.tracking import store
 from imputune.tracking.run_details import NOTE_CONTENT, UNFINISHED, ended_early
 from imputune.tracking.starting import PARENT_TAG
-from imputune.tracking.store_failures import StoreUnavailableError
+from imputune.tracking.store_failures import StoreUnavailableError, failures
 
 NOTE_TAG = "imputune.note"
 """The tag of a run that names its note; see `noted`."""
@@ -74,7 +74,7 @@ def end_interrupted(root: Path, run_id: str) -> bool:
     if run.info.status == "FINISHED":
         return True
     client = MlflowClient(uri)
-    with store.failures(uri):
+    with failures(uri):
         for version in client.search_model_versions(f"run_id = '{run_id}'"):
             client.delete_model_version(version.name, version.version)
         _end(client, run.info.experiment_id, run_id)
@@ -128,7 +128,7 @@ def _end_runs(root: Path, note: str) -> None:
     """End the runs that were created with a note's tag."""
     uri = store.open_store(root)
     client = MlflowClient(uri)
-    with store.failures(uri):
+    with failures(uri):
         experiments = [each.experiment_id for each in client.search_experiments()]
         wanted = f"tags.`{NOTE_TAG}` = '{note}' and attributes.status = 'RUNNING'"
         running = [run.info.run_id for run in client.search_runs(experiments, wanted)]

@@ -11,20 +11,21 @@ from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
+from mlflow.models.model import ModelInfo
 from pydantic import JsonValue
 
 from imputune import signals
 from imputune.errors import UserError
 from imputune.runtime.console import say_once
 from imputune.runtime.recorder import Trial
-from imputune.tracking import store
+from imputune.tracking import outbox, store
 from imputune.tracking.delivery import Delivery, delivery
-from imputune.tracking.fold_runs import FOLD_TAG as FOLD_TAG
 from imputune.tracking.fold_runs import FoldRuns, log_cohorts, log_params, points_of
 from imputune.tracking.outbox import Step
 from imputune.tracking.provenance import flattened, source_tags
 from imputune.tracking.run_details import NO_DETAILS, UNFINISHED, RunDetails, ended_early
 from imputune.tracking.starting import PARENT_TAG, PlannedRun, adopt_run, new_run
+from imputune.tracking.store_failures import StoreUnavailableError, failures
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +38,11 @@ IMPUTER_TAG = "imputune.imputer"
 class TrackedRun:
     """The run of one command: a runtime.recorder.Recorder that writes to MLflow by run id.
 
-    There is no global active run. Points of curves wait in a buffer and are sent about every two seconds; points that
-    could not be sent stay in it. Infinite metrics are stored as NaN, because stores replace infinity by a huge number.
-    `source` holds the tags that say which code runs. Every method raises UserError when the store fails; a server that
-    is away is no failure, because what is recorded waits in the outbox of `sender`.
+    There is no global active run. Points of curves wait in a buffer and are sent at most every two seconds, and only
+    when nothing waits; points that could not be sent stay in it. Infinite metrics are stored as NaN, because stores
+    replace infinity by a huge number. `source` holds the tags that say which code runs. Every method raises UserError
+    when the store fails; a server that is away is no failure, because what is recorded waits in the outbox of `sender`.
+    `logged_bundles` holds, by registered name, each model that is stored in the run, and the checksum of its bundle.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class TrackedRun:
         self.source = dict(source)
         self.tracking_uri: str = client.tracking_uri
         self.params: dict[str, str] = run.params
-        self.is_registering = False  # whether a registration of its models was begun
+        self.logged_bundles: dict[str, tuple[ModelInfo, str]] = {}
         self.is_left_running = False  # whether its end could not be stored
         self._client = client
         self._run = run
@@ -99,15 +101,12 @@ class TrackedRun:
         self.params |= missing
 
     def describe(self, result: str) -> None:
-        """Write the result, Markdown, into the run's description. A store that fails gives a warning, and no error.
+        """Write the result, Markdown, into the run's description; a store that refuses it gives a warning.
 
-        The description keeps it if the run fails or is killed afterwards.
+        The description keeps it if the run fails or is killed afterwards. Raises UserError if an earlier record failed.
         """
         self._result = result
-        try:
-            self._note(result)
-        except UserError as error:
-            logger.warning("run %s keeps its description without the result: %s", self._run, error)
+        self._note(result, is_required=False)
 
     def log_picture(self, content: bytes, name: str) -> None:
         """Store a drawn figure as the artifact `name`, such as "figures/loss.png"."""
@@ -137,12 +136,18 @@ class TrackedRun:
         self.log_params({**self._details.columns, **params})
         log_cohorts(self._client, self.sender, self._run, self._details.cohorts)
 
-    def _note(self, result: str) -> None:
+    def _note(self, result: str, *, is_required: bool = True) -> None:
         for key, text in self._details.note_tag(result).items():
-            self.sender.put(partial(self._tag, key, text))
+            self.sender.put(partial(self._tag, key, text, is_required=is_required))
 
-    def _tag(self, key: str, text: str) -> None:
-        self._client.set_tag(self.run_id, key, text)
+    def _tag(self, key: str, text: str, *, is_required: bool) -> None:
+        try:
+            with failures(self.tracking_uri):
+                self._client.set_tag(self.run_id, key, text)
+        except UserError as error:
+            if is_required or isinstance(error, StoreUnavailableError):  # the outbox tries again
+                raise
+            logger.warning("run %s keeps its description without the result: %s", self._run, error)
 
     def _end_folds(self, status: str) -> None:
         # The store is asked, because an interrupt can come between creating a fold's run and noting it in `FoldRuns`.
@@ -163,7 +168,7 @@ class TrackedRun:
         """End the run as far as the store allows; raise nothing, so that the user sees the error that ended it."""
         if self.sender.is_away:
             self._leave()
-            say_once("its runs stay marked as running until the next command of its kind ends them")
+            say_once("the runs of this command stay marked as running until the next command of its kind ends them")
             return
         failed: list[UserError] = []
         with signals.held(), store.impatient():
@@ -221,7 +226,7 @@ def tracked_run(
             tags_of_run = own_tags | ({} if above is None else {PARENT_TAG: above})
             planned = new_run(client, experiment, tags_of_run, name, command)
             if is_first:
-                with store.failures(uri):
+                with failures(uri):
                     planned.create()
             else:
                 sender.put(planned.create)
@@ -242,7 +247,7 @@ def tracked_run(
                 end()
             if is_first:
                 with signals.released():
-                    sender.drain()
+                    sender.drain(outbox.PATIENCE_SECONDS)  # also inside `not_waiting`: nobody comes back to this run
         except BaseException as reason:
             stopped = signals.asked() or isinstance(reason, KeyboardInterrupt)
             run._abandon("KILLED" if stopped else "FAILED")

@@ -1,6 +1,6 @@
 """The file of a SQLite store: its URI, making it, and whether it can be written.
 
-Errors are those of the system, of SQLite and of mlflow; `store.failures` turns them into one line.
+Errors are those of the system, of SQLite and of mlflow; `store_failures.failures` turns them into one line.
 """
 
 import os

@@ -12,9 +12,10 @@ from mlflow.utils import name_utils
 from imputune.errors import UserError
 from imputune.tracking import store
 from imputune.tracking.sqlite import sqlite_path
+from imputune.tracking.store_failures import failures
 
 PARENT_TAG = "mlflow.parentRunId"
-MARK_TAG = "imputune.created_as"  # of runs on a server: by it, a run is found whose creation was not answered
+MARK_TAG = "imputune.created_as"  # of runs on a server; finds a run whose creation got no answer
 
 
 def adopt_run(client: MlflowClient, run_id: str, name: str) -> Run:
@@ -29,7 +30,7 @@ def adopt_run(client: MlflowClient, run_id: str, name: str) -> Run:
             "unset MLFLOW_RUN_ID, or set MLFLOW_TRACKING_URI to the store that holds it"
         )
     is_named = run.info.run_name and not is_random(run.info.run_name)
-    with store.failures(client.tracking_uri):
+    with failures(client.tracking_uri):
         client.update_run(run_id, status="RUNNING", name=None if is_named else name)
     return run
 

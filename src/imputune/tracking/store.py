@@ -21,7 +21,7 @@ from imputune.tracking.credentials import handed_over, without_password
 from imputune.tracking.database import check_database
 from imputune.tracking.moved import follow_move, former_folder
 from imputune.tracking.sqlite import check_writable, make_database, make_folder, sqlite_path, sqlite_uri
-from imputune.tracking.store_failures import failures as failures
+from imputune.tracking.store_failures import failures
 
 DATABASE_NAME = "mlflow.db"
 LOCK_NAME = ".mlflow-store.lock"
@@ -102,6 +102,16 @@ def _open(root: Path, *, may_write: bool) -> str:
         # set_tracking_uri also exports the URI, and the next open_store of another root would obey it.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
     return uri
+
+
+def answers(uri: str) -> bool:
+    """Say whether a server answers a request that changes nothing."""
+    try:
+        with failures(uri):
+            MlflowClient(uri).search_experiments(max_results=1)
+    except UserError:
+        return False
+    return True
 
 
 def experiment(uri: str, name: str) -> str:

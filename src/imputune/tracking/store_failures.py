@@ -21,10 +21,12 @@ LOGIN, PERMISSION = "wrong user or password", "no permission"
 DATABASE_LOGIN = "correct the user and password in MLFLOW_TRACKING_URI"
 REMEDIES = {
     LOGIN: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-    PERMISSION: "ask the server's administrator for permission to edit",
+    PERMISSION: "ask the server's administrator for permission to edit, or for this host in --allowed-hosts",
 }
 REFUSALS = {401: LOGIN, 403: PERMISSION}
 BUSY = {408, 425, 429, 500, 502, 503, 504}  # HTTP: the same request may succeed later
+SERVER_ERROR = "it answers with error 500"
+"""The cause that a server has which fails, or one request at which it always fails."""
 
 
 class StoreUnavailableError(UserError):
@@ -55,7 +57,7 @@ def failures(uri: str) -> Iterator[None]:
 
 def _told(uri: str, failure: Exception) -> UserError:
     path = sqlite_path(uri)
-    cause = None if path else _absence(failure)
+    cause = None if path else _cause_of_absence(failure)
     shown = without_password(uri) if path is None else path
     if cause:
         of_database = cause == LOGIN and not uri.startswith("http")
@@ -83,12 +85,12 @@ def _migration(found: str, address: str, *, with_login: bool) -> str:
     return f"after a backup, run `mlflow db upgrade {address}`{login}"
 
 
-def _absence(failure: Exception) -> str | None:
+def _cause_of_absence(failure: Exception) -> str | None:
     """Return why a server does not serve this request now; None if it answered that the request is wrong."""
     text = str(failure)
     if isinstance(failure, OSError):  # of the library requests, which uploads artifacts, if the system gave no number
         response = getattr(failure, "response", None)
-        return _of_status(response.status_code) if response is not None else None if failure.errno else NO_ANSWER
+        return _cause_of_status(response.status_code) if response is not None else None if failure.errno else NO_ANSWER
     if isinstance(failure, OperationalError | InterfaceError):
         if "authentication failed" in text:
             return LOGIN
@@ -97,17 +99,18 @@ def _absence(failure: Exception) -> str | None:
     if not isinstance(failure, MlflowException):
         return None
     if found := re.search(r"failed with error code (\d{3}) ", text):
-        return _of_status(int(found[1]))
+        return _cause_of_status(int(found[1]))
     if found := re.search(r"too many (\d{3}) error responses", text):
-        return _of_status(int(found[1]))
+        return _cause_of_status(int(found[1]))
     if re.search(r"failed with (timeout )?exception ", text):
         return NO_ANSWER
     if failure.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-        return _of_status(401 if failure.error_code == "UNAUTHENTICATED" else 403)
+        return _cause_of_status(401 if failure.error_code == "UNAUTHENTICATED" else 403)
     return NO_ANSWER if failure.error_code == "TEMPORARILY_UNAVAILABLE" else None
 
 
-def _of_status(status: int) -> str | None:
+def _cause_of_status(status: int) -> str | None:
+    """Return why a server gave a status of HTTP; None if it says that the request is wrong."""
     return REFUSALS.get(status) or (f"it answers with error {status}" if status in BUSY else None)
 
 
