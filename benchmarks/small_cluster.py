@@ -1,14 +1,20 @@
 """A Ray cluster of small nodes on this machine, for measurements and tests; a node can be killed."""
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from imputune.errors import UserError
+from imputune.runtime.environment import environment
+
 MIB = 2**20
 STORE = 100 * MIB  # of the objects of a node
+TOKEN = secrets.token_hex(32)  # one for this process: Ray reads it once
 
 
 class SmallCluster:
@@ -40,25 +46,26 @@ class SmallCluster:
 def small_cluster(nodes: int, importable: Sequence[Path] = ()) -> Iterator[SmallCluster]:
     """Start so many nodes, set RAY_ADDRESS for the block, and end them after it.
 
-    importable: folders from which the nodes can import, beside the package, which a command sends.
+    importable: folders from which the nodes can import, beside the package, which a command sends. Raises UserError
+    without the extra `ray`.
     """
-    own = {
+    if find_spec("ray") is None:
+        raise UserError("Ray is not installed: run `pip install -e '.[ray]'` in the project's folder")
+    ours = {
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": TOKEN,
         "PYTHONPATH": os.pathsep.join([*map(str, importable), os.environ.get("PYTHONPATH", "")]),
     }
-    before = {name: os.environ.get(name) for name in (*own, "RAY_ADDRESS")}
-    with tempfile.TemporaryDirectory(prefix="small-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        os.environ.update(own)
+    with (
+        tempfile.TemporaryDirectory(prefix="small-", dir="/tmp", ignore_cleanup_errors=True) as folder,
+        environment(ours),
+    ):
         cluster = SmallCluster(Path(folder))
         try:
             for _ in range(nodes - 1):
                 cluster.add()
-            os.environ["RAY_ADDRESS"] = cluster.address
-            yield cluster
+            with environment({"RAY_ADDRESS": cluster.address}):
+                yield cluster
         finally:
             cluster.cluster.shutdown()
-            for name, text in before.items():
-                if text is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = text
