@@ -113,7 +113,7 @@ def measure(tasks: int, tracked: int, workers: int, nodes: int, database: str | 
         folder = Path(stack.enter_context(TemporaryDirectory()))
         started = time.perf_counter()
         if nodes:
-            stack.enter_context(small_cluster(nodes, [Path(__file__).parents[1]]))
+            stack.enter_context(small_cluster(nodes, [Path(__file__).parents[1]], with_token=True))
             engine = stack.enter_context(chosen_engine(params, "ray"))
         else:
             engine = stack.enter_context(chosen_engine(params, "local", workers))

@@ -14,7 +14,6 @@ from imputune.runtime.environment import environment
 
 MIB = 2**20
 STORE = 100 * MIB  # of the objects of a node
-TOKEN = secrets.token_hex(32)  # one for this process: Ray reads it once
 
 
 class SmallCluster:
@@ -43,20 +42,21 @@ class SmallCluster:
 
 
 @contextmanager
-def small_cluster(nodes: int, importable: Sequence[Path] = ()) -> Iterator[SmallCluster]:
+def small_cluster(nodes: int, importable: Sequence[Path] = (), *, with_token: bool = False) -> Iterator[SmallCluster]:
     """Start so many nodes, set RAY_ADDRESS for the block, and end them after it.
 
-    importable: folders from which the nodes can import, beside the package, which a command sends. Raises UserError
-    without the extra `ray`.
+    importable: folders from which the nodes can import, beside the package, which a command sends. with_token: whether
+    nodes ask for a secret token; only once in a process, and before Ray is loaded, which reads it then. Raises
+    UserError without the extra `ray`.
     """
     if find_spec("ray") is None:
         raise UserError("Ray is not installed: run `pip install -e '.[ray]'` in the project's folder")
     ours = {
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": TOKEN,
         "PYTHONPATH": os.pathsep.join([*map(str, importable), os.environ.get("PYTHONPATH", "")]),
     }
+    if with_token:
+        ours |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with (
         tempfile.TemporaryDirectory(prefix="small-", dir="/tmp", ignore_cleanup_errors=True) as folder,
         environment(ours),

@@ -39,7 +39,7 @@ _Node = Mapping[str, Any]
 """What Ray says of a node."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cluster:
     """A connected cluster.
 
@@ -71,7 +71,7 @@ class Cluster:
         return "start the node with a larger --object-store-memory"
 
     def check_room(self, needed_bytes: int) -> None:
-        """Raise UserError, naming the node, if the object store of the command's node or of one for tasks is smaller."""
+        """Raise UserError, naming the node, if the object store of the command's node or one for tasks is smaller."""
         home = [node for node in ray.nodes() if node["NodeID"] == self.home]
         for node in [*home, *self.nodes()]:
             has = node["Resources"].get("object_store_memory", 0.0)
