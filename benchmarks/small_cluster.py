@@ -53,6 +53,7 @@ def small_cluster(nodes: int, importable: Sequence[Path] = (), *, with_token: bo
         raise UserError("Ray is not installed: run `pip install -e '.[ray]'` in the project's folder")
     ours = {
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # as deploy/slurm-ray.sh has it; by default workers wait for whatever else runs
         "PYTHONPATH": os.pathsep.join([*map(str, importable), os.environ.get("PYTHONPATH", "")]),
     }
     if with_token:
