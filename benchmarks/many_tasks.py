@@ -17,10 +17,8 @@ of so many nodes with one core each, whatever this machine has; a node takes abo
 A variant's figures and its registered model are not measured.
 """
 
-import os
 import resource
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,23 +26,22 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from benchmarks import Parser, Result, report, run
 from benchmarks.short_tasks import ShortJob, made_from, short_task
-from benchmarks.simulated_nodes import simulated_nodes
+from benchmarks.small_cluster import small_cluster
+from benchmarks.tracking_server import TrackingServer
 from imputune.artifacts.checkpoints import Checkpoints
 from imputune.artifacts.stage_output import TrainedFold
 from imputune.errors import UserError
 from imputune.runtime.console import print_table
+from imputune.runtime.environment import environment
 from imputune.runtime.recorder import Recorder, SilentRecorder
 from imputune.runtime.workers import Engine, Task, chosen_engine
 from imputune.settings.file import find_root, read_params
 from imputune.tracking.runs import tracked_run
 
 FOLDS = 5  # of a variant
-STARTED_WITHIN = 300.0  # seconds
 Keep = Callable[[TrainedFold], None]
 
 
@@ -116,7 +113,7 @@ def measure(tasks: int, tracked: int, workers: int, nodes: int, database: str | 
         folder = Path(stack.enter_context(TemporaryDirectory()))
         started = time.perf_counter()
         if nodes:
-            stack.enter_context(simulated_nodes(nodes))
+            stack.enter_context(small_cluster(nodes, [Path(__file__).parents[1]], with_token=True))
             engine = stack.enter_context(chosen_engine(params, "ray"))
         else:
             engine = stack.enter_context(chosen_engine(params, "local", workers))
@@ -170,16 +167,8 @@ def _untracked(engine: Engine, tasks: int, done: Keep) -> None:
 
 def _tracked(engine: Engine, tasks: int, root: Path, address: str | None) -> None:
     root.mkdir()
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    if address:
-        os.environ["MLFLOW_TRACKING_URI"] = address
-    try:
-        with ExitStack() as stack:
-            engine.run(_tracked_tasks(tasks, _Runs(root, stack)))
-    finally:
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
+    with environment({"MLFLOW_TRACKING_URI": address} if address else {}), ExitStack() as stack:
+        engine.run(_tracked_tasks(tasks, _Runs(root, stack)))
 
 
 def _tracked_tasks(tasks: int, runs: _Runs) -> Iterator[Task[TrainedFold]]:
@@ -194,30 +183,15 @@ def _server(database: str, folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database, "--port", str(port)]
-    command += ["--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts", "--workers", "2"]
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    server = TrackingServer(folder / "tracking-server", port, database=database, workers=2)
     try:
-        _wait_for(address, server, folder / "server.log")
-        yield address
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + STARTED_WITHIN
-    while time.monotonic() < until and server.poll() is None:
         try:
-            with urlopen(f"{address}/health", timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.2)
-    last = (log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
-    raise UserError(f"the MLflow server did not start within {STARTED_WITHIN:.0f} s: {last}")
+            server.start()
+        except TimeoutError as error:
+            raise UserError(str(error)) from None
+        yield server.url
+    finally:
+        server.stop()
 
 
 def show(measured: Rounds) -> None:

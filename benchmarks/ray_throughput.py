@@ -12,8 +12,8 @@ from threading import Timer
 
 from benchmarks import Parser, Result, Spread, report, run
 from benchmarks.noted_folds import NotedJob, jobs_of, train
+from benchmarks.small_cluster import small_cluster
 from benchmarks.training import PARAMS
-from benchmarks.two_nodes import small_cluster
 from imputune.data.cohort import read_cohort, write_cohort
 from imputune.data.raw.synthetic import extract_synthetic
 from imputune.errors import UserError

@@ -163,6 +163,13 @@ class TrackingServer:
             self._process.wait()
             self._process = None
 
+    def stop(self) -> None:
+        """Ask the server to end, and wait until it has ended with all its processes."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(timeout=START_SECONDS)
+            self._process = None
+
     def _wait_for_answer(self) -> None:
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:

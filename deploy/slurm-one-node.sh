@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Runs a command on one node of Slurm: folds train side by side, one core each, without Ray. Type in the project's folder:
 #
-#   sbatch deploy/slurm-one-node.sh imputune grid
+#   sbatch --cpus-per-task=8 deploy/slurm-one-node.sh imputune grid --workers 8
 #   sbatch --cpus-per-task=15 --time=12:00:00 deploy/slurm-one-node.sh dvc repro
 #
-# Set `workers` in params.yaml to the number of cores. Two minutes before the time limit, and after scancel, the command gets
-# SIGTERM: it keeps its finished folds. Submit the same line again, and it goes on with the missing ones.
+# The command trains as many folds at a time as --workers says, or `workers` in params.yaml, which `dvc repro` uses: give it the
+# number of cores. Two minutes before the time limit, and after scancel, the command gets SIGTERM: it keeps its finished folds.
+# Submit the same line again, and it goes on with the missing ones.
 #SBATCH --job-name=imputune
 #SBATCH --output=slurm-%j.log
 #SBATCH --nodes=1
@@ -30,8 +31,4 @@ if [ -f .venv/bin/activate ]; then
 fi
 command -v "$1" > /dev/null || fail "$1 is not installed here: run make setup in $PWD, on a file system that all nodes mount"
 
-workers="$(sed -n 's/^workers: *\([0-9]*\).*/\1/p' params.yaml)"
-if [ "$workers" != "$SLURM_CPUS_PER_TASK" ]; then
-  echo "params.yaml has workers: $workers, and this job has $SLURM_CPUS_PER_TASK cores: set both to the same number" >&2
-fi
 exec srun --cpus-per-task="$SLURM_CPUS_PER_TASK" "$@"

@@ -38,6 +38,7 @@ command -v ray > /dev/null || fail "Ray is not installed here: run make setup EX
 RAY_AUTH_TOKEN="$(python -c 'import secrets; print(secrets.token_hex(32))')"
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
 export RAY_worker_niceness=0
+export RAY_task_oom_retries=3 # a fold that needs more memory than its node has: by default Ray would try it for ever
 
 # Runs on every node, with words for `ray start`. Ray's files, and objects that memory cannot hold, are in a folder of this
 # user alone. It is removed when Ray has ended. Ports are free ones, so jobs that share a node do not meet.

@@ -123,6 +123,8 @@ def test_kubernetes_job_has_the_pinned_ray() -> None:
     assert cluster["authOptions"] == {"mode": "token"}
     pods = [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
     assert all(pod["securityContext"]["runAsNonRoot"] for pod in pods)
+    containers = [pod["containers"][0] for pod in pods]
+    assert all({"name": "RAY_task_oom_retries", "value": "3"} in each["env"] for each in containers)
     claims = [[volume["name"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume] for pod in pods]
     assert claims == [["project"], []]
     name = re.fullmatch(r'bash -c "cd /project && imputune (\w+) .*"', spec["entrypoint"])

@@ -11,9 +11,9 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
 
+from benchmarks.small_cluster import small_cluster
 from benchmarks.stopped_command import Running
 from benchmarks.stopped_project import differences, make_project
-from benchmarks.two_nodes import small_cluster
 from imputune.runtime.own_ray import FOLDER
 from imputune.signals import LINE
 from projects import run_all, set_params

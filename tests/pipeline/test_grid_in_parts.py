@@ -190,9 +190,8 @@ def test_files_of_other_origin_are_counted_and_skipped(clone, monkeypatch, key, 
         change(clone / CSAI / f"{name}.json", lambda content: content.update({key: value}))
     ours = compared(clone, monkeypatch)
     assert [row["input"] for row in ours["rows"] if row["head"] == "xgboost"] == ["imputed"]
-    skipped = "2 files in results/synthetic/variants of other data, labels, folds, seeds or settings of "
-        skipped += "the imputer skipped"
-    assert skipped in ours["notes"]
+    skipped = "2 files in results/synthetic/variants of other data, labels, folds, seeds or settings of the imputer"
+    assert f"{skipped} skipped" in ours["notes"]
 
 
 def test_another_budget_of_fine_tuning_is_the_same_imputer(copy, monkeypatch):

@@ -36,7 +36,10 @@ SHOWN = {"protocol/published.py", "protocol/outcome_words.py"}  # the paper's fi
 WHOLE_ROOMS = {"compare": ("evaluation", "reporting"), "report": ("evaluation", "reporting")}
 # Where things lie, how work runs and who is told of it: none of them changes a result.
 NO_RESULT: set[Module] = {
-    *(("runtime", name) for name in ("device", "recorder", "threads", "console", "time_left", "epoch_lines")),
+    *(
+        ("runtime", name)
+        for name in ("device", "environment", "recorder", "threads", "console", "time_left", "epoch_lines")
+    ),
     *(
         ("runtime", name)
         for name in ("workers", "tasks", "local_pool", "own_ray", "ray_cluster", "ray_engine", "ray_node")

@@ -24,10 +24,10 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'
 import ray
 from ray._private.utils import check_version_info
 
-from benchmarks.two_nodes import MIB, STORE, small_cluster
-from imputune.runtime import own_ray
+from benchmarks.small_cluster import MIB, STORE, small_cluster
+from imputune.runtime import own_ray, ray_cluster
 from imputune.runtime.own_ray import private_folder
-from imputune.runtime.ray_cluster import gpus_of_task, why_not
+from imputune.runtime.ray_cluster import gpus_of_task, refusal
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
@@ -264,8 +264,69 @@ def test_too_little_object_store_is_one_line(recorder, engine):
         run_fold_jobs(read_values, [(0, cohort)], recorder, engine)
     assert "\n" not in str(raised.value)
     assert str(raised.value).startswith("the object store of Ray's node ")
-    assert f"has {STORE / MIB:.0f} MiB, and the cohort needs 10" in str(raised.value)
+    assert f"has {STORE / MIB:.0f} MiB, and the cohorts of the command need 10" in str(raised.value)
     assert str(raised.value).endswith(": start the node with a larger --object-store-memory")
+
+
+def read_many(job: tuple[int, list[Cohort]], recorder: Recorder) -> Done:
+    """Count the stays of several cohorts."""
+    fold, cohorts = job
+    return Done(fold, {"stays": sum(len(cohort.stay_ids_N) for cohort in cohorts)})
+
+
+def test_cohorts_that_fit_one_by_one_must_fit_together(recorder, engine, monkeypatch):
+    """A run's cohorts count together, the next run begins anew; a Ray of the command's own has another remedy."""
+    half = STORE // (48 * 4) // 2
+    cohorts = [cohort_of(np.zeros((half, 48, 1), dtype=np.float32)) for _ in range(2)]
+    results = [run_fold_jobs(read_many, [(0, [cohort])], recorder, engine)[0] for cohort in cohorts]
+    assert [each.final_metrics["stays"] for each in results] == [half, half]
+    monkeypatch.setattr(engine, "cluster", replace(engine.cluster, own=True))
+    with pytest.raises(UserError, match=r"and the cohorts of the command need 10\d: train with --engine local, which"):
+        run_fold_jobs(read_many, [(0, cohorts)], recorder, engine)
+
+
+def test_the_object_store_of_the_commands_node_counts_without_cores_for_tasks(cluster, engine, monkeypatch):
+    """What is shared goes to the command's node first, also where it has no core for tasks."""
+    monkeypatch.setattr(type(engine.cluster), "nodes", lambda cluster: [])
+    engine.cluster.check_room(STORE)
+    with pytest.raises(UserError, match=r"^the object store of Ray's node "):
+        engine.cluster.check_room(STORE + MIB)
+
+
+def test_every_node_is_checked_also_two_of_one_host(engine, monkeypatch):
+    """Nodes of one host have one name; both are asked what is installed."""
+    waited = []
+    whole = ray_cluster._wait_for_check
+    monkeypatch.setattr(ray_cluster, "_wait_for_check", lambda *check: waited.append(check[0]) or whole(*check))
+    ray_cluster._prepared("cpu", own=False)
+    assert len(waited) == 2
+    assert len(set(waited)) == 1
+
+
+def test_the_engine_tells_the_device(engine, monkeypatch):
+    """It is what folds compute on, whatever the command's machine has."""
+    assert engine.device("auto") == "cpu"
+    monkeypatch.setattr(engine, "cluster", replace(engine.cluster, gpus_of_task=0.25))
+    assert {engine.device(name) for name in ("auto", "cuda")} == {"cuda"}
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("", "cannot start Ray on this machine: The current node timed out; try again, or train with --engine local"),
+        ("10.0.0.1:6379", "cannot use the Ray cluster at 10.0.0.1:6379: The current node timed out"),
+    ],
+)
+def test_a_plain_exception_of_ray_is_one_line(monkeypatch, address, message):
+    """Ray raises Exception itself, with several lines, where a node takes too long to start."""
+
+    def too_slow(**options: object) -> None:
+        raise Exception("The current node\ntimed out")
+
+    monkeypatch.setattr(ray, "init", too_slow)
+    with pytest.raises(UserError) as raised:
+        ray_cluster._initialise({}, address)
+    assert str(raised.value) == message
 
 
 def test_a_node_with_other_packages_is_one_line(recorder, engine, monkeypatch):
@@ -290,7 +351,7 @@ def test_another_ray_or_python_is_one_line():
     versions = (
         f"this machine has Ray {ray.__version__} and Python {platform.python_version()}: install the same versions"
     )
-    assert why_not("10.0.0.1:6379", raised.value) == (
+    assert refusal("10.0.0.1:6379", raised.value) == (
         f"the Ray cluster at 10.0.0.1:6379 has Ray 2.9.0 and Python 3.10.1, {versions} on every node"
     )
 
@@ -392,3 +453,36 @@ def test_private_folders_are_removed_also_those_of_killed_commands(tmp_path, mon
             assert folder.exists()
             assert other.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_whose_removal_was_cut_off_is_removed(tmp_path):
+    """A folder without a lock is removed after its first seconds; what a link of that name leads to is not."""
+    cut_off, kept = tmp_path / f"{own_ray.FOLDER}cut-off", tmp_path / "kept"
+    for folder in (cut_off, kept):
+        folder.mkdir()
+        (folder / "spilled").touch()
+    link = tmp_path / f"{own_ray.FOLDER}link"
+    link.symlink_to(kept)
+    with private_folder(tmp_path):
+        assert cut_off.exists()  # its command may be about to lock it
+    long_ago = time.time() - 60
+    os.utime(cut_off, (long_ago, long_ago))
+    with private_folder(tmp_path):
+        assert not cut_off.exists()
+    assert sorted(tmp_path.iterdir()) == sorted([kept, link])
+    assert (kept / "spilled").exists()
+
+
+def test_the_lock_goes_last(tmp_path, monkeypatch):
+    """A removal that is cut off leaves the lock, so the next command does it again."""
+
+    def cut_off(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "folder"
+    (folder / "spilled").mkdir(parents=True)
+    (folder / own_ray.LOCK).touch()
+    monkeypatch.setattr(own_ray.shutil, "rmtree", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        own_ray._remove(folder)
+    assert (folder / own_ray.LOCK).exists()

@@ -8,7 +8,6 @@ from imputune.artifacts.variant_file import VariantFile
 from imputune.pipeline.calibration import calibration_of
 from imputune.pipeline.inputs import PretrainedImputer
 from imputune.pipeline.project import Project
-from imputune.runtime.device import choose_device
 from imputune.tracking.runs import TrackedRun
 from imputune.tracking.store import active_run, has_store, open_existing_store
 
@@ -64,7 +63,7 @@ def _write_variant(imputer: PretrainedImputer, output: TrainingOutput, code: Cod
 
 
 def _code(project: Project, run: TrackedRun) -> Code:
-    device = choose_device(project.params.device).type
+    device = project.engine.device(project.params.device)
     return Code.of(run.source, version=imputune.__version__, device=device)
 
 

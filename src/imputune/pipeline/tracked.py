@@ -10,7 +10,6 @@ from imputune.artifacts.stage_output import MadeFrom, Settings
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.pipeline.run_subject import RunSubject, outcome_tags
 from imputune.runtime.console import warn
-from imputune.runtime.device import choose_device
 from imputune.tracking.interrupted import noted
 from imputune.tracking.runs import TrackedRun, tracked_run
 from imputune.tracking.store import open_store
@@ -77,7 +76,7 @@ def track_training(
     project: Project, made_from: MadeFrom, data: DividedCohort, subject: RunSubject, parent: str = ""
 ) -> AbstractContextManager[TrackedRun]:
     """Track a training or assessment stage with a child per fold, its parameters the settings it depends on."""
-    tags = {"imputer": made_from.imputer, "device": choose_device(project.params.device).type}
+    tags = {"imputer": made_from.imputer, "device": project.engine.device(project.params.device)}
     if made_from.imputer_run_id:
         tags["imputer_run"] = made_from.imputer_run_id
     if made_from.variant is not None:

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Lock
@@ -18,10 +17,12 @@ from typing import Any
 
 from imputune import signals
 from imputune.errors import UserError
+from imputune.runtime.environment import environment
 from imputune.runtime.forkserver import COMMAND
 from imputune.runtime.recorder import Recorder, Trial
-from imputune.runtime.tasks import Result, Task
+from imputune.runtime.tasks import Result, Task, in_turn
 from imputune.runtime.threads import environment_of_workers, use_one_thread
+from imputune.settings.names import DeviceName
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
@@ -97,26 +98,13 @@ def start_preloading() -> None:
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)  # new processes inherit what is blocked
     try:
-        with _changed_environment("PYTHONWARNINGS", QUIET):
+        with environment({"PYTHONWARNINGS": QUIET}):
             resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)  # the line before unblocks two of them
-        with environment_of_workers(), _changed_environment(COMMAND, str(os.getpid())):
+        with environment_of_workers(), environment({COMMAND: str(os.getpid())}):
             forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _changed_environment(name: str, text: str) -> Iterator[None]:
-    """Set an environment variable for the processes that the block starts."""
-    before = os.environ.get(name)
-    os.environ[name] = text
-    try:
-        yield
-    finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
 
 
 class LocalPool:
@@ -125,6 +113,12 @@ class LocalPool:
     def __init__(self, workers: int) -> None:
         self.at_once = workers
 
+    def device(self, name: DeviceName) -> DeviceName:
+        """Return the device of this machine; see `Engine.device`."""
+        from imputune.runtime.device import choose_device  # PyTorch takes long to load
+
+        return "cuda" if choose_device(name).type == "cuda" else "cpu"
+
     def run(self, tasks: Iterator[Task[Any] | None]) -> None:
         """Do tasks; see `Engine.run`."""
         context = multiprocessing.get_context("forkserver")
@@ -132,20 +126,14 @@ class LocalPool:
         reader, writer = context.Pipe(duplex=False)
         pool = ProcessPoolExecutor(self.at_once, context, _start_worker, (writer, context.Lock()))
         pending: _Pending = {}
-        started, exhausted = 0, False
+        started = 0
         try:
-            while pending or not exhausted:
-                while len(pending) < self.at_once and not exhausted:
-                    try:
-                        task = next(tasks)
-                    except StopIteration:
-                        exhausted = True
-                        break
-                    if task is None:
-                        break
+            for task in in_turn(tasks, pending, lambda: self.at_once):
+                if task is not None:
                     logger.debug("task %d starts: %s, %d at a time", started, task.work.__name__, self.at_once)
                     pending[started] = task, _submit(pool, started, task)
                     started += 1
+                    continue
                 _pass_on_reports(reader, pending, POLL_SECONDS)
                 _take_results(reader, pending)
                 signals.check()

@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISDIR
 
 from filelock import FileLock, Timeout
 
+from imputune.runtime.environment import environment
+
 FOLDER, LOCK = "imputune-ray-", "lock"
 SURELY_LOCKED_SECONDS = 5.0  # after its folder was made, a lock that can be taken has no owner
-MODE = "RAY_AUTH_MODE"
 
 
 @contextmanager
@@ -22,28 +24,26 @@ def options_of_own(cores: int, retries: int) -> Iterator[dict[str, object]]:
 
     Sockets have short paths only in /tmp, where Ray puts them by default too.
     """
-    own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    before = {name: os.environ.get(name) for name in (*own, MODE)}
-    with private_folder(Path("/tmp")) as session, private_folder(Path(tempfile.gettempdir())) as spilled:
-        os.environ.update(own)
-        os.environ.pop(MODE, None)  # without it, a cluster that is started asks for a token
-        try:
-            yield {
-                "address": "local",
-                "num_cpus": cores,
-                "include_dashboard": False,
-                "_temp_dir": str(session / "ray"),  # Ray lets everybody write to its own folder, hence one in ours
-                "object_spilling_directory": str(spilled),
-                "_node_ip_address": "127.0.0.1",
-                # Ray's default priority, 15, would let all else on this machine go first; the local pool has 0 too.
-                "_system_config": {"task_oom_retries": retries, "worker_niceness": 0},
-            }
-        finally:
-            for name, text in before.items():
-                if text is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = text
+    own = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_AUTH_MODE": None,  # without it, a cluster that is started asks for a token
+    }
+    with (
+        private_folder(Path("/tmp")) as session,
+        private_folder(Path(tempfile.gettempdir())) as spilled,
+        environment(own),
+    ):
+        yield {
+            "address": "local",
+            "num_cpus": cores,
+            "include_dashboard": False,
+            "_temp_dir": str(session / "ray"),  # Ray lets everybody write to its own folder, hence one in ours
+            "object_spilling_directory": str(spilled),
+            "_node_ip_address": "127.0.0.1",
+            # Ray's default priority, 15, would let all else on this machine go first; the local pool has 0 too.
+            "_system_config": {"task_oom_retries": retries, "worker_niceness": 0},
+        }
 
 
 @contextmanager
@@ -57,14 +57,29 @@ def private_folder(parent: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        with suppress(OSError):
+            _remove(folder)
         lock.release()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_if_left(folder: Path) -> None:
-    """Remove the folder of a command that has ended: the system has released its lock. Others' folders stay."""
-    path = folder / LOCK
+    """Remove the folder of a command that has ended: its lock is free, or gone. Others' folders stay."""
     with suppress(OSError, Timeout):
-        if path.stat().st_uid == os.getuid() and time.time() - path.stat().st_mtime > SURELY_LOCKED_SECONDS:
+        facts = folder.lstat()  # of a link itself: in /tmp, others may make one to a folder of this user
+        if not S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
+            return
+        path = folder / LOCK
+        changed = path.stat().st_mtime if path.exists() else facts.st_mtime
+        if time.time() - changed > SURELY_LOCKED_SECONDS:
             with FileLock(path).acquire(timeout=0):
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, its lock last: until then, the next command sees whether somebody still removes it."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != LOCK:
+            path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -30,7 +30,7 @@ from imputune.runtime.threads import ONE_THREAD, WAITING
 from imputune.settings.names import DeviceName
 
 ADDRESS = "RAY_ADDRESS"
-HERE = ("", "local")
+OWN = ("", "local")  # addresses with which the command starts its own
 RETRIES = 3
 CONNECT_SECONDS, PREPARE_SECONDS = 5.0, 120.0
 MIB = 2**20
@@ -39,14 +39,17 @@ _Node = Mapping[str, Any]
 """What Ray says of a node."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cluster:
     """A connected cluster.
 
-    mailbox: the actor `Mailbox`. expected: the versions that its nodes must have. gpus_of_task: the share of a node's
-    GPUs that a task gets; above 0, only nodes with a GPU have tasks.
+    own: whether the command has started it. home: the id of the command's node. mailbox: the actor `Mailbox`.
+    expected: the versions that its nodes must have. gpus_of_task: the share of a node's GPUs that a task gets; above 0,
+    only nodes with a GPU have tasks.
     """
 
+    own: bool
+    home: str
     mailbox: Any
     expected: Mapping[str, str]
     gpus_of_task: float
@@ -60,14 +63,22 @@ class Cluster:
         """Return the number of cores for tasks: that of tasks that run at a time, if nobody else uses the cluster."""
         return sum(int(node["Resources"].get("CPU", 0)) for node in self.nodes())
 
+    @property
+    def more_room(self) -> str:
+        """What the user can do where an object store is too small."""
+        if self.own:
+            return "train with --engine local, which needs no object store"
+        return "start the node with a larger --object-store-memory"
+
     def check_room(self, needed_bytes: int) -> None:
-        """Raise UserError, naming the node, if the object store of a node is smaller than this."""
-        for node in self.nodes():
+        """Raise UserError, naming the node, if the object store of the command's node or one for tasks is smaller."""
+        home = [node for node in ray.nodes() if node["NodeID"] == self.home]
+        for node in [*home, *self.nodes()]:
             has = node["Resources"].get("object_store_memory", 0.0)
             if has < needed_bytes:
                 raise UserError(
                     f"the object store of Ray's node {node['NodeManagerHostname']} has {has / MIB:,.0f} MiB, and the "
-                    f"cohort needs {needed_bytes / MIB:,.0f}: start the node with a larger --object-store-memory"
+                    f"cohorts of the command need {needed_bytes / MIB:,.0f}: {self.more_room}"
                 )
 
 
@@ -80,7 +91,7 @@ def connected(cores: int, device: DeviceName) -> Iterator[Cluster]:
     """
     address = os.environ.get(ADDRESS, "")
     with ExitStack() as stack:
-        if address in HERE:
+        if address in OWN:
             options = stack.enter_context(options_of_own(cores, RETRIES))
         else:
             _check_address(address)
@@ -88,7 +99,7 @@ def connected(cores: int, device: DeviceName) -> Iterator[Cluster]:
         logging.getLogger("ray").setLevel(logging.ERROR)
         stack.callback(ray.shutdown)
         _initialise(options, address)
-        yield _prepared(device)
+        yield _prepared(device, own=address in OWN)
 
 
 def gpus_of_task(nodes: list[_Node], device: DeviceName) -> float:
@@ -132,7 +143,7 @@ def _check_address(address: str) -> None:
 
 
 def _initialise(options: Mapping[str, object], address: str) -> None:
-    """Connect; Ray takes over SIGTERM meanwhile, which is given back, and done as it would have been.
+    """Connect; ray.init replaces the SIGTERM handler: restore ours, and repeat a SIGTERM that came meanwhile.
 
     Processes that Ray starts inherit what is blocked: a stop of the process group ends the command, which ends them.
     """
@@ -150,8 +161,8 @@ def _initialise(options: Mapping[str, object], address: str) -> None:
         )
     except SystemExit:
         ended = True
-    except (RuntimeError, ValueError, OSError, RayError) as error:
-        raise UserError(why_not(address, error)) from None
+    except Exception as error:  # Ray raises a plain one where a node takes too long to start, among others
+        raise UserError(refusal(address, error)) from None
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -160,7 +171,7 @@ def _initialise(options: Mapping[str, object], address: str) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def why_not(address: str, error: Exception) -> str:
+def refusal(address: str, error: Exception) -> str:
     """Return in one line why a cluster cannot be used."""
     found = _MISMATCH.findall(str(error))
     if len(found) == 2:
@@ -169,39 +180,48 @@ def why_not(address: str, error: Exception) -> str:
             f"the Ray cluster at {address} has Ray {ray_there} and Python {python_there}, this machine has Ray "
             f"{ray_here} and Python {python_here}: install the same versions on every node"
         )
-    where = f"use the Ray cluster at {address}" if address not in HERE else "start Ray on this machine"
-    return f"cannot {where}: {one_line(error)}"
+    if address in OWN:
+        return f"cannot start Ray on this machine: {one_line(error)}; try again, or train with --engine local"
+    return f"cannot use the Ray cluster at {address}: {one_line(error)}"
 
 
-def _prepared(device: DeviceName) -> Cluster:
-    """Check the nodes and load what tasks need in a worker of each."""
+def _prepared(device: DeviceName, *, own: bool) -> Cluster:
+    """Start the mailbox on this node, then check the nodes and load what tasks need in a worker of each."""
     share = gpus_of_task([node for node in ray.nodes() if node["Alive"]], device)
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    home = ray.get_runtime_context().get_node_id()
     # First, because it would take the worker that is prepared for tasks.
-    mailbox: Any = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Mailbox).remote()
-    cluster = Cluster(mailbox=mailbox, expected=installed(), gpus_of_task=share)
+    mailbox: Any = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=_only_on(home))(Mailbox).remote()
+    cluster = Cluster(own=own, home=home, mailbox=mailbox, expected=installed(), gpus_of_task=share)
     prepare = ray.remote(num_cpus=0, max_retries=RETRIES)(prepare_node)
     nodes = cluster.nodes()
     if not nodes:
         raise UserError("no node of the Ray cluster has a core for tasks: start one with `ray start --address=...`")
-    asked = {
-        node["NodeManagerHostname"]: prepare.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(cluster.expected, PRELOADED)
+    checks = [
+        (
+            node["NodeManagerHostname"],  # several nodes may have the same
+            prepare.options(scheduling_strategy=_only_on(node["NodeID"])).remote(cluster.expected, PRELOADED),
+        )
         for node in nodes
-    }
+    ]
     until = time.monotonic() + PREPARE_SECONDS
-    for name, answer in asked.items():
-        try:
-            ray.get(answer, timeout=max(0.0, until - time.monotonic()))
-        except GetTimeoutError:
-            raise UserError(
-                f"Ray's node {name} did not answer for {PREPARE_SECONDS:.0f} s: restart or remove it"
-            ) from None
-        except RayTaskError as error:
-            if isinstance(error.cause, UserError):
-                raise error.cause from None
-            raise UserError(f"Ray's node {name} cannot load imputune: {one_line(error.cause)}") from None
-        except RayError as error:
-            raise UserError(f"Ray's node {name} cannot be prepared: {one_line(error)}") from None
+    for name, check in checks:
+        _wait_for_check(name, check, until)
     return cluster
+
+
+def _only_on(node_id: str) -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
+
+
+def _wait_for_check(name: str, check: Any, until: float) -> None:
+    """Wait for a node's check until then; raise UserError, naming the node, if it fails or does not end."""
+    try:
+        ray.get(check, timeout=max(0.0, until - time.monotonic()))
+    except GetTimeoutError:
+        raise UserError(f"Ray's node {name} did not answer for {PREPARE_SECONDS:.0f} s: restart or remove it") from None
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise UserError(f"Ray's node {name} cannot load imputune: {one_line(error.cause)}") from None
+    except RayError as error:
+        raise UserError(f"Ray's node {name} cannot be prepared: {one_line(error)}") from None

@@ -18,7 +18,8 @@ from imputune import signals
 from imputune.errors import UserError, one_line
 from imputune.runtime.ray_cluster import RETRIES, Cluster
 from imputune.runtime.ray_node import Event, work_on_node
-from imputune.runtime.tasks import Shared, Task
+from imputune.runtime.tasks import Shared, Task, in_turn
+from imputune.settings.names import DeviceName
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
@@ -48,10 +49,11 @@ class RayEngine:
     def __init__(self, cluster: Cluster, limit: int | None = None) -> None:
         self.cluster, self.limit = cluster, limit
         self._shared: dict[int, tuple[object, Any]] = {}
+        self._shared_bytes = 0
         self._started = 0
         self._counted = (time.monotonic(), cluster.cores())
         self._work = self.work_with(RETRIES)
-        self._letters = cluster.mailbox.take.remote()
+        self._reports = cluster.mailbox.take.remote()
 
     def work_with(self, retries: int) -> Any:
         """Return the work on a fold as Ray's function: on one core, begun again so many times where it is lost."""
@@ -69,29 +71,26 @@ class RayEngine:
             self._counted = time.monotonic(), cores
         return max(1, cores)
 
+    def device(self, name: DeviceName) -> DeviceName:
+        """Return the device of the nodes, chosen when the cluster was connected; see `Engine.device`."""
+        return "cuda" if self.cluster.gpus_of_task else "cpu"
+
     def run(self, tasks: Iterator[Task[Any] | None]) -> None:
         """Do tasks; see `Engine.run`.
 
-        Raises UserError also when the nodes' object stores are too small for a cohort.
+        Raises UserError also when the nodes' object stores are too small for the cohorts of the tasks.
         """
         pending: dict[Any, int] = {}
         running: dict[int, _Running] = {}
-        exhausted = False
         try:
-            while pending or not exhausted:
-                while len(pending) < self.at_once and not exhausted:
-                    try:
-                        task = next(tasks)
-                    except StopIteration:
-                        exhausted = True
-                        break
-                    if task is None:
-                        break
+            for task in in_turn(tasks, pending, lambda: self.at_once):
+                if task is not None:
                     self._started += 1
                     running[self._started] = _Running(task)
                     pending[self._submit(self._started, task)] = self._started
-                for reference in _ready([self._letters, *pending]):
-                    if reference == self._letters:
+                    continue
+                for reference in _ready([self._reports, *pending]):
+                    if reference == self._reports:
                         self._deliver(running)
                     else:
                         number = pending.pop(reference)
@@ -101,6 +100,7 @@ class RayEngine:
             for reference in pending:
                 ray.cancel(reference, force=True)
             self._shared.clear()
+            self._shared_bytes = 0
 
     def _submit(self, number: int, task: Task[Any]) -> Any:
         writer = _JobWriter((task.work, task.job))
@@ -118,19 +118,20 @@ class RayEngine:
     def _put(self, content: object) -> Any:
         buffers: list[pickle.PickleBuffer] = []
         pickle.dumps(content, protocol=5, buffer_callback=buffers.append)
-        self.cluster.check_room(sum(buffer.raw().nbytes for buffer in buffers))
+        self._shared_bytes += sum(buffer.raw().nbytes for buffer in buffers)
+        self.cluster.check_room(self._shared_bytes)
         try:
             return ray.put(content)
         except ObjectStoreFullError as error:
-            raise UserError(f"Ray's object store is full: {one_line(error)}; give the nodes more") from None
+            raise UserError(f"Ray's object store is full: {one_line(error)}; {self.cluster.more_room}") from None
 
     def _deliver(self, running: dict[int, _Running]) -> None:
         try:
-            letters = ray.get(self._letters)
+            reports = ray.get(self._reports)
         except RayActorError:  # Ray starts the mailbox again; what was in it comes with the results
-            letters = []
-        self._letters = self.cluster.mailbox.take.remote()
-        for number, first, events in letters:
+            reports = []
+        self._reports = self.cluster.mailbox.take.remote()
+        for number, first, events in reports:
             if number in running:
                 running[number].pass_on(first, events)
 

@@ -40,20 +40,20 @@ class Mailbox:
     """
 
     def __init__(self) -> None:
-        self.letters: list[tuple[int, int, list[Event]]] = []
+        self.reports: list[tuple[int, int, list[Event]]] = []
         self.arrived = asyncio.Event()
 
     async def put(self, task: int, first: int, events: list[Event]) -> None:
         """Keep a task's reports; `first` is the number of the first."""
-        self.letters.append((task, first, events))
+        self.reports.append((task, first, events))
         self.arrived.set()
 
     async def take(self) -> list[tuple[int, int, list[Event]]]:
         """Wait until there are reports; return each as task, number of its first report, reports."""
         await self.arrived.wait()
-        letters, self.letters = self.letters, []
+        reports, self.reports = self.reports, []
         self.arrived.clear()
-        return letters
+        return reports
 
 
 class _Reporter:

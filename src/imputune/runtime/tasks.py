@@ -1,10 +1,11 @@
 """What an engine does: tasks, each the work on one fold, in worker processes here or on other machines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from imputune.runtime.recorder import Recorder
+from imputune.settings.names import DeviceName
 
 
 class FoldResult(Protocol):
@@ -50,6 +51,12 @@ class Engine(Protocol):
     def at_once(self) -> int:
         """How many tasks are done at a time, as far as is known now."""
 
+    def device(self, name: DeviceName) -> DeviceName:
+        """Return the device that tasks compute on, cuda or cpu, where params.yaml says `name`.
+
+        Raises UserError for cuda if no GPU is there.
+        """
+
     def run(self, tasks: Iterator[Task[Any] | None]) -> None:
         """Do tasks in the order of the iterator.
 
@@ -60,6 +67,26 @@ class Engine(Protocol):
 
         Raises UserError when the system kills workers.
         """
+
+
+def in_turn(
+    tasks: Iterator[Task[Any] | None], pending: Sized, at_once: Callable[[], int]
+) -> Iterator[Task[Any] | None]:
+    """Yield a task whenever the engine must start one, and None whenever it must wait; end when all are done.
+
+    pending: the tasks that workers are doing; the engine adds those it starts and removes those that are done. at_once:
+    returns how many may be done at a time.
+    """
+    exhausted = False
+    while pending or not exhausted:
+        task = None
+        if not exhausted and len(pending) < at_once():
+            try:
+                task = next(tasks)
+            except StopIteration:
+                exhausted = True
+                continue
+        yield task
 
 
 @runtime_checkable

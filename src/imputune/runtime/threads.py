@@ -16,8 +16,10 @@ inter-op threads. DuckDB is given its own number of threads.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
+
+from imputune.runtime.environment import environment
 
 THREADS = "OMP_NUM_THREADS"  # of PyTorch, scikit-learn and XGBoost, and of the BLAS of NumPy and SciPy
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}  # a thread that waits for others sleeps
@@ -30,19 +32,9 @@ def prepare_command() -> None:
         os.environ.setdefault(name, text)
 
 
-@contextmanager
-def environment_of_workers() -> Iterator[None]:
+def environment_of_workers() -> AbstractContextManager[None]:
     """Set the environment that a worker process inherits inside the block: one thread, whatever the user has set."""
-    before = dict(os.environ)
-    os.environ.update(ONE_THREAD | WAITING)
-    try:
-        yield
-    finally:
-        for name in ONE_THREAD | WAITING:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                del os.environ[name]
+    return environment(ONE_THREAD | WAITING)
 
 
 def use_one_thread() -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import mlflow
 
 from imputune.errors import UserError
+from imputune.runtime.environment import environment
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 
@@ -20,28 +21,14 @@ def chosen_store(uri: str | None) -> Iterator[None]:
     """
     if uri is not None and not uri.strip():
         raise UserError("tracking_uri is empty: name a store, such as http://127.0.0.1:5000, or leave it out")
-    variable = os.environ.get(TRACKING_URI)
     if uri is None:
-        with _variable_restored(variable):
+        with environment({TRACKING_URI: os.environ.get(TRACKING_URI)}):
             yield
         return
-    os.environ.pop(TRACKING_URI, None)  # so that mlflow tells what set_tracking_uri was given, if anything
-    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-    with _variable_restored(variable):
+    with environment({TRACKING_URI: None}):  # so that mlflow tells what set_tracking_uri was given, if anything
+        before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
         os.environ[TRACKING_URI] = uri
         try:
             yield
         finally:
             mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None: as if it had never been called
-
-
-@contextmanager
-def _variable_restored(before: str | None) -> Iterator[None]:
-    """Give MLFLOW_TRACKING_URI its value again after the block; None: it was not set."""
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(TRACKING_URI, None)
-        else:
-            os.environ[TRACKING_URI] = before

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from mlflow.store.entities import PagedList
 
 from imputune.errors import UserError
 from imputune.runtime.console import say, say_once
+from imputune.runtime.environment import environment
 from imputune.runtime.experiments import owner_of
 from imputune.tracking.credentials import handed_over, without_password
 from imputune.tracking.database import check_database
@@ -170,7 +171,7 @@ def all_pages(fetch: Callable[[str | None], PagedList[Item]]) -> Iterator[Item]:
 @contextmanager
 def impatient(seconds: int = ENDING_SECONDS) -> Iterator[None]:
     """Give requests to a tracking server a few seconds and no second try inside the block."""
-    with _requests({MAX_RETRIES: "0", TIMEOUT: str(seconds)}):
+    with environment({MAX_RETRIES: "0", TIMEOUT: str(seconds)}):
         yield
 
 
@@ -181,22 +182,8 @@ def single_requests(seconds: int) -> Iterator[None]:
     mlflow alone tries for four minutes without a word, and creates a run twice where the first answer was lost.
     """
     wanted = {MAX_RETRIES: "0", TIMEOUT: str(seconds)}
-    with _requests({name: text for name, text in wanted.items() if name not in os.environ}):
+    with environment({name: text for name, text in wanted.items() if name not in os.environ}):
         yield
-
-
-@contextmanager
-def _requests(settings: Mapping[str, str]) -> Iterator[None]:
-    earlier = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in earlier.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _open_unwritable(path: Path, uri: str, *, is_own: bool) -> None:

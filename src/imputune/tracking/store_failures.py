@@ -52,10 +52,10 @@ def failures(uri: str) -> Iterator[None]:
         try:
             yield
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as failure:
-            raise _told(uri, failure) from failure
+            raise _as_user_error(uri, failure) from failure
 
 
-def _told(uri: str, failure: Exception) -> UserError:
+def _as_user_error(uri: str, failure: Exception) -> UserError:
     path = sqlite_path(uri)
     cause = None if path else _cause_of_absence(failure)
     shown = without_password(uri) if path is None else path

@@ -1,11 +1,16 @@
 """A Ray cluster of small nodes on this machine, for measurements and tests; a node can be killed."""
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from imputune.errors import UserError
+from imputune.runtime.environment import environment
 
 MIB = 2**20
 STORE = 100 * MIB  # of the objects of a node
@@ -37,29 +42,31 @@ class SmallCluster:
 
 
 @contextmanager
-def small_cluster(nodes: int, importable: Sequence[Path] = ()) -> Iterator[SmallCluster]:
+def small_cluster(nodes: int, importable: Sequence[Path] = (), *, with_token: bool = False) -> Iterator[SmallCluster]:
     """Start so many nodes, set RAY_ADDRESS for the block, and end them after it.
 
-    importable: folders from which the nodes can import, beside the package, which a command sends.
+    importable: folders from which the nodes can import, beside the package, which a command sends. with_token: whether
+    nodes ask for a secret token; only once in a process, and before Ray is loaded, which reads it then. Raises
+    UserError without the extra `ray`.
     """
-    own = {
+    if find_spec("ray") is None:
+        raise UserError("Ray is not installed: run `pip install -e '.[ray]'` in the project's folder")
+    ours = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",  # as deploy/slurm-ray.sh has it; by default workers wait for whatever else runs
         "PYTHONPATH": os.pathsep.join([*map(str, importable), os.environ.get("PYTHONPATH", "")]),
     }
-    before = {name: os.environ.get(name) for name in (*own, "RAY_ADDRESS")}
-    with tempfile.TemporaryDirectory(prefix="small-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        os.environ.update(own)
+    if with_token:
+        ours |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with (
+        tempfile.TemporaryDirectory(prefix="small-", dir="/tmp", ignore_cleanup_errors=True) as folder,
+        environment(ours),
+    ):
         cluster = SmallCluster(Path(folder))
         try:
             for _ in range(nodes - 1):
                 cluster.add()
-            os.environ["RAY_ADDRESS"] = cluster.address
-            yield cluster
+            with environment({"RAY_ADDRESS": cluster.address}):
+                yield cluster
         finally:
             cluster.cluster.shutdown()
-            for name, text in before.items():
-                if text is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = text
