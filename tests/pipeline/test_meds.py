@@ -54,11 +54,10 @@ def test_the_command_makes_a_cohort(project: Path, monkeypatch: pytest.MonkeyPat
         result.stderr
     )
     cohort = read_cohort(project / "data/ward_3")
-    assert cohort.source_ids_N is not None
-    assert (cohort.stay_ids_N.tolist(), cohort.source_ids_N.tolist()) == ([1, 2], [1, 2])
+    assert (cohort.stay_ids_N.tolist(), cohort.subjects_N.tolist()) == ([1, 2], [1, 2])
     assert cohort.outcome_N.tolist() == [0, 1]
     source = MedsSource.model_validate(cohort.source)
-    assert (source.variable_file, source.outcome, source.stays_read) == ("own", "in_hospital_death", 2)
+    assert (source.variable_file, cohort.outcome, source.stays_read) == ("own", "in_hospital_death", 2)
     text = (project / "data/ward_3/source.json").read_text()
     assert not any(part in text for part in (str(project), "2150", "raw"))
     assert not list((project / "data").glob(".*"))
@@ -83,11 +82,8 @@ def test_the_name_of_a_ready_file_is_the_datasets(project: Path, monkeypatch: py
             ["--raw", "../raw", "--bin-hours", "2"],
             "so far, got 48 hours in bins of 2: leave out --hours and --bin-hours",
         ),
-        (
-            ["--raw", "../raw", "--stays", "all"],
-            "folds would separate the stays of a subject so far: leave out --stays",
-        ),
-        (["--raw", "../raw", "--outcome", "sepsis"], "a cohort has the outcome in_hospital_death so far, got sepsis"),
+        (["--raw", "../raw", "--outcome", "sepsis"], "only in_hospital_death can be derived from codes: give --labels"),
+        (["--raw", "../raw", "--outcome", "Sepsis 3"], "an outcome's name has lower-case letters, digits and _"),
         (["--raw", "../raw", "--name", "Ward 3"], "--name 'Ward 3' must be of a-z, 0-9, _ and -: choose another name"),
         (["--raw", "../raw", "--name", "mimic3"], "--name 'mimic3' is another dataset's: choose another name"),
         (["--raw", "../nothing"], "../nothing is not a folder: point --raw at the folder that has data/"),
@@ -124,7 +120,7 @@ def test_an_outcome_of_one_value(project: Path, monkeypatch: pytest.MonkeyPatch,
     """A dataset in which nobody dies makes no cohort."""
     write_meds(tmp_path / "raw", [event for event in two_stays() if event[0] == 1])
     result = invoke(project, monkeypatch, "--raw", "../raw", "--variables", "../variables.csv")
-    told = "error: all 1 labelled stays have in_hospital_death 0: a model needs both; check the codes of kind died"
+    told = "error: in_hospital_death is 0 in all 1 labelled stays: a model needs both; check the codes of kind died"
     assert result.stderr.splitlines()[-1].startswith(told)
     assert result.exit_code == 2
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, JsonValue
 
 import imputune
 from imputune.data.cohort import HOURS, Cohort
+from imputune.data.outcome_file import Labels
 from imputune.data.raw.meds.extraction import Outcome, Resources, extract_meds
 from imputune.data.raw.meds.stays import IN_HOSPITAL_DEATH, NO_LABEL, MedsStays, WindowRules
 from imputune.data.raw.meds.suggestion import FEWEST_SUBJECTS, suggest_variables
@@ -19,6 +20,7 @@ from imputune.data.raw.meds.variable_file import READY, VariableFile, read_varia
 from imputune.data.raw.meds.variable_rows import Mark, split_patterns
 from imputune.datasets import Destination
 from imputune.errors import UserError
+from imputune.protocol.outcomes import check_outcome_name
 from imputune.runtime.console import counted, say, show_files, warn
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
@@ -61,11 +63,11 @@ class MedsSource(BaseModel, frozen=True, extra="forbid"):
 
     command: str
     version: str
+    records: str
     dataset_metadata: dict[str, str]
     variable_file: str
     variable_file_sha256: str
     rules: dict[str, JsonValue]
-    outcome: str
     stays_read: int
     stays_shorter_than_the_window: int
     events_read: int
@@ -135,43 +137,39 @@ def _name(options: MedsOptions, file: VariableFile) -> str:
 
 def _refuse_what_no_cohort_holds(options: MedsOptions) -> None:
     """Raise UserError for a window or an outcome that this version's cohorts cannot hold, before anything is read."""
+    try:
+        check_outcome_name(options.outcome)
+    except ValueError as error:
+        raise UserError(f"--outcome: {error}") from None
     if options.hours != HOURS or options.bin_hours != 1:
         asked = f"{options.hours} hours in bins of {options.bin_hours}"
         raise UserError(
             f"a cohort has {HOURS} hours in bins of 1 so far, got {asked}: leave out --hours and --bin-hours"
         )
-    if options.stays != "first":
-        raise UserError("folds would separate the stays of a subject so far: leave out --stays all")
-    if options.outcome != IN_HOSPITAL_DEATH:
-        raise UserError(
-            f"a cohort has the outcome {IN_HOSPITAL_DEATH} so far, got {options.outcome}: leave out --outcome"
-        )
 
 
 def to_cohort(stays: MedsStays, name: str, file: VariableFile) -> Cohort:
-    """Return stays as a cohort of 48 hours with one outcome; stays without a label are left out, and counted.
+    """Return stays as a cohort whose first outcome is the one that was asked for.
 
-    Stays are numbered from 1; the records' subject ids are `source_ids_N`, which stay in data/. Raises UserError if all
-    stays have the same outcome.
+    In-hospital death stands beside another outcome if it has both values. Stays without a label of any outcome are left
+    out, and counted. Stays are numbered from 1; `subject_ids_N` are the records' own, and stay in data/. Raises
+    UserError if the first outcome has one value only.
     """
-    ((outcome, label_N),) = stays.labels.items()
-    labelled_N = label_N != NO_LABEL
-    values = set(label_N[labelled_N].tolist())
-    if len(values) < 2:
-        what = (
-            f"all {labelled_N.sum():,} labelled stays have {outcome} {values.pop()}"
-            if values
-            else "no stay has a label"
-        )
+    first = next(iter(stays.labels))
+    labels = {each: label_N for each, label_N in stays.labels.items() if each == first or _values(label_N) == {0, 1}}
+    if len(values := _values(labels[first])) < 2:
+        labelled = f"all {(labels[first] != NO_LABEL).sum():,} labelled stays"
+        what = f"{first} is {values.pop()} in {labelled}" if values else f"no stay has a label of {first}"
         raise UserError(f"{what}: a model needs both; check the codes of kind died and discharge, or --labels")
+    kept_N = np.any([label_N != NO_LABEL for label_N in labels.values()], axis=0)
     source = MedsSource(
         command=f"imputune extract meds --name {name}",
         version=imputune.__version__,
+        records=f"MEDS {stays.about.get('dataset_name', '')}".strip(),
         dataset_metadata=dict(stays.about),
         variable_file=file.name,
         variable_file_sha256=file.sha256,
         rules={field: getattr(stays.rules, field) for field in stays.rules.__dataclass_fields__},
-        outcome=outcome,
         stays_read=stays.stays_read,
         stays_shorter_than_the_window=stays.shorter,
         events_read=stays.events.read,
@@ -180,19 +178,25 @@ def to_cohort(stays: MedsStays, name: str, file: VariableFile) -> Cohort:
         events_ignored=dict(stays.events.ignored),
         labels=dict(stays.label_counts),
         variables_without_events=list(stays.absent),
-        exclusions={**stays.exclusions, f"without a label of {outcome}": int((~labelled_N).sum())},
+        exclusions={**stays.exclusions, f"without a label of {' or '.join(labels)}": int((~kept_N).sum())},
     )
     return Cohort(
         dataset=name,
-        stay_ids_N=np.arange(1, labelled_N.sum() + 1),
-        outcome_N=label_N[labelled_N],
-        values_NTD=stays.values_NTD if labelled_N.all() else stays.values_NTD[labelled_N],
+        stay_ids_N=np.arange(1, kept_N.sum() + 1),
+        outcome_N=labels.pop(first)[kept_N],
+        values_NTD=stays.values_NTD if kept_N.all() else stays.values_NTD[kept_N],
         variables=stays.variables,
-        static=stays.static[labelled_N].reset_index(drop=True),
+        static=stays.static[kept_N].reset_index(drop=True),
         static_variables=stays.static_variables,
         source=source.model_dump(),
-        source_ids_N=stays.subject_ids_N[labelled_N],
+        subject_ids_N=stays.subject_ids_N[kept_N],
+        outcome=first,
+        other_outcomes={each: label_N[kept_N] for each, label_N in labels.items()},
     )
+
+
+def _values(label_N: Labels) -> set[int]:
+    return set(label_N[label_N != NO_LABEL].tolist())
 
 
 def _say_counts(stays: MedsStays) -> None:

@@ -77,9 +77,10 @@ class MedsStays:
     ends, which is before start + hours in a shorter stay; `values_NTD` float32 in the units of `variables`, NaN where
     nothing was observed, in a temporary file that goes when the array does; `static` a row per stay, NaN where unknown.
 
-    labels: for each outcome 0, 1 or NO_LABEL of each stay, int8 (N,). exclusions: stays left out, by the first rule
-    that they break. label_counts: what became of a label table's rows. about: the dataset's name and version. absent:
-    for each variable that no event has, a near miss of its code, or "".
+    labels: for each outcome 0, 1 or NO_LABEL of each stay, int8 (N,); the outcome that was asked for is the first, and
+    in-hospital death is always there. exclusions: stays left out, by the first rule that they break. label_counts: what
+    became of a label table's rows. about: the dataset's name and version. absent: for each variable that no event has,
+    a near miss of its code, or "".
     """
 
     rules: WindowRules
