@@ -11,13 +11,14 @@ import typer
 from pydantic import BaseModel, JsonValue
 
 import imputune
-from imputune.data.cohort import HOURS, Cohort
+from imputune.data.cohort import Cohort, check_kind
 from imputune.data.outcome_file import Labels
 from imputune.data.raw.meds.extraction import Outcome, Resources, extract_meds
 from imputune.data.raw.meds.stays import IN_HOSPITAL_DEATH, NO_LABEL, MedsStays, WindowRules
 from imputune.data.raw.meds.suggestion import FEWEST_SUBJECTS, suggest_variables
 from imputune.data.raw.meds.variable_file import READY, VariableFile, read_variable_file, ready_text
 from imputune.data.raw.meds.variable_rows import Mark, split_patterns
+from imputune.data.window import HOURS
 from imputune.datasets import Destination
 from imputune.errors import UserError
 from imputune.protocol.outcomes import check_outcome_name
@@ -96,9 +97,12 @@ def extract(destination: Destination, options: MedsOptions) -> Cohort | None:
         else:
             file = _with_marks(read_variable_file(options.variables), options)
             name = _name(options, file)
-            _refuse_what_no_cohort_holds(options)
+            _check_outcome(options)
+            rules = _rules(options)
+            rules.check()
+            check_kind(destination.folder(name), rules.window, options.outcome)  # before what may take minutes
             stays = extract_meds(
-                options.raw, file, _rules(options), resources, Outcome(name=options.outcome, labels=options.labels)
+                options.raw, file, rules, resources, Outcome(name=options.outcome, labels=options.labels)
             )
     if options.suggest_variables:
         typer.echo(text, nl=False)
@@ -135,17 +139,11 @@ def _name(options: MedsOptions, file: VariableFile) -> str:
     return name
 
 
-def _refuse_what_no_cohort_holds(options: MedsOptions) -> None:
-    """Raise UserError for a window or an outcome that this version's cohorts cannot hold, before anything is read."""
+def _check_outcome(options: MedsOptions) -> None:
     try:
         check_outcome_name(options.outcome)
     except ValueError as error:
         raise UserError(f"--outcome: {error}") from None
-    if options.hours != HOURS or options.bin_hours != 1:
-        asked = f"{options.hours} hours in bins of {options.bin_hours}"
-        raise UserError(
-            f"a cohort has {HOURS} hours in bins of 1 so far, got {asked}: leave out --hours and --bin-hours"
-        )
 
 
 def to_cohort(stays: MedsStays, name: str, file: VariableFile) -> Cohort:
@@ -163,7 +161,7 @@ def to_cohort(stays: MedsStays, name: str, file: VariableFile) -> Cohort:
         raise UserError(f"{what}: a model needs both; check the codes of kind died and discharge, or --labels")
     kept_N = np.any([label_N != NO_LABEL for label_N in labels.values()], axis=0)
     source = MedsSource(
-        command=f"imputune extract meds --name {name}",
+        command=_command(stays, name, first),
         version=imputune.__version__,
         records=f"MEDS {stays.about.get('dataset_name', '')}".strip(),
         dataset_metadata=dict(stays.about),
@@ -191,8 +189,23 @@ def to_cohort(stays: MedsStays, name: str, file: VariableFile) -> Cohort:
         source=source.model_dump(),
         subject_ids_N=stays.subject_ids_N[kept_N],
         outcome=first,
+        bin_hours=stays.rules.bin_hours,
         other_outcomes={each: label_N[kept_N] for each, label_N in labels.items()},
     )
+
+
+def _command(stays: MedsStays, name: str, outcome: str) -> str:
+    """Return the command without paths, and without options that are the usual ones."""
+    rules, usual = stays.rules, WindowRules()
+    given = {
+        "name": (name, ""),
+        "stays": (rules.stays, usual.stays),
+        "hours": (rules.hours, usual.hours),
+        "bin-hours": (rules.bin_hours, usual.bin_hours),
+        "outcome": (outcome, IN_HOSPITAL_DEATH),
+    }
+    words = (f"--{option} {value}" for option, (value, default) in given.items() if value != default)
+    return f"imputune extract meds {' '.join(words)}"
 
 
 def _values(label_N: Labels) -> set[int]:

@@ -41,8 +41,8 @@ def choose_windows(
     """Create the table `chosen` of the windows that keep the rules, ascending by subject and start.
 
     Its columns: stay (from 0), subject_id, start, until (the window's end, or the stay's if that is earlier), stay_end,
-    next_start, age_years, in_hospital_death as 0, 1, or NO_LABEL for a stay without a hospital discharge after its start
-    or with one before the window ends, and outcome: in-hospital death if `by_death`, otherwise NO_LABEL.
+    next_start, age_years, in_hospital_death as 0, 1, or NO_LABEL for a stay without a hospital discharge after its
+    start or with one before the window ends, and outcome: in-hospital death if `by_death`, otherwise NO_LABEL.
 
     Returns the number of all windows, those left out by the first rule they break, and ignored marks, by reason.
 
