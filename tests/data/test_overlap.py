@@ -49,3 +49,12 @@ def test_the_records_own_ids_count_where_stays_have_running_numbers(cohort: Coho
     theirs = other_values(ours, source_ids_N=np.arange(5080, 5170))
     assert np.flatnonzero(shared_stays(ours, theirs)).tolist() == list(range(80, 90))
     assert not shared_stays(ours, replace(theirs, source_ids_N=None)).any()
+
+
+def test_two_windows_of_the_same_records_are_one_source(cohort: Cohort) -> None:
+    """A second window under another name has other values; its subjects are the same if its records are."""
+    subjects = {"stay_ids_N": np.arange(90), "subject_ids_N": np.arange(5000, 5090)}
+    ours = replace(cohort, dataset="ward", source={"exclusions": {}, "records": "MEDS ward"}, **subjects)
+    theirs = other_values(ours, dataset="ward_24h", subject_ids_N=np.arange(5080, 5170))
+    assert np.flatnonzero(shared_stays(ours, theirs)).tolist() == list(range(80, 90))
+    assert not shared_stays(ours, replace(theirs, source={"exclusions": {}, "records": "MEDS clinic"})).any()

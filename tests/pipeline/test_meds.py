@@ -2,6 +2,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from dvc.repo import Repo
@@ -54,11 +55,10 @@ def test_the_command_makes_a_cohort(project: Path, monkeypatch: pytest.MonkeyPat
         result.stderr
     )
     cohort = read_cohort(project / "data/ward_3")
-    assert cohort.source_ids_N is not None
-    assert (cohort.stay_ids_N.tolist(), cohort.source_ids_N.tolist()) == ([1, 2], [1, 2])
+    assert (cohort.stay_ids_N.tolist(), cohort.subjects_N.tolist()) == ([1, 2], [1, 2])
     assert cohort.outcome_N.tolist() == [0, 1]
     source = MedsSource.model_validate(cohort.source)
-    assert (source.variable_file, source.outcome, source.stays_read) == ("own", "in_hospital_death", 2)
+    assert (source.variable_file, cohort.outcome, source.stays_read) == ("own", "in_hospital_death", 2)
     text = (project / "data/ward_3/source.json").read_text()
     assert not any(part in text for part in (str(project), "2150", "raw"))
     assert not list((project / "data").glob(".*"))
@@ -78,16 +78,20 @@ def test_the_name_of_a_ready_file_is_the_datasets(project: Path, monkeypatch: py
     ("words", "told"),
     [
         ([], "--raw is missing: name the folder of the MEDS dataset"),
-        (["--raw", "../raw", "--hours", "24"], "a cohort has 48 hours in bins of 1 so far, got 24 hours in bins of 1"),
+        (["--raw", "../raw", "--hours", "24", "--bin-hours", "5"], "24 hours cannot be divided into bins of 5: give"),
         (
-            ["--raw", "../raw", "--bin-hours", "2"],
-            "so far, got 48 hours in bins of 2: leave out --hours and --bin-hours",
+            ["--raw", "../raw", "--hours", "24"],
+            "has a cohort of 48 hours with the first outcome in_hospital_death, this one has 24 hours and",
         ),
         (
-            ["--raw", "../raw", "--stays", "all"],
-            "folds would separate the stays of a subject so far: leave out --stays",
+            ["--raw", "../raw", "--outcome", "sepsis", "--labels", "none.parquet"],
+            "this one has 48 hours and sepsis: choose another name with --name, or delete that folder",
         ),
-        (["--raw", "../raw", "--outcome", "sepsis"], "a cohort has the outcome in_hospital_death so far, got sepsis"),
+        (
+            ["--raw", "../raw", "--outcome", "sepsis", "--name", "ward"],
+            "only in_hospital_death can be derived from codes: give --labels",
+        ),
+        (["--raw", "../raw", "--outcome", "Sepsis 3"], "an outcome's name has lower-case letters, digits and _"),
         (["--raw", "../raw", "--name", "Ward 3"], "--name 'Ward 3' must be of a-z, 0-9, _ and -: choose another name"),
         (["--raw", "../raw", "--name", "mimic3"], "--name 'mimic3' is another dataset's: choose another name"),
         (["--raw", "../nothing"], "../nothing is not a folder: point --raw at the folder that has data/"),
@@ -124,7 +128,7 @@ def test_an_outcome_of_one_value(project: Path, monkeypatch: pytest.MonkeyPatch,
     """A dataset in which nobody dies makes no cohort."""
     write_meds(tmp_path / "raw", [event for event in two_stays() if event[0] == 1])
     result = invoke(project, monkeypatch, "--raw", "../raw", "--variables", "../variables.csv")
-    told = "error: all 1 labelled stays have in_hospital_death 0: a model needs both; check the codes of kind died"
+    told = "error: in_hospital_death is 0 in all 1 labelled stays: a model needs both; check the codes of kind died"
     assert result.stderr.splitlines()[-1].startswith(told)
     assert result.exit_code == 2
 
@@ -195,6 +199,39 @@ def test_patient_data_of_meds_stays_in_data(tmp_path: Path) -> None:
         assert not any(mark in text for mark in (MARKED_TEXT, str(MARKED_ID)[:5], ".4567", "2150-03", "2077-"))
     rows = json.loads((folder / "results/meds/results.json").read_text())["rows"]
     assert {row["head"] for row in rows} == {"mlp2"}
+
+
+@pytest.mark.slow
+def test_the_pipeline_runs_on_another_window(tmp_path: Path) -> None:
+    """The stays of the demo's first day in bins of two hours, of which subjects have several: up to a prediction."""
+    if "IMPUTUNE_REAL_DATA" not in os.environ:
+        pytest.skip("IMPUTUNE_REAL_DATA is not set: no real records to read")
+    raw = Path(os.environ["IMPUTUNE_REAL_DATA"]) / "mimic-iv-demo-meds"
+    folder = new_project(tmp_path / "project", imputers=["csai"], **{"promote.minimum_auc": 0.001}, **grid_of(**GRID))
+    window = ["--stays", "all", "--hours", "24", "--bin-hours", "2", "--minimum-hours", "48", "--name", "day"]
+    (tmp_path / "stay.csv").write_text("RecordID,Time,Parameter,Value\n1,00:10,heart_rate,80\n1,30:00,heart_rate,90\n")
+    commands = [
+        ["imputune", "extract", "meds", "--raw", str(raw), *window],
+        ["imputune", "folds"],
+        ["imputune", "pretrain"],
+        ["imputune", "assess"],
+        ["imputune", "grid"],
+        ["imputune", "compare"],
+        ["imputune", "promote"],
+        ["imputune", "predict", "--records", str(tmp_path / "stay.csv"), "--out", str(tmp_path / "risk.csv")],
+    ]
+    done = run_all(folder, commands)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cohort = read_cohort(folder / "data/day")
+    assert (cohort.values_NTD.shape[:2], len(np.unique(cohort.subjects_N)), cohort.events) == ((74, 12), 56, 12)
+    heart_ND = cohort.values_NTD[:, :, cohort.variable_names.index("heart_rate")]
+    assert (~np.isnan(heart_ND)).sum() > 800
+    folds = json.loads((folder / "artifacts/day/folds.json").read_text())["folds"]
+    for fold in folds:
+        of_split = [set(cohort.subjects_N[np.isin(cohort.stay_ids_N, ids)]) for ids in fold.values()]
+        assert sum(map(len, of_split)) == len(set().union(*of_split)) == 56
+    risk = pd.read_csv(tmp_path / "risk.csv")
+    assert (risk["observed_cells"].tolist(), risk["rows_ignored"].tolist()) == ([1], [1])
 
 
 @pytest.mark.slow

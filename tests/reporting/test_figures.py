@@ -4,7 +4,7 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from example_results import variant_row
-from imputune.data.cohort import HOURS
+from imputune.data.window import HOURS
 from imputune.evaluation.decision_curve import DecisionPoint
 from imputune.evaluation.metrics import ReliabilityPoint
 from imputune.evaluation.rows import VariantRow

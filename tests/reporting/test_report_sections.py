@@ -12,7 +12,8 @@ from example_results import (
     ranked_imputer,
     variant_row,
 )
-from imputune.data.cohort import HOURS, Variable
+from imputune.data.cohort import Variable
+from imputune.data.window import HOURS
 from imputune.reporting import reproduction
 from imputune.reporting.page import Report, Section
 from imputune.reporting.report_inputs import HeadFindings, ImputerFindings, ReportInputs

@@ -9,6 +9,7 @@ import pandas as pd
 
 from imputune.api.places import project_root
 from imputune.data.outcome_choice import chosen_outcome
+from imputune.data.raw.binning import BinnedStays
 from imputune.data.raw.physionet2012 import bin_long_table
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.settings.file import read_params
@@ -52,14 +53,18 @@ class RiskModel:
         (docs/prediction.md). Risks are those of the served model and of `imputune predict`. Raises UserError, one line,
         for a table that cannot be read.
         """
-        return self.bundle.predict(bin_long_table(table, self.bundle.about.variables, self.bundle.about.static))
+        return self.bundle.predict(self._binned(table))
 
     def impute(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return RecordID, Hour, Parameter, Value, Observed and RowsIgnored: all hours of all variables of each stay.
 
         Raises UserError if the model reads no imputer, or for a table that cannot be read.
         """
-        return self.bundle.impute(bin_long_table(table, self.bundle.about.variables, self.bundle.about.static))
+        return self.bundle.impute(self._binned(table))
+
+    def _binned(self, table: pd.DataFrame) -> BinnedStays:
+        about = self.bundle.about
+        return bin_long_table(table, about.variables, about.static, about.window)
 
 
 def load_champion(

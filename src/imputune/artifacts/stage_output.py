@@ -22,7 +22,6 @@ from imputune.settings.names import ImputerName
 
 FORMAT: Literal[3] = 3  # of result.json; raised when a reader of older files would misread them
 ALSO_TAG = "also_cohorts"
-EXAMPLE_HOURS = slice(18, 30)  # masked in the generated stay of an assessment
 Stage = Literal["pretrain", "finetune", "overfit", "assess"]
 Settings = dict[str, JsonValue]
 """Sections of params.yaml by name, as plain values."""
@@ -35,6 +34,11 @@ LATER_SETTINGS: tuple[tuple[str, str, Mapping[str, JsonValue]], ...] = (
 
 EARLIER_EVENTS = AliasChoices("events", "deaths")
 """The names of a number of events in stored results; earlier versions knew one outcome, and said deaths."""
+
+
+def example_bins(bins: int) -> slice:
+    """Return which bins of an assessment's generated stay are masked: hours 18 to 29 of 48, in others alike."""
+    return slice(round(bins * 18 / 48), round(bins * 30 / 48))
 
 
 class Origin(Stored):

@@ -20,7 +20,9 @@ from imputune.pipeline.extract import run_extract
 from imputune.protocol.outcome_words import outcome_words
 from imputune.runtime.console import counted, print_table
 
-extract = typer.Typer(help="Raw records to data/<dataset>: hourly bins of the first 48 hours.", no_args_is_help=True)
+extract = typer.Typer(
+    help="Raw records to data/<dataset>: bins of the first hours of stays, usually 48 of an hour.", no_args_is_help=True
+)
 app.add_typer(extract, name="extract")
 
 Out = Annotated[Path | None, typer.Option(help="Folder to write instead of data/<dataset>.")]

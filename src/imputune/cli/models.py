@@ -164,9 +164,9 @@ def explain_command(options: ExplainOptions) -> None:
     if options.out is not None:
         write_table(explanation.table, options.out)
     if options.figure is not None:
-        replace_bytes(
-            options.figure, drawings[options.figure.suffix](attributions_figure(explanation.table, explanation.title))
-        )
+        window = loaded.bundle.about.window
+        figure = attributions_figure(explanation.table, explanation.title, window)
+        replace_bytes(options.figure, drawings[options.figure.suffix](figure))
     for note in notes:
         say(f"note: {note}")
     if options.as_json:

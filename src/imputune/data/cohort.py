@@ -1,6 +1,6 @@
-"""A cohort and its folder: stays x 48 hours x variables with outcomes; values.npy, CSV tables, source.json.
+"""A cohort and its folder: stays x bins x variables with outcomes; values.npy, CSV tables, source.json.
 
-Letters: N stays, T hours, D variables.
+Letters: N stays, T bins (hours, unless `bin_hours` is another number than 1), D variables.
 """
 
 import csv
@@ -21,11 +21,11 @@ from pydantic import BaseModel, JsonValue
 from imputune.data.outcome_file import NO_LABEL, OUTCOMES_FILE, columns_of, labels_of, read_outcomes, write_outcomes
 from imputune.data.static import StaticVariable
 from imputune.data.static_file import read_static_variables, read_text_table, write_static_variables
+from imputune.data.window import HOURS, Window
 from imputune.errors import UserError, one_line
 from imputune.files import replacing_folder
 from imputune.protocol.outcomes import DEFAULT_OUTCOME, EXTRACTED, known_outcome
 
-HOURS = 48
 FORMAT = 2  # of the folder's files; raised when older cohorts lack what commands read
 FILES = ("source.json", "static.csv", "stays.csv", "values.npy", "variables.csv")
 HASHED_AT_ONCE = 2**20  # bytes
@@ -63,16 +63,17 @@ class ValuesFile:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Cohort:
-    """ICU stays in hourly bins, with their outcomes; one of them is chosen.
+    """ICU stays in bins of hours, with their outcomes; one of them is chosen.
 
     Shapes: `stay_ids_N` int64, ascending; `outcome_N` int8, the labels of the chosen outcome: 0, 1, or -1 for no label;
     `other_outcomes` has the labels of the others by name; `values_NTD` float32 in the units of
-    `variables`, NaN where nothing was observed in the hour; `static` float64, one row per stay in the same order and
+    `variables`, NaN where nothing was observed in the bin; `static` float64, one row per stay in the same order and
     one column per variable of `static_variables`, as recorded, NaN where unknown.
     `source` says where the cohort came from, and under `exclusions` how many stays were left out, by reason. It has no
     path, time or date. If the records' own ids must not leave data/, `stay_ids_N` are running numbers and
     `source_ids_N`, int64, are the records' ids. `subject_ids_N`, int64, say which stays are of one subject; None: each
     stay is of another one. `first_outcome` is the one that folds are drawn by, "" for the chosen one.
+    `bin_hours`: the length of a bin.
 
     Values read from a folder are mapped from `values_file`, read-only: pages are loaded when they are used, and a
     worker process receives the file's path instead of the values.
@@ -92,6 +93,7 @@ class Cohort:
     outcome: str = DEFAULT_OUTCOME
     other_outcomes: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
     first_outcome: str = ""
+    bin_hours: int = 1
 
     @property
     def outcomes(self) -> dict[str, npt.NDArray[np.int8]]:
@@ -99,6 +101,11 @@ class Cohort:
         found = {self.outcome: self.outcome_N, **self.other_outcomes}
         first = self.first_outcome or self.outcome
         return {first: found.pop(first), **found}
+
+    @property
+    def window(self) -> Window:
+        """The window of the stays: all T bins."""
+        return Window(hours=self.values_NTD.shape[1] * self.bin_hours, bin_hours=self.bin_hours)
 
     @property
     def labelled_N(self) -> npt.NDArray[np.bool_]:
@@ -222,10 +229,11 @@ def write_cohort(cohort: Cohort, folder: Path) -> None:
     """Write the cohort as a folder, all files or none; the same cohort gives the same bytes.
 
     The files are written to a temporary folder beside `folder`, which then replaces `folder`. Raises UserError if the
-    system refuses to write (an earlier cohort in `folder` stays as it was), if `folder` has other files, or if a user
-    has added outcomes there.
+    system refuses to write (an earlier cohort in `folder` stays as it was), if `folder` has other files or a cohort of
+    another window or first outcome, or if a user has added outcomes there.
     """
     check_target(folder)
+    check_kind(folder, cohort.window, cohort.first_outcome or cohort.outcome)
     _check_added_outcomes(cohort, folder)
     with replacing_folder(folder) as fresh:
         _write_files(cohort, fresh)
@@ -238,6 +246,29 @@ def check_target(folder: Path) -> None:
     known = {*FILES, OUTCOMES_FILE}
     if folder.is_dir() and (other := sorted({path.name for path in folder.iterdir()} - known)):
         raise UserError(f"{folder} holds other files ({other[0]}); choose an empty or a new folder with --out")
+
+
+def read_window(folder: Path) -> Window:
+    """Return the window of the cohort in a folder; the usual one if there is none that could be read."""
+    try:
+        source = json.loads((folder / "source.json").read_bytes())
+        return Window(hours=source.get("hours", HOURS), bin_hours=source.get("bin_hours", 1))
+    except (OSError, ValueError, AttributeError):
+        return Window()
+
+
+def check_kind(folder: Path, window: Window, outcome: str) -> None:
+    """Raise UserError if the folder has a cohort of another window or first outcome: it is never overwritten."""
+    try:
+        first = json.loads((folder / "source.json").read_bytes()).get("outcome", DEFAULT_OUTCOME)
+    except (OSError, ValueError, AttributeError):
+        return  # there is no cohort that anything could read
+    found = read_window(folder)
+    if (found, first) != (window, outcome):
+        raise UserError(
+            f"{folder} has a cohort of {found} with the first outcome {first}, this one has {window} and {outcome}: "
+            "choose another name with --name, or delete that folder"
+        )
 
 
 def _check_added_outcomes(cohort: Cohort, folder: Path) -> None:
@@ -319,7 +350,9 @@ def _write_files(cohort: Cohort, folder: Path) -> None:
     variables = pd.DataFrame([(v.name, v.unit) for v in cohort.variables], columns=["name", "unit"])
     variables.to_csv(folder / "variables.csv", index=False, lineterminator="\n")
     write_static_variables(cohort.static_variables, folder / "static.csv")
-    named = {} if cohort.outcome == DEFAULT_OUTCOME else {"outcome": cohort.outcome}
+    named: dict[str, JsonValue] = {} if cohort.outcome == DEFAULT_OUTCOME else {"outcome": cohort.outcome}
+    if cohort.window != Window():
+        named |= {"hours": cohort.window.hours, "bin_hours": cohort.bin_hours}
     source = _SourceFile.model_validate(
         {"format": FORMAT, "dataset": cohort.dataset, **named, **cohort.source}
     ).model_dump()
@@ -337,6 +370,8 @@ def _read_files(folder: Path) -> Cohort:
     values_file = ValuesFile.at(folder / "values.npy")
     content = source.model_dump(exclude={"dataset", "format"})
     outcome = str(content.pop("outcome", DEFAULT_OUTCOME))
+    hours, bin_hours = (int(str(content.pop(key, usual))) for key, usual in (("hours", HOURS), ("bin_hours", 1)))
+    _check_window(hours, bin_hours, values_file)
     stay_ids_N = _whole_numbers(stays["stay_id"])
     return Cohort(
         dataset=source.dataset,
@@ -352,7 +387,15 @@ def _read_files(folder: Path) -> Cohort:
         subject_ids_N=_whole_numbers(stays["subject_id"]) if "subject_id" in stays else None,
         outcome=outcome,
         other_outcomes=read_outcomes(folder / OUTCOMES_FILE, stay_ids_N, outcome),
+        bin_hours=bin_hours,
     )
+
+
+def _check_window(hours: int, bin_hours: int, values_file: ValuesFile) -> None:
+    """Raise ValueError if values.npy has not the bins that source.json tells of."""
+    shape = values_file.map().shape
+    if bin_hours < 1 or len(shape) != 3 or shape[1] * bin_hours != hours:
+        raise ValueError(f"values.npy of shape {shape} is not of {hours} hours in bins of {bin_hours}")
 
 
 def _column(outcome: str) -> str:
@@ -381,7 +424,7 @@ def _numbers(column: pd.Series) -> npt.NDArray[np.float64]:
 
 
 def _check_cohort(cohort: Cohort) -> None:
-    expected = (len(cohort.stay_ids_N), HOURS, len(cohort.variables))
+    expected = (len(cohort.stay_ids_N), cohort.window.bins, len(cohort.variables))
     values_NTD = cohort.values_NTD
     if values_NTD.dtype != np.float32 or values_NTD.shape != expected:
         raise ValueError(f"values.npy must be float32 {expected}, got {values_NTD.dtype} {values_NTD.shape}")

@@ -46,7 +46,7 @@ def describe(cohort: Cohort) -> CohortFacts:
     return CohortFacts(
         dataset=cohort.dataset,
         stays=stays,
-        hours=hours,
+        hours=hours * cohort.bin_hours,
         variables=variables,
         observed_cells=int(observed_D.sum()),
         observed_share=float(observed_D.sum() / (stays * hours * variables)),

@@ -115,18 +115,22 @@ class JoinedRecords(Records):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FoldData:
-    """A fold ready for training; the scaler, and what is counted, come from its training stays only."""
+    """A fold ready for training; the scaler, and what is counted, come from its training stays only.
+
+    bin_hours: how many hours pass from one of the T bins to the next.
+    """
 
     number: int
     scaler: Scaler
     train: Split
     validation: Split
     test: Split
+    bin_hours: int = 1
 
     @property
     def median_gap_hours_D(self) -> np.ndarray:
-        """Each variable's median time between consecutive observations; see `ObservationCounts.median_gap_hours`."""
-        return self._counts.median_gap_hours()
+        """Each variable's median hours between consecutive observations; see `ObservationCounts.median_gap_hours`."""
+        return self._counts.median_gap_hours() * np.float32(self.bin_hours)
 
     @property
     def observed_count_D(self) -> np.ndarray:
@@ -148,7 +152,9 @@ def fit_and_split(cohort: Cohort, fold: Fold, clip_quantile: float) -> FoldData:
 def split_cohort(cohort: Cohort, fold: Fold, scaler: Scaler) -> FoldData:
     """Split a cohort; a scaler that was fitted on the fold's training stays standardises every split."""
     train, validation, test = (_split(cohort, rows, scaler) for rows in (fold.train, fold.validation, fold.test))
-    return FoldData(number=fold.number, scaler=scaler, train=train, validation=validation, test=test)
+    return FoldData(
+        number=fold.number, scaler=scaler, train=train, validation=validation, test=test, bin_hours=cohort.bin_hours
+    )
 
 
 def with_further(train: Split, cohorts: Sequence[Cohort], scaler: Scaler) -> Records:

@@ -11,14 +11,17 @@ import typer
 from pydantic import BaseModel, JsonValue
 
 import imputune
-from imputune.data.cohort import HOURS, Cohort
+from imputune.data.cohort import Cohort, check_kind
+from imputune.data.outcome_file import Labels
 from imputune.data.raw.meds.extraction import Outcome, Resources, extract_meds
 from imputune.data.raw.meds.stays import IN_HOSPITAL_DEATH, NO_LABEL, MedsStays, WindowRules
 from imputune.data.raw.meds.suggestion import FEWEST_SUBJECTS, suggest_variables
 from imputune.data.raw.meds.variable_file import READY, VariableFile, read_variable_file, ready_text
 from imputune.data.raw.meds.variable_rows import Mark, split_patterns
+from imputune.data.window import HOURS
 from imputune.datasets import Destination
 from imputune.errors import UserError
+from imputune.protocol.outcomes import check_outcome_name
 from imputune.runtime.console import counted, say, show_files, warn
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
@@ -61,11 +64,11 @@ class MedsSource(BaseModel, frozen=True, extra="forbid"):
 
     command: str
     version: str
+    records: str
     dataset_metadata: dict[str, str]
     variable_file: str
     variable_file_sha256: str
     rules: dict[str, JsonValue]
-    outcome: str
     stays_read: int
     stays_shorter_than_the_window: int
     events_read: int
@@ -94,9 +97,12 @@ def extract(destination: Destination, options: MedsOptions) -> Cohort | None:
         else:
             file = _with_marks(read_variable_file(options.variables), options)
             name = _name(options, file)
-            _refuse_what_no_cohort_holds(options)
+            _check_outcome(options)
+            rules = _rules(options)
+            rules.check()
+            check_kind(destination.folder(name), rules.window, options.outcome)  # before what may take minutes
             stays = extract_meds(
-                options.raw, file, _rules(options), resources, Outcome(name=options.outcome, labels=options.labels)
+                options.raw, file, rules, resources, Outcome(name=options.outcome, labels=options.labels)
             )
     if options.suggest_variables:
         typer.echo(text, nl=False)
@@ -133,45 +139,35 @@ def _name(options: MedsOptions, file: VariableFile) -> str:
     return name
 
 
-def _refuse_what_no_cohort_holds(options: MedsOptions) -> None:
-    """Raise UserError for a window or an outcome that this version's cohorts cannot hold, before anything is read."""
-    if options.hours != HOURS or options.bin_hours != 1:
-        asked = f"{options.hours} hours in bins of {options.bin_hours}"
-        raise UserError(
-            f"a cohort has {HOURS} hours in bins of 1 so far, got {asked}: leave out --hours and --bin-hours"
-        )
-    if options.stays != "first":
-        raise UserError("folds would separate the stays of a subject so far: leave out --stays all")
-    if options.outcome != IN_HOSPITAL_DEATH:
-        raise UserError(
-            f"a cohort has the outcome {IN_HOSPITAL_DEATH} so far, got {options.outcome}: leave out --outcome"
-        )
+def _check_outcome(options: MedsOptions) -> None:
+    try:
+        check_outcome_name(options.outcome)
+    except ValueError as error:
+        raise UserError(f"--outcome: {error}") from None
 
 
 def to_cohort(stays: MedsStays, name: str, file: VariableFile) -> Cohort:
-    """Return stays as a cohort of 48 hours with one outcome; stays without a label are left out, and counted.
+    """Return stays as a cohort whose first outcome is the one that was asked for.
 
-    Stays are numbered from 1; the records' subject ids are `source_ids_N`, which stay in data/. Raises UserError if all
-    stays have the same outcome.
+    In-hospital death stands beside another outcome if it has both values. Stays without a label of any outcome are left
+    out, and counted. Stays are numbered from 1; `subject_ids_N` are the records' own, and stay in data/. Raises
+    UserError if the first outcome has one value only.
     """
-    ((outcome, label_N),) = stays.labels.items()
-    labelled_N = label_N != NO_LABEL
-    values = set(label_N[labelled_N].tolist())
-    if len(values) < 2:
-        what = (
-            f"all {labelled_N.sum():,} labelled stays have {outcome} {values.pop()}"
-            if values
-            else "no stay has a label"
-        )
+    first = next(iter(stays.labels))
+    labels = {each: label_N for each, label_N in stays.labels.items() if each == first or _values(label_N) == {0, 1}}
+    if len(values := _values(labels[first])) < 2:
+        labelled = f"all {(labels[first] != NO_LABEL).sum():,} labelled stays"
+        what = f"{first} is {values.pop()} in {labelled}" if values else f"no stay has a label of {first}"
         raise UserError(f"{what}: a model needs both; check the codes of kind died and discharge, or --labels")
+    kept_N = np.any([label_N != NO_LABEL for label_N in labels.values()], axis=0)
     source = MedsSource(
-        command=f"imputune extract meds --name {name}",
+        command=_command(stays, name, first),
         version=imputune.__version__,
+        records=f"MEDS {stays.about.get('dataset_name', '')}".strip(),
         dataset_metadata=dict(stays.about),
         variable_file=file.name,
         variable_file_sha256=file.sha256,
         rules={field: getattr(stays.rules, field) for field in stays.rules.__dataclass_fields__},
-        outcome=outcome,
         stays_read=stays.stays_read,
         stays_shorter_than_the_window=stays.shorter,
         events_read=stays.events.read,
@@ -180,19 +176,40 @@ def to_cohort(stays: MedsStays, name: str, file: VariableFile) -> Cohort:
         events_ignored=dict(stays.events.ignored),
         labels=dict(stays.label_counts),
         variables_without_events=list(stays.absent),
-        exclusions={**stays.exclusions, f"without a label of {outcome}": int((~labelled_N).sum())},
+        exclusions={**stays.exclusions, f"without a label of {' or '.join(labels)}": int((~kept_N).sum())},
     )
     return Cohort(
         dataset=name,
-        stay_ids_N=np.arange(1, labelled_N.sum() + 1),
-        outcome_N=label_N[labelled_N],
-        values_NTD=stays.values_NTD if labelled_N.all() else stays.values_NTD[labelled_N],
+        stay_ids_N=np.arange(1, kept_N.sum() + 1),
+        outcome_N=labels.pop(first)[kept_N],
+        values_NTD=stays.values_NTD if kept_N.all() else stays.values_NTD[kept_N],
         variables=stays.variables,
-        static=stays.static[labelled_N].reset_index(drop=True),
+        static=stays.static[kept_N].reset_index(drop=True),
         static_variables=stays.static_variables,
         source=source.model_dump(),
-        source_ids_N=stays.subject_ids_N[labelled_N],
+        subject_ids_N=stays.subject_ids_N[kept_N],
+        outcome=first,
+        bin_hours=stays.rules.bin_hours,
+        other_outcomes={each: label_N[kept_N] for each, label_N in labels.items()},
     )
+
+
+def _command(stays: MedsStays, name: str, outcome: str) -> str:
+    """Return the command without paths, and without options that are the usual ones."""
+    rules, usual = stays.rules, WindowRules()
+    given = {
+        "name": (name, ""),
+        "stays": (rules.stays, usual.stays),
+        "hours": (rules.hours, usual.hours),
+        "bin-hours": (rules.bin_hours, usual.bin_hours),
+        "outcome": (outcome, IN_HOSPITAL_DEATH),
+    }
+    words = (f"--{option} {value}" for option, (value, default) in given.items() if value != default)
+    return f"imputune extract meds {' '.join(words)}"
+
+
+def _values(label_N: Labels) -> set[int]:
+    return set(label_N[label_N != NO_LABEL].tolist())
 
 
 def _say_counts(stays: MedsStays) -> None:

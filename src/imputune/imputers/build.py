@@ -17,9 +17,9 @@ from imputune.settings.names import ImputerName, StateName
 from imputune.settings.schema import Params
 
 
-def csai_sizes(params: Params, variables: int, hours: int) -> CsaiSizes:
-    """Return CSAI's sizes for a cohort with so many variables and hours."""
-    return CsaiSizes(variables=variables, hours=hours, **params.csai.model_dump())
+def csai_sizes(params: Params, variables: int, hours: int, bin_hours: int = 1) -> CsaiSizes:
+    """Return CSAI's sizes for a cohort with so many variables, and so many bins of `bin_hours` each."""
+    return CsaiSizes(variables=variables, hours=hours, bin_hours=bin_hours, **params.csai.model_dump())
 
 
 def new_csai(data: FoldData, params: Params) -> Csai:
@@ -27,7 +27,7 @@ def new_csai(data: FoldData, params: Params) -> Csai:
     _, hours, variables = data.train.shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(params.seed, data.number, Purpose.IMPUTER_WEIGHTS).initial_seed())
-        csai = Csai(csai_sizes(params, variables, hours))
+        csai = Csai(csai_sizes(params, variables, hours, data.bin_hours))
     csai.median_gap_hours_D.copy_(torch.from_numpy(data.median_gap_hours_D))
     return csai
 
@@ -45,15 +45,18 @@ def saved_imputer(
     params: Params,
     weights: dict[str, torch.Tensor],
     state: StateName = "hidden",
+    *,
+    bin_hours: int = 1,
 ) -> Imputer:
     """Return a pretrained imputer, on the device of params.yaml, for a cohort of shape (N, T, D).
 
-    Raises UserError if its package is not installed, ValueError for a `state` that it does not have.
+    bin_hours: the length of its bins. Raises UserError if its package is not installed, ValueError for a
+    `state` that it does not have.
     """
     _, hours, variables = shape
     if imputer_kind(name).family == "csai":
         with torch.random.fork_rng(devices=[]):  # building draws initial weights, which are not used
-            csai = Csai(csai_sizes(params, variables, hours))
+            csai = Csai(csai_sizes(params, variables, hours, bin_hours))
         load_module("imputer", csai, weights)
         return CsaiImputer(csai.to(choose_device(params.device)), name, state)
     if state != "hidden":

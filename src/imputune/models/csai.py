@@ -20,10 +20,14 @@ from imputune.models.recurrence import Steps, Trace, Weights
 
 @dataclass(frozen=True, kw_only=True)
 class CsaiSizes:
-    """The numbers that fix a CSAI's shape; attention is one encoder layer over 2 * hours tokens."""
+    """The numbers that fix a CSAI; attention is one encoder layer over 2 * hours tokens.
+
+    hours: T, the number of bins. bin_hours: how many hours pass from one bin to the next; time gaps are in hours.
+    """
 
     variables: int
     hours: int = 48
+    bin_hours: int = 1
     hidden_size: int = 108
     channels: int = 64
     attention_heads: int = 8
@@ -104,16 +108,19 @@ class Csai(nn.Module):
         return self._reconstruct(directions, trace)
 
     def _first_hidden(self, directions: Directions) -> torch.Tensor:
-        gap_excess = directions.gap_hours - self.median_gap_hours_D
+        gap_excess = self._in_hours(directions.gap_hours) - self.median_gap_hours_D
         return torch.stack(
             [state(directions.last_observed[k], gap_excess[k]) for k, state in enumerate(self.first_states)]
         )
+
+    def _in_hours(self, gap: torch.Tensor) -> torch.Tensor:
+        return gap if self.sizes.bin_hours == 1 else gap * self.sizes.bin_hours
 
     def _steps(self, directions: Directions) -> Steps:
         """Compute for all hours at once what does not depend on the hidden state."""
         values, observed, gap = (
             series.transpose(1, 2).contiguous()
-            for series in (directions.values, directions.observed, directions.gap_hours)
+            for series in (directions.values, directions.observed, self._in_hours(directions.gap_hours))
         )
         gap_decay = torch.relu(gap * self.input_decay[:, None, None] + self.input_decay_bias[:, None, None])
         rate = torch.relu(_affine([gap], self.hidden_decay, self.hidden_decay_bias))

@@ -7,9 +7,10 @@ from statistics import fmean
 import numpy as np
 
 from imputune.artifacts.stage_files import find_assessment, write_assessment
-from imputune.artifacts.stage_output import EXAMPLE_HOURS, AssessmentOutput, MadeFrom
+from imputune.artifacts.stage_output import AssessmentOutput, MadeFrom, example_bins
 from imputune.data.cohort import Cohort
 from imputune.data.raw.synthetic import example_stay
+from imputune.data.window import Window
 from imputune.pipeline.inputs import PretrainedImputer, assessment_made_from
 from imputune.pipeline.kept_results import keep_assessment, keep_finished_assessment
 from imputune.pipeline.project import Project, read_divided_cohort
@@ -68,8 +69,10 @@ def _assess(imputer: PretrainedImputer, made_from: MadeFrom) -> AssessmentOutput
     project, cohort = imputer.project, imputer.data.cohort
     group_N, edges = missing_groups(cohort)
     example = example_stay(cohort.variable_names, project.params.seed)
+    if cohort.window != Window():
+        example = cohort.window.of_hourly(example)
     masked = example.copy()
-    masked[:, EXAMPLE_HOURS] = np.nan
+    masked[:, example_bins(cohort.window.bins)] = np.nan
     jobs = [
         AssessJob(
             cohort=cohort,

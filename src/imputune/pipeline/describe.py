@@ -53,6 +53,7 @@ def run_data_card(folder: Path, outcome: str = "") -> str:
         some_left_out=groups.some_left_out,
         further_outcomes={name: each for name, each in facts.outcomes.items() if name != cohort.outcome},
         has_subjects=cohort.subject_ids_N is not None,
+        window=cohort.window,
     )
     return card.to_markdown()
 

@@ -238,6 +238,11 @@ def check_cohort(project: Project, model: Model, cohort: Cohort, folder: Path, *
             f"{folder} has other variables or units than {model.name} ({', '.join(differing)}): "
             f"{doing} a cohort with the model's variables"
         )
+    if cohort.window != about.window:
+        raise UserError(
+            f"{folder} has {cohort.window} and {model.name} reads {about.window}: {doing} a cohort "
+            "with the model's window"
+        )
     facts = {(each.name, each.unit, each.categories) for each in cohort.static_variables}
     if lacking := sorted(each.name for each in about.static if (each.name, each.unit, each.categories) not in facts):
         raise UserError(

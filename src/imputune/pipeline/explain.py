@@ -122,7 +122,7 @@ def _table(found: Attribution, values_TD: np.ndarray, about: BundleAbout, facts:
         hour_M, variable_M = np.nonzero(read_TD)
         part_M = np.where(observed_TD[hour_M, variable_M], VALUE, IMPUTED)
         cells_M, value_M = found.cells_TD[hour_M, variable_M], values_TD[hour_M, variable_M].astype(np.float64)
-        columns = (part_M, hour_M, names[variable_M], value_M, cells_M)
+        columns = (part_M, hour_M * about.sizes.bin_hours, names[variable_M], value_M, cells_M)
         tables.append(pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))))
     others: list[tuple[str, str, float, float]] = []
     if found.statistics_D is not None:

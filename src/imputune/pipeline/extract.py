@@ -6,6 +6,7 @@ from pathlib import Path
 from imputune.data.cohort import Cohort, write_cohort
 from imputune.data.cohort_facts import CohortFacts, describe
 from imputune.datasets import Destination
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.settings.file import add_budget, find_root, use_dataset, use_outcome
 
 
@@ -35,10 +36,11 @@ def run_extract(cohort: Cohort, destination: Destination) -> Extracted:
     if destination.out is not None:
         return Extracted(folder=folder, facts=facts)
     params = find_root(Path.cwd()) / "params.yaml"
+    named = () if cohort.outcome == DEFAULT_OUTCOME else (cohort.outcome,)  # asked for with --outcome
     return Extracted(
         folder=folder,
         facts=facts,
         now_in_use=use_dataset(params, cohort.dataset),
         budget_of=add_budget(params, cohort.dataset),
-        outcome_in_use=use_outcome(params, tuple(cohort.outcomes)),
+        outcome_in_use=use_outcome(params, named or tuple(cohort.outcomes)),
     )

@@ -116,6 +116,11 @@ def _read(data: DividedCohort, folder: Path) -> FurtherRecords:
             f"{folder} has other variables or units than data/{data.origin.dataset} "
             f"({', '.join(differing[:5]) or 'their order'}): a further cohort needs the same in the same order"
         )
+    if cohort.window != data.cohort.window:
+        raise UserError(
+            f"{folder} has {cohort.window} and data/{data.origin.dataset} has {data.cohort.window}: a further cohort "
+            "needs the same"
+        )
     about = FurtherCohort(
         name=cohort_name(cohort, folder), cohort_hash=cohort_hash(folder), stays=len(cohort.stay_ids_N)
     )

@@ -45,7 +45,8 @@ def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
 
     Raises UserError for records that cannot be read; see `data.raw.unlabelled.read_raw`.
     """
-    stays = read_raw(records, model.bundle.about.variables, model.bundle.about.static)
+    about = model.bundle.about
+    stays = read_raw(records, about.variables, about.static, about.window)
     notes = []
     if absent := model.bundle.absent(stays):
         present = [name for name in model.bundle.about.variable_names if name not in absent]

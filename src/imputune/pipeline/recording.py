@@ -175,7 +175,7 @@ def _about(
         outcome=data.cohort.outcome if variant else DEFAULT_OUTCOME,
         variables=data.cohort.variables,
         static=data.cohort.static_variables if variant and "static" in variant.record_parts else (),
-        sizes=csai_sizes(project.params, variables, hours),
+        sizes=csai_sizes(project.params, variables, hours, data.cohort.bin_hours),
         mlp_width=project.params.heads.mlp_width if variant and variant.is_neural else None,
         head=variant.head if variant else None,
         input=variant.input if variant else None,

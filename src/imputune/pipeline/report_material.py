@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from imputune.artifacts.stage_files import read_test_risks
-from imputune.artifacts.stage_output import EXAMPLE_HOURS, TrainingOutput
-from imputune.data.cohort import HOURS
+from imputune.artifacts.stage_output import TrainingOutput, example_bins
 from imputune.evaluation.comparison import ImputerComparison
 from imputune.evaluation.rows import VariantRow
 from imputune.pipeline.assembled_imputers import ComparedImputer
@@ -25,8 +24,9 @@ def report_inputs(
 ) -> ReportInputs:
     """Return what the report on compared imputers is written from; `source` are the tags of the run's source."""
     assessments = [each.assessment for each in imputers.values() if each.assessment]
-    masked_T = np.zeros(HOURS, dtype=bool)
-    masked_T[EXAMPLE_HOURS] = True
+    window = data.cohort.window
+    masked_T = np.zeros(window.bins, dtype=bool)
+    masked_T[example_bins(window.bins)] = True
     return ReportInputs(
         comparison=comparison,
         variables=data.cohort.variables,
@@ -39,6 +39,7 @@ def report_inputs(
         findings={name: _findings(data, each) for name, each in imputers.items()},
         example_TD=np.array(assessments[0].example, dtype=float) if assessments else None,
         masked_T=masked_T,
+        window=window,
     )
 
 

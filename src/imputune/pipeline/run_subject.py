@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from imputune.artifacts.imputer_file import ImputerFile
 from imputune.artifacts.stage_output import MadeFrom
-from imputune.data.cohort import HOURS, Cohort
+from imputune.data.cohort import Cohort, read_window
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.outcome_words import outcome_words
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
@@ -61,7 +61,7 @@ def cohort_input(
 ) -> CohortInput:
     """Return what a run tells of a cohort: counts and how it was extracted, no record."""
     stays, hours, variables = cohort.values_NTD.shape
-    size = {"stays": stays, "hours": hours, "variables": variables}
+    size = {"stays": stays, "hours": hours * cohort.bin_hours, "variables": variables}
     if labelled := int(cohort.labelled_N.sum()):  # a further cohort is read without its outcomes
         size[cohort.outcome] = cohort.events
         size |= {"labelled": labelled} if labelled < stays else {}
@@ -139,7 +139,7 @@ def project_subject(project: Project, command: str, doing: str, cohort: CohortIn
 def comparison_subject(project: Project, imputer: ImputerFile) -> RunSubject:
     """Return what a comparison of variants is about; `imputer`: the default one, with the counts of its cohort."""
     counts = {"stays": imputer.stays, "variables": imputer.variables, imputer.outcome: imputer.events}
-    size = {"hours": HOURS, **counts}
+    size = {"hours": read_window(project.cohort_folder).hours, **counts}
     cohort = CohortInput(
         name=project.dataset, cohort_hash=imputer.cohort_hash, context="evaluation", size=size, source={}
     )

@@ -15,6 +15,7 @@ from imputune.data.cohort import Variable
 from imputune.data.raw.binning import BinnedStays
 from imputune.data.record_features import static_of
 from imputune.data.static import StaticVariable
+from imputune.data.window import Window
 from imputune.errors import UserError
 from imputune.evaluation.calibration import CalibrationLine
 from imputune.models.csai import CsaiSizes
@@ -100,12 +101,20 @@ class BundleAbout(BaseModel):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_default_outcome(self, content: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Leave in_hospital_death out, so that earlier versions can read a bundle of the outcome that they know."""
+    def _without_defaults(self, content: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave in_hospital_death and bins of an hour out, so that earlier versions read the bundles that they know."""
         found: dict[str, object] = content(self)
         if found.get("outcome") == DEFAULT_OUTCOME:
             del found["outcome"]
+        sizes = found.get("sizes")
+        if isinstance(sizes, dict) and sizes.get("bin_hours") == 1:
+            del sizes["bin_hours"]
         return found
+
+    @property
+    def window(self) -> Window:
+        """The window that the models read."""
+        return Window(hours=self.sizes.hours * self.sizes.bin_hours, bin_hours=self.sizes.bin_hours)
 
     @property
     def variable_names(self) -> tuple[str, ...]:
@@ -178,10 +187,11 @@ class Bundle:
         )
 
     def impute(self, stays: BinnedStays) -> pd.DataFrame:
-        """Return RecordID, Hour, Parameter, Value, Observed and RowsIgnored: every hour of every stay, N * T * D rows.
+        """Return RecordID, Hour, Parameter, Value, Observed and RowsIgnored: every bin of every stay, N * T * D rows.
 
-        Values are in the variables' units. An observed value is the mean of its hour; a missing value is the mean of
-        the folds' imputations. RowsIgnored is the number of the stay's rows that do not count, the same in each row.
+        Values are in the variables' units. Hour is the first of its bin. An observed value is the mean of its
+        bin; a missing value is the mean of the folds' imputations. RowsIgnored is the number
+        of the stay's rows that do not count, the same in each row.
         Raises UserError if the head reads no imputer.
         """
         filled_NTD = np.zeros(stays.values_NTD.shape, dtype=np.float64)
@@ -193,7 +203,7 @@ class Bundle:
         return pd.DataFrame(
             {
                 "RecordID": np.repeat(stays.stay_ids_N, hours * variables),
-                "Hour": np.tile(np.repeat(np.arange(hours), variables), count),
+                "Hour": np.tile(np.repeat(np.arange(hours) * self.about.sizes.bin_hours, variables), count),
                 "Parameter": np.tile(np.array(self.about.variable_names, dtype=object), count * hours),
                 "Value": complete_NTD.reshape(-1).astype(np.float64),
                 "Observed": observed_NTD.reshape(-1),

@@ -32,7 +32,8 @@ class BundleModel(PythonModel):
         cannot be read; a server answers it as a bad request.
         """
         try:
-            stays = bin_long_table(model_input, self.bundle.about.variables, self.bundle.about.static)
+            about = self.bundle.about
+            stays = bin_long_table(model_input, about.variables, about.static, about.window)
             return self.bundle.impute(stays) if self.bundle.about.head is None else self.bundle.predict(stays)
         except UserError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None

@@ -4,6 +4,7 @@ import json
 import shlex
 
 from imputune.artifacts.model_card import ModelCard
+from imputune.data.window import HOURS
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 
 COLUMNS = ["RecordID", "Time", "Parameter", "Value"]
@@ -18,13 +19,13 @@ ANSWER = {
     "risk": "risk of {outcome}, 0 to 1",
     "risk_deviation": "standard deviation of the fold models' risks",
     "high_risk": "whether the risk reaches the threshold",
-    "observed_cells": "hourly cells with a value, of 48 hours × {variables} variables",
-    "rows_ignored": "rows that were read but do not count, such as those after hour 48",
+    "observed_cells": "hourly cells with a value, of {hours} hours × {variables} variables",
+    "rows_ignored": "rows that were read but do not count, such as those after hour {hours}",
 }
 IMPUTED = {
     "Hour, Parameter, Value": "a row for each hour of each variable, in the variable's unit",
     "Observed": "true if the value was measured, false if it was filled in",
-    "RowsIgnored": "rows of the stay that were read but do not count, such as those after hour 48",
+    "RowsIgnored": "rows of the stay that were read but do not count, such as those after hour {hours}",
 }
 
 
@@ -67,8 +68,9 @@ def _rows(card: ModelCard) -> list[list[object]]:
 def _explained(card: ModelCard) -> list[str]:
     """Return what the columns of a table and of the answer mean."""
     static = " Static facts are rows at 00:00, or columns of their own such as Age." if card.static else ""
+    hours = card.cohort.hours if card.cohort else HOURS
     answer = "\n".join(
-        f"- {name}: {meaning.format(variables=len(card.variables), outcome=card.words.label)}"
+        f"- {name}: {meaning.format(variables=len(card.variables), outcome=card.words.label, hours=hours)}"
         for name, meaning in (ANSWER if card.head else IMPUTED).items()
     )
     return [

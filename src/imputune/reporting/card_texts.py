@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from imputune.artifacts.model_card import CardCohort, ModelCard
 from imputune.data.cohort import Variable
+from imputune.data.window import HOURS
 from imputune.protocol.outcome_words import outcome_words
 
 LINEAGE = {
@@ -98,7 +99,8 @@ def limits_part(card: ModelCard, *, is_generated: bool, remarks: bool) -> str:
             f"{'Test scores are of single fold models. ' if remarks else ''}Predictions average the fold models; this "
             "average has not been tested, because every stay trained some of them."
         )
-        lines.append(f"It knows one outcome, {card.words.label}, and nothing after hour 48.")
+        hours = card.cohort.hours if card.cohort else HOURS
+        lines.append(f"It knows one outcome, {card.words.label}, and nothing after hour {hours}.")
     if card.recalibration is not None:
         lines.append("Its risks fit the cohort it was recalibrated on, and no longer the one it was trained on.")
     if card.lineage.get("also_cohorts"):

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from imputune.data.cohort import HOURS
+from imputune.data.window import Window
 from imputune.evaluation.decision_curve import DecisionPoint
 from imputune.evaluation.rows import Spread, VariantRow, schedule_average
 from imputune.protocol.outcome_words import outcome_words
@@ -177,7 +177,7 @@ def decision_figure(panels: Mapping[str, Mapping[str, Sequence[DecisionPoint]]])
     return figure
 
 
-def attributions_figure(table: pd.DataFrame, title: str) -> Figure:
+def attributions_figure(table: pd.DataFrame, title: str, window: Window | None = None) -> Figure:
     """Draw how much each variable in each hour added to a risk, the variables with the largest effect on top.
 
     `table` has the columns Part, Hour, Parameter and Attribution. Cells have an hour; those that the model does not
@@ -192,7 +192,7 @@ def attributions_figure(table: pd.DataFrame, title: str) -> Figure:
     figure = Figure(figsize=(sum(widths), 1.2 + 0.22 * rows), layout="constrained")
     panels = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
     if with_cells:
-        _draw_cells(figure, panels[0], cells)
+        _draw_cells(figure, panels[0], cells, window or Window())
     if len(bars):
         colours = ["tab:red" if added > 0 else "tab:blue" for added in bars]
         panels[-1].barh(np.arange(len(bars)), bars.to_numpy(), color=colours)
@@ -220,12 +220,20 @@ def _bars(table: pd.DataFrame) -> pd.Series:
     return pd.concat([pd.Series([rest.sum()], index=[f"{len(rest)} others"]), shown])
 
 
-def _draw_cells(figure: Figure, axes: Axes, table: pd.DataFrame) -> None:
+def _draw_cells(figure: Figure, axes: Axes, table: pd.DataFrame, window: Window) -> None:
     grid = table.astype({"Hour": int}).pivot_table(index="Parameter", columns="Hour", values="Attribution")
-    grid = grid.loc[grid.abs().sum(axis=1).sort_values().index].reindex(columns=range(HOURS))
+    hours = np.arange(0, window.hours, window.bin_hours)
+    grid = grid.loc[grid.abs().sum(axis=1).sort_values().index].reindex(columns=hours)
     furthest = float(np.nanmax(np.abs(grid.to_numpy()))) if len(grid) else 1.0
     furthest = furthest or 1.0
-    drawn = axes.pcolormesh(grid.to_numpy(), cmap="RdBu_r", vmin=-furthest, vmax=furthest)
+    drawn = axes.pcolormesh(
+        np.append(hours, window.hours),
+        np.arange(len(grid) + 1),
+        grid.to_numpy(),
+        cmap="RdBu_r",
+        vmin=-furthest,
+        vmax=furthest,
+    )
     axes.set_facecolor("0.85")
     axes.set_yticks(np.arange(len(grid)) + 0.5, list(grid.index), fontsize="small")
     axes.set(xlabel="hour since admission (grey: not observed)")

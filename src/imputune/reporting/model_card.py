@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 from imputune.artifacts.model_card import ModelCard
-from imputune.data.raw.synthetic import GENERATED
+from imputune.data.raw.synthetic import is_generated
+from imputune.data.window import HOURS
 from imputune.protocol.imputers import imputer_kind
 from imputune.reporting.card_calibration import calibration_part
 from imputune.reporting.card_calls import calls_part
@@ -96,9 +97,11 @@ def title(card: ModelCard) -> str:
 def model_text(card: ModelCard) -> str:
     """Return the description of the registered model that a version belongs to."""
     what = (
-        f"Risk of {card.words.label} for stays of the cohort {card.dataset}, from the first 48 hours in intensive care."
+        f"Risk of {card.words.label} for stays of the cohort {card.dataset}, from the first {_hours(card)} hours in "
+        "intensive care."
         if card.head
-        else f"Fills in missing hourly values of the first 48 hours, for stays of the cohort {card.dataset}, by "
+        else f"Fills in missing hourly values of the first {_hours(card)} hours, for stays of the cohort "
+        f"{card.dataset}, by "
         f"{imputer_kind(card.imputer).label}."
     )
     aliases = (
@@ -126,7 +129,7 @@ def _sections(card: ModelCard) -> list[tuple[str, Callable[[Detail], str]]]:
             ),
             (
                 "Limits",
-                lambda detail: limits_part(card, is_generated=card.dataset == GENERATED, remarks=detail.remarks),
+                lambda detail: limits_part(card, is_generated=is_generated(card.dataset), remarks=detail.remarks),
             ),
             ("Lineage", lambda detail: lineage_part(card, hashes=detail.remarks) if detail.lineage else ""),
             ("How to call it", lambda detail: calls_part(card, whole=detail.calls)),
@@ -143,7 +146,7 @@ def _sections(card: ModelCard) -> list[tuple[str, Callable[[Detail], str]]]:
         ("Calibration", lambda detail: calibration_part(card, remarks=detail.remarks)),
         ("Subgroups", lambda detail: groups_part(card, table=detail.groups)),
         ("Threshold", lambda _: threshold_part(card)),
-        ("Limits", lambda detail: limits_part(card, is_generated=card.dataset == GENERATED, remarks=detail.remarks)),
+        ("Limits", lambda detail: limits_part(card, is_generated=is_generated(card.dataset), remarks=detail.remarks)),
         ("Lineage", lambda detail: lineage_part(card, hashes=detail.remarks) if detail.lineage else ""),
         ("How to call it", lambda detail: calls_part(card, whole=detail.calls)),
     ]
@@ -168,13 +171,15 @@ def _purpose(card: ModelCard) -> str:
     if not card.head:
         kind = imputer_kind(card.imputer)
         return (
-            "It fills in the missing hourly values of a stay's first 48 hours in intensive care. Observed values stay "
+            f"It fills in the missing hourly values of a stay's first {_hours(card)} hours in intensive care. Observed "
+            "values stay "
             f"as they are. It is {kind.label} ({kind.source}); the answer is the mean of {models}. It is for research "
             "on stays of the cohort below. Its values are estimates. It is no medical device, and must not guide "
             "treatment."
         )
     return (
-        f"It predicts the risk of {card.words.label}, a number from 0 to 1, from the first 48 hours of a stay in "
+        f"It predicts the risk of {card.words.label}, a number from 0 to 1, from the first {_hours(card)} hours "
+        "of a stay in "
         f"intensive care. It is {_made_of(card)}; the risk is the mean of {models}. It is for research on stays of "
         "the cohort below. It is no medical device, and must not guide treatment."
     )
@@ -186,3 +191,7 @@ def _made_of(card: ModelCard) -> str:
     reads = " and ".join(INPUTS.get(part, part) for part in card.input.split("+"))
     on = f" on {imputer_kind(card.imputer).label}" if card.imputer else ""
     return f"{card.head}{on}, reading {reads} ({card.variant})"
+
+
+def _hours(card: ModelCard) -> int:
+    return card.cohort.hours if card.cohort else HOURS

@@ -4,11 +4,12 @@ Letters: N stays, F folds, T hours, D variables.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from imputune.data.cohort import Variable
+from imputune.data.window import Window
 from imputune.evaluation.comparison import ImputerComparison
 from imputune.evaluation.rows import VariantRow
 from imputune.settings.names import Head, ImputerName
@@ -51,7 +52,7 @@ class ReportInputs:
 
     seed, cohort_hash, folds_hash, extract_command and source (the tags of `tracking.provenance.source_tags`) say how to
     reproduce it. example_TD: the generated stay in the variables' units, NaN where not observed, None if nothing was
-    assessed; masked_T: boolean (T,), the hours of it that were masked.
+    assessed; masked_T: boolean (T,), the bins of it that were masked. window: of the cohort.
     """
 
     comparison: ImputerComparison
@@ -65,6 +66,7 @@ class ReportInputs:
     findings: Mapping[ImputerName, ImputerFindings]
     example_TD: np.ndarray | None
     masked_T: np.ndarray
+    window: Window = field(default_factory=Window)
 
     @property
     def shown(self) -> ImputerName:

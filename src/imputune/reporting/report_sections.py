@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from imputune.data.cohort import HOURS
 from imputune.evaluation.assessed_imputers import AssessedImputer
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, imputer_kind
 from imputune.protocol.outcome_words import outcome_words
@@ -58,8 +57,8 @@ def _what_was_run(inputs: ReportInputs) -> Section:
     return Section(
         title="What was run",
         paragraphs=(
-            f"{comparison.stays:,} ICU stays of {comparison.dataset}: the first {HOURS} hours of "
-            f"{len(inputs.variables)} variables in hourly bins. {words.sentence(comparison.events)} "
+            f"{comparison.stays:,} ICU stays of {comparison.dataset}: the first {inputs.window.hours} hours of "
+            f"{len(inputs.variables)} variables in {inputs.window.bin_words}. {words.sentence(comparison.events)} "
             f"There are {inputs.folds} folds. Each imputer and each classifier was trained on the training stays of a "
             "fold. Its epoch was chosen on the validation stays. It was scored once, on the test stays.",
             "Each imputer was trained first and then kept unchanged (frozen). Each classifier learned to predict "

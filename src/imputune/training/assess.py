@@ -57,7 +57,8 @@ def assess_fold(job: AssessJob, recorder: Recorder) -> AssessedFold:
     Raises UserError if a masking rate masks none or all of the observed cells.
     """
     data = split_cohort(job.cohort, job.fold, Scaler.from_arrays(job.pretrained))
-    imputer = saved_imputer(job.imputer, job.cohort.values_NTD.shape, job.params, job.pretrained)
+    shape, hours = job.cohort.values_NTD.shape, job.cohort.bin_hours
+    imputer = saved_imputer(job.imputer, shape, job.params, job.pretrained, bin_hours=hours)
     started = time.perf_counter()
     together = represent(imputer, data.test)
     seconds = (time.perf_counter() - started) * TIMED_STAYS / len(data.test)

@@ -84,13 +84,13 @@ def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
 
 
 def build_classifier(
-    shape: tuple[int, ...], params: Params, variant: Variant, fold: int = 0, record: int = 0
+    shape: tuple[int, ...], params: Params, variant: Variant, fold: int = 0, record: int = 0, bin_hours: int = 1
 ) -> Classifier:
     """Return a classifier on CSAI for a cohort of shape (N, T, D), its head with the initial weights of a fold.
 
-    record: the number of record features that the head reads.
+    record: the number of record features that the head reads. bin_hours: the length of the cohort's bins.
     """
-    imputer, head = _draw_networks(shape, params, variant, fold, record)
+    imputer, head = _draw_networks(shape, params, variant, fold, record, bin_hours)
     return Classifier(imputer, head, freeze_imputer=variant.mode == "frozen", input=variant.base)
 
 
@@ -103,7 +103,7 @@ def new_head(shape: tuple[int, ...], params: Params, variant: Variant, fold: int
 
 
 def _draw_networks(
-    shape: tuple[int, ...], params: Params, variant: Variant, fold: int, record: int
+    shape: tuple[int, ...], params: Params, variant: Variant, fold: int, record: int, bin_hours: int = 1
 ) -> tuple[Csai, nn.Module]:
     """Draw the weights of a CSAI, then of a head.
 
@@ -122,7 +122,7 @@ def _draw_networks(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(params.seed, fold, Purpose.HEAD_WEIGHTS).initial_seed())
-        imputer = Csai(csai_sizes(params, variables, hours))
+        imputer = Csai(csai_sizes(params, variables, hours, bin_hours))
         return imputer, build_head(variant.head, sizes)
 
 
@@ -184,7 +184,8 @@ class _FoldAttempts:
         self.inputs: InputsOfSplits | None = None
         if job.variant.mode == "frozen":
             shape, state = job.cohort.values_NTD.shape, state_of(job.variant.input)
-            imputer = saved_imputer(job.variant.imputer, shape, job.params, job.pretrained, state)
+            hours = job.cohort.bin_hours
+            imputer = saved_imputer(job.variant.imputer, shape, job.params, job.pretrained, state, bin_hours=hours)
             self.inputs = {split: self._inputs(imputer, split) for split in splits}
 
     def train(self, learning_rate: float | None, epochs: int, report: EpochReport) -> tuple[BestState, Curve]:
@@ -240,7 +241,8 @@ class _FoldAttempts:
     def _new_classifier(self) -> Classifier:
         job = self.job
         shape, fold = job.cohort.values_NTD.shape, self.data.number
-        classifier = build_classifier(shape, job.params, job.variant, fold, self.record_size)
+        hours = job.cohort.bin_hours
+        classifier = build_classifier(shape, job.params, job.variant, fold, self.record_size, hours)
         load_module("imputer", classifier.imputer, job.pretrained)
         if job.frozen is not None:
             start = {name: torch.from_numpy(array) for name, array in job.frozen.weights.items()}

@@ -40,7 +40,8 @@ def fit_non_neural_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     imputer = None
     if job.variant.base != "summary":
         shape, state = job.cohort.values_NTD.shape, state_of(job.variant.input)
-        imputer = saved_imputer(job.variant.imputer, shape, params, job.pretrained, state)
+        hours = job.cohort.bin_hours
+        imputer = saved_imputer(job.variant.imputer, shape, params, job.pretrained, state, bin_hours=hours)
     splits = (data.train, data.validation, data.test)
     features = {split: _features(imputer, split, job.variant) for split in splits}
     settings = getattr(params.non_neural, job.variant.head).model_dump()

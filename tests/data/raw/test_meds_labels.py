@@ -1,11 +1,11 @@
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from imputune.data.cohort import read_cohort, write_cohort
 from imputune.data.raw.meds.extraction import Outcome
 from imputune.data.raw.meds.stays import NO_LABEL, MedsStays, WindowRules
 from imputune.data.raw.meds.variable_file import read_variable_file
@@ -52,7 +52,10 @@ def test_a_label_belongs_to_the_last_window_that_ended(tmp_path: Path) -> None:
         (2, "2150-09-03 10:00:00", True),
     ]
     stays = labelled(tmp_path, labels, WindowRules(stays="all"))
-    assert stays.labels == {"sepsis": pytest.approx(np.array([1, 0, 1]))}
+    assert {name: label_N.tolist() for name, label_N in stays.labels.items()} == {
+        "sepsis": [1, 0, 1],
+        "in_hospital_death": [0, 1, 0],
+    }
     assert told(stays) == {"labels read": 3}
     first = labelled(tmp_path / "first", labels)
     assert first.labels["sepsis"].tolist() == [1, 0]
@@ -104,16 +107,48 @@ def test_a_cohort_of_labelled_stays(tmp_path: Path) -> None:
     file = read_variable_file(str(tmp_path / "variables.csv"))
     cohort = to_cohort(stays, "ward", file)
     assert (cohort.dataset, cohort.stay_ids_N.tolist(), cohort.outcome_N.tolist()) == ("ward", [1, 2], [1, 0])
-    assert cohort.source_ids_N is not None
-    assert cohort.source_ids_N.tolist() == [1, 3]
+    assert cohort.subjects_N.tolist() == [1, 3]
     assert cohort.values_NTD[:, 0, 0].tolist() == [80, 55]
     assert cohort.source["exclusions"]["without a label of in_hospital_death"] == 1  # type: ignore[index,call-overload]
     path = write_labels(tmp_path, [(1, "2150-03-03 10:00:00", True)])
-    with pytest.raises(UserError, match="all 1 labelled stays have in_hospital_death 1: a model needs both"):
+    with pytest.raises(UserError, match="in_hospital_death is 1 in all 1 labelled stays: a model needs both"):
         to_cohort(read_stays(tmp_path, two_stays(), outcome=outcome), "ward", file)
     write_labels(tmp_path, [])
-    with pytest.raises(UserError, match="no stay has a label: a model needs both"):
+    with pytest.raises(UserError, match="no stay has a label of in_hospital_death: a model needs both"):
         to_cohort(read_stays(tmp_path, two_stays(), outcome=outcome), "ward", file)
+
+
+def test_a_cohort_of_two_outcomes(tmp_path: Path) -> None:
+    """A label table's outcome is the first, in-hospital death stands beside it, and each stay keeps its subject."""
+    labels: list[Label] = [(1, "2150-03-03 10:00:00", True), (2, "2150-09-03 10:00:00", False)]
+    stays = labelled(tmp_path, labels, WindowRules(stays="all"))
+    cohort = to_cohort(stays, "ward", read_variable_file(str(tmp_path / "variables.csv")))
+    assert cohort.subjects_N.tolist() == [1, 2, 2]
+    assert {name: label_N.tolist() for name, label_N in cohort.outcomes.items()} == {
+        "sepsis": [1, NO_LABEL, 0],
+        "in_hospital_death": [0, 1, 0],
+    }
+    write_cohort(cohort, tmp_path / "ward")
+    again = read_cohort(tmp_path / "ward")
+    assert again.outcome == "sepsis"
+    assert again.with_outcome("in_hospital_death").outcome_N.tolist() == [0, 1, 0]
+    assert again.subjects_N.tolist() == [1, 2, 2]
+
+
+def test_death_that_was_known_before_the_window_ends_is_no_label(tmp_path: Path) -> None:
+    """A stay whose label table has a label, but whose hospital stay ended in the window, has no label of death."""
+    short = [
+        (3, "2100-01-01 00:00:00", "MEDS_BIRTH"),
+        (3, "2150-03-01 10:00:00", "ICU_ADMISSION//MICU"),
+        (3, "2150-03-02 20:00:00", "ICU_DISCHARGE//MICU"),
+        (3, "2150-03-02 20:00:00", "HOSPITAL_DISCHARGE//DIED"),
+        (3, "2150-03-01 11:00:00", "HR//bpm", 70),
+    ]
+    path = write_labels(tmp_path, [(1, "2150-03-03 10:00:00", True), (3, "2150-03-04 10:00:00", False)])
+    rules = WindowRules(minimum_hours=24)
+    stays = read_stays(tmp_path, [*two_stays(), *short], rules=rules, outcome=Outcome(name="sepsis", labels=path))
+    assert stays.labels["sepsis"].tolist() == [1, NO_LABEL, 0]
+    assert stays.labels["in_hospital_death"].tolist() == [0, 1, NO_LABEL]
 
 
 def test_label_tables_that_cannot_be_read(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from imputune.data.cohort import HOURS
 from imputune.data.raw.long_table import Rows, further_columns, needed_columns, numbers, other_names
 from imputune.data.raw.spelling import explain_unknown
 from imputune.data.raw.static_rows import refuse_misspelt, static_of_rows, with_columns, with_measured
 from imputune.data.static import StaticVariable
+from imputune.data.window import HOURS, Window
 from imputune.errors import UserError
 
 MOST_ID = 2.0**53  # larger whole numbers are not exact in floating point
@@ -107,23 +107,24 @@ def _quoted(text: str) -> str:
 
 
 def bin_rows(
-    rows: Rows, stay_R: npt.NDArray[np.int64], stays: int, variables: int
+    rows: Rows, stay_R: npt.NDArray[np.int64], stays: int, variables: int, window: Window | None = None
 ) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.int64]]]:
-    """Average rows into hourly bins, hour h holding h:00 to h:59, and count each stay's ignored rows by reason.
+    """Average rows into bins, of an hour (h:00 to h:59) without a `window`, and count ignored rows by reason.
 
     `stay_R` is each row's index on the stay axis; parameters with an index below `variables` are the variables. Means
     are computed in float64. Returns `values_NTD`, NaN where nothing was observed, and the counts, (N,) each: no
     parameter name, not one of the variables, after hour 48, negative value. A row is counted once, for the first of
     these that applies.
     """
+    window = window or Window()
     named_R = rows.parameter_R != _NO_NAME
     variable_R = named_R & (rows.parameter_R < variables)
-    early_R = variable_R & (rows.hour_R < HOURS)
+    early_R = variable_R & (rows.hour_R < window.hours)
     kept_R = early_R & (rows.value_R >= 0)
     ignored_rows = {
         "no parameter name": ~named_R,
         "not one of the variables": named_R & ~variable_R,
-        f"after hour {HOURS}": variable_R & ~early_R,
+        f"after hour {window.hours}": variable_R & ~early_R,
         "negative value": early_R & ~kept_R,
     }
     ignored = {
@@ -131,9 +132,11 @@ def bin_rows(
         for reason, ignored_R in ignored_rows.items()
     }
 
-    shape = (stays, HOURS, variables)
-    cell_R = np.ravel_multi_index((stay_R[kept_R], rows.hour_R[kept_R], rows.parameter_R[kept_R]), shape)
-    cells = stays * HOURS * variables
+    shape = (stays, window.bins, variables)
+    cell_R = np.ravel_multi_index(
+        (stay_R[kept_R], rows.hour_R[kept_R] // window.bin_hours, rows.parameter_R[kept_R]), shape
+    )
+    cells = stays * window.bins * variables
     count = np.bincount(cell_R, minlength=cells)
     total = np.bincount(cell_R, weights=rows.value_R[kept_R], minlength=cells)
     mean = np.full(cells, np.nan)
@@ -148,10 +151,11 @@ def bin_stays(
     variables: Sequence[str],
     others: Sequence[str],
     static: Sequence[StaticVariable],
+    window: Window | None = None,
 ) -> BinnedStays:
     """Bin the rows of stays, and read the static facts that are asked for; see `bin_rows` and `static_of_rows`."""
     stays = len(stay_ids_N)
-    values_NTD, ignored = bin_rows(rows, stay_R, stays, len(variables))
+    values_NTD, ignored = bin_rows(rows, stay_R, stays, len(variables), window)
     if not static:
         return BinnedStays(stay_ids_N=stay_ids_N, values_NTD=values_NTD, ignored=ignored)
     found = static_of_rows(rows, stay_R, stays, static, [*variables, *others])
@@ -166,14 +170,18 @@ def bin_stays(
 
 
 def bin_table(
-    table: object, variables: Sequence[str], others: Sequence[str], static: Sequence[StaticVariable] = ()
+    table: object,
+    variables: Sequence[str],
+    others: Sequence[str],
+    static: Sequence[StaticVariable] = (),
+    window: Window | None = None,
 ) -> BinnedStays:
     """Bin one long table with the columns RecordID, Time (HH:MM), Parameter and Value; see `needed_columns`.
 
     Static facts may stand in rows at 00:00, or in columns of the parameter's name, such as Age. Rows of the parameters
-    in `others`, rows after hour 48 and negative values are ignored and counted. Raises UserError for a missing column,
-    a misspelt column of a static fact, a table without rows, a row that cannot be read or repeats another, or a stay
-    with too many rows.
+    in `others`, rows after the window and negative values are ignored and counted. Raises UserError for a missing
+    column, a misspelt column of a static fact, a table without rows, a row that cannot be read or repeats another,
+    or a stay with too many rows.
     """
     columns = needed_columns(table, next((name for name in SODIUM if name in variables), ""))
     parameters = [each.parameter for each in static if each.parameter]
@@ -185,8 +193,9 @@ def bin_table(
         text = _quoted(str(columns["RecordID"].iloc[row]).strip())
         raise UserError(f"{_row_of_table(row)}: RecordID {text} is not a whole number below 2**53; correct it")
     stay_ids_N, stay_R = np.unique(record_id_R.astype(np.int64), return_inverse=True)
-    check_repeats(rows, stay_R, stay_ids_N, len(variables), _row_of_table)
-    binned = bin_stays(rows, stay_R, stay_ids_N, variables, others, static)
+    hours = (window or Window()).hours
+    check_repeats(rows, stay_R, stay_ids_N, len(variables), _row_of_table, hours)
+    binned = bin_stays(rows, stay_R, stay_ids_N, variables, others, static, window)
     binned = replace(binned, columns_not_read=not_read)
     if binned.static is None:
         return binned
@@ -202,18 +211,19 @@ def check_repeats(
     stay_ids_N: npt.NDArray[np.int64],
     variables: int,
     locate: Callable[[int], str],
+    hours: int = HOURS,
 ) -> None:
     """Raise UserError for rows that only an error in producing the table can explain.
 
-    These are a row that repeats another's stay, time, parameter and value, and a stay with more rows in its 48 hours
+    These are a row that repeats another's stay, time, parameter and value, and a stay with more rows in its `hours`
     than one a minute for each variable. Different values at the same time are allowed: they are averaged.
     """
-    most = HOURS * 60 * variables
-    counted_R = (rows.hour_R < HOURS) & (rows.parameter_R >= 0) & (rows.parameter_R < variables)
+    most = hours * 60 * variables
+    counted_R = (rows.hour_R < hours) & (rows.parameter_R >= 0) & (rows.parameter_R < variables)
     count_N = np.bincount(stay_R[counted_R], minlength=len(stay_ids_N))
     if (stay := _first_true(count_N > most)) is not None:
         raise UserError(
-            f"stay {stay_ids_N[stay]} has {count_N[stay]:,} rows in {HOURS} hours, more than one a minute for each of "
+            f"stay {stay_ids_N[stay]} has {count_N[stay]:,} rows in {hours} hours, more than one a minute for each of "
             f"{variables} variables ({most:,}); check its records"
         )
     keys = pd.DataFrame({"stay": stay_R, "minute": rows.minute_R, "parameter": rows.parameter_R, "value": rows.value_R})

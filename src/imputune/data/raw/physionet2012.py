@@ -30,6 +30,7 @@ from imputune.data.raw.physionet2012_parameters import ID, KNOWN, NAMES, OTHERS,
 from imputune.data.raw.records import RecordSet, RecordTable, parse_records, read_record_set
 from imputune.data.raw.static_rows import static_of_rows
 from imputune.data.static import StaticVariable
+from imputune.data.window import HOURS, Window
 from imputune.errors import UserError
 
 SETS = ("a", "b", "c")
@@ -52,11 +53,14 @@ def _no_note(text: str) -> None:
     """Say nothing."""
 
 
-def extract_physionet2012(raw: Path, sets: Sequence[str], note: Callable[[str], None] = _no_note) -> Cohort:
+def extract_physionet2012(
+    raw: Path, sets: Sequence[str], note: Callable[[str], None] = _no_note, window: Window | None = None
+) -> Cohort:
     """Read challenge sets, for instance ("a", "b"), from `raw` into one cohort of 35 variables.
 
     `raw` is the folder with set-a/ or set-a.tar.gz and Outcomes-a.txt, or one of these sets itself. Stays without a
-    measurement in the 48 hours are left out and counted. Outcomes without a record are counted too, and `note` is told.
+    measurement in the `window` (48 hours) are left out and counted. Outcomes without a record are counted too, and
+    `note` is told.
     Raises UserError, with file and line, for anything missing or unreadable. Source: Silva et al. 2012, https://physionet.org/content/challenge-2012/.
     """
     if unknown := [letter for letter in sets if letter not in SETS]:
@@ -65,21 +69,30 @@ def extract_physionet2012(raw: Path, sets: Sequence[str], note: Callable[[str], 
         raise UserError("a set must be named once; for instance --sets a,b")
     letters = sorted(sets)
     command = f"imputune extract physionet2012 --sets {','.join(letters)}"
-    return read_records([read_record_set(raw, letter) for letter in letters], "physionet2012", command, note=note)
+    records = [read_record_set(raw, letter) for letter in letters]
+    return read_records(records, "physionet2012", command, note=note, window=window)
 
 
-def bin_long_table(table: object, variables: Sequence[Variable], static: Sequence[StaticVariable] = ()) -> BinnedStays:
+def bin_long_table(
+    table: object,
+    variables: Sequence[Variable],
+    static: Sequence[StaticVariable] = (),
+    window: Window | None = None,
+) -> BinnedStays:
     """Bin a table with the columns RecordID, Time (HH:MM), Parameter and Value, with the rules of the extraction.
 
     `static` are the facts that the model reads: in rows at 00:00, or in columns of the parameter's name. The
     challenge's other parameters are ignored and counted. Raises UserError as `bin_table` does.
     """
     names, others = _known(variables, static)
-    return bin_table(table, names, others, static)
+    return bin_table(table, names, others, static, window)
 
 
 def bin_record_files(
-    records: tuple[tuple[str, bytes], ...], variables: Sequence[Variable], static: Sequence[StaticVariable] = ()
+    records: tuple[tuple[str, bytes], ...],
+    variables: Sequence[Variable],
+    static: Sequence[StaticVariable] = (),
+    window: Window | None = None,
 ) -> BinnedStays:
     """Bin text records, (name, content) each, with the rules of the extraction, without outcomes.
 
@@ -93,18 +106,25 @@ def bin_record_files(
     stay_id_F = _stay_ids(parsed, rows, parsed.file_R, len(names) + others.index(ID))
     order_N = np.argsort(stay_id_F)
     stay_R = np.argsort(order_N)[parsed.file_R]
-    check_repeats(rows, stay_R, stay_id_F[order_N], len(names), parsed.locate)
-    return bin_stays(rows, stay_R, stay_id_F[order_N], names, others, static)
+    check_repeats(rows, stay_R, stay_id_F[order_N], len(names), parsed.locate, (window or Window()).hours)
+    return bin_stays(rows, stay_R, stay_id_F[order_N], names, others, static, window)
 
 
 def read_records(
-    record_sets: Sequence[RecordSet], dataset: str, command: str, *, note: Callable[[str], None] = _no_note
+    record_sets: Sequence[RecordSet],
+    dataset: str,
+    command: str,
+    *,
+    note: Callable[[str], None] = _no_note,
+    window: Window | None = None,
 ) -> Cohort:
     """Turn record files and outcomes, given as bytes, into a cohort.
 
     `command` is stored in the source as it is; `note` is told of ids in the outcomes that have no record. Raises
     UserError as `bin_record_files` does, and for an id without outcome, or if no stay is left.
     """
+    window = window or Window()
+    window.check_within(HOURS)
     parsed = parse_records(tuple(record for record_set in record_sets for record in record_set.records))
     rows = check_rows(parsed.table, NAMES, OTHERS, parsed.locate)
     file_R = parsed.file_R
@@ -113,15 +133,15 @@ def read_records(
 
     order_N = np.argsort(stay_id_F)
     stay_R = np.argsort(order_N)[file_R]
-    check_repeats(rows, stay_R, stay_id_F[order_N], len(VARIABLES), parsed.locate)
-    values_NTD, ignored = bin_rows(rows, stay_R, len(stay_id_F), len(VARIABLES))
+    check_repeats(rows, stay_R, stay_id_F[order_N], len(VARIABLES), parsed.locate, window.hours)
+    values_NTD, ignored = bin_rows(rows, stay_R, len(stay_id_F), len(VARIABLES), window)
     static = static_of_rows(rows, stay_R, len(stay_id_F), STATIC, KNOWN)
     measured_N = ~np.isnan(values_NTD).all(axis=(1, 2))
     if not measured_N.any():
         raise UserError(f"no measurements in any of the {len(stay_id_F)} records; check the files")
     stay_ids_N = stay_id_F[order_N][measured_N]
     source = ChallengeSource(
-        command=command,
+        command=window.command(command),
         version=imputune.__version__,
         sets=[record_set.name for record_set in record_sets],
         sha256={name: digest for record_set in record_sets for name, digest in record_set.sha256.items()},
@@ -131,15 +151,16 @@ def read_records(
         exclusions={"no measurements": int((~measured_N).sum())} | unrecorded,
     )
     return Cohort(
-        dataset=dataset,
+        dataset=window.dataset_name(dataset),
         stay_ids_N=stay_ids_N,
         outcome_N=outcome_F[order_N][measured_N],
         values_NTD=values_NTD[measured_N],
         variables=VARIABLES,
         static=static.facts.iloc[np.flatnonzero(measured_N)].reset_index(drop=True),
         static_variables=STATIC,
-        source=source.model_dump(),
+        source=source.model_dump() | ({} if window == Window() else {"records": dataset}),
         other_outcomes=_further(record_sets, stay_ids_N, note),
+        bin_hours=window.bin_hours,
     )
 
 

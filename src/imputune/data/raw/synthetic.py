@@ -14,11 +14,12 @@ from tempfile import TemporaryDirectory, gettempdir
 import numpy as np
 import numpy.typing as npt
 
-from imputune.data.cohort import HOURS, Cohort
+from imputune.data.cohort import Cohort
 from imputune.data.outcome_file import NO_LABEL, Labels
 from imputune.data.raw.physionet2012 import read_records
 from imputune.data.raw.records import read_record_set
 from imputune.data.raw.synthetic_variables import LIMITS, ORGANS, PANELS, QUANTITIES
+from imputune.data.window import HOURS, Window
 from imputune.errors import UserError
 
 GENERATED = "synthetic"  # the dataset of generated stays
@@ -27,10 +28,11 @@ FIRST_STAY_ID = 900_001
 Array = npt.NDArray[np.float64]
 
 
-def extract_synthetic(stays: int = 1000, seed: int = 2012) -> Cohort:
+def extract_synthetic(stays: int = 1000, seed: int = 2012, window: Window | None = None) -> Cohort:
     """Generate raw records in a temporary folder and extract them; the same arguments give the same cohort.
 
-    Raises UserError if `stays` is not 1 to 90,000, `seed` is negative, or the temporary folder is full.
+    `window` is 48 hours or less. Raises UserError if it is not, `stays` is not 1 to 90,000, `seed` is negative, or the
+    temporary folder is full.
     """
     try:
         with TemporaryDirectory() as folder:
@@ -38,7 +40,8 @@ def extract_synthetic(stays: int = 1000, seed: int = 2012) -> Cohort:
             records = read_record_set(Path(folder), "s")
     except OSError as error:
         raise UserError(f"cannot write to {gettempdir()}: {error.strerror}; free it or set TMPDIR") from error
-    cohort = read_records([records], GENERATED, f"imputune extract synthetic --stays {stays} --seed {seed}")
+    command = f"imputune extract synthetic --stays {stays} --seed {seed}"
+    cohort = read_records([records], GENERATED, command, window=window)
     return replace(cohort, other_outcomes=_further_outcomes(cohort, stays, seed))
 
 
@@ -60,6 +63,11 @@ def _further_outcomes(cohort: Cohort, stays: int, seed: int) -> dict[str, Labels
         f"los_over_{limit}_days": np.where(recorded_N, days_N > limit, NO_LABEL).astype(np.int8) for limit in (3, 7)
     }
     return found | {"one_year_survival": survived_N.astype(np.int8)}
+
+
+def is_generated(dataset: str) -> bool:
+    """Say whether a dataset has generated stays, of any window."""
+    return dataset == GENERATED or dataset.startswith(f"{GENERATED}_")
 
 
 def example_stay(variables: Sequence[str], seed: int) -> npt.NDArray[np.float32]:

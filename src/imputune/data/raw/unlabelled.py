@@ -13,14 +13,20 @@ from imputune.data.raw.physionet2012 import bin_long_table, bin_record_files
 from imputune.data.raw.records import read_record_files
 from imputune.data.raw.text import is_utf16
 from imputune.data.static import StaticVariable
+from imputune.data.window import Window
 from imputune.errors import UserError, one_line
 
 TABLES = (".csv", ".csv.gz", ".parquet")
 RECORDS = (".txt", ".tar.gz")
 
 
-def read_raw(path: Path, variables: Sequence[Variable], static: Sequence[StaticVariable] = ()) -> BinnedStays:
-    """Read raw records and bin them by hour for a model of these variables and static facts.
+def read_raw(
+    path: Path,
+    variables: Sequence[Variable],
+    static: Sequence[StaticVariable] = (),
+    window: Window | None = None,
+) -> BinnedStays:
+    """Read raw records and bin them for a model of these variables, static facts and window (48 bins of an hour).
 
     `path` is a folder or a .tar.gz archive of text records with the header Time,Parameter,Value and a line RecordID;
     one such .txt; or a table .csv, .csv.gz or .parquet with the columns RecordID, Time (HH:MM), Parameter and Value.
@@ -29,11 +35,11 @@ def read_raw(path: Path, variables: Sequence[Variable], static: Sequence[StaticV
     if not path.exists():
         raise UserError(f"{path} does not exist; name a folder of records, or a file ({', '.join(RECORDS + TABLES)})")
     if path.is_dir() or path.name.lower().endswith(RECORDS):
-        return bin_record_files(read_record_files(path), variables, static)
+        return bin_record_files(read_record_files(path), variables, static, window)
     if not path.name.lower().endswith(TABLES):
         raise UserError(f"{path} is of an unknown kind; name a folder, or a file ({', '.join(RECORDS + TABLES)})")
     try:
-        return bin_long_table(_read_table(path), variables, static)
+        return bin_long_table(_read_table(path), variables, static, window)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

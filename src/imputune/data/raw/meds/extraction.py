@@ -87,6 +87,7 @@ def _extract(reading: _Reading, outcome: Outcome, path: Path) -> MedsStays:
     stays = database.execute("SELECT * FROM chosen ORDER BY stay").fetchnumpy()
     if not len(stays["stay"]):
         raise _no_stay_left(stays_read, left_out)
+    derived = {} if outcome.name == IN_HOSPITAL_DEATH else {IN_HOSPITAL_DEATH: IN_HOSPITAL_DEATH}
     static, contradicting = static_facts(database, file, len(stays["stay"]))
     dropped = collect_events(database, files, rules, reading.progress)
     measured_N = measured_stays(database, len(static))
@@ -105,7 +106,10 @@ def _extract(reading: _Reading, outcome: Outcome, path: Path) -> MedsStays:
         variables=tuple(Variable(each.name, each.unit) for each in file.variables),
         static=static[measured_N].reset_index(drop=True),
         static_variables=static_variables(file),
-        labels={outcome.name: np.asarray(stays["outcome"])[measured_N].astype(np.int8)},
+        labels={
+            name: np.asarray(stays[column])[measured_N].astype(np.int8)
+            for name, column in ({outcome.name: "outcome"} | derived).items()
+        },
         stays_read=stays_read,
         exclusions=left_out,
         events=EventCounts(

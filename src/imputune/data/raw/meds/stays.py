@@ -13,6 +13,7 @@ import pandas as pd
 
 from imputune.data.cohort import Variable
 from imputune.data.static import StaticVariable
+from imputune.data.window import Window
 from imputune.errors import UserError
 
 NO_LABEL = -1
@@ -20,35 +21,31 @@ IN_HOSPITAL_DEATH = "in_hospital_death"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowRules:
+class WindowRules(Window):
     """Which windows are read, and how they are divided; ages in years, all lengths in hours.
 
     stays: the first of each subject, or all. minimum_hours: how long a stay must last; in a stay that is shorter than
     `hours`, the hours after its end have no value.
     """
 
-    hours: int = 48
-    bin_hours: int = 1
     minimum_hours: int = 48
     stays: Literal["first", "all"] = "first"
     minimum_age: float = 18.0
     maximum_age: float | None = None
 
+    @property
+    def window(self) -> Window:
+        """The lengths alone."""
+        return Window(hours=self.hours, bin_hours=self.bin_hours)
+
     def check(self) -> None:
         """Raise UserError for lengths or ages that cannot be."""
-        if self.hours < 1 or self.bin_hours < 1 or self.hours % self.bin_hours:
-            told = f"{self.hours} hours cannot be divided into bins of {self.bin_hours}"
-            raise UserError(f"{told}: give --hours a multiple of --bin-hours, both 1 or more")
+        super().check()
         if self.minimum_hours < 1:
             raise UserError(f"--minimum-hours must be 1 or more, got {self.minimum_hours}: change it")
         if self.maximum_age is not None and self.maximum_age < self.minimum_age:
             told = f"--maximum-age {self.maximum_age:g} is below --minimum-age {self.minimum_age:g}"
             raise UserError(f"{told}: change one of them")
-
-    @property
-    def bins(self) -> int:
-        """Return T, the number of bins of a window."""
-        return self.hours // self.bin_hours
 
     @property
     def needs_age(self) -> bool:
@@ -77,9 +74,10 @@ class MedsStays:
     ends, which is before start + hours in a shorter stay; `values_NTD` float32 in the units of `variables`, NaN where
     nothing was observed, in a temporary file that goes when the array does; `static` a row per stay, NaN where unknown.
 
-    labels: for each outcome 0, 1 or NO_LABEL of each stay, int8 (N,). exclusions: stays left out, by the first rule
-    that they break. label_counts: what became of a label table's rows. about: the dataset's name and version. absent:
-    for each variable that no event has, a near miss of its code, or "".
+    labels: for each outcome 0, 1 or NO_LABEL of each stay, int8 (N,); the outcome that was asked for is the first, and
+    in-hospital death is always there. exclusions: stays left out, by the first rule that they break. label_counts: what
+    became of a label table's rows. about: the dataset's name and version. absent: for each variable that no event has,
+    a near miss of its code, or "".
     """
 
     rules: WindowRules

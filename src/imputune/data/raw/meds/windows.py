@@ -41,8 +41,8 @@ def choose_windows(
     """Create the table `chosen` of the windows that keep the rules, ascending by subject and start.
 
     Its columns: stay (from 0), subject_id, start, until (the window's end, or the stay's if that is earlier), stay_end,
-    next_start, age_years, and outcome: in-hospital death as 0, 1, or NO_LABEL for a stay without a hospital discharge
-    after its start. `by_death`: whether this is the outcome that is asked for.
+    next_start, age_years, in_hospital_death as 0, 1, or NO_LABEL for a stay without a hospital discharge after its
+    start or with one before the window ends, and outcome: in-hospital death if `by_death`, otherwise NO_LABEL.
 
     Returns the number of all windows, those left out by the first rule they break, and ignored marks, by reason.
 
@@ -57,7 +57,7 @@ def choose_windows(
         CREATE TEMP TABLE chosen AS
         SELECT (row_number() OVER (ORDER BY subject_id, start) - 1)::INTEGER AS stay, subject_id, start,
             least(start + INTERVAL {rules.hours} HOUR, stay_end) AS until, stay_end, next_start, age_years,
-            {outcome} AS outcome
+            {outcome} AS outcome, CASE WHEN {_known_early(rules)} THEN {NO_LABEL} ELSE outcome END AS in_hospital_death
         FROM judged WHERE rule IS NULL ORDER BY subject_id, start
     """)
     counts = dict(database.execute("SELECT rule, count(*) FROM judged GROUP BY rule").fetchall())
@@ -84,12 +84,20 @@ def _conditions(rules: WindowRules, by_death: bool) -> dict[str, str]:
         "without an end before the next start": "stay_end IS NULL",
         f"shorter than {rules.minimum_hours} hours": f"stay_end < start + INTERVAL {rules.minimum_hours} HOUR",
     }
-    window_end = f"start + INTERVAL {rules.hours} HOUR"
     if by_death:
-        conditions["with an outcome known before the window ends"] = f"least(discharge, died, death) < {window_end}"
+        conditions["with an outcome known before the window ends"] = _known_early(rules)
     else:
-        conditions["of a subject who died before the window ends"] = f"death < {window_end}"
+        conditions["of a subject who died before the window ends"] = f"death < {_window_end(rules)}"
     return conditions
+
+
+def _window_end(rules: WindowRules) -> str:
+    return f"start + INTERVAL {rules.hours} HOUR"
+
+
+def _known_early(rules: WindowRules) -> str:
+    """Return the SQL condition of windows that end after it is known whether the patient died in hospital."""
+    return f"least(discharge, died, death) < {_window_end(rules)}"
 
 
 def _ignored_marks(database: duckdb.DuckDBPyConnection) -> dict[str, int]:

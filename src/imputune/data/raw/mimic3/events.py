@@ -11,10 +11,10 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from imputune.data.cohort import HOURS
 from imputune.data.raw.mimic3.reading import run_over
 from imputune.data.raw.mimic3.tables import NEEDED, RawTable
 from imputune.data.raw.mimic3.variables import EVENT_TABLES, FACTOR_AND_SHIFT, VARIABLES
+from imputune.data.window import HOURS
 from imputune.errors import UserError
 from imputune.files import FileProgress, no_progress
 

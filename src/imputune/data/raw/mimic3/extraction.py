@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import BaseModel, JsonValue
 
 import imputune
-from imputune.data.cohort import HOURS, Cohort, Variable
+from imputune.data.cohort import Cohort, Variable
 from imputune.data.outcome_file import NO_LABEL, Labels
 from imputune.data.raw.database import open_database, scratch_folder
 from imputune.data.raw.mimic3.events import check_items, collect_events, combined_cells
@@ -18,6 +18,7 @@ from imputune.data.raw.mimic3.stays import choose_stays
 from imputune.data.raw.mimic3.tables import RawTable, find_tables
 from imputune.data.raw.mimic3.variables import STATIC, VARIABLES
 from imputune.data.static import first_values
+from imputune.data.window import HOURS
 from imputune.errors import UserError
 from imputune.files import FileProgress, no_progress
 from imputune.settings.schema import Mimic3
