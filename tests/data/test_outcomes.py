@@ -193,7 +193,7 @@ def test_a_variable_that_gives_the_outcome_away_is_told(make_cohort: MakeCohort)
     values_NTD[:, :, 1] = np.where(made.outcome_N[:, None] == 1, np.nan, values_NTD[:, :, 1])
     renamed = replace(made, values_NTD=values_NTD, variables=(Variable("DischargeCode", ""), *made.variables[1:]))
     by_name, by_value = leak_notes(renamed, np.arange(100))
-    assert by_name.startswith("DischargeCode may tell in_hospital_death by its name")
+    assert by_name.startswith("DischargeCode, by its name, may contain in_hospital_death")
     assert by_value.startswith("Temp alone (")
     # Stays that are not training stays are not looked at.
     assert len(list(leak_notes(renamed, np.flatnonzero(np.arange(100) % 2)))) == 2

@@ -106,6 +106,8 @@ def test_a_unit_may_stand_in_a_column(tmp_path: Path) -> None:
     stays = read_stays(tmp_path, table.append_column("unit", [units]), variables=lines)
     assert cells(stays, 0, "sugar") == {0: 5, 1: 108}
     assert dropped(stays) == {"in no form or unit that the variable file lists": 2}
+    with pytest.raises(UserError, match=r"^raw_unit in line 3 of the variable file needs the column unit, which this"):
+        read_stays(tmp_path / "without", two_stays(), variables=lines)
 
 
 def test_repeated_events_count_once(tmp_path: Path) -> None:
@@ -255,7 +257,7 @@ def test_nothing_temporary_is_left(tmp_path: Path) -> None:
     stays = read_stays(tmp_path, two_stays())
     assert list((tmp_path / "data").iterdir()) == []
     assert cells(stays, 0, "heart_rate") == {0: 80}
-    with pytest.raises(UserError, match="none of the 2 stays is left"):
+    with pytest.raises(UserError, match="all 2 stays were left out"):
         read_stays(tmp_path / "old", two_stays(), rules=WindowRules(minimum_age=80))
     assert list((tmp_path / "old/data").iterdir()) == []
 

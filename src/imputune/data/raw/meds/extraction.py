@@ -77,6 +77,7 @@ class _Reading:
 
 def _extract(reading: _Reading, outcome: Outcome, path: Path) -> MedsStays:
     database, files, file, rules = reading.database, reading.files, reading.file, reading.rules
+    _refuse_missing_unit(files, file)
     counts = count_codes(database, files, reading.progress)
     meant = find_codes(file, counts.events, rules.needs_age)
     insert_codes(database, meant, file.variables)
@@ -120,10 +121,19 @@ def _extract(reading: _Reading, outcome: Outcome, path: Path) -> MedsStays:
     )
 
 
+def _refuse_missing_unit(files: MedsFiles, file: VariableFile) -> None:
+    lines = [row.line for each in file.variables for row in each.rows if row.raw_unit]
+    if lines and not files.units:
+        raise UserError(
+            f"raw_unit in line {lines[0]} of the variable file needs the column unit, which this dataset lacks: empty "
+            "the cell, or tell units apart by code or by raw_lowest and raw_highest"
+        )
+
+
 def _no_stay_left(stays_read: int, left_out: Mapping[str, int]) -> UserError:
     counts = ", ".join(f"{count:,} {rule}" for rule, count in left_out.items() if count)
     return UserError(
-        f"none of the {stays_read:,} stays is left ({counts}): check the dataset, or change --minimum-age, "
+        f"all {stays_read:,} stays were left out ({counts}): check the dataset, or change --minimum-age, "
         "--minimum-hours, --stays or the codes of starts and ends"
     )
 

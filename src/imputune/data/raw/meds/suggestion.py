@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from imputune.data.raw.database import open_database, reported, scratch_folder
-from imputune.data.raw.meds.codes import LEAKING
+from imputune.data.raw.meds.codes import gives_outcome_away
 from imputune.data.raw.meds.dataset_files import MedsFiles, find_meds, listed
 from imputune.data.raw.meds.extraction import Resources, explained
 from imputune.data.raw.meds.variable_file import TOLD
@@ -37,7 +37,7 @@ def suggest_variables(raw: Path, resources: Resources) -> tuple[str, int]:
         ):
             found = database.execute(_sql(files)).fetchall()
     resources.progress("codes", files.size, files.size)
-    rows = [row for row in found if row[3] >= FEWEST_SUBJECTS and not LEAKING.search(row[0])]
+    rows = [row for row in found if row[3] >= FEWEST_SUBJECTS and not gives_outcome_away(row[0])]
     if not rows:
         raise UserError(f"no code has numbers of {FEWEST_SUBJECTS} or more subjects: write a variable file by hand")
     text, names = io.StringIO(newline=""), set[str]()

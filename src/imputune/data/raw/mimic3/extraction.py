@@ -130,7 +130,7 @@ def _static(stays: pd.DataFrame, values_NTD: np.ndarray) -> pd.DataFrame:
 def _no_stay_left(all_stays: int, left_out: dict[str, int]) -> UserError:
     counts = ", ".join(f"{count:,} {rule}" for rule, count in left_out.items() if count)
     return UserError(
-        f"none of the {all_stays:,} ICU stays is left ({counts or 'ICUSTAYS is empty'}): check the tables, or change "
+        f"all {all_stays:,} ICU stays were left out ({counts or 'ICUSTAYS is empty'}): check the tables, or change "
         "the rules under mimic3 in params.yaml"
     )
 
