@@ -145,6 +145,30 @@ def test_events_before_birth_and_after_death(tmp_path: Path) -> None:
     assert cells(stays, 1, "heart_rate") == {0: 90, 47: 60}  # midnight stands for the whole day
 
 
+@pytest.mark.parametrize("died", ["HOSPITAL_DISCHARGE//Expired", "HOSPITAL_DISCHARGE//EXPIRED//x"])
+def test_labels_that_other_events_contradict(tmp_path: Path, died: str) -> None:
+    """A death that the discharge does not tell, and a discharge after the next admission to hospital, are counted."""
+    long = ("2150-03-01 10:00:00", "2150-03-04 10:00:00")  # discharged on 6 March at 10:00
+    events = [*two_stays()]
+    for subject in range(3, 8):
+        events += [*stay(subject, *long), (subject, "2150-03-01 10:30:00", "HR//bpm", 70)]
+    events += [
+        (3, "2150-03-05 12:00:00", "MEDS_DEATH"),
+        (4, "2150-03-06 12:00:00", "MEDS_DEATH"),  # at home
+        (5, "2150-03-05 12:00:00", "HOSPITAL_ADMISSION//URGENT"),
+        (6, "2150-03-01 08:00:00", "HOSPITAL_ADMISSION//URGENT"),
+        (6, "2150-03-07 08:00:00", "HOSPITAL_ADMISSION//URGENT"),
+        (7, "2150-03-05 12:00:00", died),
+    ]
+    stays = read_stays(tmp_path, events)
+    assert stays.labels["in_hospital_death"].tolist() == [0, 1, 0, 0, 0, 0, 1]
+    first, second = stays.label_counts.items()
+    assert first[0].startswith("stays died during the hospital stay, but the discharge does not say so")
+    assert second[0].startswith("stays have their first hospital discharge after another hospital admission")
+    assert (first[1], second[1]) == (1, 1)
+    assert read_stays(tmp_path / "plain", two_stays()).label_counts == {}
+
+
 def test_exclusions_are_counted_by_the_first_rule(tmp_path: Path) -> None:
     """Each window that breaks a rule is left out and counted once."""
     events = [

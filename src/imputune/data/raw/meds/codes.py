@@ -78,11 +78,11 @@ def count_codes(database: duckdb.DuckDBPyConnection, files: MedsFiles, progress:
 
 
 def find_codes(file: VariableFile, known: Collection[str], with_age: bool) -> MeantCodes:
-    """Find the codes that each row of the variable file means among a dataset's codes.
+    """Find the codes that each row of the variable file selects among a dataset's codes.
 
     Raises UserError for a variable or static fact that selects a code of discharge, death or billing (by its words, or
-    because the file has it as such a mark), a code that two variables claim, a dataset without any variable's codes, and one without those of a start or an end, or if
-    `with_age`, of a birth.
+    because the file has it as such a mark), a code that two variables claim, a dataset without any variable's
+    codes, and one without those of a start or an end, or if `with_age`, of a birth.
     """
     marks = {mark: _matching(file.codes_of(mark), known) for mark in MARKS}
     needed: tuple[Mark, ...] = ("start", "end", "birth") if with_age else ("start", "end")

@@ -12,11 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from imputune.data.cohort import Variable
+from imputune.data.outcome_file import NO_LABEL as NO_LABEL
 from imputune.data.static import StaticVariable
 from imputune.errors import UserError
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 
-NO_LABEL = -1
-IN_HOSPITAL_DEATH = "in_hospital_death"
+IN_HOSPITAL_DEATH = DEFAULT_OUTCOME
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Literal, cast, get_args
 from imputune.errors import near_miss
 
 Combined = Literal["mean", "sum", "last", "lowest", "highest"]
-Mark = Literal["start", "end", "birth", "death", "discharge", "died"]
-Kind = Literal["variable", "static", "age", "start", "end", "birth", "death", "discharge", "died"]
+Mark = Literal["start", "end", "birth", "death", "admission", "discharge", "died"]
+Kind = Literal["variable", "static", "age", "start", "end", "birth", "death", "admission", "discharge", "died"]
 MARKS: tuple[Mark, ...] = get_args(Mark)
 NUMBERS = ("factor", "offset", "lowest", "highest", "raw_lowest", "raw_highest", "value")
 COLUMNS = ("name", "kind", "unit", "codes", "combined", *NUMBERS, "raw_unit", "words")
