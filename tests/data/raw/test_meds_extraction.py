@@ -65,6 +65,8 @@ def test_units_texts_and_ranges(tmp_path: Path) -> None:
         *two_stays(),
         (1, "2150-03-01 10:00:00", "TEMP//C", 37),
         (1, "2150-03-01 11:00:00", "TEMP//F", 98.6),
+        (1, "2150-03-01 12:00:00", "TEMP//F", 113),  # 45.000000005 °C, the highest that is accepted
+        (1, "2150-03-01 13:00:00", "TEMP//F", 113.0001),
         (1, "2150-03-01 10:00:00", "FIO2", 0.5),
         (1, "2150-03-01 11:00:00", "FIO2", 40),
         (1, "2150-03-01 12:00:00", "FIO2", 1.2),  # neither a fraction nor a percentage
@@ -81,7 +83,7 @@ def test_units_texts_and_ranges(tmp_path: Path) -> None:
         (1, "2150-03-01 12:00:00", "HR//bpm", 0),
     ]
     stays = read_stays(tmp_path, events)
-    assert cells(stays, 0, "temperature") == {0: 37, 1: 37}
+    assert cells(stays, 0, "temperature") == {0: 37, 1: 37, 2: 45}
     assert cells(stays, 0, "oxygen") == {0: 50, 1: 40}
     assert cells(stays, 0, "eyes") == {0: 4, 1: 3, 3: 2}
     assert cells(stays, 0, "heart_rate") == {0: 80}
@@ -89,7 +91,7 @@ def test_units_texts_and_ranges(tmp_path: Path) -> None:
         "without a number": 3,
         "with a text that the variable file does not list": 2,
         "in no form or unit that the variable file lists": 1,
-        "out of the accepted range": 3,
+        "out of the accepted range": 4,
     }
 
 

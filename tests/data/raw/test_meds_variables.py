@@ -69,6 +69,18 @@ def test_rows_of_one_name_go_together(tmp_path: Path) -> None:
             "line 2: a row of kind age needs both raw_highest and value, or neither",
         ),
         ('name,codes\nhr,"HR\n', "is no CSV table"),
+        (
+            "name,codes,value,factor\non,ON,1,2\n",
+            "line 2: factor has no effect beside value, which is taken",
+        ),
+        ("name,codes,value,offset\non,ON,1,2\n", "line 2: offset has no effect beside value"),
+        *(
+            (
+                f"name,kind,codes\nhr,,HR\n{name},static,A\n",
+                f"line 3: a static fact cannot be called {name}, as",
+            )
+            for name in ("stay_id", "subject_id", "source_id", "died", "outcome", "age_years")
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read(tmp_path: Path, text: str, told: str) -> None:

@@ -24,6 +24,7 @@ LEAKING = re.compile(
 """Words of discharge, death, diagnoses and later billing, in lower case and with _ around each."""
 WITH_OUTCOME: tuple[Mark, ...] = ("discharge", "died", "death")
 SHOWN = 5
+"""So many absent variables are shown, and looked for among a dataset's codes, of which there may be 100,000."""
 LIKENESS = 0.7
 _PURPOSE = {"start": "start a stay", "end": "end a stay", "birth": "give the time of birth"}
 
@@ -54,8 +55,8 @@ class MeantCode:
 class MeantCodes:
     """What the variable file means in a dataset.
 
-    marks: the codes of each mark that the dataset has. absent: for each variable that no event has, the near miss of
-    its first code, or "".
+    marks: the codes of each mark that the dataset has. absent: each variable that no event has; for the first five with
+    the near miss of its first code, or else with "".
     """
 
     variables: tuple[MeantCode, ...]
@@ -101,7 +102,8 @@ def find_codes(file: VariableFile, known: Collection[str], with_age: bool) -> Me
     found = {each.item for each in variables}
     missing = [each for place, each in enumerate(file.variables) if place not in found]
     # A ready file names codes of several extractors: what is absent there is no slip of the pen.
-    absent = {each.name: "" if file.name in READY else _near(_codes(each), known) for each in missing}
+    hinted = [] if file.name in READY else missing[:SHOWN]
+    absent = {each.name: _near(_codes(each), known) if each in hinted else "" for each in missing}
     if not found:
         first = ", ".join(f"{name}{hint}" for name, hint in list(absent.items())[:SHOWN])
         raise UserError(

@@ -32,7 +32,8 @@ def suggest_variables(raw: Path, resources: Resources) -> tuple[str, int]:
     with scratch_folder(resources.home, "meds") as scratch:
         files = find_meds(raw)
         with (
-            open_database(scratch, resources.memory_gib, resources.threads, explained) as database,
+            # Estimated quantiles depend on the order of the numbers, and so on the number of threads.
+            open_database(scratch, resources.memory_gib, 1, explained) as database,
             reported(database, "codes", files.size, resources.progress),
         ):
             found = database.execute(_sql(files)).fetchall()
