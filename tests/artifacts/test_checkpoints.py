@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from imputune.artifacts.checkpoints import Checkpoints, TrialKeeper, read_run_id
@@ -40,6 +42,19 @@ def test_folds_of_other_data_or_settings_are_removed(tmp_path, begin, made_from,
     assert not Checkpoints(tmp_path / "unfinished", changed).is_ours
     assert sorted(Checkpoints(tmp_path / "unfinished", made_from).begin()) == [0]
     assert Checkpoints(tmp_path / "unfinished", changed).begin() == {}
+    assert Checkpoints(tmp_path / "unfinished", made_from).begin() == {}
+
+
+def test_folds_of_an_earlier_version_are_kept(tmp_path, begin, made_from, make_fold) -> None:
+    """A description without the keys that came later, or in another order, is the same one; a broken one is not."""
+    begin().save(make_fold(0))
+    path = tmp_path / "unfinished/made_from.json"
+    content = json.loads(path.read_text())
+    for key in ("members", "also", "imputer_run_id"):
+        del content[key]
+    path.write_text(json.dumps(dict(reversed(content.items())), indent=1))
+    assert sorted(Checkpoints(tmp_path / "unfinished", made_from).begin()) == [0]
+    path.write_text("{")
     assert Checkpoints(tmp_path / "unfinished", made_from).begin() == {}
 
 

@@ -110,6 +110,8 @@ def test_an_unknown_outcome_is_named_with_those_there_are(cohort: Cohort, tmp_pa
         (("los_over_3_days", "in_hospital_death"), "repeats the outcome in_hospital_death"),
         (("los_over_3_days", "LOS"), "an outcome's name has lower-case letters"),
         (("900001,", "900001,7"), "must be 0, 1 or empty"),
+        (("900001,", "900001,1,"), "row 2 of it has 5 fields, not 4"),
+        (("stay_id,", '"stay_id,'), "unexpected end of data"),
     ],
 )
 def test_a_broken_outcomes_file_is_refused(cohort: Cohort, tmp_path: Path, change: tuple[str, str], cause: str) -> None:
@@ -118,7 +120,7 @@ def test_a_broken_outcomes_file_is_refused(cohort: Cohort, tmp_path: Path, chang
     path = tmp_path / "c/outcomes.csv"
     assert change[0] in path.read_text()
     path.write_text(path.read_text().replace(*change))
-    with pytest.raises(UserError, match="is no cohort") as caught:
+    with pytest.raises(UserError, match=r"c/outcomes\.csv: .*; correct or remove .*c/outcomes\.csv$") as caught:
         read_cohort(tmp_path / "c")
     assert cause in str(caught.value)
 
@@ -193,7 +195,7 @@ def test_a_variable_that_gives_the_outcome_away_is_told(make_cohort: MakeCohort)
     values_NTD[:, :, 1] = np.where(made.outcome_N[:, None] == 1, np.nan, values_NTD[:, :, 1])
     renamed = replace(made, values_NTD=values_NTD, variables=(Variable("DischargeCode", ""), *made.variables[1:]))
     by_name, by_value = leak_notes(renamed, np.arange(100))
-    assert by_name.startswith("DischargeCode may tell in_hospital_death by its name")
+    assert by_name.startswith("DischargeCode, by its name, may contain in_hospital_death")
     assert by_value.startswith("Temp alone (")
     # Stays that are not training stays are not looked at.
     assert len(list(leak_notes(renamed, np.flatnonzero(np.arange(100) % 2)))) == 2
@@ -202,12 +204,49 @@ def test_a_variable_that_gives_the_outcome_away_is_told(make_cohort: MakeCohort)
 
 
 def test_outcomes_that_a_user_added_are_not_overwritten(cohort: Cohort, tmp_path: Path) -> None:
-    """The line names them, and the folder stays as it was; those that an extraction makes are replaced."""
+    """The line names them, and the folder stays as it was, whether an extraction makes outcomes of this name or not."""
     write_cohort(replace(cohort, other_outcomes={**cohort.other_outcomes, "sepsis": cohort.outcome_N}), tmp_path / "c")
     before = (tmp_path / "c/outcomes.csv").read_bytes()
     with pytest.raises(UserError, match=r"outcomes\.csv has labels of sepsis, which would be lost: move the file"):
         write_cohort(cohort, tmp_path / "c")
     assert (tmp_path / "c/outcomes.csv").read_bytes() == before
     write_cohort(cohort, tmp_path / "d")
-    write_cohort(replace(cohort, other_outcomes={}), tmp_path / "d")
-    assert not (tmp_path / "d/outcomes.csv").exists()
+    with pytest.raises(UserError, match=r"has labels of los_over_3_days, .*, which would be lost: move the file"):
+        write_cohort(replace(cohort, other_outcomes={}), tmp_path / "d")
+    assert read_cohort(tmp_path / "d").other_outcomes
+
+
+def test_labels_that_a_user_corrected_are_not_overwritten(cohort: Cohort, tmp_path: Path) -> None:
+    """Other labels of the same stays are refused, whatever number a stay has now; other stays bring other labels."""
+    source_ids_N = np.arange(60) + 7000
+    numbered = replace(cohort, stay_ids_N=np.arange(1, 61), source_ids_N=source_ids_N)
+    write_cohort(numbered, tmp_path / "c")
+    path = tmp_path / "c/outcomes.csv"
+    rows = path.read_text().splitlines()
+    place = rows[0].split(",").index("los_over_7_days")
+    fields = rows[-1].split(",")
+    fields[place] = str(1 - int(fields[place]))
+    path.write_text("\n".join([*rows[:-1], ",".join(fields)]) + "\n")
+    before = {each.name: each.read_bytes() for each in (tmp_path / "c").iterdir()}
+    fewer = replace(numbered.of_rows(np.arange(5, 60)), stay_ids_N=np.arange(1, 56))
+    for again in (numbered, fewer):
+        with pytest.raises(UserError, match=r"1 stays have other labels of los_over_7_days in .*outcomes\.csv than"):
+            write_cohort(again, tmp_path / "c")
+    assert {each.name: each.read_bytes() for each in (tmp_path / "c").iterdir()} == before
+    write_cohort(replace(numbered.of_rows(np.arange(55)), stay_ids_N=np.arange(2, 57)), tmp_path / "c")
+    write_cohort(extract_synthetic(60, 7), tmp_path / "d")
+    write_cohort(extract_synthetic(60, 8), tmp_path / "d")
+
+
+def test_an_outcomes_file_as_other_programs_write_it(cohort: Cohort, tmp_path: Path) -> None:
+    """A byte-order mark, other line ends and no newline at the end do not matter; a broken file is not replaced."""
+    write_cohort(cohort, tmp_path / "c")
+    path = tmp_path / "c/outcomes.csv"
+    text = path.read_text()
+    path.write_bytes(b"\xef\xbb\xbf" + text.rstrip().replace("\n", "\r\n").encode())
+    assert list(read_cohort(tmp_path / "c").outcomes) == list(outcome_names(tmp_path / "c")) == list(cohort.outcomes)
+    write_cohort(cohort, tmp_path / "c")
+    path.write_text(text.replace("900001,", "900001,yes"))
+    with pytest.raises(UserError, match="must be 0, 1 or empty; correct or remove"):
+        write_cohort(cohort, tmp_path / "c")
+    assert "yes" in path.read_text()

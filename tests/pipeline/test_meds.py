@@ -100,7 +100,7 @@ def test_the_name_of_a_ready_file_is_the_datasets(project: Path, monkeypatch: py
         (["--raw", "../raw", "--suggest-variables"], "no code has numbers of 10 or more subjects"),
         (
             ["--raw", "../raw", "--variables", "../variables.csv", "--start", "WARD"],
-            "no event has WARD, a window's start",
+            "no event has the code WARD, which should start a stay",
         ),
     ],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from imputune.api.places import project_root
-from imputune.data.outcome_choice import chosen_outcome
+from imputune.data.outcome_choice import chosen_outcome, named_outcome
 from imputune.data.raw.binning import BinnedStays
 from imputune.data.raw.physionet2012 import bin_long_table
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
@@ -77,8 +77,8 @@ def load_champion(
 ) -> RiskModel:
     """Load the champion of a dataset, or another alias or version number; nothing is unpickled.
 
-    dataset: None is the one that params.yaml names. outcome: None is the one that params.yaml names for its dataset, or
-    else in_hospital_death, or the cohort's first. project: its folder, or one below; None: the current folder.
+    dataset: None is the one that params.yaml names. outcome: None is the one that params.yaml names if the cohort has
+    it, or else in_hospital_death, or the cohort's first. project: its folder, or one below; None: the current folder.
     tracking_uri: the store that has the model, needed where MLFLOW_TRACKING_URI is not set and the model is not in the
     project's own store; with it and a dataset, no project is needed. MLflow's own tracking URI stays as it was.
     Raises UserError if there is no store, no such model or version, or if its files were altered.
@@ -86,9 +86,10 @@ def load_champion(
     if dataset is None or tracking_uri is None:
         root = project_root(project)
         params = read_params(root / "params.yaml")
-        named = params.outcome if dataset in (None, params.dataset) else ""
         dataset = dataset or params.dataset
-        outcome = chosen_outcome(root / "data" / dataset, outcome or named)
+        folder = root / "data" / dataset
+        named = named_outcome(folder, params.outcome, elsewhere=dataset != params.dataset)
+        outcome = chosen_outcome(folder, outcome or named)
     else:
         root = Path.cwd()
     with warnings.catch_warnings():

@@ -28,9 +28,12 @@ class Checkpoints:
 
     @property
     def is_ours(self) -> bool:
-        """Whether the folder was made for this data and these settings."""
-        path = self.folder / MADE_FROM
-        return path.is_file() and path.read_text(encoding="utf-8") == self._description
+        """Whether the folder was made for this data and these settings, by this version or an earlier one."""
+        try:
+            kept = MadeFrom.model_validate_json((self.folder / MADE_FROM).read_bytes())
+        except (OSError, ValueError):
+            return False
+        return kept == MadeFrom.model_validate_json(self._description)
 
     def begin(self) -> dict[int, TrainedFold]:
         """Make the folder and return the finished folds in it; a fold whose files are broken counts as missing."""

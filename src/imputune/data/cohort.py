@@ -18,13 +18,14 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, JsonValue
 
-from imputune.data.outcome_file import NO_LABEL, OUTCOMES_FILE, columns_of, labels_of, read_outcomes, write_outcomes
+from imputune.data.outcome_file import NO_LABEL, OUTCOMES_FILE, labels_of, read_outcomes, write_outcomes
+from imputune.data.outcome_loss import refuse_changed_labels, refuse_lost_outcomes
 from imputune.data.static import StaticVariable
 from imputune.data.static_file import read_static_variables, read_text_table, write_static_variables
 from imputune.data.window import HOURS, Window
 from imputune.errors import UserError, one_line
 from imputune.files import replacing_folder
-from imputune.protocol.outcomes import DEFAULT_OUTCOME, EXTRACTED, known_outcome
+from imputune.protocol.outcomes import DEFAULT_OUTCOME, known_outcome
 
 FORMAT = 2  # of the folder's files; raised when older cohorts lack what commands read
 FILES = ("source.json", "static.csv", "stays.csv", "values.npy", "variables.csv")
@@ -230,13 +231,14 @@ def write_cohort(cohort: Cohort, folder: Path) -> None:
 
     The files are written to a temporary folder beside `folder`, which then replaces `folder`. Raises UserError if the
     system refuses to write (an earlier cohort in `folder` stays as it was), if `folder` has other files or a cohort of
-    another window or first outcome, or if a user has added outcomes there.
+    another window or first outcome, or if labels in its outcomes.csv would be lost.
     """
     check_target(folder)
     check_kind(folder, cohort.window, cohort.first_outcome or cohort.outcome)
-    _check_added_outcomes(cohort, folder)
+    refuse_lost_outcomes(folder, cohort.outcomes)
     with replacing_folder(folder) as fresh:
         _write_files(cohort, fresh)
+        refuse_changed_labels(folder, fresh, cohort.outcomes)
 
 
 def check_target(folder: Path) -> None:
@@ -268,16 +270,6 @@ def check_kind(folder: Path, window: Window, outcome: str) -> None:
         raise UserError(
             f"{folder} has a cohort of {found} with the first outcome {first}, this one has {window} and {outcome}: "
             "choose another name with --name, or delete that folder"
-        )
-
-
-def _check_added_outcomes(cohort: Cohort, folder: Path) -> None:
-    """Raise UserError if outcomes.csv has labels that no extraction makes: they would be lost."""
-    added = [name for name in columns_of(folder / OUTCOMES_FILE) if name not in (*cohort.outcomes, *EXTRACTED)]
-    if added:
-        raise UserError(
-            f"{folder / OUTCOMES_FILE} has labels of {', '.join(added)}, which would be lost: move the file to another "
-            "place, and add them to the new one"
         )
 
 

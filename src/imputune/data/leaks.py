@@ -39,7 +39,7 @@ def leak_notes(cohort: Cohort, row_M: npt.NDArray[np.int64]) -> Iterator[str]:
         auc_of[fact.name] = float(auc), "a static fact"
     for name, (auc, what) in auc_of.items():
         if SUSPECT_NAME.search(_words(name)):
-            yield f"{name} may tell {cohort.outcome} by its name: leave it out if it is not known in the first hours"
+            yield f"{name}, by its name, may contain {cohort.outcome}: leave it out if the first hours do not have it"
         elif auc >= SUSPECT_AUC:
             yield (
                 f"{name} alone ({what}) has an AUC of {auc:.3f} for {cohort.outcome} on training stays: check that it "

@@ -24,6 +24,14 @@ def chosen_outcome(cohort_folder: Path, wanted: str) -> str:
     return known_outcome(wanted, known, cohort_folder.name)
 
 
+def named_outcome(cohort_folder: Path, named: str, *, elsewhere: bool) -> str:
+    """Return the outcome that params.yaml names, or "" if it names it for another dataset, and this cohort lacks it.
+
+    `elsewhere`: the command's dataset is another one than params.yaml's.
+    """
+    return "" if elsewhere and named not in outcome_names(cohort_folder) else named
+
+
 def outcome_names(folder: Path) -> tuple[str, ...]:
     """Return the names of a cohort folder's outcomes, the first outcome first; none if it is no cohort.
 

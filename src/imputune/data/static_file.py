@@ -43,10 +43,17 @@ def read_text_table(path: Path) -> pd.DataFrame:
     text = path.read_text(encoding="utf-8")
     if not text.endswith("\n"):
         raise ValueError(f"{path.name} is cut off")
+    return text_table(text, path.name)
+
+
+def text_table(text: str, name: str) -> pd.DataFrame:
+    """Return a CSV table as text; ValueError or csv.Error, which call it `name`, where it is none."""
+    if not text.strip():
+        raise ValueError(f"{name} is empty")
     header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
-            raise ValueError(f"row {number} of {path.name} has {len(row)} fields, not {len(header)}")
+            raise ValueError(f"row {number} of {name} has {len(row)} fields, not {len(header)}")
     if len(set(header)) < len(header):
-        raise ValueError(f"{path.name} names a column twice")
+        raise ValueError(f"{name} names a column twice")
     return pd.DataFrame(rows, columns=header, dtype=object)

@@ -12,16 +12,16 @@ from pydantic import BaseModel, JsonValue
 
 import imputune
 from imputune.data.cohort import Cohort, check_kind
-from imputune.data.outcome_file import Labels
+from imputune.data.outcome_file import NO_LABEL, Labels
 from imputune.data.raw.meds.extraction import Outcome, Resources, extract_meds
-from imputune.data.raw.meds.stays import IN_HOSPITAL_DEATH, NO_LABEL, MedsStays, WindowRules
+from imputune.data.raw.meds.stays import MedsStays, WindowRules
 from imputune.data.raw.meds.suggestion import FEWEST_SUBJECTS, suggest_variables
 from imputune.data.raw.meds.variable_file import READY, VariableFile, read_variable_file, ready_text
 from imputune.data.raw.meds.variable_rows import Mark, split_patterns
 from imputune.data.window import HOURS
 from imputune.datasets import Destination
 from imputune.errors import UserError
-from imputune.protocol.outcomes import check_outcome_name
+from imputune.protocol.outcomes import DEFAULT_OUTCOME, check_outcome_name
 from imputune.runtime.console import counted, say, show_files, warn
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
@@ -48,7 +48,7 @@ class MedsOptions:
     ] = None
     minimum_age: Annotated[float, typer.Option(min=0, help="Years at the start; 0: also without a birth.")] = 18
     maximum_age: Annotated[float | None, typer.Option(min=0, help="Years at the start.")] = None
-    outcome: Annotated[str, typer.Option(help="Name of the outcome.")] = IN_HOSPITAL_DEATH
+    outcome: Annotated[str, typer.Option(help="Name of the outcome.")] = DEFAULT_OUTCOME
     labels: Annotated[Path | None, typer.Option(help="MEDS label table of the outcome, as ACES writes it.")] = None
     memory_gib: Annotated[float, typer.Option(min=0.25, help="Most memory of DuckDB.")] = 0.5
     suggest_variables: Annotated[
@@ -202,7 +202,7 @@ def _command(stays: MedsStays, name: str, outcome: str) -> str:
         "stays": (rules.stays, usual.stays),
         "hours": (rules.hours, usual.hours),
         "bin-hours": (rules.bin_hours, usual.bin_hours),
-        "outcome": (outcome, IN_HOSPITAL_DEATH),
+        "outcome": (outcome, DEFAULT_OUTCOME),
     }
     words = (f"--{option} {value}" for option, (value, default) in given.items() if value != default)
     return f"imputune extract meds {' '.join(words)}"

@@ -34,7 +34,9 @@ def extract(
         raise UserError("--raw is missing: name the folder with MIMIC-III's tables (or --list-variables)")
     params = destination.params()
     with show_files() as progress:
-        cohort = extract_mimic3(raw, params.mimic3, destination.data(), params.workers, progress)
+        cohort = extract_mimic3(
+            raw, params.mimic3, destination.data(), params.workers, progress, lambda text: say(f"note: {text}")
+        )
     _say_counts(cohort)
     return cohort
 

@@ -13,11 +13,12 @@ from filelock import FileLock, Timeout
 from imputune.artifacts.stage_output import Origin, Settings
 from imputune.data.cohort import Cohort, cohort_hash, outcome_hash, read_cohort
 from imputune.data.folds import Fold, folds_hash, labelled_fold, read_folds
-from imputune.data.outcome_choice import chosen_outcome
+from imputune.data.outcome_choice import chosen_outcome, named_outcome, outcome_names
 from imputune.errors import UserError
 from imputune.protocol.imputers import imputer_kind
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import Variant
+from imputune.runtime.console import say_once
 from imputune.runtime.epoch_lines import TrainingPlan
 from imputune.runtime.experiments import owner_of
 from imputune.runtime.recorder import Recorder
@@ -51,17 +52,23 @@ class Project:
     def open(cls, root: Path, dataset: str | None = None, outcome: str | None = "") -> "Project":
         """Read params.yaml, for `dataset` and `outcome` or those it names.
 
-        Without an outcome there, it is in_hospital_death if the cohort has it, or else the cohort's first; with None
-        too, for commands that read no outcome, whatever params.yaml says. Raises UserError for a bad file, an unknown
+        Without an outcome there, it is in_hospital_death if the cohort has it, or else the cohort's first. So it is,
+        with a line that says so, if `dataset` is another one than params.yaml's and lacks the outcome there; and with
+        None, for commands that read no outcome, whatever params.yaml says. Raises UserError for a bad file, an unknown
         dataset, and an outcome that the cohort does not have.
         """
         params = read_params(root / "params.yaml")
+        elsewhere = bool(dataset) and dataset != params.dataset
         if dataset:
             params = params.model_copy(update={"dataset": dataset})
         params.budget_of(params.dataset)
         logger.debug("project %s, dataset %s, seed %d, device %s", root, params.dataset, params.seed, params.device)
-        wanted = "" if outcome is None else outcome or params.outcome
-        chosen = chosen_outcome(root / "data" / params.dataset, wanted)
+        folder = root / "data" / params.dataset
+        named = named_outcome(folder, params.outcome, elsewhere=elsewhere)
+        chosen = chosen_outcome(folder, "" if outcome is None else outcome or named)
+        if outcome == "" and named != params.outcome and outcome_names(folder):
+            lacking = f"{params.dataset} lacks the outcome {params.outcome} of params.yaml"
+            say_once(f"{lacking}: {chosen} is taken (--outcome takes another)")
         return cls(root=root, params=params, outcome=chosen)
 
     def with_imputer(self, settings: Settings) -> "Project":
@@ -154,7 +161,10 @@ class Project:
     @property
     def is_of_pipeline(self) -> bool:
         """Whether the outcome is the one that `dvc repro` trains for: metrics/ and plots/ have this one alone."""
-        return self.outcome == chosen_outcome(self.cohort_folder, self.params.outcome)
+        named, known = self.params.outcome, outcome_names(self.cohort_folder)
+        if named and known and named not in known:
+            return False
+        return self.outcome == chosen_outcome(self.cohort_folder, named)
 
     def unfinished_variant_folder(self, variant: Variant, stage: str = "finetune") -> Path:
         """Where training keeps the finished folds of a variant that is not complete."""

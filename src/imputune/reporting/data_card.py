@@ -145,12 +145,12 @@ class DataCard:
     def _limits(self) -> str:
         lines = [
             "Values are missing because nobody measured them, which depends on how ill a patient was.",
-            f"{'An hour' if self.window.bin_hours == 1 else 'A bin'} has one value of a variable, the mean of its "
-            f"measurements. Nothing after hour {self.window.hours} is known.",
+            f"{'An hour' if self.window.bin_hours == 1 else 'A bin'} has one value of a variable: the mean of its "
+            "measurements, or for some variables their sum, the lowest, the highest or the last one. Nothing after "
+            f"hour {self.window.hours} is known.",
             "All stays of a subject are in one split of a fold."
             if self.has_subjects
-            else "Every stay counts as another patient. Extraction of MIMIC-III takes the first stay of each patient; "
-            "PhysioNet 2012 has one stay a patient.",
+            else "Every stay counts as another patient.",
             "It is of one place and time: elsewhere patients, measurements and outcomes differ.",
         ]
         if is_generated(self.dataset):

@@ -65,6 +65,8 @@ def test_units_texts_and_ranges(tmp_path: Path) -> None:
         *two_stays(),
         (1, "2150-03-01 10:00:00", "TEMP//C", 37),
         (1, "2150-03-01 11:00:00", "TEMP//F", 98.6),
+        (1, "2150-03-01 12:00:00", "TEMP//F", 113),  # 45.000000005 °C, the highest that is accepted
+        (1, "2150-03-01 13:00:00", "TEMP//F", 113.0001),
         (1, "2150-03-01 10:00:00", "FIO2", 0.5),
         (1, "2150-03-01 11:00:00", "FIO2", 40),
         (1, "2150-03-01 12:00:00", "FIO2", 1.2),  # neither a fraction nor a percentage
@@ -81,7 +83,7 @@ def test_units_texts_and_ranges(tmp_path: Path) -> None:
         (1, "2150-03-01 12:00:00", "HR//bpm", 0),
     ]
     stays = read_stays(tmp_path, events)
-    assert cells(stays, 0, "temperature") == {0: 37, 1: 37}
+    assert cells(stays, 0, "temperature") == {0: 37, 1: 37, 2: 45}
     assert cells(stays, 0, "oxygen") == {0: 50, 1: 40}
     assert cells(stays, 0, "eyes") == {0: 4, 1: 3, 3: 2}
     assert cells(stays, 0, "heart_rate") == {0: 80}
@@ -89,7 +91,7 @@ def test_units_texts_and_ranges(tmp_path: Path) -> None:
         "without a number": 3,
         "with a text that the variable file does not list": 2,
         "in no form or unit that the variable file lists": 1,
-        "out of the accepted range": 3,
+        "out of the accepted range": 4,
     }
 
 
@@ -106,6 +108,8 @@ def test_a_unit_may_stand_in_a_column(tmp_path: Path) -> None:
     stays = read_stays(tmp_path, table.append_column("unit", [units]), variables=lines)
     assert cells(stays, 0, "sugar") == {0: 5, 1: 108}
     assert dropped(stays) == {"in no form or unit that the variable file lists": 2}
+    with pytest.raises(UserError, match=r"^raw_unit in line 3 of the variable file needs the column unit, which this"):
+        read_stays(tmp_path / "without", two_stays(), variables=lines)
 
 
 def test_repeated_events_count_once(tmp_path: Path) -> None:
@@ -141,6 +145,30 @@ def test_events_before_birth_and_after_death(tmp_path: Path) -> None:
     dies_on_a_day = [*two_stays(), (2, "2150-04-03 00:00:00", "MEDS_DEATH"), (2, "2150-04-03 09:00:00", "HR//bpm", 60)]
     stays = read_stays(tmp_path / "day", dies_on_a_day)
     assert cells(stays, 1, "heart_rate") == {0: 90, 47: 60}  # midnight stands for the whole day
+
+
+@pytest.mark.parametrize("died", ["HOSPITAL_DISCHARGE//Expired", "HOSPITAL_DISCHARGE//EXPIRED//x"])
+def test_labels_that_other_events_contradict(tmp_path: Path, died: str) -> None:
+    """A death that the discharge does not tell, and a discharge after the next admission to hospital, are counted."""
+    long = ("2150-03-01 10:00:00", "2150-03-04 10:00:00")  # discharged on 6 March at 10:00
+    events = [*two_stays()]
+    for subject in range(3, 8):
+        events += [*stay(subject, *long), (subject, "2150-03-01 10:30:00", "HR//bpm", 70)]
+    events += [
+        (3, "2150-03-05 12:00:00", "MEDS_DEATH"),
+        (4, "2150-03-06 12:00:00", "MEDS_DEATH"),  # at home
+        (5, "2150-03-05 12:00:00", "HOSPITAL_ADMISSION//URGENT"),
+        (6, "2150-03-01 08:00:00", "HOSPITAL_ADMISSION//URGENT"),
+        (6, "2150-03-07 08:00:00", "HOSPITAL_ADMISSION//URGENT"),
+        (7, "2150-03-05 12:00:00", died),
+    ]
+    stays = read_stays(tmp_path, events)
+    assert stays.labels["in_hospital_death"].tolist() == [0, 1, 0, 0, 0, 0, 1]
+    first, second = stays.label_counts.items()
+    assert first[0].startswith("stays died during the hospital stay, but the discharge does not say so")
+    assert second[0].startswith("stays have their first hospital discharge after another hospital admission")
+    assert (first[1], second[1]) == (1, 1)
+    assert read_stays(tmp_path / "plain", two_stays()).label_counts == {}
 
 
 def test_exclusions_are_counted_by_the_first_rule(tmp_path: Path) -> None:
@@ -255,7 +283,7 @@ def test_nothing_temporary_is_left(tmp_path: Path) -> None:
     stays = read_stays(tmp_path, two_stays())
     assert list((tmp_path / "data").iterdir()) == []
     assert cells(stays, 0, "heart_rate") == {0: 80}
-    with pytest.raises(UserError, match="none of the 2 stays is left"):
+    with pytest.raises(UserError, match="all 2 stays were left out"):
         read_stays(tmp_path / "old", two_stays(), rules=WindowRules(minimum_age=80))
     assert list((tmp_path / "old/data").iterdir()) == []
 

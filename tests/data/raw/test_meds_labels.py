@@ -39,6 +39,24 @@ def labelled(folder: Path, labels: list[Label], rules: WindowRules | None = None
     return read_stays(folder, [*two_stays(), *again], rules=rules, outcome=Outcome(name="sepsis", labels=path))
 
 
+@pytest.mark.parametrize(
+    ("name", "how", "kept"),
+    [
+        ("sepsis", "DIED", [1]),
+        ("sepsis", "HOME", [1, 2]),
+        ("in_hospital_death", "DIED", [1]),
+        ("in_hospital_death", "HOME", [1]),
+    ],
+)
+def test_an_outcome_known_before_the_window_ends(tmp_path: Path, name: str, how: str, kept: list[int]) -> None:
+    """A death in the window counts if only the discharge tells it; for in-hospital death, each discharge counts."""
+    left = (2, "2150-04-02 16:00:00", f"HOSPITAL_DISCHARGE//{how}")
+    events = [left if each[0] == 2 and each[2].startswith("HOSPITAL") else each for each in two_stays()]
+    path = write_labels(tmp_path, [(1, "2150-03-04 10:00:00", False), (2, "2150-04-09 10:00:00", True)])
+    stays = read_stays(tmp_path, events, outcome=Outcome(name=name, labels=path))
+    assert stays.subject_ids_N.tolist() == kept
+
+
 def told(stays: MedsStays) -> dict[str, int]:
     """Return what became of labels, by reason."""
     return {reason: count for reason, count in stays.label_counts.items() if count}

@@ -163,9 +163,7 @@ def test_order_of_rows_changes_nothing(tmp_path: Path) -> None:
 def test_no_stay_left(tmp_path: Path) -> None:
     """If all stays break a rule or have no measurement, the error has the counts."""
     raw = write(tmp_path / "raw", tables())
-    with pytest.raises(
-        UserError, match=r"none of the 10 ICU stays is left \(.*7 younger than 400.*\): check the tables"
-    ):
+    with pytest.raises(UserError, match=r"all 10 ICU stays were left out \(.*7 younger than 400.*\): check the tables"):
         extract(raw, tmp_path, minimum_age=400)
     events = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS", "INPUTEVENTS_CV", "INPUTEVENTS_MV")
     not_read = {name: [dict(tables()[name][-1]) | {"ITEMID": 0}] for name in events}
@@ -322,7 +320,7 @@ def test_bad_tables_leave_an_earlier_cohort(earlier: tuple[Path, str]) -> None:
     (project / "params.yaml").write_text(params.replace("minimum_hours: 48", "minimum_hours: 4800"))
     done = subprocess.run([*COMMAND, "raw"], cwd=project, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
-    assert "none of the 10 ICU stays is left" in done.stderr
+    assert "all 10 ICU stays were left out" in done.stderr
     assert cohort_hash(project / "data/mimic3") == digest
     assert [path.name for path in (project / "data").iterdir()] == ["mimic3"]
 

@@ -1,4 +1,4 @@
-"""Which of a dataset's codes each row of the variable file means; refused are codes that give the outcome away."""
+"""Which of a dataset's codes each row of the variable file selects; codes that give the outcome away are refused."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -15,13 +15,18 @@ from imputune.errors import UserError, near_miss
 from imputune.files import FileProgress
 
 LEAKING = re.compile(
-    r"^(DIAGNOSIS|DRG|HCPCS|CPT\d?|PROCEDURE//ICD|BILL\w*|CLAIMS?)(//|$)"
-    r"|(^|[_/ ])(DISCHARGE|DEATH|DECEASED|DIED|MORTALITY|DOD)([_/ ]|$)",
-    re.IGNORECASE,
+    r"discharge|mortality|deceased"
+    r"|_(death[a-z]*|died|dead(?!_space)|dod|survival|survived|outcome|disch(time|date)?|los|length_of_stay)_"
+    r"|^(?!.*_(volume|tidal|minute|gas|air|flow|o2|co2|oxygen|carbon)_).*_expired?_"
+    r"|_(diagnos[ei]s|drg|hcpcs|bill(s|ed|ing)?)_|^_(cpt[0-9]?|claims?|icd)_"
+    r"|_(diagnos[ei]s|procedures?)_icd|_icd_?(9|10|11)[a-z]*_"
 )
-"""Codes of discharge, death and later billing: they are recorded when the outcome is known."""
+"""Words of discharge, death, diagnoses and later billing, in lower case and with _ around each."""
+WITH_OUTCOME: tuple[Mark, ...] = ("discharge", "died", "death")
 SHOWN = 5
+"""So many absent variables are shown, and looked for among a dataset's codes, of which there may be 100,000."""
 LIKENESS = 0.7
+_PURPOSE = {"start": "start a stay", "end": "end a stay", "birth": "give the time of birth"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +55,8 @@ class MeantCode:
 class MeantCodes:
     """What the variable file means in a dataset.
 
-    marks: the codes of each mark that the dataset has. absent: for each variable that no event has, the near miss of
-    its first code, or "".
+    marks: the codes of each mark that the dataset has. absent: each variable that no event has; for the first five with
+    the near miss of its first code, or else with "".
     """
 
     variables: tuple[MeantCode, ...]
@@ -74,11 +79,11 @@ def count_codes(database: duckdb.DuckDBPyConnection, files: MedsFiles, progress:
 
 
 def find_codes(file: VariableFile, known: Collection[str], with_age: bool) -> MeantCodes:
-    """Find the codes that each row of the variable file means among a dataset's codes.
+    """Find the codes that each row of the variable file selects among a dataset's codes.
 
-    Raises UserError for a variable or static fact that means a code of discharge, death or billing, a code that two
-    variables claim, a dataset without any variable's codes, and one without those of a start or an end, or if
-    `with_age`, of a birth.
+    Raises UserError for a variable or static fact that selects a code of discharge, death or billing (by its words, or
+    because the file has it as such a mark), a code that two variables claim, a dataset without any variable's
+    codes, and one without those of a start or an end, or if `with_age`, of a birth.
     """
     marks = {mark: _matching(file.codes_of(mark), known) for mark in MARKS}
     needed: tuple[Mark, ...] = ("start", "end", "birth") if with_age else ("start", "end")
@@ -86,17 +91,19 @@ def find_codes(file: VariableFile, known: Collection[str], with_age: bool) -> Me
         if not marks[mark]:
             wanted = file.codes_of(mark)
             raise UserError(
-                f"no event has {' or '.join(wanted)}, a window's {mark}{_near(wanted, known)}: name the code that this "
-                f"dataset has, in a row of kind {mark} of the variable file"
+                f"no event has the code {' or '.join(wanted)}, which should {_PURPOSE[mark]}{_near(wanted, known)}: "
+                f"name the code that this dataset has, in a row of kind {mark} of the variable file"
             )
-    variables = tuple(_meant(file.variables, known))
-    statics = tuple(_meant(file.statics, known))
+    refused = {code for mark in WITH_OUTCOME for code in marks[mark]}
+    variables = tuple(_meant(file.variables, known, refused))
+    statics = tuple(_meant(file.statics, known, refused))
     _refuse_two_claims(file.variables, variables)
     _refuse_two_claims(file.statics, statics)
     found = {each.item for each in variables}
     missing = [each for place, each in enumerate(file.variables) if place not in found]
     # A ready file names codes of several extractors: what is absent there is no slip of the pen.
-    absent = {each.name: "" if file.name in READY else _near(_codes(each), known) for each in missing}
+    hinted = [] if file.name in READY else missing[:SHOWN]
+    absent = {each.name: _near(_codes(each), known) if each in hinted else "" for each in missing}
     if not found:
         first = ", ".join(f"{name}{hint}" for name, hint in list(absent.items())[:SHOWN])
         raise UserError(
@@ -143,14 +150,20 @@ def insert_codes(database: duckdb.DuckDBPyConnection, meant: MeantCodes, named: 
     create_table(database, "marks_of", marks)
 
 
-def _meant(named: Sequence[NamedRows], known: Collection[str]) -> Iterator[MeantCode]:
+def gives_outcome_away(code: str) -> bool:
+    """Say whether a code is one of discharge, death, diagnosis or billing: recorded when the outcome is known."""
+    words = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", code).lower())
+    return LEAKING.search(f"_{words.strip('_')}_") is not None
+
+
+def _meant(named: Sequence[NamedRows], known: Collection[str], refused: Collection[str]) -> Iterator[MeantCode]:
     for item, each in enumerate(named):
         for row in each.rows:
             for code in _matching(row.patterns, known):
-                if LEAKING.search(code):
+                if code in refused or gives_outcome_away(code):
                     raise UserError(
-                        f"{each.name} means {code!r}, a code of discharge, death or billing, recorded when the outcome "
-                        f"is known: remove it from line {row.line} of the variable file"
+                        f"{each.name} selects the code {code!r} of discharge, death, diagnosis or billing, recorded "
+                        f"when the outcome is known: remove it from line {row.line} of the variable file"
                     )
                 yield MeantCode(code=code, item=item, row=row)
 

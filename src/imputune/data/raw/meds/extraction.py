@@ -13,19 +13,20 @@ from imputune.data.raw.meds.codes import count_codes, find_codes, insert_codes
 from imputune.data.raw.meds.dataset_files import MedsFiles, find_meds
 from imputune.data.raw.meds.labels import join_labels
 from imputune.data.raw.meds.static_facts import insert_fact_codes, static_facts, static_variables
-from imputune.data.raw.meds.stays import IN_HOSPITAL_DEATH, EventCounts, MedsStays, WindowRules
+from imputune.data.raw.meds.stays import EventCounts, MedsStays, WindowRules
 from imputune.data.raw.meds.values import REPEATING, collect_events, combine_values, measured_stays
 from imputune.data.raw.meds.variable_file import VariableFile
-from imputune.data.raw.meds.windows import choose_windows, collect_marks
+from imputune.data.raw.meds.windows import choose_windows, collect_marks, contradicted_labels
 from imputune.errors import UserError
 from imputune.files import FileProgress, no_progress
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """The outcome to read: its name, and a label table; without one it is derived from hospital discharges."""
 
-    name: str = IN_HOSPITAL_DEATH
+    name: str = DEFAULT_OUTCOME
     labels: Path | None = None
 
 
@@ -53,8 +54,8 @@ def extract_meds(
     """
     wanted = outcome or Outcome()
     rules.check()
-    if wanted.labels is None and wanted.name != IN_HOSPITAL_DEATH:
-        told = f"only {IN_HOSPITAL_DEATH} can be derived from codes"
+    if wanted.labels is None and wanted.name != DEFAULT_OUTCOME:
+        told = f"only {DEFAULT_OUTCOME} can be derived from codes"
         raise UserError(f"{told}: give --labels FILE for the outcome {wanted.name}")
     # First, so that leftovers of a killed extraction are removed even if this one fails.
     with scratch_folder(resources.home, "meds") as scratch:
@@ -77,17 +78,18 @@ class _Reading:
 
 def _extract(reading: _Reading, outcome: Outcome, path: Path) -> MedsStays:
     database, files, file, rules = reading.database, reading.files, reading.file, reading.rules
+    _refuse_missing_unit(files, file)
     counts = count_codes(database, files, reading.progress)
     meant = find_codes(file, counts.events, rules.needs_age)
     insert_codes(database, meant, file.variables)
     insert_fact_codes(database, meant, file.statics)
     collect_marks(database, files, bool(meant.statics), reading.progress)
-    stays_read, left_out, ignored = choose_windows(database, rules, outcome.labels is None)
-    label_counts = {} if outcome.labels is None else join_labels(database, outcome.labels)
+    stays_read, left_out, ignored = choose_windows(database, rules, outcome.name, outcome.labels is None)
+    label_counts = contradicted_labels(database) if outcome.labels is None else join_labels(database, outcome.labels)
     stays = database.execute("SELECT * FROM chosen ORDER BY stay").fetchnumpy()
     if not len(stays["stay"]):
         raise _no_stay_left(stays_read, left_out)
-    derived = {} if outcome.name == IN_HOSPITAL_DEATH else {IN_HOSPITAL_DEATH: IN_HOSPITAL_DEATH}
+    derived = {} if outcome.name == DEFAULT_OUTCOME else {DEFAULT_OUTCOME: "in_hospital_death"}
     static, contradicting = static_facts(database, file, len(stays["stay"]))
     dropped = collect_events(database, files, rules, reading.progress)
     measured_N = measured_stays(database, len(static))
@@ -124,10 +126,19 @@ def _extract(reading: _Reading, outcome: Outcome, path: Path) -> MedsStays:
     )
 
 
+def _refuse_missing_unit(files: MedsFiles, file: VariableFile) -> None:
+    lines = [row.line for each in file.variables for row in each.rows if row.raw_unit]
+    if lines and not files.units:
+        raise UserError(
+            f"raw_unit in line {lines[0]} of the variable file needs the column unit, which this dataset lacks: empty "
+            "the cell, or tell units apart by code or by raw_lowest and raw_highest"
+        )
+
+
 def _no_stay_left(stays_read: int, left_out: Mapping[str, int]) -> UserError:
     counts = ", ".join(f"{count:,} {rule}" for rule, count in left_out.items() if count)
     return UserError(
-        f"none of the {stays_read:,} stays is left ({counts}): check the dataset, or change --minimum-age, "
+        f"all {stays_read:,} stays were left out ({counts}): check the dataset, or change --minimum-age, "
         "--minimum-hours, --stays or the codes of starts and ends"
     )
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import duckdb
 
+from imputune.data.outcome_file import NO_LABEL
 from imputune.data.raw.meds.dataset_files import check_columns, listed, read_schema
-from imputune.data.raw.meds.stays import NO_LABEL
 from imputune.errors import UserError
 
 NEEDED = ("subject_id", "prediction_time", "boolean_value")

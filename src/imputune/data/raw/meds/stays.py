@@ -16,9 +16,6 @@ from imputune.data.static import StaticVariable
 from imputune.data.window import Window
 from imputune.errors import UserError
 
-NO_LABEL = -1
-IN_HOSPITAL_DEATH = "in_hospital_death"
-
 
 @dataclass(frozen=True, kw_only=True)
 class WindowRules(Window):

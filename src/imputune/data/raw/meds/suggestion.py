@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from imputune.data.raw.database import open_database, reported, scratch_folder
-from imputune.data.raw.meds.codes import LEAKING
+from imputune.data.raw.meds.codes import gives_outcome_away
 from imputune.data.raw.meds.dataset_files import MedsFiles, find_meds, listed
 from imputune.data.raw.meds.extraction import Resources, explained
 from imputune.data.raw.meds.variable_file import TOLD
@@ -32,12 +32,13 @@ def suggest_variables(raw: Path, resources: Resources) -> tuple[str, int]:
     with scratch_folder(resources.home, "meds") as scratch:
         files = find_meds(raw)
         with (
-            open_database(scratch, resources.memory_gib, resources.threads, explained) as database,
+            # Estimated quantiles depend on the order of the numbers, and so on the number of threads.
+            open_database(scratch, resources.memory_gib, 1, explained) as database,
             reported(database, "codes", files.size, resources.progress),
         ):
             found = database.execute(_sql(files)).fetchall()
     resources.progress("codes", files.size, files.size)
-    rows = [row for row in found if row[3] >= FEWEST_SUBJECTS and not LEAKING.search(row[0])]
+    rows = [row for row in found if row[3] >= FEWEST_SUBJECTS and not gives_outcome_away(row[0])]
     if not rows:
         raise UserError(f"no code has numbers of {FEWEST_SUBJECTS} or more subjects: write a variable file by hand")
     text, names = io.StringIO(newline=""), set[str]()

@@ -20,7 +20,7 @@ from imputune.data.raw.meds.variable_rows import NamedRows
 from imputune.files import FileProgress
 
 MILLIONTHS = 1_000_000
-MOST = 1e9  # in the variable's unit; larger values cannot be kept in millionths
+MOST = 1e15  # millionths; larger values cannot be kept exactly
 EVENTS_AT_ONCE = 2_000_000
 CELLS_AT_ONCE = 12_000_000
 FAULTS = {
@@ -51,7 +51,7 @@ def collect_events(
             WITH read AS (
                 SELECT s.stay, c.variable, c.code_id, epoch_us(e.time) - epoch_us(s.start) AS moment,
                     {number} AS number, r.code_id AS rule,
-                    coalesce(r.fixed, {number} * r.factor + r.shift, {text_number}) AS amount,
+                    round(coalesce(r.fixed, {number} * r.factor + r.shift, {text_number}) * {MILLIONTHS}) AS millionths,
                     {has_text} AS has_text, r.lowest, r.highest
                 FROM ({files.select(texts=bool(words), units=bool(units))}) e
                     JOIN codes c ON c.code = e.code
@@ -64,11 +64,12 @@ def collect_events(
             )
             SELECT stay::INTEGER AS stay, variable::USMALLINT AS variable, code_id::UINTEGER AS code_id, moment,
                 (moment // {rules.bin_hours * 3_600_000_000})::USMALLINT AS bin,
-                (CASE WHEN abs(amount) <= {MOST} THEN round(amount * {MILLIONTHS}) END)::BIGINT AS millionths,
+                (CASE WHEN abs(millionths) <= {MOST} THEN millionths END)::BIGINT AS millionths,
                 (CASE WHEN rule IS NULL THEN 3
-                    WHEN amount IS NULL AND has_text THEN 2
-                    WHEN amount IS NULL THEN 1
-                    WHEN NOT (amount >= lowest AND amount <= highest AND abs(amount) <= {MOST}) THEN 4
+                    WHEN millionths IS NULL AND has_text THEN 2
+                    WHEN millionths IS NULL THEN 1
+                    WHEN NOT (millionths BETWEEN round(lowest * {MILLIONTHS}) AND round(highest * {MILLIONTHS})
+                        AND abs(millionths) <= {MOST}) THEN 4
                     ELSE 0 END)::UTINYINT AS fault
             FROM read
         """)

@@ -36,8 +36,11 @@ USUAL_MARKS: Mapping[Mark, tuple[str, ...]] = {
     "end": ("ICU_DISCHARGE", "ICU_DISCHARGE//*"),
     "birth": ("MEDS_BIRTH",),
     "death": ("MEDS_DEATH",),
+    "admission": ("HOSPITAL_ADMISSION", "HOSPITAL_ADMISSION//*"),
     "discharge": ("HOSPITAL_DISCHARGE", "HOSPITAL_DISCHARGE//*"),
-    "died": ("HOSPITAL_DISCHARGE//DIED", "HOSPITAL_DISCHARGE//DIED//*", "HOSPITAL_DISCHARGE//Expired//*"),
+    "died": tuple(
+        f"HOSPITAL_DISCHARGE//{word}{more}" for word in ("DIED", "Died", "EXPIRED", "Expired") for more in ("", "//*")
+    ),
 }
 """The codes of a mark that the variable file has no row for; MEDS_BIRTH and MEDS_DEATH are the standard's."""
 

@@ -8,12 +8,14 @@ from typing import Literal, cast, get_args
 from imputune.errors import near_miss
 
 Combined = Literal["mean", "sum", "last", "lowest", "highest"]
-Mark = Literal["start", "end", "birth", "death", "discharge", "died"]
-Kind = Literal["variable", "static", "age", "start", "end", "birth", "death", "discharge", "died"]
+Mark = Literal["start", "end", "birth", "death", "admission", "discharge", "died"]
+Kind = Literal["variable", "static", "age", "start", "end", "birth", "death", "admission", "discharge", "died"]
 MARKS: tuple[Mark, ...] = get_args(Mark)
 NUMBERS = ("factor", "offset", "lowest", "highest", "raw_lowest", "raw_highest", "value")
 COLUMNS = ("name", "kind", "unit", "codes", "combined", *NUMBERS, "raw_unit", "words")
 BETWEEN_CODES = ";"
+TAKEN = ("stay_id", "subject_id", "source_id", "died", "outcome", "age_years")
+"""Names that columns of a cohort's stays.csv have already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,7 @@ def named_rows(cells: Mapping[str, str], name: str) -> NamedRows:
 
 
 def refuse_without_effect(kind: str, cells: Mapping[str, str]) -> None:
-    """Raise ValueError for a cell that a row of this kind does not use."""
+    """Raise ValueError for a cell that a row of this kind does not use, and for a static fact's name that is taken."""
     used = {
         "variable": COLUMNS,
         "static": [name for name in COLUMNS if name not in ("combined", "raw_unit")],
@@ -102,6 +104,10 @@ def refuse_without_effect(kind: str, cells: Mapping[str, str]) -> None:
     }.get(kind, ("name", "kind", "codes"))
     if idle := [name for name in COLUMNS if cells[name] and name not in used]:
         raise ValueError(f"a row of kind {kind} does not use {idle[0]}; leave the cell empty")
+    if kind == "static" and cells["name"] in TAKEN:
+        raise ValueError(f"a static fact cannot be called {cells['name']}, as another column of stays.csv; rename it")
+    if cells["value"] and (idle := [name for name in ("factor", "offset") if cells[name]]):
+        raise ValueError(f"{idle[0]} has no effect beside value, which is taken as it stands; leave one of them empty")
     if kind == "age" and bool(cells["raw_highest"]) != bool(cells["value"]):
         raise ValueError("a row of kind age needs both raw_highest and value, or neither; fill in the other one")
 

@@ -2,10 +2,12 @@
 
 import duckdb
 
+from imputune.data.outcome_file import NO_LABEL
 from imputune.data.raw.database import reported
 from imputune.data.raw.meds.dataset_files import MedsFiles
-from imputune.data.raw.meds.stays import NO_LABEL, WindowRules
+from imputune.data.raw.meds.stays import WindowRules
 from imputune.files import FileProgress
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
 
 DAYS_IN_A_YEAR = 365.25
 
@@ -36,28 +38,29 @@ def collect_marks(
 
 
 def choose_windows(
-    database: duckdb.DuckDBPyConnection, rules: WindowRules, by_death: bool
+    database: duckdb.DuckDBPyConnection, rules: WindowRules, outcome: str, derived: bool
 ) -> tuple[int, dict[str, int], dict[str, int]]:
     """Create the table `chosen` of the windows that keep the rules, ascending by subject and start.
 
     Its columns: stay (from 0), subject_id, start, until (the window's end, or the stay's if that is earlier), stay_end,
     next_start, age_years, in_hospital_death as 0, 1, or NO_LABEL for a stay without a hospital discharge after its
-    start or with one before the window ends, and outcome: in-hospital death if `by_death`, otherwise NO_LABEL.
+    start or with one before the window ends, and outcome: in-hospital death if `derived`, otherwise NO_LABEL.
+    `outcome`: the name of the one that is asked for; `derived`: whether it is derived here.
 
     Returns the number of all windows, those left out by the first rule they break, and ignored marks, by reason.
 
     A death at 00:00:00 is a day without a time: it counts as the end of that day.
     """
     database.execute(_TESTED)
-    conditions = _conditions(rules, by_death)
+    conditions = _conditions(rules, outcome)
     first_broken = " ".join(f"WHEN {broken} THEN {rule}" for rule, broken in enumerate(conditions.values()))
-    outcome = "outcome" if by_death else f"{NO_LABEL}::TINYINT"
+    label = "outcome" if derived else f"{NO_LABEL}::TINYINT"
     database.execute(f"""
         CREATE TEMP TABLE judged AS SELECT *, CASE {first_broken} END AS rule FROM tested;
         CREATE TEMP TABLE chosen AS
         SELECT (row_number() OVER (ORDER BY subject_id, start) - 1)::INTEGER AS stay, subject_id, start,
             least(start + INTERVAL {rules.hours} HOUR, stay_end) AS until, stay_end, next_start, age_years,
-            {outcome} AS outcome, CASE WHEN {_known_early(rules)} THEN {NO_LABEL} ELSE outcome END AS in_hospital_death
+            {label} AS outcome, CASE WHEN {_known_early(rules)} THEN {NO_LABEL} ELSE outcome END AS in_hospital_death
         FROM judged WHERE rule IS NULL ORDER BY subject_id, start
     """)
     counts = dict(database.execute("SELECT rule, count(*) FROM judged GROUP BY rule").fetchall())
@@ -65,7 +68,7 @@ def choose_windows(
     return sum(counts.values()), left_out, _ignored_marks(database)
 
 
-def _conditions(rules: WindowRules, by_death: bool) -> dict[str, str]:
+def _conditions(rules: WindowRules, outcome: str) -> dict[str, str]:
     """Return for each rule the SQL condition of windows that break it, in the order of counting."""
     conditions = {
         "of a subject with two times of birth": "births > 1",
@@ -84,10 +87,10 @@ def _conditions(rules: WindowRules, by_death: bool) -> dict[str, str]:
         "without an end before the next start": "stay_end IS NULL",
         f"shorter than {rules.minimum_hours} hours": f"stay_end < start + INTERVAL {rules.minimum_hours} HOUR",
     }
-    if by_death:
+    if outcome == DEFAULT_OUTCOME:
         conditions["with an outcome known before the window ends"] = _known_early(rules)
     else:
-        conditions["of a subject who died before the window ends"] = f"death < {_window_end(rules)}"
+        conditions["of a subject who died before the window ends"] = f"least(died, death) < {_window_end(rules)}"
     return conditions
 
 
@@ -98,6 +101,24 @@ def _window_end(rules: WindowRules) -> str:
 def _known_early(rules: WindowRules) -> str:
     """Return the SQL condition of windows that end after it is known whether the patient died in hospital."""
     return f"least(discharge, died, death) < {_window_end(rules)}"
+
+
+def contradicted_labels(database: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Count the chosen windows whose derived label other events contradict, by what is wrong with them.
+
+    A hospital discharge after the subject's next admission to hospital is most likely the one of that admission.
+    """
+    counts = database.execute(f"""
+        SELECT
+            count(*) FILTER (t.outcome = 0 AND t.death <= t.discharge),
+            count(*) FILTER (t.outcome <> {NO_LABEL} AND t.admitted_again < t.discharge)
+        FROM chosen c JOIN tested t USING (subject_id, start)
+    """).fetchall()[0]
+    reasons = (
+        "stays died during the hospital stay, but the discharge does not say so: they have label 0",
+        "stays have their first hospital discharge after another hospital admission: their label may be of that one",
+    )
+    return {reason: int(count) for reason, count in zip(reasons, counts, strict=True) if count}
 
 
 def _ignored_marks(database: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -131,9 +152,13 @@ _TESTED = f"""
         SELECT s.*, d.time AS discharge
         FROM ended s ASOF LEFT JOIN (FROM marks WHERE mark = 'discharge' AND time IS NOT NULL) d
             ON d.subject_id = s.subject_id AND s.start <= d.time
+    ), returned AS (
+        SELECT s.*, a.time AS admitted_again
+        FROM left_hospital s ASOF LEFT JOIN (FROM marks WHERE mark = 'admission' AND time IS NOT NULL) a
+            ON a.subject_id = s.subject_id AND s.start < a.time
     ), with_died AS (
         SELECT s.*, d.time AS died
-        FROM left_hospital s ASOF LEFT JOIN (FROM marks WHERE mark = 'died' AND time IS NOT NULL) d
+        FROM returned s ASOF LEFT JOIN (FROM marks WHERE mark = 'died' AND time IS NOT NULL) d
             ON d.subject_id = s.subject_id AND s.start <= d.time
     )
     SELECT w.*, birth, births, death, date_diff('second', birth, start) / {86400 * DAYS_IN_A_YEAR} AS age_years,

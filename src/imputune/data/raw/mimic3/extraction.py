@@ -1,6 +1,7 @@
 """From MIMIC-III's raw tables to a cohort, in limited memory; temporary files are written to a scratch folder."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -26,10 +27,15 @@ from imputune.settings.schema import Mimic3
 PAPER_STAYS = 14_365
 """Number of stays in the paper's extract; its rules are not published."""
 FURTHER_OUTCOMES = ("los_over_3_days", "los_over_7_days", "readmission_within_30_days")
+NEEDED_FOR = {"readmission_within_30_days": "ADMISSIONS needs SUBJECT_ID, ADMITTIME and DISCHTIME"}
 SPACE_FRACTION = 0.05
 """Disk space that must be free, as a fraction of the unpacked tables; docs/speed.md has measurements."""
 UNPACKED_RATIO = 8
 """Approximate ratio of a table's size to the size of its .gz file."""
+
+
+def _no_note(text: str) -> None:
+    """Tell nobody."""
 
 
 class Mimic3Source(BaseModel, frozen=True, extra="forbid"):
@@ -44,11 +50,19 @@ class Mimic3Source(BaseModel, frozen=True, extra="forbid"):
     exclusions: dict[str, int]
 
 
-def extract_mimic3(raw: Path, rules: Mimic3, home: Path, threads: int, progress: FileProgress = no_progress) -> Cohort:
+def extract_mimic3(
+    raw: Path,
+    rules: Mimic3,
+    home: Path,
+    threads: int,
+    progress: FileProgress = no_progress,
+    note: Callable[[str], None] = _no_note,
+) -> Cohort:
     """Read MIMIC-III v1.4's tables in `raw` into a cohort of 89 variables; temporary files are written to `home`.
 
     Stays are numbered from 1 in the order of their ICUSTAY_ID, which is stored in data/ only (`source_ids_N`). Memory
-    is limited to `rules.memory_gib` beside the cohort's own values. `progress` receives the bytes read of each table.
+    is limited to `rules.memory_gib` beside the cohort's own values. `progress` receives the bytes read of each table,
+    `note` a line for each further outcome that the cohort cannot have.
 
     Raises UserError for missing or damaged tables, another database, no stay left (with the counts), or a full disk;
     no message contains values of a row. Temporary files are always removed.
@@ -62,11 +76,15 @@ def extract_mimic3(raw: Path, rules: Mimic3, home: Path, threads: int, progress:
         with open_database(scratch, rules.memory_gib, threads, explained) as database:
             # DuckDB assumes that a packed table is small, and would keep its rows in memory to join the stays to them.
             database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-            return _extract(database, tables, rules, progress)
+            return _extract(database, tables, rules, progress, note)
 
 
 def _extract(
-    database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable], rules: Mimic3, progress: FileProgress
+    database: duckdb.DuckDBPyConnection,
+    tables: dict[str, RawTable],
+    rules: Mimic3,
+    progress: FileProgress,
+    note: Callable[[str], None],
 ) -> Cohort:
     check_items(database, tables)
     all_stays, left_out = choose_stays(database, tables, rules)
@@ -103,16 +121,25 @@ def _extract(
         static_variables=STATIC,
         source=source.model_dump(),
         source_ids_N=stays["icustay_id"].to_numpy(np.int64),
-        other_outcomes=_further_outcomes(stays),
+        other_outcomes=_further_outcomes(stays, note),
     )
 
 
-def _further_outcomes(stays: pd.DataFrame) -> dict[str, Labels]:
-    """Return the labels of further outcomes by name, without those that have one value only."""
+def _further_outcomes(stays: pd.DataFrame, note: Callable[[str], None]) -> dict[str, Labels]:
+    """Return the labels of further outcomes by name; one without two values is left out, and `note` is told."""
     labels: dict[str, Labels] = {
         name: np.array(stays[name].astype("Float64").fillna(NO_LABEL), dtype=np.int8) for name in FURTHER_OUTCOMES
     }
-    return {name: label_N for name, label_N in labels.items() if {0, 1} <= set(label_N.tolist())}
+    values = {name: set(label_N.tolist()) - {NO_LABEL} for name, label_N in labels.items()}
+    for name, found in values.items():
+        if len(found) < 2:
+            why = (
+                "its labels have one value only"
+                if found
+                else f"no stay has a label ({NEEDED_FOR.get(name, 'no time')})"
+            )
+            note(f"{name} is no outcome of this cohort: {why}")
+    return {name: label_N for name, label_N in labels.items() if len(values[name]) == 2}
 
 
 def _static(stays: pd.DataFrame, values_NTD: np.ndarray) -> pd.DataFrame:
@@ -131,7 +158,7 @@ def _static(stays: pd.DataFrame, values_NTD: np.ndarray) -> pd.DataFrame:
 def _no_stay_left(all_stays: int, left_out: dict[str, int]) -> UserError:
     counts = ", ".join(f"{count:,} {rule}" for rule, count in left_out.items() if count)
     return UserError(
-        f"none of the {all_stays:,} ICU stays is left ({counts or 'ICUSTAYS is empty'}): check the tables, or change "
+        f"all {all_stays:,} ICU stays were left out ({counts or 'ICUSTAYS is empty'}): check the tables, or change "
         "the rules under mimic3 in params.yaml"
     )
 
