@@ -132,7 +132,11 @@ def _further_outcomes(stays: pd.DataFrame, note: Callable[[str], None]) -> dict[
     values = {name: set(label_N.tolist()) - {NO_LABEL} for name, label_N in labels.items()}
     for name, found in values.items():
         if len(found) < 2:
-            why = "its labels have one value only" if found else f"no stay has a label ({NEEDED_FOR.get(name, 'no time')})"
+            why = (
+                "its labels have one value only"
+                if found
+                else f"no stay has a label ({NEEDED_FOR.get(name, 'no time')})"
+            )
             note(f"{name} is no outcome of this cohort: {why}")
     return {name: label_N for name, label_N in labels.items() if len(values[name]) == 2}
 
