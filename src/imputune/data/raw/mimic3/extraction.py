@@ -60,8 +60,8 @@ def extract_mimic3(
     """Read MIMIC-III v1.4's tables in `raw` into a cohort of 89 variables; temporary files are written to `home`.
 
     Stays are numbered from 1 in the order of their ICUSTAY_ID, which is stored in data/ only (`source_ids_N`). Memory
-    is limited to `rules.memory_gib` beside the cohort's own values. `progress` receives the bytes read of each table, `note`
-    a line for each further outcome that the cohort cannot have.
+    is limited to `rules.memory_gib` beside the cohort's own values. `progress` receives the bytes read of each table,
+    `note` a line for each further outcome that the cohort cannot have.
 
     Raises UserError for missing or damaged tables, another database, no stay left (with the counts), or a full disk;
     no message contains values of a row. Temporary files are always removed.
