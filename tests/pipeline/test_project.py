@@ -32,7 +32,7 @@ def test_an_outcome_of_params_that_another_dataset_lacks(tmp_path: Path, capfd: 
     assert (other.outcome, other.is_of_pipeline) == ("in_hospital_death", False)
     told = "mimic3 lacks the outcome one_year_survival of params.yaml: in_hospital_death is taken (--outcome takes"
     assert told in capfd.readouterr().err
-    with pytest.raises(UserError, match="imputune-mortality-mimic3"):
+    with pytest.raises(UserError, match="there is no tracking store"):
         load_champion("mimic3", project=tmp_path)
 
     set_params(tmp_path, {"dataset": "mimic3"})

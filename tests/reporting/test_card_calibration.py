@@ -3,6 +3,7 @@ import pytest
 
 from imputune.evaluation.card_scores import GroupLine, StaysScores
 from imputune.evaluation.subgroups import Interval
+from imputune.protocol.outcome_words import DEATH
 from imputune.reporting.card_calibration import verdict
 
 REMEDY = " `imputune recalibrate` can correct risks."
@@ -85,4 +86,4 @@ def scores_of(slope: float, gap: tuple[float, float, float]) -> StaysScores:
 )
 def test_a_verdict_tells_what_is_wrong(slope: float, gap: tuple[float, float, float], words: str) -> None:
     """From the slope's margin, rounded as it is shown, and from the interval of the mean; with a remedy."""
-    assert verdict(scores_of(slope, gap)) == words
+    assert verdict(scores_of(slope, gap), DEATH) == words

@@ -115,7 +115,7 @@ def test_calibration_shows_the_schedule_that_validation_chose() -> None:
         variant_row("gru-unfrozen-raw-plateau", [0.7, 0.7]),
         variant_row("gru-unfrozen-raw-cyclic", [0.9, 0.9]).model_copy(update={"calibration": ()}),
     ]
-    frozen, unfrozen = calibration_figure(rows).axes
+    frozen, unfrozen = calibration_figure(rows, "in_hospital_death").axes
     assert [axes.get_title() for axes in (frozen, unfrozen)] == ["frozen", "unfrozen"]
     assert [line.get_label() for line in frozen.lines[1:]] == ["mlp2, hidden"]
     assert (list(frozen.lines[1].get_xdata()), list(frozen.lines[1].get_ydata())) == ([0.2], [0.3])
@@ -123,8 +123,8 @@ def test_calibration_shows_the_schedule_that_validation_chose() -> None:
     assert (list(unfrozen.lines[1].get_xdata()), list(unfrozen.lines[1].get_ydata())) == ([0.1, 0.5], [0.1, 0.4])
     assert (list(frozen.lines[0].get_xdata()), list(frozen.lines[0].get_ydata())) == ([0, 1], [0, 1])
     assert (frozen.get_xlabel(), frozen.get_ylabel()) == ("predicted risk", "share that died")
-    assert calibration_figure([]) is None
-    assert calibration_figure(rows[3:]) is None
+    assert calibration_figure([], "in_hospital_death") is None
+    assert calibration_figure(rows[3:], "in_hospital_death") is None
 
 
 def explained(rows: list[tuple[str, int | None, str, float]]) -> pd.DataFrame:

@@ -122,7 +122,7 @@ def test_the_matrix_is_a_heat_map() -> None:
 def test_risk_curves_by_hand() -> None:
     """Deaths at 0.35 and 0.8, survivors at 0.1 and 0.4: three of four pairs are in order."""
     risks = {"gru": (np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8]))}
-    roc, precision_recall, calibration = risk_figure(risks).axes
+    roc, precision_recall, calibration = risk_figure(risks, "in_hospital_death").axes
     curve, diagonal = roc.lines
     assert curve.get_label() == "gru, AUC 0.750"
     assert list(curve.get_xdata()) == list(POINTS)
@@ -147,14 +147,15 @@ def test_risk_curves_by_hand() -> None:
 def test_calibration_ends_a_little_above_its_highest_point() -> None:
     """Risks of 0.2, of whom one in four died: the axes end at 1.1 times 0.25."""
     outcome_N, risk_N = np.tile([1, 0, 0, 0], 10), np.full(40, 0.2)
-    calibration = risk_figure({"mlp2": (outcome_N, risk_N)}).axes[2]
+    calibration = risk_figure({"mlp2": (outcome_N, risk_N)}, "in_hospital_death").axes[2]
     assert calibration.get_xlim() == (0, pytest.approx(1.1 * 0.25))
 
 
 def test_each_model_has_a_curve_of_its_own() -> None:
     """Two models are two curves in each panel."""
     outcome_N = np.array([0, 1, 0, 1])
-    figure = risk_figure({"mlp2": (outcome_N, np.linspace(0.1, 0.4, 4)), "gru": (outcome_N, np.linspace(0.4, 0.1, 4))})
+    risks = {"mlp2": (outcome_N, np.linspace(0.1, 0.4, 4)), "gru": (outcome_N, np.linspace(0.4, 0.1, 4))}
+    figure = risk_figure(risks, "in_hospital_death")
     names = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
     assert names == [["mlp2, AUC 0.750", "gru, AUC 0.250"], ["mlp2", "gru"], ["mlp2", "gru"]]
 

@@ -3,6 +3,7 @@ import pytest
 from example_results import HEADS, imputer_comparison, matrix_row, matrix_rows, noisy_rows
 from imputune.evaluation.rows import VariantRow
 from imputune.evaluation.variance import decompose
+from imputune.protocol.outcome_words import DEATH
 from imputune.reporting.matrix_tables import against_table, answer_sentence, matrix_table, variance_table
 
 
@@ -124,7 +125,7 @@ def test_the_variance_table_by_value() -> None:
 def test_the_matrix_has_every_imputer_and_head() -> None:
     """A line for each imputer, empty where a head is missing, and the minutes of its classifiers added up."""
     rows = matrix_rows(lambda i, c, f: 0.7 + 0.1 * c + 0.01 * i + 0.002 * f)
-    table = matrix_table(rows[:-1])
+    table = matrix_table(rows[:-1], DEATH)
     assert table.title == "Imputer × classifier: test AUC"
     assert table.header == ("imputer", "mlp2", "xgboost", "minutes")
     assert table.lines == (

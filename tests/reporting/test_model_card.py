@@ -414,7 +414,13 @@ def test_too_few_deaths_have_no_scores_in_an_event() -> None:
         group="all", level="all", stays=40, events=4, scores={}, sensitivity=None, specificity=None, calibration=()
     )
     event = evaluated(
-        "now", "ward", "ab" * 32, few, pretrained_on={"more": 7}, unchecked=["the training cohort", "set-b"]
+        "now",
+        "ward",
+        "ab" * 32,
+        few,
+        pretrained_on={"more": 7},
+        unchecked=["the training cohort", "set-b"],
+        outcome="in_hospital_death",
     )
     assert event.what == "Evaluated on ward (abababab):"
     assert event.text == (

@@ -3,6 +3,7 @@ import pytest
 from example_results import variant_row
 from imputune.evaluation.rows import VariantRow
 from imputune.evaluation.verdicts import judge
+from imputune.protocol.outcome_words import DEATH
 from imputune.protocol.published import AVERAGE, SCHEDULES, quoted
 from imputune.reporting.tables import Table
 from imputune.reporting.variant_tables import (
@@ -87,13 +88,13 @@ def test_non_neural_heads_stand_beside_the_papers() -> None:
 def test_summary_stands_frozen_and_unfrozen_side_by_side() -> None:
     """One line for a head and its input, empty where a mode lacks schedules, with the paper's averages."""
     rows = [*frozen_mlp2(), variant_row("mlp2-unfrozen-hidden-plateau", [0.9, 0.9])]
-    [line] = summary_table("physionet2012", rows).lines
+    [line] = summary_table("physionet2012", rows, DEATH).lines
     assert line == ("mlp2", "hidden", "14,081", "0.850 ± 0.014", "0.840 ± 0.014", "0.779", "", "", "0.797")
-    assert summary_table("physionet2012", rows[1:]) is None
+    assert summary_table("physionet2012", rows[1:], DEATH) is None
     unfrozen = [variant_row(f"gru-unfrozen-raw-{schedule}", aucs) for schedule, aucs in AUCS.items()]
-    [line] = summary_table("physionet2012", unfrozen).lines
+    [line] = summary_table("physionet2012", unfrozen, DEATH).lines
     assert line == ("gru", "raw", "61,061", "", "", "0.779", "0.850 ± 0.014", "0.840 ± 0.014", "0.777")
-    assert summary_table("physionet2012", [variant_row("svm-frozen-hidden-none", [0.8])]) is None
+    assert summary_table("physionet2012", [variant_row("svm-frozen-hidden-none", [0.8])], DEATH) is None
 
 
 def test_verdicts_have_their_numbers_and_what_was_compared() -> None:
@@ -128,7 +129,7 @@ def test_more_than_one_variant_is_plural() -> None:
 
 def test_every_variant_has_its_scores() -> None:
     """Each line has a text per column; the paper's figure is empty where there is none, as are an svm's parameters."""
-    table = variants_table([frozen_mlp2()[2], variant_row("svm-frozen-imputed-none", [0.7], "synthetic")])
+    table = variants_table([frozen_mlp2()[2], variant_row("svm-frozen-imputed-none", [0.7], "synthetic")], DEATH)
     assert table.title == "Every variant of the protocol: in-hospital death"
     assert by_column(table) == {
         "head": "mlp2",
@@ -147,7 +148,7 @@ def test_every_variant_has_its_scores() -> None:
     }
     assert by_column(table, 1)["params"] == by_column(table, 1)["paper"] == ""
     earlier = frozen_mlp2()[2].model_copy(update={"test_calibration_slope_mean": None})
-    assert by_column(variants_table([earlier]))["calibration slope"] == ""
+    assert by_column(variants_table([earlier], DEATH))["calibration slope"] == ""
 
 
 def test_time_is_added_up_by_mode() -> None:

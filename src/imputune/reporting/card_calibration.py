@@ -5,7 +5,7 @@ from math import isnan
 from imputune.artifacts.model_card import ModelCard
 from imputune.evaluation.card_scores import StaysScores
 from imputune.evaluation.subgroups import Interval
-from imputune.protocol.outcome_words import DEATH, OutcomeWords
+from imputune.protocol.outcome_words import OutcomeWords
 from imputune.reporting.card_texts import cohort_label
 from imputune.reporting.tables import difference_text
 
@@ -35,7 +35,7 @@ def calibration_part(card: ModelCard, *, remarks: bool) -> str:
     return f"{verdict(card.test, card.words)} {where} {_numbers(card.test, card.words, remarks=remarks)}"
 
 
-def verdict(scores: StaysScores, words: OutcomeWords = DEATH) -> str:
+def verdict(scores: StaysScores, words: OutcomeWords) -> str:
     """Return in words whether risks are well calibrated, and if not, what is wrong with them.
 
     Risks are off on average if the interval of mean risk minus outcome rate is without 0. They are too extreme below

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from imputune.evaluation.gates import Gate, PairedDifference
 from imputune.evaluation.subgroups import GroupScores
 from imputune.protocol.outcome_words import outcome_words
-from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.reporting.card_history import CardEvent
 from imputune.reporting.tables import difference_text, p_text
 
@@ -65,7 +64,7 @@ def evaluated(
     *,
     pretrained_on: Mapping[str, int],
     unchecked: Sequence[str],
-    outcome: str = DEFAULT_OUTCOME,
+    outcome: str,
 ) -> CardEvent:
     """Return how a version did on another cohort.
 

@@ -126,7 +126,7 @@ def best_schedules(rows: Sequence[VariantRow]) -> list[VariantRow]:
     return list(best.values())
 
 
-def calibration_figure(rows: Sequence[VariantRow], outcome: str = DEFAULT_OUTCOME) -> Figure | None:
+def calibration_figure(rows: Sequence[VariantRow], outcome: str) -> Figure | None:
     """Draw the outcome rate against the predicted risk, one panel per mode, one curve per head and input.
 
     A curve belongs to the schedule with the best validation AUC. None if no row has calibration points.

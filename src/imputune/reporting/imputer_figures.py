@@ -17,7 +17,6 @@ from imputune.evaluation.assessed_imputers import AssessedImputer
 from imputune.evaluation.risk_curves import POINTS, risk_curves
 from imputune.evaluation.rows import VariantRow
 from imputune.protocol.outcome_words import outcome_words
-from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.reporting.imputer_tables import ranked_imputers
 from imputune.settings.names import MaskingPattern
 
@@ -128,7 +127,7 @@ def matrix_figure(rows: Sequence[VariantRow], labels: Mapping[str, str]) -> Figu
     return figure
 
 
-def risk_figure(risks: Mapping[str, tuple[np.ndarray, np.ndarray]], outcome: str = DEFAULT_OUTCOME) -> Figure:
+def risk_figure(risks: Mapping[str, tuple[np.ndarray, np.ndarray]], outcome: str) -> Figure:
     """Draw ROC, precision-recall and calibration curves over all test stays, one curve per model.
 
     `risks` maps a model's name to the outcomes, 0/1 (N,), and the risks (N,).

@@ -8,7 +8,7 @@ from imputune.evaluation.rows import VariantRow
 from imputune.evaluation.significance import CITATION, SIGNIFICANCE_LEVEL
 from imputune.evaluation.variance import Decomposition, Part
 from imputune.protocol.imputers import imputer_kind
-from imputune.protocol.outcome_words import DEATH, OutcomeWords
+from imputune.protocol.outcome_words import OutcomeWords
 from imputune.reporting.tables import EMPTY, Table, difference_text, minutes_text, p_text, spread_text
 
 DOMINATES = 1.5  # times the next effect size: from there on one factor is said to dominate
@@ -57,7 +57,7 @@ def _among_learned(comparison: ImputerComparison, found: Decomposition) -> str:
     )
 
 
-def matrix_table(rows: Sequence[VariantRow], words: OutcomeWords = DEATH) -> Table:
+def matrix_table(rows: Sequence[VariantRow], words: OutcomeWords) -> Table:
     """Return test AUC, a line for each imputer and a column for each head."""
     heads = tuple(dict.fromkeys(row.head for row in rows))
     row_of = {(row.imputer, row.head): row for row in rows}

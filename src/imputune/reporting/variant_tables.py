@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from imputune.evaluation.rows import Score, Spread, VariantRow, schedule_average
 from imputune.evaluation.significance import CITATION
 from imputune.evaluation.verdicts import Verdict
-from imputune.protocol.outcome_words import DEATH, OutcomeWords
+from imputune.protocol.outcome_words import OutcomeWords
 from imputune.protocol.published import AVERAGE, REFERENCES, SCHEDULES, quoted
 from imputune.reporting.tables import (
     EMPTY,
@@ -23,7 +23,7 @@ AUC_SCORES: tuple[Score, Score] = ("validation_auc", "test_auc")
 PROTOCOL_COLUMNS = (*SCHEDULES, AVERAGE)
 
 
-def summary_table(dataset: str, rows: Sequence[VariantRow], words: OutcomeWords = DEATH) -> Table | None:
+def summary_table(dataset: str, rows: Sequence[VariantRow], words: OutcomeWords) -> Table | None:
     """Return AUC averaged over the three schedules, frozen and unfrozen side by side; None without an average."""
     lines = []
     for head, input in dict.fromkeys(row.head_and_input for row in rows if row.num_parameters):
@@ -132,7 +132,7 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> Table | None:
     )
 
 
-def variants_table(rows: Sequence[VariantRow], words: OutcomeWords = DEATH) -> Table:
+def variants_table(rows: Sequence[VariantRow], words: OutcomeWords) -> Table:
     """Return every variant with its scores."""
     lines = [
         (

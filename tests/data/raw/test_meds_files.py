@@ -1,11 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from imputune.data.raw.meds.dataset_files import find_meds
 from imputune.data.raw.meds.extraction import Resources, extract_meds
 from imputune.data.raw.meds.stays import WindowRules
+from imputune.data.raw.meds.suggestion import suggest_variables
 from imputune.data.raw.meds.variable_file import read_variable_file
 from imputune.errors import UserError
 from meds_raw import TYPES, VARIABLES, cells, read_stays, table_of, two_stays, write_meds, write_variables
@@ -49,6 +51,23 @@ def test_columns_of_another_type(tmp_path: Path, column: str, kind: pa.DataType,
     empty = pa.table({name: pa.array([], kind if name == column else right) for name, right in TYPES.items()})
     with pytest.raises(UserError, match=told):
         find_meds(write_meds(tmp_path, empty))
+
+
+def test_a_suggestion_is_the_same_each_time(tmp_path: Path) -> None:
+    """Estimated quantiles do not depend on the number of threads; codes that give an outcome away are not listed."""
+    rng = np.random.default_rng(1)
+    days = [f"2150-01-01 {hour:02}:{minute:02}:00" for hour in range(24) for minute in range(60)]
+    shards = [
+        [(subject, day, "HR", float(rng.lognormal(4, 1))) for subject in range(start, start + 3) for day in days]
+        + [(start, days[0], "EXPIRED", 1)]
+        for start in range(0, 60, 3)
+    ]
+    raw = write_meds(tmp_path / "raw", *shards)
+    texts = {
+        suggest_variables(raw, Resources(home=tmp_path / "data", threads=threads))[0] for threads in (1, 4, 4, 4, 4)
+    }
+    (text,) = texts
+    assert [line.split(",")[0] for line in text.splitlines()] == ["name", "hr"]
 
 
 def test_a_missing_column_and_a_damaged_file(tmp_path: Path) -> None:

@@ -152,6 +152,14 @@ def test_codes_that_no_event_has(tmp_path: Path) -> None:
         find_codes(file, dict.fromkeys(("ICU_ADMISSION", "ICU_DISCHARGE", "HR//bpm"), 1), with_age=True)
 
 
+def test_near_misses_are_looked_for_where_they_are_shown(tmp_path: Path) -> None:
+    """Of many absent variables, the first five have a near miss: looking through all codes takes time."""
+    rows = "".join(f"v{number},,TEMPRATURE{number},,\n" for number in range(7))
+    file = read_variable_file(write_variables(tmp_path, f"{HEADER}\none,,HR,,\n{rows}"))
+    meant = find_codes(file, {**MARKED, "HR": 1, "TEMPERATURE": 1}, with_age=True)
+    assert list(meant.absent.values()) == [*[" (did you mean 'TEMPERATURE'?)"] * 5, "", ""]
+
+
 @pytest.mark.parametrize(
     "code",
     [

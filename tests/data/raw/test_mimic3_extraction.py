@@ -172,6 +172,18 @@ def test_no_stay_left(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "raw"]
 
 
+def test_outcomes_without_two_values_are_told(tmp_path: Path) -> None:
+    """One line for each outcome that the cohort cannot have: labels of one value, or columns that ADMISSIONS lacks."""
+    notes: list[str] = []
+    cohort = extract_mimic3(write(tmp_path / "raw", tables()), RULES, tmp_path / "data", 2, note=notes.append)
+    assert list(cohort.outcomes) == ["in_hospital_death", "los_over_3_days"]
+    assert notes == [
+        "los_over_7_days is no outcome of this cohort: its labels have one value only",
+        "readmission_within_30_days is no outcome of this cohort: no stay has a label (ADMISSIONS needs SUBJECT_ID, "
+        "ADMITTIME and DISCHTIME)",
+    ]
+
+
 def test_repeated_key(tmp_path: Path) -> None:
     """A table with the same stay twice would count it twice, and is refused."""
     doubled = tables()
