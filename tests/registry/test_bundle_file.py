@@ -1,7 +1,7 @@
 import json
 import pickle
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -9,8 +9,10 @@ import torch
 from pydantic import ValidationError
 
 from imputune.artifacts.stage_files import weights_file
+from imputune.data.window import Window
 from imputune.errors import UserError
 from imputune.evaluation.calibration import CalibrationLine
+from imputune.registry.bundle import BundleAbout
 from imputune.registry.bundle_file import copy_bundle, read_bundle, write_bundle
 
 
@@ -226,8 +228,14 @@ def test_other_formats_are_refused(written, number):
 
 
 def test_every_size_is_stored(written, make_about):
-    """bundle.json holds each of the numbers that fix the imputer's shape."""
-    assert content_of(written[0])["about"]["sizes"] == asdict(make_about().sizes)
+    """bundle.json holds each of the numbers that fix the imputer; earlier versions can read it if bins have an hour."""
+    sizes = asdict(make_about().sizes)
+    assert content_of(written[0])["about"]["sizes"] | {"bin_hours": 1} == sizes
+    about = make_about()
+    longer = about.model_copy(update={"sizes": replace(about.sizes, bin_hours=2)})
+    again = BundleAbout.model_validate_json(longer.model_dump_json())
+    assert again.sizes == longer.sizes
+    assert again.window == Window(hours=2 * about.sizes.hours, bin_hours=2)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +246,7 @@ def test_every_size_is_stored(written, make_about):
         ("sizes", "hours", -1, "the bundle's weights do not fit the sizes, head or width in bundle.json"),
         ("sizes", "channels", 10**30, "the bundle's weights do not fit the sizes, head or width in bundle.json"),
         ("sizes", "attention_heads", 3, "the bundle's weights do not fit the sizes, head or width in bundle.json"),
+        ("sizes", "bin_hours", 0, "a bin must have an hour or more"),
         ("about", "mlp_width", 7, "the bundle's weights do not fit the sizes, head or width in bundle.json"),
         ("about", "head", "gru", "the bundle's weights do not fit the sizes, head or width in bundle.json"),
         ("sizes", "variables", 2, "variables must have different names, as many as sizes.variables"),

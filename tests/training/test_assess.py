@@ -107,7 +107,7 @@ def test_an_imputer_that_mixes_stays_is_detected(make_job, recorder, monkeypatch
             shift = 0.25 * (len(values) > 1)
             return type(plain)(torch.where(observed > 0, values, plain.imputed_BTD + shift))
 
-    monkeypatch.setattr("imputune.training.assess.saved_imputer", lambda *_: Mixing())
+    monkeypatch.setattr("imputune.training.assess.saved_imputer", lambda *_, **__: Mixing())
     assert assess_fold(make_job()[0], recorder).batch_difference == pytest.approx(0.25)
 
 

@@ -92,6 +92,8 @@ class BundleAbout(BaseModel):
     def _parts_fit(self) -> Self:
         if len(set(self.variable_names)) < len(self.variables) or self.sizes.variables != len(self.variables):
             raise ValueError("variables must have different names, as many as sizes.variables")
+        if self.sizes.bin_hours < 1:
+            raise ValueError("a bin must have an hour or more")
         if not self.folds or len(set(self.folds)) < len(self.folds):
             raise ValueError("folds must name each fold once")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
