@@ -137,6 +137,7 @@ def test_the_checks_expand_folders_and_follow_imports() -> None:
         "data/cohort.py",
         "data/folds.py",
         "data/outcome_file.py",
+        "data/outcome_loss.py",
         "data/static.py",
         "data/static_file.py",
         "data/window.py",
