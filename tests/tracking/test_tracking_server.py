@@ -204,10 +204,12 @@ def test_a_server_that_never_comes_back_ends_the_command_with_one_line(tmp_path,
     assert statuses == dict.fromkeys(("/grid", "/grid/fold 0", "/grid/fold 1"), "RUNNING")
 
 
-def test_no_password_is_in_the_servers_store_or_log(server):
-    """All that the tests above made the server store and log has neither password nor authorization."""
+@pytest.mark.usefixtures("proxy")
+def test_no_password_is_in_the_servers_store_or_log(tmp_path, server):
+    """All that a run made the server store and log has neither password nor authorization."""
     if not server.password:
         pytest.skip("mlflow's extra `auth` is not installed: the server asks for no password")
+    recorded(tmp_path)
     with closing(sqlite3.connect(server.folder / "server.db")) as store:
         text = "\n".join(store.iterdump())
     assert "train/loss" in text
