@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from imputune.data.cohort import read_cohort, write_cohort
+from imputune.data.outcome_file import NO_LABEL
 from imputune.data.raw.meds.extraction import Outcome
-from imputune.data.raw.meds.stays import NO_LABEL, MedsStays, WindowRules
+from imputune.data.raw.meds.stays import MedsStays, WindowRules
 from imputune.data.raw.meds.variable_file import read_variable_file
 from imputune.datasets.meds import to_cohort
 from imputune.errors import UserError
