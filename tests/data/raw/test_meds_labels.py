@@ -154,13 +154,13 @@ def test_a_cohort_of_two_outcomes(tmp_path: Path) -> None:
     assert again.subjects_N.tolist() == [1, 2, 2]
 
 
-def test_death_that_was_known_before_the_window_ends_is_no_label(tmp_path: Path) -> None:
+def test_a_discharge_before_the_window_ends_leaves_no_label_of_death(tmp_path: Path) -> None:
     """A stay whose label table has a label, but whose hospital stay ended in the window, has no label of death."""
     short = [
         (3, "2100-01-01 00:00:00", "MEDS_BIRTH"),
         (3, "2150-03-01 10:00:00", "ICU_ADMISSION//MICU"),
         (3, "2150-03-02 20:00:00", "ICU_DISCHARGE//MICU"),
-        (3, "2150-03-02 20:00:00", "HOSPITAL_DISCHARGE//DIED"),
+        (3, "2150-03-02 20:00:00", "HOSPITAL_DISCHARGE//HOME"),
         (3, "2150-03-01 11:00:00", "HR//bpm", 70),
     ]
     path = write_labels(tmp_path, [(1, "2150-03-03 10:00:00", True), (3, "2150-03-04 10:00:00", False)])
