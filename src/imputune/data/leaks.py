@@ -14,6 +14,8 @@ from imputune.data.cohort import Cohort
 
 SUSPECT_AUC = 0.95
 """A variable or fact whose AUC alone is at least this, or at most 1 minus this, is told."""
+FEWEST_EVENTS = 10
+"""With fewer events, or fewer stays without one, an AUC of 0.95 may be chance: no AUC is told."""
 SUSPECT_NAME = re.compile(
     r"(^|_)(death|died|dead|deceased|mortality|expired?|discharged?|outcome|survival|survived|readmi[a-z]*|los|"
     r"length_of_stay|billing|drg|icd[0-9]*)(_|$)"
@@ -27,9 +29,10 @@ def leak_notes(cohort: Cohort, row_M: npt.NDArray[np.int64]) -> Iterator[str]:
     """Yield a line for each variable and static fact that may give the chosen outcome away.
 
     `row_M` are labelled training stays: no other stay is looked at. A variable alone is its mean, its last value, or
-    whether it was observed at all; an unknown value counts as lower than all others.
+    whether it was observed at all; an unknown value counts as lower than all others. With few events, names alone count.
     """
     event_M = cohort.outcome_N[row_M] == 1
+    enough = min(event_M.sum(), (~event_M).sum()) >= FEWEST_EVENTS
     auc_of = dict.fromkeys((*cohort.variable_names, *(each.name for each in cohort.static_variables)), (0.5, ""))
     for what, value_MD in _statistics(cohort, row_M).items():
         for name, auc in zip(cohort.variable_names, _auc(event_M, value_MD), strict=True):
@@ -40,7 +43,7 @@ def leak_notes(cohort: Cohort, row_M: npt.NDArray[np.int64]) -> Iterator[str]:
     for name, (auc, what) in auc_of.items():
         if SUSPECT_NAME.search(_words(name)):
             yield f"{name}, by its name, may contain {cohort.outcome}: leave it out if the first hours do not have it"
-        elif auc >= SUSPECT_AUC:
+        elif enough and auc >= SUSPECT_AUC:
             yield (
                 f"{name} alone ({what}) has an AUC of {auc:.3f} for {cohort.outcome} on training stays: check that it "
                 "does not contain the outcome"
