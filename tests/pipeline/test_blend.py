@@ -248,7 +248,7 @@ def test_dvc_makes_no_blend_of_members_that_dvc_yaml_does_not_name(blended, monk
     """A third member that stage finetune_blend does not depend on is refused under DVC, in one line with the remedy."""
     set_params(blended, {"blend.members": [*LABELS, "csai/xgboost-frozen-hidden-none"]})
     line = refused(invoke(blended, FINETUNE, monkeypatch, {"DVC_STAGE": "finetune_blend"}))
-    path = '"artifacts/${item.dataset}/heads/in_hospital_death/${blend.members[2]}"'
+    path = '"artifacts/${item.dataset}/heads/${outcome}/${blend.members[2]}"'
     assert line == (
         f"dvc.yaml does not name csai/xgboost-frozen-hidden-none at stage finetune_blend: add {path} to its deps"
     )
