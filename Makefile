@@ -44,7 +44,7 @@ report: $(READY) ## what the demo leaves out: other imputers beside CSAI, and re
 test: lint ## everything but `make cluster`
 	cd $(ROOT) && python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not cluster"
 
-cluster: $(READY) ## grids on Ray, Slurm, DVC remotes, the compose file's commands; needs EXTRAS=dev,ray,remotes,server
+cluster: $(READY) ## Ray, Slurm, DVC remotes, PostgreSQL, the compose file's commands; needs EXTRAS=dev,ray,remotes,server
 	cd $(ROOT) && python -m pytest -n 0 -m cluster -rs
 
 quick: $(READY) ## all but the tests that run commands in processes of their own or need a whole project

@@ -220,6 +220,7 @@ def test_large_cohort_measures_each_step(monkeypatch, capsys):
         assert by_name[name]["own_gib"] < memory["own_gib_at_start"] + memory["values_gib"] / 2
 
 
+@pytest.mark.cluster
 def test_large_cohort_says_when_memory_is_too_little(monkeypatch, capfd):
     """One line names the step."""
     with pytest.raises(SystemExit):
@@ -227,6 +228,7 @@ def test_large_cohort_says_when_memory_is_too_little(monkeypatch, capfd):
     assert "error: the work stopped while it was to " in capfd.readouterr().err
 
 
+@pytest.mark.cluster
 def test_many_tasks_counts_tasks_and_time(monkeypatch, capsys):
     """Ten tasks, without and with runs: every round has its tasks, and the server's time is in its own round only."""
     measured("many_tasks", "--json", "--tasks", "10", "--tracked", "10", monkeypatch=monkeypatch)

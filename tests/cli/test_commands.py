@@ -87,9 +87,16 @@ def test_mlproject_has_an_entry_point_for_every_command():
 
 def test_parsing_gives_typed_values():
     """What the check below accepts has the values that the command would get."""
-    assert parse("extract synthetic --stays 7") == {"stays": 7, "seed": None, "out": None}
+    assert parse("extract synthetic --stays 7") == {"stays": 7, "seed": None, "hours": 48, "bin_hours": 1, "out": None}
     parsed = parse("extract physionet2012 --raw some/where --sets a,b --download")
-    assert parsed == {"raw": Path("some/where"), "sets": "a,b", "download": True, "out": None}
+    assert parsed == {
+        "raw": Path("some/where"),
+        "sets": "a,b",
+        "download": True,
+        "hours": 48,
+        "bin_hours": 1,
+        "out": None,
+    }
     parsed = parse("finetune physionet2012 --mode unfrozen")
     words = {"dataset": "physionet2012", "outcome": "", "head": "mlp2", "mode": "unfrozen", "input": "", "schedule": ""}
     assert parsed == words | {"imputer": "csai", "engine": "", "workers": None}

@@ -24,7 +24,7 @@ def test_a_run_whose_creation_got_no_answer_is_ended_by_the_next_command(tmp_pat
         create(planned)
         raise StoreUnavailableError("the store failed", "no answer")
 
-    project = Project(tmp_path, read_params(ROOT / "params.yaml"))
+    project = Project(root=tmp_path, params=read_params(ROOT / "params.yaml"))
     subject = RunSubject(command="promote", name="promote", doing="Promotes.", cohorts=[COHORT])
     monkeypatch.setattr(PlannedRun, "create", create_without_answer)
     with pytest.raises(StoreUnavailableError), track(project, subject, settings={}):

@@ -29,7 +29,7 @@ from imputune.runtime import own_ray, ray_cluster
 from imputune.runtime.own_ray import private_folder
 from imputune.runtime.ray_cluster import gpus_of_task, refusal
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 HERE = Path(__file__).parent
 PLANTED = b"PlantedNoteOfAPatient"
 PLANTED_VALUE = np.float32(7654.321)

@@ -220,6 +220,7 @@ def test_no_password_is_in_the_servers_store_or_log(tmp_path, server):
     assert "Basic " not in text
 
 
+@pytest.mark.cluster
 def test_a_server_on_postgresql_stores_each_point_once(tmp_path, monkeypatch):
     """The same, with PostgreSQL behind the server; repeated requests meet its primary keys."""
     if postgres_programs() is None or not find_spec("psycopg"):

@@ -29,7 +29,8 @@ def leak_notes(cohort: Cohort, row_M: npt.NDArray[np.int64]) -> Iterator[str]:
     """Yield a line for each variable and static fact that may give the chosen outcome away.
 
     `row_M` are labelled training stays: no other stay is looked at. A variable alone is its mean, its last value, or
-    whether it was observed at all; an unknown value counts as lower than all others. With few events, names alone count.
+    whether it was observed at all; an unknown value counts as lower than all others. With few events, only names are
+    looked at.
     """
     event_M = cohort.outcome_N[row_M] == 1
     enough = min(event_M.sum(), (~event_M).sum()) >= FEWEST_EVENTS
