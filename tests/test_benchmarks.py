@@ -185,6 +185,7 @@ def test_extraction_of_meds_is_measured(tmp_path):
     assert error == "error: --millions 'many' must be numbers separated by commas; for instance 3,9\n"
 
 
+@pytest.mark.cluster
 def test_busy_machine_runs_a_command_idle_and_busy(models, monkeypatch, capsys):
     """A tiny run times explain, and divides the medians; no busy loop is left."""
     started = []

@@ -242,6 +242,7 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(made, tmp_path, monkey
     assert folds[0]["seconds"] != seconds
 
 
+@pytest.mark.cluster
 def test_a_pulled_own_imputer_is_registered_with_its_lineage(trained, tmp_path, monkeypatch):
     """`imputune register` gives an own imputer and its head their further cohorts, also where these are gone."""
     lineage = Registry(trained, MODEL).versions()[0].tag("also_cohorts")

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from dvc_projects import dvc, git, hashes, objects, ran
 from imputune.protocol.choice import grid_variants
@@ -109,6 +110,7 @@ def test_an_experiment_in_the_project(owner: Path) -> None:
     assert trees["seven"] == "7"
 
 
+@pytest.mark.cluster
 def test_experiments_outside_the_project(owner: Path) -> None:
     """--temp and --queue find data/, run the copy's code and track in the project's store; apply brings the outputs."""
     module = owner / "src/imputune/pipeline/compare.py"
