@@ -59,6 +59,12 @@ def test_image_installs_the_pins(cuda: str, tmp_path: Path) -> None:
     (tmp_path / "bin/python").symlink_to(sys.executable)
     [command] = [line for line in instructions("RUN") if "requirements.txt" in line]
     environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "EXTRAS": arguments()["EXTRAS"], "CUDA": cuda}
+    if cuda == "0":
+        refused = subprocess.run(["sh", "-ec", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert refused.returncode != 0
+        assert "give the address of PyTorch's index for CPUs, or CUDA=1" in refused.stderr
+        assert not (tmp_path / "calls").exists()
+        environment["TORCH_INDEX"] = "https://index.example"
     subprocess.run(["sh", "-ec", command], cwd=tmp_path, env=environment, check=True)
     extras = [pin for name in arguments()["EXTRAS"].split(",") for pin in PROJECT["optional-dependencies"][name]]
     expected = [pin.replace("ray==", "ray[default]==") for pin in PROJECT["dependencies"] + extras]
@@ -66,7 +72,8 @@ def test_image_installs_the_pins(cuda: str, tmp_path: Path) -> None:
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls[-1] == "install --no-cache-dir --requirement requirements.txt"
     torch = [pin for pin in PROJECT["dependencies"] if pin.startswith("torch==")]
-    assert [call.split()[-1] for call in calls[:-1]] == (torch if cuda == "0" else [])
+    from_index = [f"install --no-cache-dir --index-url https://index.example {pin}" for pin in torch]
+    assert calls[:-1] == (from_index if cuda == "0" else [])
 
 
 def test_image_has_no_record_and_no_root() -> None:
