@@ -1,12 +1,14 @@
 """The engine of one machine: worker processes, forked from one that has loaded their modules."""
 
 import logging
+import math
 import multiprocessing
 import os
 import pickle
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +28,7 @@ from imputune.settings.names import DeviceName
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
+DEAD_SECONDS = 2.0  # how long a worker may be dead before its pool is taken for broken
 LONGEST_FOLDER = 75  # bytes: the path of a socket has at most 107, and Python adds 32
 QUIET = "ignore:resource_tracker"  # no warning when it removes what a command that ended at once left behind
 PRELOADED = ["imputune.runtime.forkserver", "imputune.training.non_neural", "imputune.training.pretrain"]
@@ -126,7 +129,7 @@ class LocalPool:
         reader, writer = context.Pipe(duplex=False)
         pool = ProcessPoolExecutor(self.at_once, context, _start_worker, (writer, context.Lock()))
         pending: _Pending = {}
-        started = 0
+        started, dead_since = 0, math.inf
         try:
             for task in in_turn(tasks, pending, lambda: self.at_once):
                 if task is not None:
@@ -136,6 +139,7 @@ class LocalPool:
                     continue
                 _pass_on_reports(reader, pending, POLL_SECONDS)
                 _take_results(reader, pending)
+                dead_since = _break_if_dead(pool, dead_since)
                 signals.check()
         except BrokenProcessPool:
             raise UserError(
@@ -150,6 +154,23 @@ class LocalPool:
 def _submit(pool: ProcessPoolExecutor, number: int, task: Task[Result]) -> Future[Result]:
     # A plain pickle holds a tensor's numbers; a pickle of multiprocessing would hold two open files for each tensor.
     return pool.submit(_work_in_worker, number, task.work, pickle.dumps(task.job))
+
+
+def _break_if_dead(pool: ProcessPoolExecutor, dead_since: float) -> float:
+    """Break a pool that has had a dead worker for two seconds without noticing; return since when it has one.
+
+    A worker that dies while it writes a result leaves the pool waiting for the rest of it, because this process holds
+    the writing end of the pipe too. The pool notices once all writing ends are closed.
+    """
+    processes = list((pool._processes or {}).values())
+    if all(process.is_alive() for process in processes):
+        return math.inf
+    dead_since = min(dead_since, time.monotonic())
+    if time.monotonic() - dead_since >= DEAD_SECONDS:
+        for process in processes:
+            process.kill()
+        pool._result_queue._writer.close()
+    return dead_since
 
 
 def _pass_on_reports(reader: Connection, pending: _Pending, seconds: float) -> None:
