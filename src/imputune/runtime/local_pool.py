@@ -169,7 +169,7 @@ def _break_if_dead(pool: ProcessPoolExecutor, dead_since: float) -> float:
     if time.monotonic() - dead_since >= DEAD_SECONDS:
         for process in processes:
             process.kill()
-        pool._result_queue._writer.close()
+        pool._result_queue._writer.close()  # type: ignore[attr-defined]  # the library has no public way
     return dead_since
 
 
