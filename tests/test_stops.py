@@ -22,7 +22,6 @@ def double(store, run_id):
         store.execute(f"INSERT INTO {table} SELECT {values} FROM {table} WHERE run_uuid = ?", ("f" * 32, run_id))
 
 
-@pytest.mark.cluster
 def test_a_grid_that_is_stopped_up_to_six_times_comes_to_the_same(project, tmp_path):
     """Each stop ends it in time, with one line; it goes on, and nothing is lost, there twice, or left over."""
     folders = [tmp_path / name for name in ("stopped", "reference")]

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,19 @@ def killed_by_the_system(fold: int, recorder: Recorder) -> Done:
     return Done(fold, {})
 
 
+def killed_while_it_writes_fold_0(fold: int, recorder: Recorder) -> Done:
+    """Send the beginning of a long result and die; the other fold takes a minute."""
+    if fold == 1:
+        time.sleep(60)
+
+    def send_the_beginning(self: Connection, content: bytes) -> None:
+        os.write(self.fileno(), bytes(content)[:1000])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Connection._send = send_the_beginning
+    return Done(fold, {str(number): 0.0 for number in range(10_000)})
+
+
 def count_stays(cohort: Cohort, recorder: Recorder) -> Done:
     """Read the cohort."""
     return Done(0, {"stays": len(cohort.values_NTD)})
@@ -86,6 +100,14 @@ def test_error_in_one_fold_ends_the_others(recorder, tmp_path):
     assert not multiprocessing.active_children()
     assert not ended.exists()
     assert not recorder.finished
+
+
+def test_a_worker_that_dies_while_it_writes_a_result_is_the_same_error(recorder):
+    """The command does not wait for the rest of the result."""
+    start = time.monotonic()
+    with pytest.raises(UserError, match="the system killed a worker process"):
+        run_fold_jobs(killed_while_it_writes_fold_0, [0, 1], recorder, LocalPool(2))
+    assert time.monotonic() - start < 30
 
 
 def test_killed_worker_is_a_clear_error(recorder):
