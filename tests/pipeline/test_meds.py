@@ -85,7 +85,7 @@ def test_the_name_of_a_ready_file_is_the_datasets(project: Path, monkeypatch: py
         ),
         (
             ["--raw", "../raw", "--outcome", "sepsis", "--labels", "none.parquet"],
-            "this one has 48 hours and sepsis: choose another name with --name, or delete that folder",
+            "this one has 48 hours and sepsis: choose another name or folder, or delete that folder",
         ),
         (
             ["--raw", "../raw", "--outcome", "sepsis", "--name", "ward"],
@@ -94,6 +94,7 @@ def test_the_name_of_a_ready_file_is_the_datasets(project: Path, monkeypatch: py
         (["--raw", "../raw", "--outcome", "Sepsis 3"], "an outcome's name has lower-case letters, digits and _"),
         (["--raw", "../raw", "--name", "Ward 3"], "--name 'Ward 3' must be of a-z, 0-9, _ and -: choose another name"),
         (["--raw", "../raw", "--name", "mimic3"], "--name 'mimic3' is another dataset's: choose another name"),
+        (["--raw", "../raw", "--name", "mimic3_24h_by_2h"], "is another dataset's: choose another name"),
         (["--raw", "../nothing"], "../nothing is not a folder: point --raw at the folder that has data/"),
         (["--raw", "../raw", "--variables", "x.csv"], "--variables x.csv is neither a file nor a ready one"),
         (["--print-variables", "--variables", "x.csv"], "--variables x.csv is no ready file"),

@@ -269,7 +269,7 @@ def check_kind(folder: Path, window: Window, outcome: str) -> None:
     if (found, first) != (window, outcome):
         raise UserError(
             f"{folder} has a cohort of {found} with the first outcome {first}, this one has {window} and {outcome}: "
-            "choose another name with --name, or delete that folder"
+            "choose another name or folder, or delete that folder"
         )
 
 

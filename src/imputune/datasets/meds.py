@@ -25,7 +25,8 @@ from imputune.protocol.outcomes import DEFAULT_OUTCOME, check_outcome_name
 from imputune.runtime.console import counted, say, show_files, warn
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
-OTHERS = ("physionet2012", "mimic3", "synthetic")
+_OTHERS = re.compile(r"(physionet2012|mimic3|synthetic)(_\d+h(_by_\d+h)?)?")
+"""Names of the other datasets and of their windows (`Window.dataset_name`)."""
 SHOWN = 5
 
 
@@ -133,8 +134,9 @@ def _with_marks(file: VariableFile, options: MedsOptions) -> VariableFile:
 
 def _name(options: MedsOptions, file: VariableFile) -> str:
     name = options.name or (file.name if file.name in READY else "meds")
-    if not _NAME.fullmatch(name) or name in OTHERS:
-        what = "is another dataset's" if name in OTHERS else "must be of a-z, 0-9, _ and -"
+    is_others = _OTHERS.fullmatch(name)
+    if not _NAME.fullmatch(name) or is_others:
+        what = "is another dataset's" if is_others else "must be of a-z, 0-9, _ and -"
         raise UserError(f"--name {name!r} {what}: choose another name")
     return name
 
