@@ -198,7 +198,7 @@ def test_patient_data_stays_in_data(marked, tmp_path):
     assert len(cached) == len(list((folder / "data/mimic3").iterdir()))
     assert set(copies(folder)) - cached == set()
     assert {path.read_bytes() for path in set(copies(folder)) & cached} == {
-        (folder / "data/mimic3" / name).read_bytes() for name in ("values.npy", "stays.csv")
+        (folder / "data/mimic3" / name).read_bytes() for name in ("values.npy", "stays.csv", "windows.csv")
     }
     assert "push: false" in (folder / "data.dvc").read_text()
     for text in said:
@@ -218,7 +218,7 @@ def test_patient_data_stays_in_data(marked, tmp_path):
     assert cohort.source_ids_N is not None
     assert cohort.source_ids_N.tolist() == [MARKED_ID + 2000 + n for n in range(STAYS)]
     shutil.copytree(folder / "data/mimic3", tmp_path / "leaked")
-    assert {path.name for path in copies(tmp_path)} == {"values.npy", "stays.csv"}
+    assert {path.name for path in copies(tmp_path)} == {"values.npy", "stays.csv", "windows.csv"}
 
 
 def test_results_stand_beside_the_papers(marked):

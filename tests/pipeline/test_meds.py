@@ -195,7 +195,7 @@ def test_patient_data_of_meds_stays_in_data(tmp_path: Path) -> None:
     assert "480 with a text that the variable file does not list" in done.stderr
     assert set(copies(folder)) - cached_data(folder) == set()
     found = {path.read_bytes() for path in copies(folder)}
-    assert found == {(folder / "data/meds" / name).read_bytes() for name in ("values.npy", "stays.csv")}
+    assert found == {(folder / "data/meds" / name).read_bytes() for name in ("values.npy", "stays.csv", "windows.csv")}
     for text in (done.stdout, done.stderr):
         assert not any(mark in text for mark in (MARKED_TEXT, str(MARKED_ID)[:5], ".4567", "2150-03", "2077-"))
     rows = json.loads((folder / "results/meds/results.json").read_text())["rows"]

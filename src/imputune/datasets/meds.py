@@ -14,11 +14,14 @@ import imputune
 from imputune.data.cohort import Cohort, check_kind
 from imputune.data.outcome_file import NO_LABEL, Labels
 from imputune.data.raw.meds.extraction import Outcome, Resources, extract_meds
+from imputune.data.raw.meds.labels import BOTH_VALUES
 from imputune.data.raw.meds.stays import MedsStays, WindowRules
 from imputune.data.raw.meds.suggestion import FEWEST_SUBJECTS, suggest_variables
 from imputune.data.raw.meds.variable_file import READY, VariableFile, read_variable_file, ready_text
 from imputune.data.raw.meds.variable_rows import Mark, split_patterns
+from imputune.data.raw.meds.windows import CONTRADICTIONS
 from imputune.data.window import HOURS
+from imputune.data.window_file import stay_windows
 from imputune.datasets import Destination
 from imputune.errors import UserError
 from imputune.protocol.outcomes import DEFAULT_OUTCOME, check_outcome_name
@@ -28,6 +31,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 _OTHERS = re.compile(r"(physionet2012|mimic3|synthetic)(_\d+h(_by_\d+h)?)?")
 """Names of the other datasets and of their windows (`Window.dataset_name`)."""
 SHOWN = 5
+DOUBTFUL = (*CONTRADICTIONS, BOTH_VALUES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +197,9 @@ def to_cohort(stays: MedsStays, name: str, file: VariableFile) -> Cohort:
         outcome=first,
         bin_hours=stays.rules.bin_hours,
         other_outcomes={each: label_N[kept_N] for each, label_N in labels.items()},
+        windows=stay_windows(
+            stays.subject_ids_N[kept_N], stays.start_N[kept_N], stays.until_N[kept_N], stays.next_start_N[kept_N]
+        ),
     )
 
 
@@ -227,8 +234,15 @@ def _say_counts(stays: MedsStays) -> None:
         warn(f"{len(stays.absent)} of the variables have no event in this dataset: {names}{more}")
     if stays.shorter:
         say(f"{counted(stays.shorter, 'stay')} ended before the window: the hours after the end have no value")
-    if stays.label_counts:
-        say(_listed(stays.label_counts))
+    tell_labels(stays.label_counts)
+
+
+def tell_labels(counts: Mapping[str, int]) -> None:
+    """Print what became of the labels: a note, and a warning of labels that are doubtful."""
+    if told := _listed({reason: count for reason, count in counts.items() if reason not in DOUBTFUL}):
+        say(told)
+    if doubtful := _listed({reason: count for reason, count in counts.items() if reason in DOUBTFUL}):
+        warn(f"doubtful labels: {doubtful}")
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -104,6 +104,7 @@ def _extract(reading: _Reading, outcome: Outcome, path: Path) -> MedsStays:
         subject_ids_N=np.asarray(stays["subject_id"])[measured_N].astype(np.int64),
         start_N=np.asarray(stays["start"])[measured_N],
         until_N=np.asarray(stays["until"])[measured_N],
+        next_start_N=np.ma.filled(stays["next_start"], np.datetime64("NaT"))[measured_N],
         values_NTD=values_NTD,
         variables=tuple(Variable(each.name, each.unit) for each in file.variables),
         static=static[measured_N].reset_index(drop=True),

@@ -10,6 +10,11 @@ from imputune.files import FileProgress
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 
 DAYS_IN_A_YEAR = 365.25
+CONTRADICTIONS = (
+    "stays died during the hospital stay, but the discharge does not say so: they have label 0",
+    "stays have their first hospital discharge after another hospital admission: their label may be of that one",
+)
+"""Why a derived label is doubtful; see `contradicted_labels`."""
 
 
 def collect_marks(
@@ -114,11 +119,7 @@ def contradicted_labels(database: duckdb.DuckDBPyConnection) -> dict[str, int]:
             count(*) FILTER (t.outcome <> {NO_LABEL} AND t.admitted_again < t.discharge)
         FROM chosen c JOIN tested t USING (subject_id, start)
     """).fetchall()[0]
-    reasons = (
-        "stays died during the hospital stay, but the discharge does not say so: they have label 0",
-        "stays have their first hospital discharge after another hospital admission: their label may be of that one",
-    )
-    return {reason: int(count) for reason, count in zip(reasons, counts, strict=True) if count}
+    return {reason: int(count) for reason, count in zip(CONTRADICTIONS, counts, strict=True) if count}
 
 
 def _ignored_marks(database: duckdb.DuckDBPyConnection) -> dict[str, int]:

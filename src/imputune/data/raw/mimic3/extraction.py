@@ -21,6 +21,7 @@ from imputune.data.raw.mimic3.tables import RawTable, find_tables
 from imputune.data.raw.mimic3.variables import STATIC, VARIABLES
 from imputune.data.static import first_values
 from imputune.data.window import Window
+from imputune.data.window_file import stay_windows
 from imputune.errors import UserError
 from imputune.files import FileProgress, no_progress
 from imputune.settings.schema import Mimic3
@@ -90,10 +91,12 @@ def extract_mimic3(
         with open_database(scratch, rules.memory_gib, threads, explained) as database:
             # DuckDB assumes that a packed table is small, and would keep its rows in memory to join the stays to them.
             database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-            return _extract(_Reading(database, tables, rules, window, progress, note))
+            return _extract(
+                _Reading(database=database, tables=tables, rules=rules, window=window, progress=progress, note=note)
+            )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Reading:
     """The tables, how they are read, and who hears of it."""
 
@@ -146,6 +149,10 @@ def _extract(reading: _Reading) -> Cohort:
         source_ids_N=stays["icustay_id"].to_numpy(np.int64),
         other_outcomes=_further_outcomes(stays, window, reading.note),
         bin_hours=window.bin_hours,
+        windows=stay_windows(
+            stays["subject_id"].to_numpy(np.int64),
+            *(stays[name].to_numpy() for name in ("intime", "until", "next_start")),
+        ),
     )
 
 

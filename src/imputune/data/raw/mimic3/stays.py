@@ -21,7 +21,8 @@ def choose_stays(
     """Create the table `stays` of those that keep the rules; return the number of all stays, and of those left out.
 
     The table is ascending by icustay_id: stay (from 0), subject_id, hadm_id, icustay_id, intime, until (the window's
-    end, or the stay's if that is earlier), died, age_years, gender, icu_type, and an outcome each in the columns
+    end, or the stay's if that is earlier), next_start (of the patient's next stay), died, age_years, gender, icu_type,
+    and an outcome each in the columns
     los_over_3_days, los_over_7_days (of the stay in the ICU; NULL if it is known before the window ends) and
     readmission_within_30_days (to the hospital, after it was left alive; NULL for a death there, and for all stays if
     ADMISSIONS lacks the times). Stays left out are counted by rule.
@@ -51,8 +52,9 @@ def choose_stays(
             SELECT i.*, p.gender, p.dob, a.hospital_expire_flag AS died, {discharge} AS dischtime,
                 p.subject_id IS NOT NULL AND a.hadm_id IS NOT NULL AS has_records,
                 datesub('year', p.dob, i.intime) AS age_years,
-                row_number() OVER (PARTITION BY i.subject_id ORDER BY i.intime, i.icustay_id) AS nth_stay
+                row_number() OVER patient AS nth_stay, lead(i.intime) OVER patient AS next_start
             FROM icustays i LEFT JOIN patients p USING (subject_id) LEFT JOIN admissions a ON a.hadm_id = i.hadm_id
+            WINDOW patient AS (PARTITION BY i.subject_id ORDER BY i.intime, i.icustay_id)
         )
         SELECT *, CASE {first_broken} END AS rule FROM described
     """)
@@ -61,7 +63,8 @@ def choose_stays(
     database.execute(f"""
         CREATE TEMP TABLE stays AS
         SELECT (row_number() OVER (ORDER BY icustay_id) - 1)::INTEGER AS stay, subject_id, hadm_id, icustay_id, intime,
-            least({end}, outtime) AS until, died::TINYINT AS died, least(age_years, {OLDEST})::DOUBLE AS age_years,
+            least({end}, outtime) AS until, next_start, died::TINYINT AS died,
+            least(age_years, {OLDEST})::DOUBLE AS age_years,
             CASE gender WHEN 'F' THEN 0.0 WHEN 'M' THEN 1.0 END AS gender,
             CASE first_careunit {units} END::DOUBLE AS icu_type,
             {_stayed_over(3, window)} AS los_over_3_days, {_stayed_over(7, window)} AS los_over_7_days,
