@@ -160,14 +160,14 @@ class Cohort:
         return ~np.isnan(self.values_NTD)
 
     @property
-    def observed_hours_ND(self) -> npt.NDArray[np.int64]:
-        """In how many hours of each stay each variable was observed; the values are read some stays at a time."""
+    def observed_bins_ND(self) -> npt.NDArray[np.int64]:
+        """In how many bins of each stay each variable was observed; the values are read some stays at a time."""
         stays, _, variables = self.values_NTD.shape
-        hours_ND = np.empty((stays, variables), dtype=np.int64)
+        bins_ND = np.empty((stays, variables), dtype=np.int64)
         for start in range(0, stays, COUNTED_AT_ONCE):
             some = slice(start, start + COUNTED_AT_ONCE)
-            (~np.isnan(self.values_NTD[some])).sum(axis=1, out=hours_ND[some])
-        return hours_ND
+            (~np.isnan(self.values_NTD[some])).sum(axis=1, out=bins_ND[some])
+        return bins_ND
 
     @property
     def variable_names(self) -> tuple[str, ...]:

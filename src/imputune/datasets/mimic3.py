@@ -55,7 +55,7 @@ def _say_counts(cohort: Cohort) -> None:
     if shorter := source.stays_shorter_than_the_window:
         say(f"{counted(shorter, 'stay')} ended before the window: the hours after the end have no value")
     say(f"{source.rows_in_the_stays_hours:,} rows in the stays' hours; dropped: {dropped or 'none'}")
-    observed_D = cohort.observed_hours_ND.sum(axis=0) > 0
+    observed_D = cohort.observed_bins_ND.sum(axis=0) > 0
     never = [name for name, observed in zip(cohort.variable_names, observed_D, strict=True) if not observed]
     if never:
         names = ", ".join(never[:3])
