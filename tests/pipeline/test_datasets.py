@@ -56,7 +56,12 @@ def test_list_variables_as_json():
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [([], "error: --raw is missing: name the folder"), (["--json"], "error: --json works only with --list-var")],
+    [
+        ([], "error: --raw is missing: name the folder"),
+        (["--json"], "error: --json works only with --list-var"),
+        (["--list-variables", "--hours", "24"], "error: --hours or --bin-hours has no effect beside --list-variables"),
+        (["--list-variables", "--raw", "."], "error: --raw has no effect beside --list-variables, which reads nothing"),
+    ],
 )
 def test_options_that_do_not_go_together(words, told):
     """Neither a folder nor the list, and JSON of nothing, are refused in one line."""

@@ -100,6 +100,13 @@ def test_the_name_of_a_ready_file_is_the_datasets(project: Path, monkeypatch: py
         (["--print-variables", "--variables", "x.csv"], "--variables x.csv is no ready file"),
         (["--raw", "../raw", "--suggest-variables"], "no code has numbers of 10 or more subjects"),
         (
+            ["--raw", "../raw", "--suggest-variables", "--hours", "24"],
+            "--hours has no effect beside --suggest-variables, which writes no cohort: leave one of them out",
+        ),
+        (["--suggest-variables", "--print-variables"], "--suggest-variables has no effect beside --print-variables"),
+        (["--print-variables", "--out", "../x"], "--out has no effect beside --print-variables"),
+        (["--print-variables", "--raw", "../raw"], "--raw has no effect beside --print-variables"),
+        (
             ["--raw", "../raw", "--variables", "../variables.csv", "--start", "WARD"],
             "no event has the code WARD, which should start a stay",
         ),
@@ -132,6 +139,18 @@ def test_an_outcome_of_one_value(project: Path, monkeypatch: pytest.MonkeyPatch,
     told = "error: in_hospital_death is 0 in all 1 labelled stays: a model needs both; check the codes of kind died"
     assert result.stderr.splitlines()[-1].startswith(told)
     assert result.exit_code == 2
+
+
+def test_doubtful_labels_are_warnings(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They are told even to those who asked for results alone."""
+    write_meds(tmp_path / "raw", [*two_stays(), (1, "2150-03-04 10:00:00", "MEDS_DEATH")])
+    words = ["--raw", "../raw", "--variables", "../variables.csv"]
+    told = (
+        "doubtful labels: 1 stays died during the hospital stay, but the discharge does not say so: they have label 0"
+    )
+    result = invoke(project, monkeypatch, *words, "--quiet")
+    assert [line for line in result.stderr.splitlines() if "label" in line] == [told]
+    assert "events read" not in result.stderr
 
 
 def test_a_ready_file_is_printed(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

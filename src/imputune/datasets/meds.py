@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -87,6 +87,7 @@ class MedsSource(BaseModel, frozen=True, extra="forbid"):
 
 def extract(destination: Destination, options: MedsOptions) -> Cohort | None:
     """Extract any hospital's records in the Medical Event Data Standard; docs/meds.md has the rules."""
+    _refuse_without_effect(destination, options)
     if options.print_variables:
         typer.echo(ready_text(options.variables), nl=False)
         return None
@@ -115,6 +116,24 @@ def extract(destination: Destination, options: MedsOptions) -> Cohort | None:
         return None
     _say_counts(stays)
     return to_cohort(stays, name, file)
+
+
+def _refuse_without_effect(destination: Destination, options: MedsOptions) -> None:
+    """Raise UserError for an option that has no effect beside --print-variables or --suggest-variables."""
+    used = {"print_variables": ("variables",), "suggest_variables": ("raw", "memory_gib")}
+    for shows, also in used.items():
+        if not getattr(options, shows):
+            continue
+        given = [
+            field.name
+            for field in fields(options)
+            if field.name not in (shows, *also) and getattr(options, field.name) != field.default
+        ]
+        if destination.out is not None:
+            given.append("out")
+        if given:
+            told = f"--{given[0]} has no effect beside --{shows}".replace("_", "-")
+            raise UserError(f"{told}, which writes no cohort: leave one of them out")
 
 
 def _rules(options: MedsOptions) -> WindowRules:

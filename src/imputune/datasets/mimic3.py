@@ -29,14 +29,19 @@ def extract(
     as_json: Annotated[bool, typer.Option("--json", help="With --list-variables: JSON for machines.")] = False,
 ) -> Cohort | None:
     """Extract MIMIC-III v1.4 from its raw tables: 89 variables; params.yaml has the rules under mimic3."""
+    window = Window(hours=hours, bin_hours=bin_hours)
     if list_variables:
+        if raw is not None or window != Window():
+            given = "--raw" if raw is not None else "--hours or --bin-hours"
+            raise UserError(
+                f"{given} has no effect beside --list-variables, which reads nothing: leave one of them out"
+            )
         _show_variables(as_json)
         return None
     if as_json:
         raise UserError("--json works only with --list-variables: add --list-variables, or leave out --json")
     if raw is None:
         raise UserError("--raw is missing: name the folder with MIMIC-III's tables (or --list-variables)")
-    window = Window(hours=hours, bin_hours=bin_hours)
     window.check()
     params = destination.params()
     folder = destination.folder(window.dataset_name(DATASET))
