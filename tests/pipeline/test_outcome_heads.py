@@ -18,6 +18,7 @@ from imputune.registry.versions import Registry
 from projects import client_of, invoke, refused, run, set_params
 
 OUTCOME, MODEL = "los_over_7_days", "imputune-los_over_7_days-synthetic"
+FURTHER = "one_year_survival"
 HEAD = ["--head", "xgboost", "--input", "hidden"]
 VARIANT = "xgboost-frozen-hidden-none"
 NO_WORDS = re.compile(r"\b(died|dies|deaths?|mortality|surviv\w+)\b", re.IGNORECASE)
@@ -94,12 +95,12 @@ def test_mlflow_and_dvc_train_for_the_outcome_that_is_asked_for(models: Path) ->
     done = run(models, "mlflow", "run", ".", "-e", "finetune", *words, "--env-manager", "local")
     assert done.returncode == 0, done.stderr
     Repo.init(str(models), no_scm=True).close()
-    set_params(models, {"outcome": "los_over_3_days"})
+    set_params(models, {"outcome": FURTHER})
     stage = "finetune_non_neural_more@synthetic-csai-xgboost-summary"
     done = run(models, "dvc", "repro", "--single-item", stage)
     assert done.returncode == 0, done.stdout + done.stderr
     cohort = read_cohort(models / "data/synthetic")
-    for outcome in (OUTCOME, "los_over_3_days"):
+    for outcome in (OUTCOME, FURTHER):
         [path] = (models / f"artifacts/synthetic/heads/{outcome}").rglob("result.json")
         result = content_of(path)
         assert result["made_from"]["outcome"] == outcome
