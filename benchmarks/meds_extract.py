@@ -6,24 +6,17 @@ Generated datasets are kept in --datasets for the next time; 30 million events t
 ready variable file mimic4 for 40 % of the events, and 2,000 others; a stay has 3,000 events over its 48 to 120 hours.
 """
 
-import os
-import resource
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
 
 from benchmarks import Parser, Result, report, run
-from benchmarks.mimic3_size import GIB, peak_memory, size_of
+from benchmarks.measured_extraction import GIB, measure_extraction, size_of
 from imputune.data.raw.meds.variable_file import read_variable_file
 from imputune.errors import UserError
 from imputune.runtime.console import print_table
-from imputune.settings.file import find_root
 
 EVENTS_A_STAY = 3_000
 STAYS_A_SHARD = 1_000
@@ -114,45 +107,23 @@ def measure(datasets: Path, millions: float) -> Size:
     if not folder.is_dir():
         datasets.mkdir(parents=True, exist_ok=True)
         write_dataset(folder, millions)
-    with TemporaryDirectory() as home:
-        project = Path(home)
-        for name in ("params.yaml", "dvc.yaml"):
-            shutil.copy(find_root(Path.cwd()) / name, project)
-        load, started, used = os.getloadavg()[0], time.perf_counter(), _cpu_of_children()
-        command = [sys.executable, "-m", "imputune.cli", "extract", "meds", "--raw", str(folder.resolve())]
-        child = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        disk = memory = 0
-        while child.poll() is None:
-            disk = max(disk, size_of(project / "data/.meds.scratch"))
-            memory = max(memory, peak_memory(child.pid))
-            time.sleep(0.1)
-        seconds, used = time.perf_counter() - started, _cpu_of_children() - used
-        assert child.stderr is not None
-        told = child.stderr.read()
-        if child.returncode:
-            raise UserError(told.strip().splitlines()[-1].removeprefix("error: "))
-        counts = [int(word.replace(",", "")) for word in told.split() if word.replace(",", "").isdigit()]
-        cohort = size_of(project / "data/mimic4")
-        stays = sum(1 for _ in (project / "data/mimic4/stays.csv").open()) - 1
+    words = ["meds", "--raw", str(folder.resolve())]
+    extracted = measure_extraction(words, scratch=".meds.scratch", cohort="mimic4")
+    counts = [int(word.replace(",", "")) for word in extracted.told.split() if word.replace(",", "").isdigit()]
     return Size(
         millions=millions,
         events=counts[0],
         in_windows=counts[1],
-        stays=stays,
+        stays=extracted.stays,
         dataset_gib=size_of(folder) / GIB,
-        seconds=seconds,
-        cpu_seconds=used,
-        million_events_per_second=counts[0] / seconds / 1e6,
-        peak_memory_gib=memory / GIB,
-        peak_disk_gib=disk / GIB,
-        cohort_gib=cohort / GIB,
-        load=load,
+        seconds=extracted.seconds,
+        cpu_seconds=extracted.cpu_seconds,
+        million_events_per_second=counts[0] / extracted.seconds / 1e6,
+        peak_memory_gib=extracted.peak_memory / GIB,
+        peak_disk_gib=extracted.peak_disk / GIB,
+        cohort_gib=extracted.cohort_bytes / GIB,
+        load=extracted.load,
     )
-
-
-def _cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def show(measured: Sizes) -> None:

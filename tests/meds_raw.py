@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,6 +16,8 @@ from imputune.data.raw.meds.variable_file import read_variable_file
 
 Event = tuple[Any, ...]
 """Subject, time as text (None: static), code, and then number and text if the event has them."""
+Label = tuple[int, str | None, bool | None]
+"""Subject, prediction time as text, and value of a label."""
 
 TYPES = {
     "subject_id": pa.int64(),
@@ -81,6 +84,22 @@ def write_meds(folder: Path, *shards: Sequence[Event] | pa.Table) -> Path:
     (folder / "metadata").mkdir(exist_ok=True)
     (folder / "metadata/dataset.json").write_text('{"dataset_name": "hand-made", "meds_version": "0.4.1"}')
     return folder
+
+
+def write_labels(folder: Path, labels: list[Label], kind: pa.DataType | None = None) -> Path:
+    """Write a label table as ACES does, and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pa.table(
+        {
+            "subject_id": pa.array([subject for subject, _, _ in labels], pa.int64()),
+            "prediction_time": pa.array(
+                [None if time is None else pd.Timestamp(time) for _, time, _ in labels], kind or pa.timestamp("us")
+            ),
+            "boolean_value": pa.array([value for _, _, value in labels], pa.bool_()),
+        }
+    )
+    pq.write_table(table, folder / "labels.parquet")
+    return folder / "labels.parquet"
 
 
 def write_variables(folder: Path, text: str = VARIABLES) -> str:

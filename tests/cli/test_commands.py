@@ -28,7 +28,7 @@ from imputune.settings.file import read_params
 
 ROOT = Path(__file__).parents[2]
 # What stands in for a parameter of MLproject that has no default, by its type.
-VALUES = {"path": str(ROOT / "tests")}
+VALUES = {"path": str(ROOT / "tests"), "string": "sepsis"}
 
 
 def parse(command: str) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def test_describe_counts_by_value(cohort: Cohort) -> None:
         "dataset": "physionet2012",
         "stays": 2,
         "hours": 48,
+        "bin_hours": 1,
         "variables": 2,
         "observed_cells": 3,
         "observed_share": 3 / 192,

@@ -87,3 +87,13 @@ def test_blocks_are_hours_by_variables(draw):
     assert min(lengths) == 6  # hours of a block
     assert all(length % 6 == 0 for length in lengths)
     assert 0.2 < held_out.float().mean() < 0.6
+
+
+def test_blocks_in_longer_bins_have_the_bins_of_their_hours():
+    """Blocks of 6 hours are two bins of 4 hours: a stay's series change at even bins only, or at odd ones only."""
+    observed, rate = torch.ones(20, 12, 14, dtype=torch.bool), torch.full((14,), 0.4)
+    held_out = held_out_cells(observed, "blocks", 0.4, rate, SETTINGS, torch.Generator().manual_seed(5), bin_hours=4)
+    changes = held_out[:, 1:] != held_out[:, :-1]
+    for stay in changes.any(dim=2):
+        assert len({bin % 2 for bin in torch.nonzero(stay)[:, 0].tolist()}) <= 1
+    assert changes.any(dim=2).sum() > 50

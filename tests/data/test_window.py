@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort, write_cohort
+from imputune.data.cohort_facts import describe
 from imputune.data.directions import Directions
 from imputune.data.folds import draw_folds
 from imputune.data.raw.physionet2012 import bin_long_table
@@ -54,6 +55,8 @@ def test_a_cohort_keeps_its_window(day: Cohort, hourly: Cohort, tmp_path: Path) 
     write_cohort(day, tmp_path / "day")
     assert read_cohort(tmp_path / "day").window == DAY
     assert day.dataset == "synthetic_24h_by_2h"
+    facts = describe(day)
+    assert (facts.hours, facts.bin_hours, facts.observed_cells) == (24, 2, int((~np.isnan(day.values_NTD)).sum()))
     write_cohort(extract_synthetic(60, 1), tmp_path / "usual")
     assert cohort_hash(tmp_path / "usual") == "39d893b14298b80ad9c5ff0e37fdb31d7793189da1e3eb558116ece404d89fba"
     assert "hours" not in (tmp_path / "usual/source.json").read_text()

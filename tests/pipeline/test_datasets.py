@@ -56,7 +56,12 @@ def test_list_variables_as_json():
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [([], "error: --raw is missing: name the folder"), (["--json"], "error: --json works only with --list-var")],
+    [
+        ([], "error: --raw is missing: name the folder"),
+        (["--json"], "error: --json works only with --list-var"),
+        (["--list-variables", "--hours", "24"], "error: --hours or --bin-hours has no effect beside --list-variables"),
+        (["--list-variables", "--raw", "."], "error: --raw has no effect beside --list-variables, which reads nothing"),
+    ],
 )
 def test_options_that_do_not_go_together(words, told):
     """Neither a folder nor the list, and JSON of nothing, are refused in one line."""
@@ -198,7 +203,7 @@ def test_patient_data_stays_in_data(marked, tmp_path):
     assert len(cached) == len(list((folder / "data/mimic3").iterdir()))
     assert set(copies(folder)) - cached == set()
     assert {path.read_bytes() for path in set(copies(folder)) & cached} == {
-        (folder / "data/mimic3" / name).read_bytes() for name in ("values.npy", "stays.csv")
+        (folder / "data/mimic3" / name).read_bytes() for name in ("values.npy", "stays.csv", "windows.csv")
     }
     assert "push: false" in (folder / "data.dvc").read_text()
     for text in said:
@@ -218,7 +223,7 @@ def test_patient_data_stays_in_data(marked, tmp_path):
     assert cohort.source_ids_N is not None
     assert cohort.source_ids_N.tolist() == [MARKED_ID + 2000 + n for n in range(STAYS)]
     shutil.copytree(folder / "data/mimic3", tmp_path / "leaked")
-    assert {path.name for path in copies(tmp_path)} == {"values.npy", "stays.csv"}
+    assert {path.name for path in copies(tmp_path)} == {"values.npy", "stays.csv", "windows.csv"}
 
 
 def test_results_stand_beside_the_papers(marked):

@@ -85,7 +85,7 @@ def test_the_name_of_a_ready_file_is_the_datasets(project: Path, monkeypatch: py
         ),
         (
             ["--raw", "../raw", "--outcome", "sepsis", "--labels", "none.parquet"],
-            "this one has 48 hours and sepsis: choose another name with --name, or delete that folder",
+            "this one has 48 hours and sepsis: choose another name or folder, or delete that folder",
         ),
         (
             ["--raw", "../raw", "--outcome", "sepsis", "--name", "ward"],
@@ -94,10 +94,18 @@ def test_the_name_of_a_ready_file_is_the_datasets(project: Path, monkeypatch: py
         (["--raw", "../raw", "--outcome", "Sepsis 3"], "an outcome's name has lower-case letters, digits and _"),
         (["--raw", "../raw", "--name", "Ward 3"], "--name 'Ward 3' must be of a-z, 0-9, _ and -: choose another name"),
         (["--raw", "../raw", "--name", "mimic3"], "--name 'mimic3' is another dataset's: choose another name"),
+        (["--raw", "../raw", "--name", "mimic3_24h_by_2h"], "is another dataset's: choose another name"),
         (["--raw", "../nothing"], "../nothing is not a folder: point --raw at the folder that has data/"),
         (["--raw", "../raw", "--variables", "x.csv"], "--variables x.csv is neither a file nor a ready one"),
         (["--print-variables", "--variables", "x.csv"], "--variables x.csv is no ready file"),
         (["--raw", "../raw", "--suggest-variables"], "no code has numbers of 10 or more subjects"),
+        (
+            ["--raw", "../raw", "--suggest-variables", "--hours", "24"],
+            "--hours has no effect beside --suggest-variables, which writes no cohort: leave one of them out",
+        ),
+        (["--suggest-variables", "--print-variables"], "--suggest-variables has no effect beside --print-variables"),
+        (["--print-variables", "--out", "../x"], "--out has no effect beside --print-variables"),
+        (["--print-variables", "--raw", "../raw"], "--raw has no effect beside --print-variables"),
         (
             ["--raw", "../raw", "--variables", "../variables.csv", "--start", "WARD"],
             "no event has the code WARD, which should start a stay",
@@ -131,6 +139,18 @@ def test_an_outcome_of_one_value(project: Path, monkeypatch: pytest.MonkeyPatch,
     told = "error: in_hospital_death is 0 in all 1 labelled stays: a model needs both; check the codes of kind died"
     assert result.stderr.splitlines()[-1].startswith(told)
     assert result.exit_code == 2
+
+
+def test_doubtful_labels_are_warnings(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They are told even to those who asked for results alone."""
+    write_meds(tmp_path / "raw", [*two_stays(), (1, "2150-03-04 10:00:00", "MEDS_DEATH")])
+    words = ["--raw", "../raw", "--variables", "../variables.csv"]
+    told = (
+        "doubtful labels: 1 stays died during the hospital stay, but the discharge does not say so: they have label 0"
+    )
+    result = invoke(project, monkeypatch, *words, "--quiet")
+    assert [line for line in result.stderr.splitlines() if "label" in line] == [told]
+    assert "events read" not in result.stderr
 
 
 def test_a_ready_file_is_printed(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -194,7 +214,7 @@ def test_patient_data_of_meds_stays_in_data(tmp_path: Path) -> None:
     assert "480 with a text that the variable file does not list" in done.stderr
     assert set(copies(folder)) - cached_data(folder) == set()
     found = {path.read_bytes() for path in copies(folder)}
-    assert found == {(folder / "data/meds" / name).read_bytes() for name in ("values.npy", "stays.csv")}
+    assert found == {(folder / "data/meds" / name).read_bytes() for name in ("values.npy", "stays.csv", "windows.csv")}
     for text in (done.stdout, done.stderr):
         assert not any(mark in text for mark in (MARKED_TEXT, str(MARKED_ID)[:5], ".4567", "2150-03", "2077-"))
     rows = json.loads((folder / "results/meds/results.json").read_text())["rows"]

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from dvc.repo import Repo
 
 from imputune.data.cohort import read_cohort, write_cohort
 from imputune.data.raw.synthetic import extract_synthetic
 from imputune.registry.versions import Registry
-from projects import client_of, invoke, refused, set_params
+from projects import client_of, invoke, refused, run, set_params
 
 OUTCOME, MODEL = "los_over_7_days", "imputune-los_over_7_days-synthetic"
+FURTHER = "one_year_survival"
 HEAD = ["--head", "xgboost", "--input", "hidden"]
 VARIANT = "xgboost-frozen-hidden-none"
 NO_WORDS = re.compile(r"\b(died|dies|deaths?|mortality|surviv\w+)\b", re.IGNORECASE)
@@ -84,6 +86,28 @@ def test_one_imputer_serves_a_second_outcome(heads: Path, monkeypatch: pytest.Mo
     pages = (results / "comparison.md").read_text()
     for text in (compared, promoted, evaluated, card, pages, json.dumps(told), run.data.tags["mlflow.note.content"]):
         assert not NO_WORDS.search(text), NO_WORDS.findall(text)
+
+
+@pytest.mark.slow
+def test_mlflow_and_dvc_train_for_the_outcome_that_is_asked_for(models: Path) -> None:
+    """`mlflow run -P outcome=` and `dvc repro` with another outcome in params.yaml train, track and name this one."""
+    words = ["-P", f"outcome={OUTCOME}", "-P", "head=xgboost", "-P", "input=summary"]
+    done = run(models, "mlflow", "run", ".", "-e", "finetune", *words, "--env-manager", "local")
+    assert done.returncode == 0, done.stderr
+    Repo.init(str(models), no_scm=True).close()
+    set_params(models, {"outcome": FURTHER})
+    stage = "finetune_non_neural_more@synthetic-csai-xgboost-summary"
+    done = run(models, "dvc", "repro", "--single-item", stage)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cohort = read_cohort(models / "data/synthetic")
+    for outcome in (OUTCOME, FURTHER):
+        [path] = (models / f"artifacts/synthetic/heads/{outcome}").rglob("result.json")
+        result = content_of(path)
+        assert result["made_from"]["outcome"] == outcome
+        assert result["made_from"]["events"] == cohort.with_outcome(outcome).events
+        tracked = client_of(models).get_run(result["run_id"])
+        assert (tracked.data.params["outcome"], tracked.data.tags["imputune.outcome"]) == (outcome, outcome)
+        assert outcome in tracked.info.run_name
 
 
 def test_in_hospital_death_is_as_before(heads: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,6 +141,7 @@ def test_the_checks_expand_folders_and_follow_imports() -> None:
         "data/static.py",
         "data/static_file.py",
         "data/window.py",
+        "data/window_file.py",
         "protocol/outcomes.py",
     }
     assert {"training/search.py", "models/heads.py", "runtime/seeds.py"} < run_files("finetune_neural")

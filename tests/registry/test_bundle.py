@@ -1,4 +1,6 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -219,6 +221,23 @@ def test_without_recalibration_the_risk_is_the_mean_of_the_folds(load, make_abou
     expected = bundle.risk_by_fold(values_NTD).mean(axis=0, dtype=np.float64)
     np.testing.assert_array_equal(bundle.risk(values_NTD), expected)
     assert bundle.threshold == bundle.about.threshold
+
+
+def test_an_explanation_counts_bins_by_their_length(load, make_about, values_NTD):
+    """Of a model of bins of two hours: the header and the JSON speak of bins; a cell's Hour is its begin."""
+    hourly = explain_stay(load(make_about()), stays_of(values_NTD), 11, 8)
+    about = make_about()
+    longer = about.model_copy(update={"sizes": replace(about.sizes, bin_hours=2)})
+    found = explain_stay(load(longer), stays_of(values_NTD), 11, 8)
+    assert hourly.header[2] == "hours observed"
+    assert found.header[2] == "bins of 2 hours observed"
+    assert list(found.by_variable().columns) == ["Part", "Parameter", "Bins", "Attribution"]
+    told, of_hours = json.loads(found.to_json()), json.loads(hourly.to_json())
+    assert (told["bin_hours"], of_hours["bin_hours"]) == (2, 1)
+    assert {each["Parameter"]: each["Bins"] for each in told["by_variable"]} == {
+        each["Parameter"]: each["Hours"] for each in of_hours["by_variable"]
+    }
+    assert [each["Hour"] for each in told["cells"]] == [2 * each["Hour"] for each in of_hours["cells"]]
 
 
 def test_attributions_of_a_recalibrated_bundle_add_up_to_its_risks(load, make_about, values_NTD):

@@ -51,6 +51,9 @@ def test_a_generated_stay_is_drawn_as_imputed() -> None:
     assert (background.x0, background.x1) == (1.5, 3.5)
     assert labels(figure) == ["CSAI", "mean", "visible", "masked"]
     assert second.get_xlabel() == "hour since admission"
+    longer = example_figure(truth_TD, {"CSAI": imputed_FTD}, VARIABLES, MASKED_T, bin_hours=3).axes[0]
+    assert list(longer.lines[0].get_xdata()) == list(range(0, 24, 3))
+    assert (longer.patches[0].get_bbox().x0, longer.patches[0].get_bbox().x1) == (4.5, 10.5)
 
 
 def test_a_stay_with_too_few_observations_is_not_drawn() -> None:

@@ -100,6 +100,25 @@ def sections(text: str) -> list[str]:
     return [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
 
 
+def test_a_card_speaks_of_the_length_of_a_bin(scores) -> None:
+    """A model of bins of four hours: nothing in its card, or in its model's description, is called hourly."""
+    cohort = COHORT.model_copy(update={"hours": 24, "bin_hours": 4})
+    head = card_of(scores, cohort=cohort)
+    imputer = card_of(None, cohort=cohort, head="", input="", variant="", static=(), threshold=None)
+    for card, text, line in (
+        (head, card_text(head), "from the first 24 hours of a stay in intensive care, in bins of 4 hours. It is mlp2"),
+        (head, card_text(head), "- mimic3: 20,000 stays of 24 hours in bins of 4"),
+        (head, card_text(head), "- observed_cells: 4-hourly cells with a value, of 6 bins × 2 variables"),
+        (head, model_text(head), "from the first 24 hours in intensive care, in bins of 4 hours."),
+        (imputer, card_text(imputer), "It fills in the missing 4-hourly values of a stay's first 24 hours in"),
+        (imputer, card_text(imputer), "a row for each bin of each variable, in the variable's unit; a bin of 4 hours"),
+        (imputer, model_text(imputer), "Fills in missing 4-hourly values of the first 24 hours"),
+    ):
+        assert line in text, line
+        assert " hourly" not in text, card
+    assert "- observed_cells: hourly cells with a value, of 48 hours × 2 variables" in card_text(card_of(scores))
+
+
 def test_a_card_says_what_each_number_is(scores) -> None:
     """Every section, and the numbers that were handed in, each with its words."""
     text = card_text(card_of(scores))

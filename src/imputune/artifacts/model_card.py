@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from imputune.data.cohort import Variable
+from imputune.data.window import Window
 from imputune.evaluation.calibration import CalibrationLine
 from imputune.evaluation.card_scores import FoldLine, StaysScores
 from imputune.evaluation.stored import Stored
@@ -18,7 +19,8 @@ class CardCohort(Stored):
     """A cohort: its size, the day on which its files were written, where it came from, and who was left out.
 
     outcomes: the number of stays with the outcome. labelled: of stays with a label, None if all have one. extracted:
-    YYYY-MM-DD. rules: of the extraction. exclusions: the number of stays left out, by reason.
+    YYYY-MM-DD. hours, bin_hours: of the window. rules: of the extraction. exclusions: the number of stays left out, by
+    reason.
     """
 
     name: str
@@ -28,6 +30,7 @@ class CardCohort(Stored):
     outcome: str = DEFAULT_OUTCOME
     labelled: int | None = None
     hours: int
+    bin_hours: int = 1
     extracted: str
     command: str
     rules: dict[str, str]
@@ -90,6 +93,11 @@ class ModelCard(Stored):
     threshold_rule: str = ""
     lineage: dict[str, str]
     recalibration: CardRecalibration | None = None
+
+    @property
+    def window(self) -> Window:
+        """The window of its stays, the usual one if its cohort is not known."""
+        return Window(hours=self.cohort.hours, bin_hours=self.cohort.bin_hours) if self.cohort else Window()
 
     @property
     def words(self) -> OutcomeWords:

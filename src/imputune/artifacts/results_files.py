@@ -12,7 +12,6 @@ from typing import Literal, Self, TypeVar
 from pydantic import Field, JsonValue, ValidationError
 
 from imputune.artifacts.stage_output import (
-    EARLIER_EVENTS,
     AssessmentOutput,
     MadeFrom,
     Settings,
@@ -21,7 +20,7 @@ from imputune.artifacts.stage_output import (
     setting_of,
 )
 from imputune.errors import UserError
-from imputune.evaluation.stored import Stored
+from imputune.evaluation.stored import EARLIER_EVENTS, Stored
 from imputune.files import replace_text
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.settings.names import ImputerName

@@ -9,12 +9,12 @@ from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import AliasChoices, Field, JsonValue, TypeAdapter, field_validator
+from pydantic import Field, JsonValue, TypeAdapter, field_validator
 
 from imputune.errors import UserError
 from imputune.evaluation.assessment import AssessedFold
 from imputune.evaluation.imputation import ImputationErrors
-from imputune.evaluation.stored import Stored
+from imputune.evaluation.stored import EARLIER_EVENTS, Stored
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import Variant
 from imputune.runtime.recorder import Trial
@@ -30,10 +30,6 @@ LATER_SETTINGS: tuple[tuple[str, str, Mapping[str, JsonValue]], ...] = (
     ("finetune", "masking_rate", {"variable_masking": 0.0}),
 )
 """Settings that outputs of earlier versions lack: section, a setting that stands beside them, and what these did."""
-
-
-EARLIER_EVENTS = AliasChoices("events", "deaths")
-"""The names of a number of events in stored results; earlier versions knew one outcome, and said deaths."""
 
 
 def example_bins(bins: int) -> slice:

@@ -10,15 +10,13 @@ import typer
 
 from imputune.cli.app import AsJson, app
 from imputune.cli.options import option_parameters
-from imputune.data.cohort import (
-    Cohort,
-    check_target,
-)
+from imputune.data.cohort import Cohort, check_target
 from imputune.datasets import Destination, datasets
+from imputune.datasets.meds import tell_labels
 from imputune.errors import UserError
 from imputune.pipeline.extract import run_extract
 from imputune.protocol.outcome_words import outcome_words
-from imputune.runtime.console import counted, print_table
+from imputune.runtime.console import counted, print_table, warn
 
 extract = typer.Typer(
     help="Raw records to data/<dataset>: bins of the first hours of stays, usually 48 of an hour.", no_args_is_help=True
@@ -101,6 +99,30 @@ def describe_command(
     print_table("Outcomes", ("outcome", "labelled stays", "events", "share"), outcomes)
     missing = [(name, f"{share:.1%}") for name, share in facts.missing_share_by_variable.items()]
     print_table("Missing share", ("variable", "share"), missing)
+
+
+@app.command("label")
+def label_command(
+    folder: Annotated[Path, typer.Argument(help="A cohort's folder.")],
+    outcome: Annotated[str, typer.Option(help="Name of the outcome.")],
+    labels: Annotated[Path, typer.Option(help="MEDS label table of the outcome, as ACES writes it.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Overwrite the labels of an outcome that the cohort has already.")
+    ] = False,
+) -> None:
+    """Add an outcome to a cohort from a label table; folds and pretrained imputers stay as they are."""
+    from imputune.pipeline.label import run_label
+
+    added = run_label(folder, outcome, labels, replace=replace)
+    tell_labels(added.counts)
+    if not added.by_time:
+        warn("these records have no dates: each label belongs to the stay whose id is its subject_id, at any time")
+    typer.echo(
+        f"{folder}: outcome {outcome}: {added.labelled:,} of {counted(added.stays, 'stay')} have a label, "
+        f"{outcome_words(outcome).counted(added.events)}"
+    )
+    if added.changed is not None:
+        typer.echo(f"{counted(added.changed, 'stay')} had another label of {outcome} before")
 
 
 def _store(cohort: Cohort, destination: Destination) -> None:

@@ -173,9 +173,7 @@ def explain_command(options: ExplainOptions) -> None:
         typer.echo(explanation.to_json())
         return
     typer.echo(explanation.title)
-    print_table(
-        "", ("variable or fact", "part", "hours observed", "added to the risk"), explanation.largest(SHOWN_VARIABLES)
-    )
+    print_table("", explanation.header, explanation.largest(SHOWN_VARIABLES))
     say(f"attributions sum to the difference of the two risks up to {explanation.gap:.1e}")
 
 

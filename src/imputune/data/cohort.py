@@ -23,6 +23,7 @@ from imputune.data.outcome_loss import refuse_changed_labels, refuse_lost_outcom
 from imputune.data.static import StaticVariable
 from imputune.data.static_file import read_static_variables, read_text_table, write_static_variables
 from imputune.data.window import HOURS, Window
+from imputune.data.window_file import WINDOWS_FILE, write_windows
 from imputune.errors import UserError, one_line
 from imputune.files import replacing_folder
 from imputune.protocol.outcomes import DEFAULT_OUTCOME, known_outcome
@@ -74,7 +75,8 @@ class Cohort:
     path, time or date. If the records' own ids must not leave data/, `stay_ids_N` are running numbers and
     `source_ids_N`, int64, are the records' ids. `subject_ids_N`, int64, say which stays are of one subject; None: each
     stay is of another one. `first_outcome` is the one that folds are drawn by, "" for the chosen one.
-    `bin_hours`: the length of a bin.
+    `bin_hours`: the length of a bin. `windows`: whose stays they are and their times, as `window_file.stay_windows`
+    returns them, for the folder's windows.csv; None for records without times, and in a cohort that was read.
 
     Values read from a folder are mapped from `values_file`, read-only: pages are loaded when they are used, and a
     worker process receives the file's path instead of the values.
@@ -95,6 +97,7 @@ class Cohort:
     other_outcomes: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
     first_outcome: str = ""
     bin_hours: int = 1
+    windows: pd.DataFrame | None = None
 
     @property
     def outcomes(self) -> dict[str, npt.NDArray[np.int8]]:
@@ -148,6 +151,7 @@ class Cohort:
             subject_ids_N=None if self.subject_ids_N is None else self.subject_ids_N[row_M],
             other_outcomes={name: label_N[row_M] for name, label_N in self.other_outcomes.items()},
             values_file=None,
+            windows=None if self.windows is None else self.windows.iloc[row_M].reset_index(drop=True),
         )
 
     @property
@@ -156,14 +160,14 @@ class Cohort:
         return ~np.isnan(self.values_NTD)
 
     @property
-    def observed_hours_ND(self) -> npt.NDArray[np.int64]:
-        """In how many hours of each stay each variable was observed; the values are read some stays at a time."""
+    def observed_bins_ND(self) -> npt.NDArray[np.int64]:
+        """In how many bins of each stay each variable was observed; the values are read some stays at a time."""
         stays, _, variables = self.values_NTD.shape
-        hours_ND = np.empty((stays, variables), dtype=np.int64)
+        bins_ND = np.empty((stays, variables), dtype=np.int64)
         for start in range(0, stays, COUNTED_AT_ONCE):
             some = slice(start, start + COUNTED_AT_ONCE)
-            (~np.isnan(self.values_NTD[some])).sum(axis=1, out=hours_ND[some])
-        return hours_ND
+            (~np.isnan(self.values_NTD[some])).sum(axis=1, out=bins_ND[some])
+        return bins_ND
 
     @property
     def variable_names(self) -> tuple[str, ...]:
@@ -245,7 +249,7 @@ def check_target(folder: Path) -> None:
     """Raise UserError if no cohort may be written there: to a file, or to a folder with other files."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; choose a folder with --out")
-    known = {*FILES, OUTCOMES_FILE}
+    known = {*FILES, OUTCOMES_FILE, WINDOWS_FILE}
     if folder.is_dir() and (other := sorted({path.name for path in folder.iterdir()} - known)):
         raise UserError(f"{folder} holds other files ({other[0]}); choose an empty or a new folder with --out")
 
@@ -269,7 +273,7 @@ def check_kind(folder: Path, window: Window, outcome: str) -> None:
     if (found, first) != (window, outcome):
         raise UserError(
             f"{folder} has a cohort of {found} with the first outcome {first}, this one has {window} and {outcome}: "
-            "choose another name with --name, or delete that folder"
+            "choose another name or folder, or delete that folder"
         )
 
 
@@ -350,6 +354,8 @@ def _write_files(cohort: Cohort, folder: Path) -> None:
     ).model_dump()
     text = json.dumps(source, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / "source.json").write_text(text, encoding="utf-8")
+    if cohort.windows is not None:
+        write_windows(cohort.stay_ids_N, cohort.windows, folder / WINDOWS_FILE)
     if cohort.other_outcomes:
         write_outcomes(cohort.stay_ids_N, cohort.other_outcomes, folder / OUTCOMES_FILE)
 

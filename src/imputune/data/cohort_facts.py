@@ -19,12 +19,14 @@ class OutcomeFacts(BaseModel, frozen=True, extra="forbid"):
 class CohortFacts(BaseModel, frozen=True, extra="forbid"):
     """What a cohort contains: counts, shares from 0 to 1, left-out stays by reason, and every outcome by name.
 
-    outcome, events, event_share: of the chosen outcome.
+    hours, bin_hours: the length of the window and of a bin. observed_share and missing_share_by_variable are shares of
+    bins. outcome, events, event_share: of the chosen outcome.
     """
 
     dataset: str
     stays: int
     hours: int
+    bin_hours: int
     variables: int
     observed_cells: int
     observed_share: float
@@ -40,13 +42,14 @@ class CohortFacts(BaseModel, frozen=True, extra="forbid"):
 def describe(cohort: Cohort) -> CohortFacts:
     """Count what is in the cohort."""
     stays, hours, variables = cohort.values_NTD.shape
-    observed_D = cohort.observed_hours_ND.sum(axis=0)
+    observed_D = cohort.observed_bins_ND.sum(axis=0)
     missing_share_D = 1 - observed_D / (stays * hours)
     by_variable = zip(cohort.variable_names, missing_share_D, strict=True)
     return CohortFacts(
         dataset=cohort.dataset,
         stays=stays,
         hours=hours * cohort.bin_hours,
+        bin_hours=cohort.bin_hours,
         variables=variables,
         observed_cells=int(observed_D.sum()),
         observed_share=float(observed_D.sum() / (stays * hours * variables)),

@@ -7,6 +7,7 @@ Letters: N stays, T hours, D variables.
 """
 
 from collections.abc import Callable, Mapping
+from math import ceil
 
 import torch
 
@@ -30,22 +31,25 @@ def held_out_cells(
     rate_D: torch.Tensor,
     settings: Assess,
     generator: torch.Generator,
+    bin_hours: int = 1,
 ) -> torch.Tensor:
     """Draw which observed cells are held out: an expected fraction `rate` of them, whatever the pattern.
 
-    `uniform` and `non_uniform` draw each cell separately, at its variable's rate `rate_D`. `hours` masks whole hours of
-    a stay. `onward` masks a variable of a stay from a random observation on, in a fraction 2 * `rate` of all series; if
-    `rate` is above one half, in all series, some of them from the start. `blocks` divides a stay into blocks of
-    `block_hours` successive hours by `block_variables` variables, grouped at random, and masks whole blocks.
+    `uniform` and `non_uniform` draw each cell separately, at its variable's rate `rate_D`. `hours` masks whole bins of
+    a stay: hours, unless `bin_hours` is another number than 1. `onward` masks a variable of a stay from a random
+    observation on, in a fraction 2 * `rate` of all series; if `rate` is above one half, in all series, some of them
+    from the start. `blocks` divides a stay into blocks of `block_hours` successive hours, in whole bins, by
+    `block_variables` variables, grouped at random, and masks whole blocks.
 
     Shapes: observed_NTD boolean (N, T, D), rate_D (D,); boolean (N, T, D) out, true only where observed.
     """
     if pattern in ("uniform", "non_uniform"):
         return draw_mask(observed_NTD.float(), rate_D, generator).bool()
+    bins, variables = ceil(settings.block_hours / bin_hours), settings.block_variables
     draw: Mapping[MaskingPattern, Callable[[], torch.Tensor]] = {
         "hours": lambda: _hours(observed_NTD, rate, generator),
         "onward": lambda: _onward(observed_NTD, rate, generator),
-        "blocks": lambda: _blocks(observed_NTD, rate, settings.block_hours, settings.block_variables, generator),
+        "blocks": lambda: _blocks(observed_NTD, rate, bins, variables, generator),
     }
     return observed_NTD & draw[pattern]()
 
@@ -67,12 +71,12 @@ def _onward(observed_NTD: torch.Tensor, rate: float, generator: torch.Generator)
 
 
 def _blocks(
-    observed_NTD: torch.Tensor, rate: float, hours: int, variables: int, generator: torch.Generator
+    observed_NTD: torch.Tensor, rate: float, bins: int, variables: int, generator: torch.Generator
 ) -> torch.Tensor:
     N, T, D = observed_NTD.shape
-    first_hour_N1 = torch.randint(hours, (N, 1), generator=generator)
-    span_NT = (torch.arange(T) + first_hour_N1) // hours
+    first_bin_N1 = torch.randint(bins, (N, 1), generator=generator)
+    span_NT = (torch.arange(T) + first_bin_N1) // bins
     group_ND = torch.rand(N, D, generator=generator).argsort(dim=1) // variables
-    spans, groups = T // hours + 2, D // variables + 1
+    spans, groups = T // bins + 2, D // variables + 1
     is_masked = torch.rand(N, spans, groups, generator=generator) < rate
     return is_masked[torch.arange(N)[:, None, None], span_NT[:, :, None], group_ND[:, None, :]]

@@ -25,8 +25,13 @@ Labels = npt.NDArray[np.int8]
 
 def write_outcomes(stay_ids_N: npt.NDArray[np.int64], outcomes: Mapping[str, Labels], path: Path) -> None:
     """Write the labels of outcomes by name, a row for each stay: 0, 1, or empty for no label."""
+    path.write_text(outcomes_text(stay_ids_N, outcomes), encoding="utf-8")
+
+
+def outcomes_text(stay_ids_N: npt.NDArray[np.int64], outcomes: Mapping[str, Labels]) -> str:
+    """Return the content of the file; see `write_outcomes`."""
     columns = {check_outcome_name(name): labels_of(label_N) for name, label_N in outcomes.items()}
-    pd.DataFrame({ID: stay_ids_N, **columns}).to_csv(path, index=False, lineterminator="\n")
+    return pd.DataFrame({ID: stay_ids_N, **columns}).to_csv(index=False, lineterminator="\n")
 
 
 def read_outcomes(path: Path, stay_ids_N: npt.NDArray[np.int64], first: str) -> dict[str, Labels]:

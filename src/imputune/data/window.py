@@ -51,6 +51,16 @@ class Window:
         """How its bins are spoken of."""
         return "hourly bins" if self.bin_hours == 1 else f"bins of {self.bin_hours} hours"
 
+    @property
+    def often(self) -> str:
+        """How often its values come, as in "hourly values"."""
+        return "hourly" if self.bin_hours == 1 else f"{self.bin_hours}-hourly"
+
+    @property
+    def bin_noun(self) -> str:
+        """What one of its bins is called."""
+        return "hour" if self.bin_hours == 1 else "bin"
+
     def __str__(self) -> str:
         return f"{self.hours} hours" if self.bin_hours == 1 else f"{self.hours} hours in bins of {self.bin_hours}"
 

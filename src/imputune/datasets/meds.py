@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,19 +14,24 @@ import imputune
 from imputune.data.cohort import Cohort, check_kind
 from imputune.data.outcome_file import NO_LABEL, Labels
 from imputune.data.raw.meds.extraction import Outcome, Resources, extract_meds
+from imputune.data.raw.meds.labels import BOTH_VALUES
 from imputune.data.raw.meds.stays import MedsStays, WindowRules
 from imputune.data.raw.meds.suggestion import FEWEST_SUBJECTS, suggest_variables
 from imputune.data.raw.meds.variable_file import READY, VariableFile, read_variable_file, ready_text
 from imputune.data.raw.meds.variable_rows import Mark, split_patterns
+from imputune.data.raw.meds.windows import CONTRADICTIONS
 from imputune.data.window import HOURS
+from imputune.data.window_file import stay_windows
 from imputune.datasets import Destination
 from imputune.errors import UserError
 from imputune.protocol.outcomes import DEFAULT_OUTCOME, check_outcome_name
 from imputune.runtime.console import counted, say, show_files, warn
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
-OTHERS = ("physionet2012", "mimic3", "synthetic")
+_OTHERS = re.compile(r"(physionet2012|mimic3|synthetic)(_\d+h(_by_\d+h)?)?")
+"""Names of the other datasets and of their windows (`Window.dataset_name`)."""
 SHOWN = 5
+DOUBTFUL = (*CONTRADICTIONS, BOTH_VALUES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +87,7 @@ class MedsSource(BaseModel, frozen=True, extra="forbid"):
 
 def extract(destination: Destination, options: MedsOptions) -> Cohort | None:
     """Extract any hospital's records in the Medical Event Data Standard; docs/meds.md has the rules."""
+    _refuse_without_effect(destination, options)
     if options.print_variables:
         typer.echo(ready_text(options.variables), nl=False)
         return None
@@ -112,6 +118,24 @@ def extract(destination: Destination, options: MedsOptions) -> Cohort | None:
     return to_cohort(stays, name, file)
 
 
+def _refuse_without_effect(destination: Destination, options: MedsOptions) -> None:
+    """Raise UserError for an option that has no effect beside --print-variables or --suggest-variables."""
+    used = {"print_variables": ("variables",), "suggest_variables": ("raw", "memory_gib")}
+    for shows, also in used.items():
+        if not getattr(options, shows):
+            continue
+        given = [
+            field.name
+            for field in fields(options)
+            if field.name not in (shows, *also) and getattr(options, field.name) != field.default
+        ]
+        if destination.out is not None:
+            given.append("out")
+        if given:
+            told = f"--{given[0]} has no effect beside --{shows}".replace("_", "-")
+            raise UserError(f"{told}, which writes no cohort: leave one of them out")
+
+
 def _rules(options: MedsOptions) -> WindowRules:
     return WindowRules(
         hours=options.hours,
@@ -133,8 +157,9 @@ def _with_marks(file: VariableFile, options: MedsOptions) -> VariableFile:
 
 def _name(options: MedsOptions, file: VariableFile) -> str:
     name = options.name or (file.name if file.name in READY else "meds")
-    if not _NAME.fullmatch(name) or name in OTHERS:
-        what = "is another dataset's" if name in OTHERS else "must be of a-z, 0-9, _ and -"
+    is_others = _OTHERS.fullmatch(name)
+    if not _NAME.fullmatch(name) or is_others:
+        what = "is another dataset's" if is_others else "must be of a-z, 0-9, _ and -"
         raise UserError(f"--name {name!r} {what}: choose another name")
     return name
 
@@ -191,6 +216,9 @@ def to_cohort(stays: MedsStays, name: str, file: VariableFile) -> Cohort:
         outcome=first,
         bin_hours=stays.rules.bin_hours,
         other_outcomes={each: label_N[kept_N] for each, label_N in labels.items()},
+        windows=stay_windows(
+            stays.subject_ids_N[kept_N], stays.start_N[kept_N], stays.until_N[kept_N], stays.next_start_N[kept_N]
+        ),
     )
 
 
@@ -225,8 +253,15 @@ def _say_counts(stays: MedsStays) -> None:
         warn(f"{len(stays.absent)} of the variables have no event in this dataset: {names}{more}")
     if stays.shorter:
         say(f"{counted(stays.shorter, 'stay')} ended before the window: the hours after the end have no value")
-    if stays.label_counts:
-        say(_listed(stays.label_counts))
+    tell_labels(stays.label_counts)
+
+
+def tell_labels(counts: Mapping[str, int]) -> None:
+    """Print what became of the labels: a note, and a warning of labels that are doubtful."""
+    if told := _listed({reason: count for reason, count in counts.items() if reason not in DOUBTFUL}):
+        say(told)
+    if doubtful := _listed({reason: count for reason, count in counts.items() if reason in DOUBTFUL}):
+        warn(f"doubtful labels: {doubtful}")
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
-from imputune.data.cohort import Cohort
-from imputune.data.raw.mimic3.extraction import PAPER_STAYS, Mimic3Source, extract_mimic3
+from imputune.data.cohort import Cohort, check_kind
+from imputune.data.raw.mimic3.extraction import DATASET, PAPER_STAYS, Mimic3Source, extract_mimic3
 from imputune.data.raw.mimic3.variables import VARIABLES, VariableFacts
+from imputune.data.window import HOURS, Window
 from imputune.datasets import Destination
 from imputune.errors import UserError
-from imputune.runtime.console import print_table, say, show_files
+from imputune.protocol.outcomes import DEFAULT_OUTCOME
+from imputune.runtime.console import counted, print_table, say, show_files
 
 
 def extract(
@@ -19,23 +21,34 @@ def extract(
     raw: Annotated[
         Path | None, typer.Option(help="Folder with the tables as .csv or .csv.gz; not needed with --list-variables.")
     ] = None,
+    hours: Annotated[int, typer.Option(min=1, help="Length of the window.")] = HOURS,
+    bin_hours: Annotated[int, typer.Option(min=1, help="Length of a bin; not 48 and 1: a dataset of its own.")] = 1,
     list_variables: Annotated[
         bool, typer.Option("--list-variables", help="Show the 89 variables and read nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --list-variables: JSON for machines.")] = False,
 ) -> Cohort | None:
     """Extract MIMIC-III v1.4 from its raw tables: 89 variables; params.yaml has the rules under mimic3."""
+    window = Window(hours=hours, bin_hours=bin_hours)
     if list_variables:
+        if raw is not None or window != Window():
+            given = "--raw" if raw is not None else "--hours or --bin-hours"
+            raise UserError(
+                f"{given} has no effect beside --list-variables, which reads nothing: leave one of them out"
+            )
         _show_variables(as_json)
         return None
     if as_json:
         raise UserError("--json works only with --list-variables: add --list-variables, or leave out --json")
     if raw is None:
         raise UserError("--raw is missing: name the folder with MIMIC-III's tables (or --list-variables)")
+    window.check()
     params = destination.params()
+    folder = destination.folder(window.dataset_name(DATASET))
+    check_kind(folder, window, DEFAULT_OUTCOME)  # before what may take minutes
     with show_files() as progress:
         cohort = extract_mimic3(
-            raw, params.mimic3, destination.data(), params.workers, progress, lambda text: say(f"note: {text}")
+            raw, params.mimic3, destination.data(), params.workers, progress, lambda text: say(f"note: {text}"), window
         )
     _say_counts(cohort)
     return cohort
@@ -44,8 +57,10 @@ def extract(
 def _say_counts(cohort: Cohort) -> None:
     source = Mimic3Source.model_validate(cohort.source)
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in source.rows_dropped.items() if count)
+    if shorter := source.stays_shorter_than_the_window:
+        say(f"{counted(shorter, 'stay')} ended before the window: the hours after the end have no value")
     say(f"{source.rows_in_the_stays_hours:,} rows in the stays' hours; dropped: {dropped or 'none'}")
-    observed_D = cohort.observed_hours_ND.sum(axis=0) > 0
+    observed_D = cohort.observed_bins_ND.sum(axis=0) > 0
     never = [name for name, observed in zip(cohort.variable_names, observed_D, strict=True) if not observed]
     if never:
         names = ", ".join(never[:3])

@@ -1,6 +1,9 @@
 """The base of results that are stored as JSON, and their plain values."""
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import AliasChoices, BaseModel, ConfigDict, JsonValue
+
+EARLIER_EVENTS = AliasChoices("events", "deaths")
+"""The names of a number of events in stored results; earlier versions knew one outcome, and said deaths."""
 
 
 class Stored(BaseModel):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from pydantic import AliasChoices, Field
+from pydantic import Field
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from imputune.evaluation.calibration import fit_line, intercept_at_slope_1
@@ -16,7 +16,7 @@ from imputune.evaluation.challenge2012 import event_1, event_2
 from imputune.evaluation.intervals import percentile_interval, shifted_interval
 from imputune.evaluation.metrics import calibration_error, reliability
 from imputune.evaluation.resampled_scores import resampled_scores
-from imputune.evaluation.stored import Stored
+from imputune.evaluation.stored import EARLIER_EVENTS, Stored
 
 SCORED_EVENTS = 10  # events, and non-events, that a subgroup needs for scores
 RAISED_BY_RESAMPLING = ("calibration_error", "challenge_event_2")  # see `intervals.shifted_interval`
@@ -57,7 +57,7 @@ class GroupScores(Stored):
     group: str
     level: str
     stays: int
-    events: int = Field(validation_alias=AliasChoices("events", "deaths"))
+    events: int = Field(validation_alias=EARLIER_EVENTS)
     scores: dict[str, Interval]
     sensitivity: float | None
     specificity: float | None

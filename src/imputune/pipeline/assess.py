@@ -59,7 +59,7 @@ def missing_groups(cohort: Cohort) -> tuple[np.ndarray, tuple[float, ...]]:
 
     Shapes: int (N,); borders are shares, from the lowest to the highest. The groups are of equal size, to a few stays.
     """
-    missing_N = 1 - cohort.observed_hours_ND.sum(axis=1) / np.prod(cohort.values_NTD.shape[1:])
+    missing_N = 1 - cohort.observed_bins_ND.sum(axis=1) / np.prod(cohort.values_NTD.shape[1:])
     cohort.release()
     edges = np.quantile(missing_N, np.linspace(0, 1, MISSING_GROUPS + 1))
     return np.searchsorted(edges[1:-1], missing_N, side="right"), tuple(round(float(edge), 4) for edge in edges)

@@ -24,6 +24,7 @@ def card_cohort(cohort: Cohort, folder: Path, digest: str) -> CardCohort:
         outcome=cohort.outcome,
         labelled=labelled if (labelled := int(cohort.labelled_N.sum())) < stays else None,
         hours=hours * cohort.bin_hours,
+        bin_hours=cohort.bin_hours,
         extracted=extraction_day(folder),
         command=str(cohort.source.get("command", "")),
         rules=_rules(cohort.source),

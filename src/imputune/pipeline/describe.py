@@ -25,21 +25,21 @@ def run_describe(folder: Path, outcome: str = "") -> CohortFacts:
 def run_data_card(folder: Path, outcome: str = "") -> str:
     """Return the data card of a cohort as Markdown; see `run_describe`."""
     cohort = _read(folder, outcome)
-    stays, hours, variables = cohort.values_NTD.shape
-    observed_ND = cohort.observed_hours_ND
+    stays, bins, variables = cohort.values_NTD.shape
+    observed_ND = cohort.observed_bins_ND
     facts = describe(cohort)
-    hours_D, stays_D = observed_ND.sum(axis=0) / (stays * hours), (observed_ND > 0).mean(axis=0)
+    bins_D, stays_D = observed_ND.sum(axis=0) / (stays * bins), (observed_ND > 0).mean(axis=0)
     splits, why_no_splits = _splits(folder)
     labelled = cohort.labelled()
     groups = ShownSubgroups.of(labelled.static, labelled.outcome_N)
     card = DataCard(
         dataset=cohort.dataset,
         cohort=card_cohort(cohort, folder, cohort_hash(folder)),
-        observed=float(observed_ND.sum() / (stays * hours * variables)),
+        observed=float(observed_ND.sum() / (stays * bins * variables)),
         read={name: count for name, count in cohort.source.items() if isinstance(count, int)},
         variables=[
-            MeasuredVariable(variable=variable, hours=float(in_hours), stays=float(in_stays))
-            for variable, in_hours, in_stays in zip(cohort.variables, hours_D, stays_D, strict=True)
+            MeasuredVariable(variable=variable, bins=float(in_bins), stays=float(in_stays))
+            for variable, in_bins, in_stays in zip(cohort.variables, bins_D, stays_D, strict=True)
         ],
         facts=[
             KnownFact(fact=fact, stays=float(fact.is_known(cohort.static[fact.name].to_numpy(np.float64)).mean()))

@@ -23,9 +23,10 @@ class Explanation:
 
     baseline_risk: the risk without what is explained; `baseline` says in words whose risk it is. table: COLUMNS, a row
     for each part of the risk. Part is one of: value, an observed cell; imputed value, a missing cell that the head
-    reads as a feature; statistics, all statistics of a variable; static, a fact; hidden state, all of it. Hour is
-    missing but for cells. Value is in the variable's unit, NaN for what has none. Attributions sum to risk -
-    baseline_risk, up to `gap`. hours: how many hours each variable was observed.
+    reads as a feature; statistics, all statistics of a variable; static, a fact; hidden state, all of it. Hour, when a
+    cell's bin begins, is missing but for cells. Value is in the variable's unit, NaN for what has none. Attributions
+    sum to risk - baseline_risk, up to `gap`. bins: in how many bins each variable was observed. bin_hours: the length
+    of a bin.
     """
 
     stay_id: int
@@ -34,20 +35,32 @@ class Explanation:
     baseline: str
     table: pd.DataFrame
     gap: float
-    hours: dict[str, int]
+    bins: dict[str, int]
+    bin_hours: int = 1
 
     @property
     def title(self) -> str:
         """The two risks in one line."""
         return f"stay {self.stay_id}: risk {self.risk:.3f}; {self.baseline} {self.baseline_risk:.3f}"
 
+    @property
+    def observed_in(self) -> str:
+        """What observed bins are counted in: Hours, or Bins if a bin is longer."""
+        return "Hours" if self.bin_hours == 1 else "Bins"
+
+    @property
+    def header(self) -> tuple[str, str, str, str]:
+        """The header of what `largest` returns."""
+        bins = "hours" if self.bin_hours == 1 else f"bins of {self.bin_hours} hours"
+        return ("variable or fact", "part", f"{bins} observed", "added to the risk")
+
     def by_variable(self) -> pd.DataFrame:
         """Return a row per part and variable or fact, the largest change of the risk first.
 
-        Part, Parameter, Hours (in which the variable was observed, 0 for what is no variable) and Attribution.
+        Part, Parameter, Hours or Bins (in how many the variable was observed, 0 for what is no variable), Attribution.
         """
         sums = self.table.groupby(["Part", "Parameter"], sort=False)["Attribution"].sum().reset_index()
-        sums.insert(2, "Hours", [self.hours.get(name, 0) for name in sums["Parameter"]])
+        sums.insert(2, self.observed_in, [self.bins.get(name, 0) for name in sums["Parameter"]])
         return sums.sort_values("Attribution", key=abs, ascending=False, ignore_index=True)
 
     def largest(self, count: int) -> list[tuple[str, str, str, str]]:
@@ -55,8 +68,8 @@ class Explanation:
         rows = self.by_variable()
         shown, rest = rows[:count], rows[count:]
         lines = [
-            (str(row.Parameter), str(row.Part), str(row.Hours or ""), f"{row.Attribution:+.4f}")
-            for row in shown.itertuples()
+            (str(name), str(part), str(observed or ""), f"{added:+.4f}")
+            for part, name, observed, added in shown.itertuples(index=False)
         ]
         if len(rest):
             lines.append((f"{len(rest)} others", "", "", f"{rest['Attribution'].sum():+.4f}"))
@@ -71,6 +84,7 @@ class Explanation:
             "baseline_risk": self.baseline_risk,
             "baseline": self.baseline,
             "completeness_gap": self.gap,
+            "bin_hours": self.bin_hours,
             "by_variable": _rows(self.by_variable()),
             "cells": _rows(self.table[is_cell].drop(columns="Part")),
             "others": _rows(self.table[~is_cell]),
@@ -101,7 +115,8 @@ def explain_stay(bundle: Bundle, stays: BinnedStays, stay_id: int | None, steps:
         baseline=_baseline(bundle.about),
         table=_table(found, values_1TD[0], bundle.about, facts),
         gap=found.gap,
-        hours=dict(zip(bundle.about.variable_names, observed_TD.sum(axis=0).tolist(), strict=True)),
+        bin_hours=bundle.about.window.bin_hours,
+        bins=dict(zip(bundle.about.variable_names, observed_TD.sum(axis=0).tolist(), strict=True)),
     )
 
 

@@ -63,10 +63,8 @@ def read_stays(model: Model, records: Path) -> tuple[BinnedStays, list[str]]:
         more = ", ..." if len(beyond) > SHOWN else ""
         cells = sum(beyond.values())
         lie, were = ("lies", "was") if cells == 1 else ("lie", "were")
-        notes.append(
-            f"{counted(cells, 'hourly value')} {lie} beyond the range of training and {were} clipped to it "
-            f"({named}{more})"
-        )
+        values = counted(cells, f"{model.bundle.about.window.often} value")
+        notes.append(f"{values} {lie} beyond the range of training and {were} clipped to it ({named}{more})")
     empty = int(np.isnan(stays.values_NTD).all(axis=(1, 2)).sum())
     if empty:
         of = counted(len(stays.stay_ids_N), "stay")

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from imputune.artifacts.imputer_file import ImputerFile
 from imputune.artifacts.stage_output import MadeFrom
 from imputune.data.cohort import Cohort, read_window
+from imputune.data.window import Window
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.outcome_words import outcome_words
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
@@ -60,8 +61,8 @@ def cohort_input(
     name: str, cohort: Cohort, cohort_hash: str, context: Literal["training", "evaluation"]
 ) -> CohortInput:
     """Return what a run tells of a cohort: counts and how it was extracted, no record."""
-    stays, hours, variables = cohort.values_NTD.shape
-    size = {"stays": stays, "hours": hours * cohort.bin_hours, "variables": variables}
+    stays, _, variables = cohort.values_NTD.shape
+    size = {"stays": stays, **_lengths(cohort.window), "variables": variables}
     if labelled := int(cohort.labelled_N.sum()):  # a further cohort is read without its outcomes
         size[cohort.outcome] = cohort.events
         size |= {"labelled": labelled} if labelled < stays else {}
@@ -131,6 +132,11 @@ def model_subject(version: Version, command: str, cohort: CohortInput, what: str
     )
 
 
+def _lengths(window: Window) -> dict[str, int]:
+    """Return the lengths of a window by name; bins of an hour are not told."""
+    return {"hours": window.hours} | ({} if window.bin_hours == 1 else {"bin_hours": window.bin_hours})
+
+
 def project_subject(project: Project, command: str, doing: str, cohort: CohortInput) -> RunSubject:
     """Return what the run of a command on a whole dataset is about."""
     return RunSubject(command=command, name=run_name(command, project.dataset), doing=doing, cohorts=[cohort])
@@ -139,7 +145,7 @@ def project_subject(project: Project, command: str, doing: str, cohort: CohortIn
 def comparison_subject(project: Project, imputer: ImputerFile) -> RunSubject:
     """Return what a comparison of variants is about; `imputer`: the default one, with the counts of its cohort."""
     counts = {"stays": imputer.stays, "variables": imputer.variables, imputer.outcome: imputer.events}
-    size = {"hours": read_window(project.cohort_folder).hours, **counts}
+    size = {**_lengths(read_window(project.cohort_folder)), **counts}
     cohort = CohortInput(
         name=project.dataset, cohort_hash=imputer.cohort_hash, context="evaluation", size=size, source={}
     )

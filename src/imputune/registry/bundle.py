@@ -219,7 +219,7 @@ class Bundle:
         return [name for d, name in enumerate(self.about.variable_names) if missing_NTD[:, :, d].all()]
 
     def beyond_range(self, stays: BinnedStays) -> dict[str, int]:
-        """Return for each variable how many hourly values every fold's scaler clips (see `Scaler`), the most first."""
+        """Return for each variable how many values of bins every fold's scaler clips (see `Scaler`), the most first."""
         values_NTD = stays.values_NTD
         clipped_NTD = np.logical_and.reduce(
             [(values_NTD < model.scaler.lowest_D) | (values_NTD > model.scaler.highest_D) for model in self.models]

@@ -4,7 +4,6 @@ import json
 import shlex
 
 from imputune.artifacts.model_card import ModelCard
-from imputune.data.window import HOURS
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 
 COLUMNS = ["RecordID", "Time", "Parameter", "Value"]
@@ -19,11 +18,11 @@ ANSWER = {
     "risk": "risk of {outcome}, 0 to 1",
     "risk_deviation": "standard deviation of the fold models' risks",
     "high_risk": "whether the risk reaches the threshold",
-    "observed_cells": "hourly cells with a value, of {hours} hours × {variables} variables",
+    "observed_cells": "{often} cells with a value, of {bins} {bin}s × {variables} variables",
     "rows_ignored": "rows that were read but do not count, such as those after hour {hours}",
 }
 IMPUTED = {
-    "Hour, Parameter, Value": "a row for each hour of each variable, in the variable's unit",
+    "Hour, Parameter, Value": "a row for each {bin} of each variable, in the variable's unit{begins}",
     "Observed": "true if the value was measured, false if it was filled in",
     "RowsIgnored": "rows of the stay that were read but do not count, such as those after hour {hours}",
 }
@@ -68,10 +67,17 @@ def _rows(card: ModelCard) -> list[list[object]]:
 def _explained(card: ModelCard) -> list[str]:
     """Return what the columns of a table and of the answer mean."""
     static = " Static facts are rows at 00:00, or columns of their own such as Age." if card.static else ""
-    hours = card.cohort.hours if card.cohort else HOURS
+    words = {
+        "variables": len(card.variables),
+        "outcome": card.words.label,
+        "hours": card.window.hours,
+        "bins": card.window.bins,
+        "bin": card.window.bin_noun,
+        "often": card.window.often,
+        "begins": "" if card.window.bin_hours == 1 else f"; a bin of {card.window.bin_hours} hours begins at Hour",
+    }
     answer = "\n".join(
-        f"- {name}: {meaning.format(variables=len(card.variables), outcome=card.words.label, hours=hours)}"
-        for name, meaning in (ANSWER if card.head else IMPUTED).items()
+        f"- {name}: {meaning.format(**words)}" for name, meaning in (ANSWER if card.head else IMPUTED).items()
     )
     return [
         f"The model checks its table itself: columns {', '.join(COLUMNS)}.{static} So its MLflow signature has no "

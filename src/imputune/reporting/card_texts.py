@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from imputune.artifacts.model_card import CardCohort, ModelCard
 from imputune.data.cohort import Variable
-from imputune.data.window import HOURS
+from imputune.data.window import Window
 from imputune.protocol.outcome_words import outcome_words
 
 LINEAGE = {
@@ -32,8 +32,9 @@ def cohort_lines(cohort: CardCohort | None, lineage: Mapping[str, str], *, with_
     day = f"{cohort.extracted}" if cohort.extracted else "not known"
     label = outcome_words(cohort.outcome).label
     labelled = "" if cohort.labelled is None else f" of {cohort.labelled:,} with a label"
+    window = Window(hours=cohort.hours, bin_hours=cohort.bin_hours)
     lines = [
-        f"{cohort_label(cohort)}: {cohort.stays:,} stays of {cohort.hours} hours",
+        f"{cohort_label(cohort)}: {cohort.stays:,} stays of {window}",
         f"outcome, {label}: {cohort.outcomes:,} stays ({cohort.outcome_rate:.1%}{labelled})",
         f"day of extraction: {day}",
     ]
@@ -99,8 +100,7 @@ def limits_part(card: ModelCard, *, is_generated: bool, remarks: bool) -> str:
             f"{'Test scores are of single fold models. ' if remarks else ''}Predictions average the fold models; this "
             "average has not been tested, because every stay trained some of them."
         )
-        hours = card.cohort.hours if card.cohort else HOURS
-        lines.append(f"It knows one outcome, {card.words.label}, and nothing after hour {hours}.")
+        lines.append(f"It knows one outcome, {card.words.label}, and nothing after hour {card.window.hours}.")
     if card.recalibration is not None:
         lines.append("Its risks fit the cohort it was recalibrated on, and no longer the one it was trained on.")
     if card.lineage.get("also_cohorts"):

@@ -17,10 +17,10 @@ from imputune.reporting.tables import markdown_table
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredVariable:
-    """A variable: the fraction of hours in which it was observed, and of stays in which it was observed at all."""
+    """A variable: the fraction of bins in which it was observed, and of stays in which it was observed at all."""
 
     variable: Variable
-    hours: float
+    bins: float
     stays: float
 
 
@@ -100,11 +100,11 @@ class DataCard:
 
     def _variables(self) -> str:
         rows = [
-            (each.variable.name, each.variable.unit, f"{each.hours:.1%}", f"{each.stays:.0%}")
-            for each in self.variables
+            (each.variable.name, each.variable.unit, f"{each.bins:.1%}", f"{each.stays:.0%}") for each in self.variables
         ]
-        remark = "Stays: those in which the variable was observed in one hour or more."
-        return f"{markdown_table(('variable', 'unit', 'hours observed', 'stays'), rows)}\n\n{remark}"
+        noun = self.window.bin_noun
+        remark = f"Stays: those in which the variable was observed in one {noun} or more."
+        return f"{markdown_table(('variable', 'unit', f'{noun}s observed', 'stays'), rows)}\n\n{remark}"
 
     def _facts(self) -> str:
         if not self.facts:

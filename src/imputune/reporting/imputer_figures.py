@@ -31,24 +31,25 @@ def example_figure(
     imputed: Mapping[str, np.ndarray],
     variables: Sequence[Variable],
     masked_T: np.ndarray,
+    bin_hours: int = 1,
 ) -> Figure | None:
     """Draw a generated stay as imputers fill it, one panel per variable: the mean and the range over the folds.
 
     The six variables with the most observations are shown. None if fewer than two have at least five observations.
 
     Shapes: truth_TD in the variables' units, NaN where not observed; imputed, by the imputer's name, (F, T, D);
-    masked_T boolean, the hours that were masked.
+    masked_T boolean, the bins that were masked. bin_hours: the length of a bin.
     """
     count_D = (~np.isnan(truth_TD)).sum(axis=0)
     chosen = [int(d) for d in np.argsort(-count_D, kind="stable")[:SHOWN] if count_D[d] >= FEWEST]
     if len(chosen) < 2:
         return None
-    hours = np.arange(len(truth_TD))
+    hours = np.arange(len(truth_TD)) * bin_hours
     figure = Figure(figsize=(WIDTH, PANEL * len(chosen)), layout="constrained")
     panels = figure.subplots(len(chosen), 1, sharex=True)
     first, last = np.flatnonzero(masked_T)[[0, -1]]
     for axes, d in zip(panels, chosen, strict=True):
-        axes.axvspan(first - 0.5, last + 0.5, color="0.92")
+        axes.axvspan((first - 0.5) * bin_hours, (last + 0.5) * bin_hours, color="0.92")
         for place, (name, imputed_FTD) in enumerate(imputed.items()):
             series_FT = imputed_FTD[:, :, d]
             axes.plot(hours, series_FT.mean(axis=0), color=f"C{place}", linewidth=1.2, label=name)

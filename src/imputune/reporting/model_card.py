@@ -6,7 +6,6 @@ from typing import get_args
 
 from imputune.artifacts.model_card import ModelCard
 from imputune.data.raw.synthetic import is_generated
-from imputune.data.window import HOURS
 from imputune.protocol.imputers import imputer_kind
 from imputune.reporting.card_calibration import calibration_part
 from imputune.reporting.card_calls import calls_part
@@ -97,11 +96,11 @@ def title(card: ModelCard) -> str:
 def model_text(card: ModelCard) -> str:
     """Return the description of the registered model that a version belongs to."""
     what = (
-        f"Risk of {card.words.label} for stays of the cohort {card.dataset}, from the first {_hours(card)} hours in "
-        "intensive care."
+        f"Risk of {card.words.label} for stays of the cohort {card.dataset}, from the first {card.window.hours} "
+        f"hours in intensive care{_in_bins(card)}."
         if card.head
-        else f"Fills in missing hourly values of the first {_hours(card)} hours, for stays of the cohort "
-        f"{card.dataset}, by "
+        else f"Fills in missing {card.window.often} values of the first {card.window.hours} hours, for stays of the "
+        f"cohort {card.dataset}, by "
         f"{imputer_kind(card.imputer).label}."
     )
     aliases = (
@@ -171,17 +170,15 @@ def _purpose(card: ModelCard) -> str:
     if not card.head:
         kind = imputer_kind(card.imputer)
         return (
-            f"It fills in the missing hourly values of a stay's first {_hours(card)} hours in intensive care. Observed "
-            "values stay "
-            f"as they are. It is {kind.label} ({kind.source}); the answer is the mean of {models}. It is for research "
-            "on stays of the cohort below. Its values are estimates. It is no medical device, and must not guide "
-            "treatment."
+            f"It fills in the missing {card.window.often} values of a stay's first {card.window.hours} hours in "
+            f"intensive care. Observed values stay as they are. It is {kind.label} ({kind.source}); the answer is the "
+            f"mean of {models}. It is for research on stays of the cohort below. Its values are estimates. It is no "
+            "medical device, and must not guide treatment."
         )
     return (
-        f"It predicts the risk of {card.words.label}, a number from 0 to 1, from the first {_hours(card)} hours "
-        "of a stay in "
-        f"intensive care. It is {_made_of(card)}; the risk is the mean of {models}. It is for research on stays of "
-        "the cohort below. It is no medical device, and must not guide treatment."
+        f"It predicts the risk of {card.words.label}, a number from 0 to 1, from the first {card.window.hours} hours "
+        f"of a stay in intensive care{_in_bins(card)}. It is {_made_of(card)}; the risk is the mean of {models}. It is "
+        "for research on stays of the cohort below. It is no medical device, and must not guide treatment."
     )
 
 
@@ -193,5 +190,5 @@ def _made_of(card: ModelCard) -> str:
     return f"{card.head}{on}, reading {reads} ({card.variant})"
 
 
-def _hours(card: ModelCard) -> int:
-    return card.cohort.hours if card.cohort else HOURS
+def _in_bins(card: ModelCard) -> str:
+    return "" if card.window.bin_hours == 1 else f", in {card.window.bin_words}"

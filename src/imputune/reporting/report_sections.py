@@ -111,7 +111,7 @@ def _example(inputs: ReportInputs) -> Section:
     }
     if not series or inputs.example_TD is None:
         return Section(title=title)
-    figure = example_figure(inputs.example_TD, series, inputs.variables, inputs.masked_T)
+    figure = example_figure(inputs.example_TD, series, inputs.variables, inputs.masked_T, inputs.window.bin_hours)
     if figure is None:
         nothing = "The generated stays have too few of this dataset's variables, so there is none to show."
         return Section(title=title, paragraphs=(nothing,))

@@ -70,7 +70,7 @@ class Gpvae(ParamsSection):
     decoder_sizes: tuple[Count, ...] = Field(
         strict=False, min_length=1, description="Widths of decoder layers, 1 or more."
     )
-    window_size: Count = Field(description="Window of the encoder's convolution in hours, 1 or more.")
+    window_size: Count = Field(description="Window of the encoder's convolution in bins, 1 or more.")
 
 
 class Pypots(ParamsSection):
@@ -119,7 +119,7 @@ class Assess(ParamsSection):
         strict=False, min_length=1, description="Expected fractions of observed cells masked, between 0 and 1."
     )
     ranking: Ranking = Field(description="The pattern and rate by which imputers are ranked.")
-    block_hours: Count = Field(description="Successive hours of a block, 1 or more.")
+    block_hours: Count = Field(description="Successive hours of a block, in whole bins, 1 or more.")
     block_variables: Count = Field(description="Variables of a block, drawn anew for each stay, 1 or more.")
 
     @field_validator("patterns", "rates")

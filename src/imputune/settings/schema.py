@@ -33,7 +33,7 @@ class Mimic3(ParamsSection):
     """Which ICU stays `imputune extract mimic3` takes; see `imputune.data.raw.mimic3.stays`."""
 
     minimum_age: Annotated[int, Field(ge=0, le=89)] = Field(description="Age at ICU admission in full years, 0 to 89.")
-    minimum_hours: Annotated[int, Field(ge=48)] = Field(description="Hours in the ICU, 48 or more.")
+    minimum_hours: Count = Field(description="Hours in the ICU that a stay must last, 1 or more.")
     transfers: Literal["keep", "leave_out"] = Field(
         description="Stays whose first and last care unit or ward differ: keep or leave_out."
     )

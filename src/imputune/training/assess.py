@@ -86,7 +86,8 @@ def held_out(data: FoldData, pattern: MaskingPattern, rate: float, params: Param
     rate_D = masking_rates(data.observed_count_D, pattern, rate, params.masking.factor)
     generator = generator_for(params.seed, data.number, Purpose.TEST_MASKS, VARIETIES[pattern])
     rates = torch.from_numpy(rate_D).float()
-    masked_NTD = held_out_cells(test_observed_NTD & known_D, pattern, rate, rates, params.assess, generator)
+    known_NTD = test_observed_NTD & known_D
+    masked_NTD = held_out_cells(known_NTD, pattern, rate, rates, params.assess, generator, data.bin_hours)
     for cells_NTD, problem in (
         (masked_NTD, "masks no cell"),
         (test_observed_NTD & ~masked_NTD, "leaves no cell visible"),

@@ -122,7 +122,7 @@ def test_repeated_events_count_once(tmp_path: Path) -> None:
 
 
 def test_events_before_birth_and_after_death(tmp_path: Path) -> None:
-    """An event after the subject's death is dropped, and a stay that starts before birth or after death left out."""
+    """Hours before a death are read; a stay that starts before birth or after death is left out."""
     rules = WindowRules(hours=24, minimum_hours=24, minimum_age=0)
     events = [
         *two_stays(),
@@ -145,6 +145,32 @@ def test_events_before_birth_and_after_death(tmp_path: Path) -> None:
     dies_on_a_day = [*two_stays(), (2, "2150-04-03 00:00:00", "MEDS_DEATH"), (2, "2150-04-03 09:00:00", "HR//bpm", 60)]
     stays = read_stays(tmp_path / "day", dies_on_a_day)
     assert cells(stays, 1, "heart_rate") == {0: 90, 47: 60}  # midnight stands for the whole day
+
+
+def test_events_outside_a_life_are_dropped_and_counted(tmp_path: Path) -> None:
+    """Measurements and facts before the birth or after the death of a subject count nowhere, each one is counted."""
+    events = [
+        *two_stays(),
+        (1, "2099-12-31 00:00:00", "WEIGHT", 50),  # before the birth
+        (1, "2099-12-31 00:00:00", "HR//bpm", 70),
+        (2, "2149-01-01 00:00:00", "WEIGHT", 60),
+        (2, "2150-04-05 12:00:00", "MEDS_DEATH"),
+        (2, "2150-04-05 12:00:01", "HR//bpm", 70),
+        (2, "2150-04-05 12:00:00", "HR//bpm", 70),  # at the death
+        (9, "2150-04-05 12:00:00", "MEDS_DEATH"),
+        (9, "2150-04-06 12:00:00", "HR//bpm", 70),  # of a subject without a window
+    ]
+    stays = read_stays(tmp_path, events)
+    assert stays.events.ignored["events before the subject's birth or after the death"] == 3
+    assert stays.events.in_windows == 2
+    assert stays.static["weight_kg"].fillna(-1).tolist() == [-1, 60]
+    again = [*stay(2, "2150-05-01 10:00:00", "2150-05-04 10:00:00"), (2, "2150-05-01 10:10:00", "HR//bpm", 60)]
+    both = [*two_stays(), *again, (2, "2099-01-01 10:10:00", "HR//bpm", 60)]
+    stays = read_stays(tmp_path / "all", both, rules=WindowRules(stays="all"))
+    assert stays.events.ignored["events before the subject's birth or after the death"] == 1  # once, not in each stay
+    assert "events before the subject's birth or after the death" not in (
+        read_stays(tmp_path / "plain", two_stays()).events.ignored
+    )
 
 
 @pytest.mark.parametrize("died", ["HOSPITAL_DISCHARGE//Expired", "HOSPITAL_DISCHARGE//EXPIRED//x"])

@@ -1,3 +1,4 @@
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,27 @@ def test_a_suggestion_is_the_same_each_time(tmp_path: Path) -> None:
     }
     (text,) = texts
     assert [line.split(",")[0] for line in text.splitlines()] == ["name", "hr"]
+
+
+def test_a_code_with_the_signs_of_patterns(tmp_path: Path) -> None:
+    """The suggested codes mean themselves alone, with their asterisks and semicolons; the file is read as it stands."""
+    codes = ["GAS*1;A", "GAS*1;B", "GAS\\N", "GASES", "GASX1;A"]
+    days = ("2150-03-01 10:05:00", "2150-04-01 10:05:00")
+    numbers = [
+        (subject, days[subject == 2], code, 7.0 + place) for place, code in enumerate(codes) for subject in range(1, 12)
+    ]
+    raw = write_meds(tmp_path / "raw", [*two_stays(), *numbers])
+    text, _ = suggest_variables(raw, Resources(home=tmp_path / "data"))
+    suggested = {row["codes"] for row in csv.DictReader(text.splitlines())}
+    assert suggested == {r"GAS\*1\;A", r"GAS\*1\;B", "GAS\\N", "GASES", r"GASX1\;A"}
+    stays = read_stays(tmp_path / "again", [*two_stays(), *numbers], variables=text)
+    assert [cells(stays, 0, each.name) for each in sorted(stays.variables, key=lambda each: each.name)] == [
+        {0: 7.0},
+        {0: 8.0},
+        {0: 9.0},
+        {0: 10.0},
+        {0: 11.0},
+    ]
 
 
 def test_a_missing_column_and_a_damaged_file(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,25 +11,7 @@ from imputune.data.raw.meds.stays import MedsStays, WindowRules
 from imputune.data.raw.meds.variable_file import read_variable_file
 from imputune.datasets.meds import to_cohort
 from imputune.errors import UserError
-from meds_raw import read_stays, stay, two_stays
-
-Label = tuple[int, str | None, bool | None]
-
-
-def write_labels(folder: Path, labels: list[Label], kind: pa.DataType | None = None) -> Path:
-    """Write a label table as ACES does, and return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    table = pa.table(
-        {
-            "subject_id": pa.array([subject for subject, _, _ in labels], pa.int64()),
-            "prediction_time": pa.array(
-                [None if time is None else pd.Timestamp(time) for _, time, _ in labels], kind or pa.timestamp("us")
-            ),
-            "boolean_value": pa.array([value for _, _, value in labels], pa.bool_()),
-        }
-    )
-    pq.write_table(table, folder / "labels.parquet")
-    return folder / "labels.parquet"
+from meds_raw import Label, read_stays, stay, two_stays, write_labels
 
 
 def labelled(folder: Path, labels: list[Label], rules: WindowRules | None = None) -> MedsStays:

@@ -34,6 +34,8 @@ def test_rows_of_one_name_go_together(tmp_path: Path) -> None:
     [
         ("name,unit\nhr,bpm\n", "lacks the column codes in its first line: add it"),
         ("", "lacks the column name and codes in its first line"),
+        ("name;codes\nhr;HR\n", "separates its columns by semicolons, not commas: save it with commas"),
+        ("name\tcodes\nhr\tHR\n", "separates its columns by tabs, not commas: save it with commas"),
         (
             "name,codes,lowst\nhr,HR,1\n",
             r"has an unknown column 'lowst' \(did you mean 'lowest'\?\): rename or remove it",

@@ -10,6 +10,7 @@ from benchmarks.mimic3_tables import write_events
 from imputune.data.cohort import Cohort
 from imputune.data.raw.mimic3.extraction import Mimic3Source, extract_mimic3
 from imputune.data.raw.mimic3.variables import VARIABLES
+from imputune.data.window import Window
 from mimic3_raw import RULES
 
 
@@ -104,30 +105,61 @@ def test_demo_cells(
     demo: Path, demo_cohort: Cohort, table: str, value: str, name: str, items: list[int] | None, combined: str
 ) -> None:
     """Every hour of a variable in every stay is what pandas computes from the raw rows."""
-    column = demo_cohort.variable_names.index(name)
+    compare_cells(demo, demo_cohort, table, value, name, items, combined)
+
+
+@pytest.mark.parametrize("window", [Window(hours=24, bin_hours=4), Window(hours=96)])
+def test_demo_cells_of_another_window(demo: Path, tmp_path: Path, window: Window) -> None:
+    """Bins of four hours, and a window longer than some stays, are what pandas computes from the raw rows."""
+    cohort = extract_mimic3(demo, RULES, tmp_path, 2, window=window)
+    for table, value, name, combined in (
+        ("LABEVENTS", "VALUENUM", "creatinine", "mean"),
+        ("OUTPUTEVENTS", "VALUE", "urine_output", "sum"),
+        ("CHARTEVENTS", "VALUENUM", "gcs_motor", "last"),
+    ):
+        compare_cells(demo, cohort, table, value, name, None, combined)
+    stays, admissions = first_stays(demo), read(demo, "ADMISSIONS", "DISCHTIME").set_index("HADM_ID")
+    end = stays["INTIME"] + pd.Timedelta(hours=window.hours)
+    left_early = (admissions["DISCHTIME"].loc[stays["HADM_ID"]].to_numpy() < end) & (stays["OUTTIME"] < end)
+    assert cohort.source_ids_N is not None
+    assert cohort.source_ids_N.tolist() == stays["ICUSTAY_ID"][~left_early].tolist()
+    shorter = (stays["OUTTIME"] < end)[~left_early].sum()
+    assert (Mimic3Source.model_validate(cohort.source).stays_shorter_than_the_window or 0) == shorter
+    assert (left_early.sum() > 0, shorter > 0) == (window.hours > 48, window.hours > 48)
+
+
+def compare_cells(
+    demo: Path, cohort: Cohort, table: str, value: str, name: str, items: list[int] | None, combined: str
+) -> None:
+    """Compute a variable's cells of a cohort from the raw rows with pandas, and compare."""
+    window = cohort.window
+    column = cohort.variable_names.index(name)
     wanted = items or [item.item_id for item in VARIABLES[column].items]
     rows = read(demo, table, "CHARTTIME").merge(
-        first_stays(demo)[["SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "INTIME"]], on="SUBJECT_ID", suffixes=("", "_STAY")
+        first_stays(demo)[["SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "INTIME", "OUTTIME"]],
+        on="SUBJECT_ID",
+        suffixes=("", "_STAY"),
     )
     rows = rows[rows["ITEMID"].isin(wanted) & (rows["HADM_ID"].isna() | (rows["HADM_ID"] == rows["HADM_ID_STAY"]))]
     if "ERROR" in rows:
         rows = rows[rows["ERROR"] != 1]
-    rows = rows.assign(hour=(rows["CHARTTIME"] - rows["INTIME"]) // pd.Timedelta(hours=1))
-    rows = rows[(rows["hour"] >= 0) & (rows["hour"] < 48) & rows[value].notna()]
+    rows = rows.assign(bin=(rows["CHARTTIME"] - rows["INTIME"]) // pd.Timedelta(hours=window.bin_hours))
+    rows = rows[(rows["bin"] >= 0) & (rows["bin"] < window.bins) & rows[value].notna()]
+    rows = rows[rows["CHARTTIME"] < rows["OUTTIME"]]
     for items_in, convert in CONVERTED:
         rows[value] = rows[value].where(~rows["ITEMID"].isin(items_in), convert(rows[value]))
     rows = rows[(rows[value] >= VARIABLES[column].lowest) & (rows[value] <= VARIABLES[column].highest)]
     stay = "ICUSTAY_ID_STAY" if "ICUSTAY_ID_STAY" in rows else "ICUSTAY_ID"
     order = [name for name in ("ORDERID",) if name in rows]
     rows = rows.drop_duplicates([stay, "ITEMID", "CHARTTIME", value, *order]).sort_values(["CHARTTIME", value])
-    expected = rows.groupby([stay, "hour"])[value].agg(combined)
-    assert demo_cohort.source_ids_N is not None
-    stays_N = demo_cohort.source_ids_N
+    assert cohort.source_ids_N is not None
+    stays_N = cohort.source_ids_N
+    expected = rows[rows[stay].isin(stays_N)].groupby([stay, "bin"])[value].agg(combined)
     by_carevue = first_stays(demo).query("DBSOURCE == 'carevue'")["ICUSTAY_ID"]
     read_here = set(by_carevue if table == "INPUTEVENTS_CV" else stays_N)
-    observed_NT = ~np.isnan(demo_cohort.values_NTD[:, :, column])
+    observed_NT = ~np.isnan(cohort.values_NTD[:, :, column])
     extracted = {
-        (int(stays_N[n]), int(t)): float(demo_cohort.values_NTD[n, t, column])
+        (int(stays_N[n]), int(t)): float(cohort.values_NTD[n, t, column])
         for n, t in np.argwhere(observed_NT)
         if stays_N[n] in read_here
     }

@@ -16,8 +16,9 @@ from benchmarks.mimic3_tables import ROWS, write_tables
 from imputune.data.cohort import Cohort, cohort_hash, read_cohort, write_cohort
 from imputune.data.raw.mimic3.extraction import Mimic3Source, extract_mimic3
 from imputune.data.raw.mimic3.variables import VARIABLES
+from imputune.data.window import Window
 from imputune.errors import UserError
-from mimic3_raw import RULES, tables, write
+from mimic3_raw import RULES, Row, chart, tables, write
 from projects import hear_interrupts
 
 pytestmark = pytest.mark.slow
@@ -184,6 +185,90 @@ def test_outcomes_without_two_values_are_told(tmp_path: Path) -> None:
     ]
 
 
+def with_hospital_times(left: str) -> dict[str, list[Row]]:
+    """Return the tables with times in ADMISSIONS; the patient of stay 309 left the hospital at `left`."""
+    later = tables()
+    times = {"ADMITTIME": "2150-03-01 08:00:00", "DISCHTIME": "2150-05-01 10:00:00"}
+    later["ADMISSIONS"] = [
+        row | times | ({"DISCHTIME": left} if row["HADM_ID"] == 19 else {}) for row in later["ADMISSIONS"]
+    ]
+    # in the last second of stay 309, and on the ward after it
+    moved = {"SUBJECT_ID": 8, "HADM_ID": 19}
+    later["CHARTEVENTS"] += [
+        chart(time, 211, value, **moved) for time, value in (("03 09:59:59", 62), ("03 10:00:00", 64))
+    ]
+    return later
+
+
+def test_a_shorter_window_in_longer_bins(tmp_path: Path) -> None:
+    """By hand: means, sums and infusions of bins of two hours in the first day; the dataset has a name of its own."""
+    raw, window = write(tmp_path / "raw", tables()), Window(hours=24, bin_hours=2)
+    cohort = extract_mimic3(raw, RULES, tmp_path / "data", 2, window=window)
+    assert (cohort.dataset, cohort.window, cohort.values_NTD.shape) == ("mimic3_24h_by_2h", window, (3, 12, 89))
+    assert observed(cohort, 0, "heart_rate") == {0: 85, 3: 71, 4: 73}
+    assert observed(cohort, 0, "urine_output") == {0: 150, 1: 200}
+    assert observed(cohort, 1, "sodium_chloride") == {0: 280, 2: 30}
+    assert observed(cohort, 0, "gcs_motor") == {0: 5}
+    assert cohort.source["command"] == "imputune extract mimic3 --hours 24 --bin-hours 2"
+    assert cohort.source["records"] == "mimic3"
+    write_cohort(cohort, tmp_path / "day")
+    assert read_cohort(tmp_path / "day").window == window
+
+
+def test_stays_shorter_than_the_window(tmp_path: Path) -> None:
+    """A stay of 48 hours in a window of 72 is kept: what came after its end is not read, and it is counted."""
+    raw = write(tmp_path / "raw", with_hospital_times("2150-03-09 10:00:00"))
+    notes: list[str] = []
+    long = Window(hours=72)
+    cohort = extract_mimic3(raw, RULES, tmp_path / "data", 2, note=notes.append, window=long)
+    assert cohort.source_ids_N is not None
+    assert cohort.source_ids_N.tolist() == [301, 302, 309]
+    assert observed(cohort, 0, "heart_rate") == {0: 85, 1: 85, 6: 71, 8: 73, 47: 66, 48: 99}
+    assert observed(cohort, 1, "sodium_chloride") == {0: 100, 1: 180, 5: 30, 47: 30, 48: 30}
+    assert observed(cohort, 2, "heart_rate") == {0: 60, 47: 62}
+    assert source_of(cohort).stays_shorter_than_the_window == 1
+    assert notes[0] == (
+        "los_over_3_days is no outcome of this cohort: no stay has a label (it is known at hour 72, when the window "
+        "ends)"
+    )
+    assert "los_over_3_days" not in cohort.outcomes
+
+
+def test_an_outcome_that_is_known_before_the_window_ends(tmp_path: Path) -> None:
+    """A stay that ended in the window, with the patient out of hospital by then, is left out and counted."""
+    raw = write(tmp_path / "raw", with_hospital_times("2150-03-04 09:59:59"))
+    cohort = extract_mimic3(raw, RULES, tmp_path / "data", 2, window=Window(hours=72))
+    assert cohort.source_ids_N is not None
+    assert cohort.source_ids_N.tolist() == [301, 302]
+    assert source_of(cohort).exclusions["with an outcome known before the window ends"] == 1
+    lacking = write(tmp_path / "lacking", tables())
+    with pytest.raises(UserError, match=r"ADMISSIONS.csv.gz lacks DISCHTIME.* stays under 72 hours cannot be judged"):
+        extract_mimic3(lacking, RULES, tmp_path / "data", 2, window=Window(hours=72))
+    with pytest.raises(UserError, match="24 hours cannot be divided into bins of 5: give --hours a multiple"):
+        extract_mimic3(raw, RULES, tmp_path / "data", 2, window=Window(hours=24, bin_hours=5))
+
+
+def test_the_usual_window_has_its_earlier_bytes(cohort: Cohort, tmp_path: Path) -> None:
+    """A cohort of 48 hours is what it was before there were windows, source.json too."""
+    write_cohort(cohort, tmp_path / "usual")
+    assert cohort_hash(tmp_path / "usual") == "e5b7465b16d5675adfb13c5e91d70c8d1525856d219427673c17e187ccd0b792"
+
+
+def test_the_command_with_another_window(earlier: tuple[Path, str]) -> None:
+    """The options make a dataset of their own beside the earlier cohort; a folder of another window is refused."""
+    project, digest = earlier
+    done = subprocess.run([*COMMAND, "raw", "--hours", "24"], cwd=project, capture_output=True, text=True, timeout=120)
+    assert "data/mimic3_24h: 3 stays, 1 death" in done.stdout, done.stderr
+    assert cohort_hash(project / "data/mimic3") == digest
+    words = [*COMMAND, "raw", "--hours", "12", "--out", "data/mimic3"]
+    done = subprocess.run(words, cwd=project, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "data/mimic3 has a cohort of 48 hours with the first outcome in_hospital_death, this one has 12" in (
+        done.stderr
+    )
+    assert cohort_hash(project / "data/mimic3") == digest
+
+
 def test_repeated_key(tmp_path: Path) -> None:
     """A table with the same stay twice would count it twice, and is refused."""
     doubled = tables()
@@ -210,6 +295,7 @@ import resource, signal, sys
 from pathlib import Path
 from imputune.settings.schema import Mimic3
 from imputune.data.raw.mimic3.extraction import Mimic3Source, extract_mimic3
+from imputune.data.window import Window
 from imputune.errors import UserError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))

@@ -19,10 +19,12 @@ REPORT_SECONDS = 0.2
 
 
 @contextmanager
-def scratch_folder(home: Path, dataset: str) -> Iterator[Path]:
+def scratch_folder(home: Path, dataset: str, command: str = "") -> Iterator[Path]:
     """Yield a folder for temporary files; remove leftovers of a killed extraction before, and the folder afterwards.
 
-    Raises UserError if another extraction of the dataset uses the folder, or the folder cannot be written.
+    command: what uses the folder, an extraction of the dataset unless it is given.
+
+    Raises UserError if another such command uses the folder, or the folder cannot be written.
     """
     scratch = home / f".{dataset}.scratch"
     lock = FileLock(scratch / "lock", timeout=0)
@@ -33,7 +35,8 @@ def scratch_folder(home: Path, dataset: str) -> Iterator[Path]:
             if path.name != "lock":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     except Timeout:
-        raise UserError(f"another `imputune extract {dataset}` writes to {home}: wait until it has ended") from None
+        other = command or f"imputune extract {dataset}"
+        raise UserError(f"another `{other}` writes to {home}: wait until it has ended") from None
     except OSError as error:
         cause = os.strerror(error.errno) if error.errno else str(error)
         raise UserError(f"cannot write {scratch}: {cause}; free the disk, or change its permissions") from None

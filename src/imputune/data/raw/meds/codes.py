@@ -10,7 +10,7 @@ import pyarrow as pa
 from imputune.data.raw.database import create_table, reported
 from imputune.data.raw.meds.dataset_files import MedsFiles
 from imputune.data.raw.meds.variable_file import READY, VariableFile
-from imputune.data.raw.meds.variable_rows import MARKS, CodeRow, Mark, NamedRows
+from imputune.data.raw.meds.variable_rows import MARKS, CodeRow, Mark, NamedRows, matched_by
 from imputune.errors import UserError, near_miss
 from imputune.files import FileProgress
 
@@ -194,12 +194,11 @@ def _codes(named: NamedRows) -> tuple[str, ...]:
 
 
 def _matching(patterns: Iterable[str], known: Collection[str]) -> tuple[str, ...]:
-    """Return the known codes that a code or pattern means; in a pattern, * stands for any text."""
-    found = []
+    """Return the known codes that a code or pattern means; see `matched_by`."""
+    found: list[str] = []
     for pattern in patterns:
-        if "*" in pattern:
-            expression = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
-            found += sorted(code for code in known if expression.fullmatch(code))
+        if "*" in pattern or "\\" in pattern:
+            found += sorted(filter(matched_by(pattern), known))
         elif pattern in known:
             found.append(pattern)
     return tuple(dict.fromkeys(found))

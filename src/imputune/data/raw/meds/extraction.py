@@ -14,7 +14,7 @@ from imputune.data.raw.meds.dataset_files import MedsFiles, find_meds
 from imputune.data.raw.meds.labels import join_labels
 from imputune.data.raw.meds.static_facts import insert_fact_codes, static_facts, static_variables
 from imputune.data.raw.meds.stays import EventCounts, MedsStays, WindowRules
-from imputune.data.raw.meds.values import REPEATING, collect_events, combine_values, measured_stays
+from imputune.data.raw.meds.values import NOT_ALIVE, REPEATING, collect_events, combine_values, measured_stays
 from imputune.data.raw.meds.variable_file import VariableFile
 from imputune.data.raw.meds.windows import choose_windows, collect_marks, contradicted_labels
 from imputune.errors import UserError
@@ -90,13 +90,14 @@ def _extract(reading: _Reading, outcome: Outcome, path: Path) -> MedsStays:
     if not len(stays["stay"]):
         raise _no_stay_left(stays_read, left_out)
     derived = {} if outcome.name == DEFAULT_OUTCOME else {DEFAULT_OUTCOME: "in_hospital_death"}
-    static, contradicting = static_facts(database, file, len(stays["stay"]))
+    static, contradicting, facts_not_alive = static_facts(database, file, len(stays["stay"]))
     dropped = collect_events(database, files, rules, reading.progress)
     measured_N = measured_stays(database, len(static))
     left_out["without a measurement"] = int((~measured_N).sum())
     if not measured_N.any():
         raise _no_stay_left(stays_read, left_out)
     values_NTD, repeating = combine_values(database, rules, file.variables, measured_N, path)
+    not_alive = dropped.pop(NOT_ALIVE) + facts_not_alive
     in_windows = sum(dropped.values())
     told = {reason: count for reason, count in dropped.items() if reason}
     return MedsStays(
@@ -104,6 +105,7 @@ def _extract(reading: _Reading, outcome: Outcome, path: Path) -> MedsStays:
         subject_ids_N=np.asarray(stays["subject_id"])[measured_N].astype(np.int64),
         start_N=np.asarray(stays["start"])[measured_N],
         until_N=np.asarray(stays["until"])[measured_N],
+        next_start_N=np.ma.filled(stays["next_start"], np.datetime64("NaT"))[measured_N],
         values_NTD=values_NTD,
         variables=tuple(Variable(each.name, each.unit) for each in file.variables),
         static=static[measured_N].reset_index(drop=True),
@@ -118,7 +120,12 @@ def _extract(reading: _Reading, outcome: Outcome, path: Path) -> MedsStays:
             read=counts.total,
             in_windows=in_windows,
             dropped=told | {REPEATING: repeating},
-            ignored=ignored | {"without a subject or code": counts.unusable, "facts that contradict": contradicting},
+            ignored=ignored
+            | {
+                "without a subject or code": counts.unusable,
+                "facts that contradict": contradicting,
+            }
+            | ({f"events {NOT_ALIVE}": not_alive} if not_alive else {}),  # so that other cohorts keep their hash
         ),
         label_counts=label_counts,
         about=files.about(),

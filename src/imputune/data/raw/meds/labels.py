@@ -3,12 +3,18 @@
 from pathlib import Path
 
 import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 
-from imputune.data.outcome_file import NO_LABEL
+from imputune.data.outcome_file import NO_LABEL, Labels
+from imputune.data.raw.database import cannot_write, create_table, open_database, scratch_folder
 from imputune.data.raw.meds.dataset_files import check_columns, listed, read_schema
 from imputune.errors import UserError
 
 NEEDED = ("subject_id", "prediction_time", "boolean_value")
+MEMORY_GIB = 0.5
+BOTH_VALUES = "windows with labels of both values"
 
 
 def join_labels(database: duckdb.DuckDBPyConnection, path: Path) -> dict[str, int]:
@@ -50,10 +56,43 @@ def join_labels(database: duckdb.DuckDBPyConnection, path: Path) -> dict[str, in
         "labels without a value or time",
         "labels without a window",
         "windows without a label",
-        "windows with labels of both values",
+        BOTH_VALUES,
         "labels that repeat another of their window",
     )
     return {reason: int(count) for reason, count in zip(reasons, counts, strict=True)}
+
+
+def labels_of_windows(windows: pd.DataFrame, path: Path, home: Path) -> tuple[Labels, dict[str, int]]:
+    """Return the labels of a cohort's windows from a label table, (N,), and what became of the table's rows.
+
+    `windows`: as `window_file.stay_windows` returns them; in one without an end, a label counts whatever its time.
+    Temporary files are written to a folder in `home`.
+
+    Raises UserError as `join_labels` does, and if memory or disk run out.
+    """
+    with (
+        scratch_folder(home, "labels", "imputune label") as scratch,
+        open_database(scratch, MEMORY_GIB, 1, _explained) as database,
+    ):
+        columns = {"stay": range(len(windows)), **{name: windows[name] for name in ("subject_id", "end", "next_start")}}
+        create_table(database, "windows", pa.table({name: pa.array(each) for name, each in columns.items()}))
+        database.execute(f"""
+            CREATE TEMP TABLE chosen AS
+            SELECT stay, subject_id, coalesce("end"::TIMESTAMP, '-infinity'::TIMESTAMP) AS until,
+                next_start::TIMESTAMP AS next_start, {NO_LABEL}::TINYINT AS outcome
+            FROM windows
+        """)
+        counts = join_labels(database, path)
+        found = database.execute("SELECT outcome FROM chosen ORDER BY stay").fetchnumpy()
+        return np.asarray(found["outcome"]).astype(np.int8), counts
+
+
+def _explained(error: duckdb.Error) -> str:
+    if cannot_write(error):
+        return "cannot write temporary files beside the cohort: free the disk"
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return f"DuckDB needs more than {MEMORY_GIB:g} GiB for the label table: keep the labels of this outcome alone"
+    return "a .parquet file of the label table is damaged: write it again"
 
 
 def _files(path: Path) -> list[Path]:

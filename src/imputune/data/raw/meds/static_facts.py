@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from imputune.data.raw.database import create_table
 from imputune.data.raw.meds.codes import MeantCodes
+from imputune.data.raw.meds.values import not_alive
 from imputune.data.raw.meds.variable_file import VariableFile
 from imputune.data.raw.meds.variable_rows import NamedRows
 from imputune.data.static import AGE, GENDER, HEIGHT, ICU_TYPE, WEIGHT, StaticVariable
@@ -71,19 +72,26 @@ def insert_fact_codes(database: duckdb.DuckDBPyConnection, meant: MeantCodes, na
     create_table(database, "fact_words", word_table)
 
 
-def static_facts(database: duckdb.DuckDBPyConnection, file: VariableFile, stays: int) -> tuple[pd.DataFrame, int]:
-    """Return the static facts of the windows, NaN where unknown, and how many timeless facts contradict each other.
+def static_facts(database: duckdb.DuckDBPyConnection, file: VariableFile, stays: int) -> tuple[pd.DataFrame, int, int]:
+    """Return the static facts of the windows, NaN where unknown, and how many do not count.
+
+    These are two numbers: of timeless facts that contradict each other, and of events of facts before the birth or
+    after the death of a subject with a window.
 
     Of several events of a fact, the first one in the window counts; without one, the one without a time; without that,
     the last one before the window. Numbers out of the accepted range do not count. Two different values without a time
     make a fact unknown.
     """
-    database.execute("""
+    database.execute(f"""
+        CREATE TEMP TABLE outside_life AS
+        SELECT f.subject_id, f.time FROM found f JOIN chosen c ON c.subject_id = f.subject_id AND c.is_first
+        WHERE f.rule_id IS NOT NULL AND ({not_alive("f", "c")});
         CREATE TEMP TABLE fact_values AS
         SELECT f.subject_id, f.time, r.item,
             coalesce(r.fixed, w.word_number, f.number * r.factor + r.shift) AS value
         FROM found f JOIN facts_of r USING (rule_id)
             LEFT JOIN fact_words w ON w.rule_id = r.rule_id AND w.word = lower(trim(f.text))
+            ANTI JOIN outside_life o ON o.subject_id = f.subject_id AND o.time = f.time
         WHERE (r.fixed IS NOT NULL OR w.word IS NOT NULL
                 OR (isfinite(f.number) AND f.number BETWEEN r.raw_lowest AND r.raw_highest))
             AND value BETWEEN r.lowest AND r.highest;
@@ -109,7 +117,8 @@ def static_facts(database: duckdb.DuckDBPyConnection, file: VariableFile, stays:
     facts = {AGE.name: _hidden(np.ma.filled(age_N.astype(np.float64), np.nan), file.age)}
     facts |= {each.name: columns[place] for place, each in enumerate(file.statics)}
     (contradicting,) = database.execute("SELECT count(*) FROM contradicting").fetchall()[0]
-    return pd.DataFrame(facts), int(contradicting)
+    (outside,) = database.execute("SELECT count(*) FROM outside_life").fetchall()[0]
+    return pd.DataFrame(facts), int(contradicting), int(outside)
 
 
 def _hidden(age_N: np.ndarray, row: NamedRows | None) -> np.ndarray:

@@ -68,7 +68,8 @@ class MedsStays:
     """Stays of a MEDS dataset, ascending by subject and start.
 
     Shapes: `subject_ids_N` int64, the records' own; `start_N` and `until_N` datetime64[us], where the window begins and
-    ends, which is before start + hours in a shorter stay; `values_NTD` float32 in the units of `variables`, NaN where
+    ends, which is before start + hours in a shorter stay; `next_start_N`, where the subject's next stay begins, NaT
+    without one; `values_NTD` float32 in the units of `variables`, NaN where
     nothing was observed, in a temporary file that goes when the array does; `static` a row per stay, NaN where unknown.
 
     labels: for each outcome 0, 1 or NO_LABEL of each stay, int8 (N,); the outcome that was asked for is the first, and
@@ -81,6 +82,7 @@ class MedsStays:
     subject_ids_N: npt.NDArray[np.int64]
     start_N: npt.NDArray[np.datetime64]
     until_N: npt.NDArray[np.datetime64]
+    next_start_N: npt.NDArray[np.datetime64]
     values_NTD: npt.NDArray[np.float32]
     variables: tuple[Variable, ...]
     static: pd.DataFrame

@@ -11,7 +11,7 @@ from imputune.data.raw.meds.codes import gives_outcome_away
 from imputune.data.raw.meds.dataset_files import MedsFiles, find_meds, listed
 from imputune.data.raw.meds.extraction import Resources, explained
 from imputune.data.raw.meds.variable_file import TOLD
-from imputune.data.raw.meds.variable_rows import BETWEEN_CODES
+from imputune.data.raw.meds.variable_rows import pattern_of
 from imputune.errors import UserError
 
 FEWEST_SUBJECTS = 10
@@ -48,8 +48,7 @@ def suggest_variables(raw: Path, resources: Resources) -> tuple[str, int]:
         name = _name(code, description or "", names)
         names.add(name)
         numbers = [f"{number:.3g}" for number in quantiles]
-        codes = code.replace(BETWEEN_CODES, "*")
-        writer.writerow((name, _unit(code), codes, "mean", description or "", events, subjects, *numbers))
+        writer.writerow((name, _unit(code), pattern_of(code), "mean", description or "", events, subjects, *numbers))
     return text.getvalue(), sum(row[3] < FEWEST_SUBJECTS for row in found)
 
 

@@ -30,6 +30,8 @@ FAULTS = {
     4: "out of the accepted range",
 }
 REPEATING = "repeating another"
+NOT_ALIVE = "before the subject's birth or after the death"
+_NOT_ALIVE = 5  # the fault of such an event, which is in no window
 
 
 def collect_events(
@@ -37,7 +39,8 @@ def collect_events(
 ) -> dict[str, int]:
     """Fill the table `events` with the events of the variables' codes in the windows; count them by why they drop out.
 
-    The key "" counts those that stay. Raises duckdb.Error for damaged files, or if memory or disk run out.
+    The key "" counts those that stay, and NOT_ALIVE those before the birth or after the death of a subject with a
+    window, at any time. Raises duckdb.Error for damaged files, or if memory or disk run out.
     """
     (words,) = database.execute("SELECT count(*) FROM words").fetchall()[0]
     (units,) = database.execute("SELECT count(*) FROM rules WHERE raw_unit <> ''").fetchall()[0]
@@ -52,7 +55,7 @@ def collect_events(
                 SELECT s.stay, c.variable, c.code_id, epoch_us(e.time) - epoch_us(s.start) AS moment,
                     {number} AS number, r.code_id AS rule,
                     round(coalesce(r.fixed, {number} * r.factor + r.shift, {text_number}) * {MILLIONTHS}) AS millionths,
-                    {has_text} AS has_text, r.lowest, r.highest
+                    {has_text} AS has_text, r.lowest, r.highest, ({not_alive("e", "s")}) AS not_alive
                 FROM ({files.select(texts=bool(words), units=bool(units))}) e
                     JOIN codes c ON c.code = e.code
                     JOIN chosen s ON s.subject_id = e.subject_id
@@ -60,12 +63,12 @@ def collect_events(
                         AND CASE WHEN {number} IS NULL THEN r.is_first
                             ELSE {number} >= r.raw_lowest AND {number} <= r.raw_highest END
                     {word}
-                WHERE e.time >= s.start AND e.time < s.until
+                WHERE (e.time >= s.start AND e.time < s.until) OR (s.is_first AND ({not_alive("e", "s")}))
             )
             SELECT stay::INTEGER AS stay, variable::USMALLINT AS variable, code_id::UINTEGER AS code_id, moment,
-                (moment // {rules.bin_hours * 3_600_000_000})::USMALLINT AS bin,
+                (CASE WHEN not_alive THEN 0 ELSE moment // {rules.bin_hours * 3_600_000_000} END)::USMALLINT AS bin,
                 (CASE WHEN abs(millionths) <= {MOST} THEN millionths END)::BIGINT AS millionths,
-                (CASE WHEN rule IS NULL THEN 3
+                (CASE WHEN not_alive THEN {_NOT_ALIVE} WHEN rule IS NULL THEN 3
                     WHEN millionths IS NULL AND has_text THEN 2
                     WHEN millionths IS NULL THEN 1
                     WHEN NOT (millionths BETWEEN round(lowest * {MILLIONTHS}) AND round(highest * {MILLIONTHS})
@@ -75,7 +78,14 @@ def collect_events(
         """)
     progress("values", files.size, files.size)
     counts = dict(database.execute("SELECT fault, count(*) FROM events GROUP BY fault").fetchall())
-    return {"": counts.get(0, 0)} | {reason: counts.get(fault, 0) for fault, reason in FAULTS.items()}
+    return {"": counts.get(0, 0), NOT_ALIVE: counts.get(_NOT_ALIVE, 0)} | {
+        reason: counts.get(fault, 0) for fault, reason in FAULTS.items()
+    }
+
+
+def not_alive(event: str, subject: str) -> str:
+    """Return the SQL condition of an event before its subject's birth or after the death, both tables by name."""
+    return f"coalesce({event}.time < {subject}.birth, false) OR coalesce({event}.time > {subject}.death, false)"
 
 
 def measured_stays(database: duckdb.DuckDBPyConnection, stays: int) -> npt.NDArray[np.bool_]:

@@ -153,6 +153,9 @@ def _lines(content: bytes, where: str) -> Iterable[tuple[int, dict[str, str]]]:
 
 def _check_header(header: list[str], where: str) -> None:
     known = (*COLUMNS, *TOLD)
+    if len(header) == 1 and (mark := next((each for each in (";", "\t") if each in header[0]), "")):
+        word = "semicolons" if mark == ";" else "tabs"
+        raise UserError(f"{where} separates its columns by {word}, not commas: save it with commas")
     if missing := [name for name in ("name", "codes") if name not in header]:
         raise UserError(f"{where} lacks the column {' and '.join(missing)} in its first line: add it")
     if unknown := [name for name in header if name not in known]:

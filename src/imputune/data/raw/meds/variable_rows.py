@@ -1,7 +1,8 @@
 """The rows of a variable file: what each cell may hold, and how rows of one name go together."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast, get_args
 
@@ -13,7 +14,8 @@ Kind = Literal["variable", "static", "age", "start", "end", "birth", "death", "a
 MARKS: tuple[Mark, ...] = get_args(Mark)
 NUMBERS = ("factor", "offset", "lowest", "highest", "raw_lowest", "raw_highest", "value")
 COLUMNS = ("name", "kind", "unit", "codes", "combined", *NUMBERS, "raw_unit", "words")
-BETWEEN_CODES = ";"
+_BETWEEN, _ANY_TEXT = re.compile(r"(?<!\\);"), re.compile(r"(?<!\\)\*")
+_SIGNS, _ESCAPED = re.compile(r"[*;]"), re.compile(r"\\([*;])")
 TAKEN = ("stay_id", "subject_id", "source_id", "died", "outcome", "age_years")
 """Names that columns of a cohort's stays.csv have already."""
 
@@ -50,8 +52,20 @@ class NamedRows:
 
 
 def split_patterns(cell: str) -> tuple[str, ...]:
-    """Return the codes and patterns of a cell, which semicolons separate."""
-    return tuple(filter(None, (each.strip() for each in cell.split(BETWEEN_CODES))))
+    """Return the codes and patterns of a cell, which semicolons separate; a backslash makes one a part of a code."""
+    return tuple(filter(None, (each.strip() for each in _BETWEEN.split(cell))))
+
+
+def pattern_of(code: str) -> str:
+    """Return the pattern that means this code alone: its asterisks and semicolons have a backslash."""
+    return _SIGNS.sub(r"\\\g<0>", code)
+
+
+def matched_by(pattern: str) -> Callable[[str], bool]:
+    """Return what says whether a pattern means a code; in a pattern, * stands for any text."""
+    literals = [_ESCAPED.sub(r"\g<1>", each) for each in _ANY_TEXT.split(pattern)]
+    expression = re.compile(".*".join(map(re.escape, literals)), re.DOTALL)
+    return lambda code: expression.fullmatch(code) is not None
 
 
 def code_row(line: int, cells: Mapping[str, str]) -> CodeRow:
@@ -146,7 +160,7 @@ def _number(cells: Mapping[str, str], column: str) -> float | None:
 def _words(cell: str) -> dict[str, float]:
     """Return the numbers of text values, from "Spontaneously=4; To Speech=3"; letter case does not count."""
     numbers: dict[str, float] = {}
-    for part in split_patterns(cell):
+    for part in filter(None, (each.strip() for each in cell.split(";"))):
         word, equals, number = part.rpartition("=")
         if not equals or not word.strip():
             raise ValueError(f"words {part!r} must be WORD=NUMBER, several separated by semicolons; correct it")

@@ -10,6 +10,11 @@ from imputune.files import FileProgress
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 
 DAYS_IN_A_YEAR = 365.25
+CONTRADICTIONS = (
+    "stays died during the hospital stay, but the discharge does not say so: they have label 0",
+    "stays have their first hospital discharge after another hospital admission: their label may be of that one",
+)
+"""Why a derived label is doubtful; see `contradicted_labels`."""
 
 
 def collect_marks(
@@ -43,9 +48,10 @@ def choose_windows(
     """Create the table `chosen` of the windows that keep the rules, ascending by subject and start.
 
     Its columns: stay (from 0), subject_id, start, until (the window's end, or the stay's if that is earlier), stay_end,
-    next_start, age_years, in_hospital_death as 0, 1, or NO_LABEL for a stay without a hospital discharge after its
-    start or with one before the window ends, and outcome: in-hospital death if `derived`, otherwise NO_LABEL.
-    `outcome`: the name of the one that is asked for; `derived`: whether it is derived here.
+    next_start, birth, death, is_first (of the subject's chosen windows), age_years, in_hospital_death as 0, 1, or
+    NO_LABEL for a stay without a hospital discharge after its start or with one before the window ends, and outcome:
+    in-hospital death if `derived`, otherwise NO_LABEL. `outcome`: the name of the one that is asked for; `derived`:
+    whether it is derived here.
 
     Returns the number of all windows, those left out by the first rule they break, and ignored marks, by reason.
 
@@ -59,7 +65,8 @@ def choose_windows(
         CREATE TEMP TABLE judged AS SELECT *, CASE {first_broken} END AS rule FROM tested;
         CREATE TEMP TABLE chosen AS
         SELECT (row_number() OVER (ORDER BY subject_id, start) - 1)::INTEGER AS stay, subject_id, start,
-            least(start + INTERVAL {rules.hours} HOUR, stay_end) AS until, stay_end, next_start, age_years,
+            least(start + INTERVAL {rules.hours} HOUR, stay_end) AS until, stay_end, next_start, birth, death,
+            row_number() OVER (PARTITION BY subject_id ORDER BY start) = 1 AS is_first, age_years,
             {label} AS outcome, CASE WHEN {_known_early(rules)} THEN {NO_LABEL} ELSE outcome END AS in_hospital_death
         FROM judged WHERE rule IS NULL ORDER BY subject_id, start
     """)
@@ -114,11 +121,7 @@ def contradicted_labels(database: duckdb.DuckDBPyConnection) -> dict[str, int]:
             count(*) FILTER (t.outcome <> {NO_LABEL} AND t.admitted_again < t.discharge)
         FROM chosen c JOIN tested t USING (subject_id, start)
     """).fetchall()[0]
-    reasons = (
-        "stays died during the hospital stay, but the discharge does not say so: they have label 0",
-        "stays have their first hospital discharge after another hospital admission: their label may be of that one",
-    )
-    return {reason: int(count) for reason, count in zip(reasons, counts, strict=True) if count}
+    return {reason: int(count) for reason, count in zip(CONTRADICTIONS, counts, strict=True) if count}
 
 
 def _ignored_marks(database: duckdb.DuckDBPyConnection) -> dict[str, int]:

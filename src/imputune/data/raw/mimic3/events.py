@@ -1,4 +1,4 @@
-"""Values of the stays' 48 hours: collected from the event tables in a database, then combined by stay, hour, variable.
+"""Values of the stays' windows: collected from the event tables in a database, then combined by stay, bin, variable.
 
 Collected values are whole numbers of millionths of the variable's unit. So sums are exact in any order, and the same
 tables give the same bytes.
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from imputune.data.raw.mimic3.reading import run_over
 from imputune.data.raw.mimic3.tables import NEEDED, RawTable
 from imputune.data.raw.mimic3.variables import EVENT_TABLES, FACTOR_AND_SHIFT, VARIABLES
-from imputune.data.window import HOURS
+from imputune.data.window import Window
 from imputune.errors import UserError
 from imputune.files import FileProgress, no_progress
 
@@ -83,41 +83,41 @@ def check_items(database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable]
 
 @dataclass(frozen=True)
 class CollectedRows:
-    """How many rows are in the stays' 48 hours, and how many of them are dropped, by reason."""
+    """How many rows are in the stays' windows, and how many of them are dropped, by reason."""
 
     rows: int
     dropped: dict[str, int]
 
 
 def collect_events(
-    database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable], progress: FileProgress
+    database: duckdb.DuckDBPyConnection, tables: dict[str, RawTable], window: Window, progress: FileProgress
 ) -> CollectedRows:
     """Fill the table `events` from the five event tables.
 
-    A row counts if its patient and admission are those of a stay and its time is in the stay's 48 hours. An infusion
-    recorded by MetaVision is divided over its hours; `is_row` marks the first of these, so that it counts as one row.
+    A row counts if its patient and admission are those of a stay and its time is in the stay's window. An infusion
+    recorded by MetaVision is divided over its bins; `is_row` marks the first of these, so that it counts as one row.
 
     Raises UserError as `run_over` does.
     """
     database.execute("""
-        CREATE TABLE events (stay INTEGER, variable UTINYINT, hour UTINYINT, itemid INTEGER, orderid BIGINT,
+        CREATE TABLE events (stay INTEGER, variable UTINYINT, bin USMALLINT, itemid INTEGER, orderid BIGINT,
             since BIGINT, until BIGINT, millionths BIGINT, is_row BOOLEAN, fault UTINYINT)
     """)
     for name in EVENT_TABLES:
         select = _select_infusions if name == "inputevents_mv" else _select_moments
-        run_over(database, tables[name], f"INSERT INTO events {select(tables[name])}", progress)
+        run_over(database, tables[name], f"INSERT INTO events {select(tables[name], window)}", progress)
     counts = dict(database.execute("SELECT fault, count(*) FROM events WHERE is_row GROUP BY fault").fetchall())
     dropped = {reason: counts.get(fault, 0) for fault, reason in FAULTS.items()}
     return CollectedRows(rows=sum(counts.values()), dropped=dropped)
 
 
 def combined_cells(
-    database: duckdb.DuckDBPyConnection, stays: int
+    database: duckdb.DuckDBPyConnection, stays: int, window: Window
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], int]]:
     """Yield cells and their values, each (C,), and the number of dropped repeated rows, for some stays at a time.
 
-    A cell is given as its index in the flattened (stays, hours, variables). Rows with the same stay, item, order, time
-    and value count once. Means and sums are over all values of an hour; `last` is the value of the latest time, and the
+    A cell is given as its index in the flattened (stays, bins, variables). Rows with the same stay, item, order, time
+    and value count once. Means and sums are over all values of a bin; `last` is the value of the latest time, and the
     highest of several at that time. Raises duckdb.Error if memory or disk space run out.
     """
     combined = ", ".join(f"({number}, '{variable.combined}')" for number, variable in enumerate(VARIABLES))
@@ -128,12 +128,12 @@ def combined_cells(
             WITH kept AS (
                 SELECT DISTINCT * EXCLUDE fault FROM events WHERE {condition}
             ), cells AS (
-                SELECT stay, hour, variable, count(*) AS n, count(*) FILTER (is_row) AS rows,
+                SELECT stay, bin, variable, count(*) AS n, count(*) FILTER (is_row) AS rows,
                     sum(millionths) AS total,
                     max({{'since': since, 'millionths': millionths}}).millionths AS latest
-                FROM kept GROUP BY stay, hour, variable
+                FROM kept GROUP BY stay, bin, variable
             )
-            SELECT (stay::BIGINT * {HOURS} + hour) * {len(VARIABLES)} + variable AS cell, rows,
+            SELECT (stay::BIGINT * {window.bins} + bin) * {len(VARIABLES)} + variable AS cell, rows,
                 (CASE combined WHEN 'sum' THEN total WHEN 'mean' THEN total / n ELSE latest END)::DOUBLE AS value
             FROM cells JOIN methods USING (variable)
         """).fetchnumpy()
@@ -142,46 +142,49 @@ def combined_cells(
         yield cells, values / MILLIONTHS, collected - int(counts.sum())
 
 
-def _select_moments(table: RawTable) -> str:
+def _select_moments(table: RawTable, window: Window) -> str:
     """Return the SELECT of values that are recorded for one time."""
     value, unit, void = _VALUE[table.name]
     order = "coalesce(e.orderid, 0)" if "orderid" in NEEDED[table.name] else "0"
     return f"""
-        SELECT stay, variable, (moment // 3600)::UTINYINT AS hour, itemid, orderid, moment AS since, moment AS until,
+        SELECT stay, variable, (moment // {window.bin_hours * 3600})::USMALLINT AS bin, itemid, orderid,
+            moment AS since, moment AS until,
             {_MILLIONTHS}, true AS is_row, {_fault("amount", "false")}
         FROM (
             SELECT s.stay, i.*, {order} AS orderid, epoch(e.charttime - s.intime)::BIGINT AS moment,
                 {_amount(value, unit)} AS amount, {value} IS NULL AS is_empty, coalesce({void}, false) AS is_void
             FROM ({table.select()}) e {_joins(table, unit)}
-            WHERE e.charttime >= s.intime AND e.charttime < s.intime + INTERVAL {HOURS} HOUR
+            WHERE e.charttime >= s.intime AND e.charttime < s.until
         )
     """
 
 
-def _select_infusions(table: RawTable) -> str:
-    """Return the SELECT of amounts given over a period, divided over its hours; a bolus starts and ends at one time."""
+def _select_infusions(table: RawTable, window: Window) -> str:
+    """Return the SELECT of amounts given over a period, divided over its bins; a bolus starts and ends at one time."""
     value, unit, void = _VALUE[table.name]
+    seconds = window.bin_hours * 3600
     return f"""
         WITH given AS (
             SELECT s.stay, i.*, coalesce(e.orderid, 0) AS orderid, epoch(e.starttime - s.intime)::BIGINT AS since,
-                epoch(e.endtime - s.intime)::BIGINT AS until, {_amount(value, unit)} AS whole,
+                epoch(e.endtime - s.intime)::BIGINT AS until, epoch(s.until - s.intime)::BIGINT AS stay_until,
+                {_amount(value, unit)} AS whole,
                 {value} IS NULL AS is_empty, coalesce({void}, false) AS is_void
             FROM ({table.select()}) e {_joins(table, unit)}
-            WHERE e.starttime < s.intime + INTERVAL {HOURS} HOUR
+            WHERE e.starttime < s.until
                 AND (e.starttime >= s.intime OR e.endtime > s.intime)
         ), judged AS (
-            SELECT *, {_fault("whole", "until IS NULL OR until < since")}, greatest(since, 0) // 3600 AS first
+            SELECT *, {_fault("whole", "until IS NULL OR until < since")}, greatest(since, 0) // {seconds} AS first
             FROM given
-        ), hourly AS (
+        ), binned AS (
             SELECT *, unnest(range(first, CASE WHEN fault = 0
-                THEN least(greatest(until - 1, since), {HOURS * 3600 - 1}) // 3600 ELSE first END + 1)) AS hour
+                THEN least(greatest(until - 1, since), stay_until - 1) // {seconds} ELSE first END + 1)) AS bin
             FROM judged
         ), shared AS (
-            SELECT *, CASE WHEN until = since THEN whole ELSE whole
-                * (least(until, (hour + 1) * 3600) - greatest(since, hour * 3600)) / (until - since) END AS amount
-            FROM hourly
+            SELECT *, CASE WHEN until = since THEN whole ELSE whole * (least(until, stay_until, (bin + 1) * {seconds})
+                - greatest(since, bin * {seconds})) / (until - since) END AS amount
+            FROM binned
         )
-        SELECT stay, variable, hour::UTINYINT, itemid, orderid, since, until, {_MILLIONTHS}, hour = first AS is_row,
+        SELECT stay, variable, bin::USMALLINT, itemid, orderid, since, until, {_MILLIONTHS}, bin = first AS is_row,
             fault
         FROM shared
     """

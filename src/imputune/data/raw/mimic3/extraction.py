@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -15,19 +16,21 @@ from imputune.data.outcome_file import NO_LABEL, Labels
 from imputune.data.raw.database import open_database, scratch_folder
 from imputune.data.raw.mimic3.events import check_items, collect_events, combined_cells
 from imputune.data.raw.mimic3.reading import explained
-from imputune.data.raw.mimic3.stays import choose_stays
+from imputune.data.raw.mimic3.stays import choose_stays, is_known_early
 from imputune.data.raw.mimic3.tables import RawTable, find_tables
 from imputune.data.raw.mimic3.variables import STATIC, VARIABLES
 from imputune.data.static import first_values
-from imputune.data.window import HOURS
+from imputune.data.window import Window
+from imputune.data.window_file import stay_windows
 from imputune.errors import UserError
 from imputune.files import FileProgress, no_progress
 from imputune.settings.schema import Mimic3
 
+DATASET = "mimic3"
 PAPER_STAYS = 14_365
 """Number of stays in the paper's extract; its rules are not published."""
-FURTHER_OUTCOMES = ("los_over_3_days", "los_over_7_days", "readmission_within_30_days")
-NEEDED_FOR = {"readmission_within_30_days": "ADMISSIONS needs SUBJECT_ID, ADMITTIME and DISCHTIME"}
+READMISSION = "readmission_within_30_days"
+DAYS_OF = {"los_over_3_days": 3, "los_over_7_days": 7}
 SPACE_FRACTION = 0.05
 """Disk space that must be free, as a fraction of the unpacked tables; docs/speed.md has measurements."""
 UNPACKED_RATIO = 8
@@ -39,15 +42,21 @@ def _no_note(text: str) -> None:
 
 
 class Mimic3Source(BaseModel, frozen=True, extra="forbid"):
-    """Where a cohort of MIMIC-III came from: the rules, what was read, and what was left out, by reason."""
+    """Where a cohort of MIMIC-III came from: the rules, what was read, and what was left out, by reason.
+
+    stays_shorter_than_the_window: None if the rules keep no such stay. records: the dataset of the usual window, which
+    has the same patients; None for this one itself.
+    """
 
     command: str
     version: str
     rules: dict[str, JsonValue]
     stays_read: int
+    stays_shorter_than_the_window: int | None = None
     rows_in_the_stays_hours: int
     rows_dropped: dict[str, int]
     exclusions: dict[str, int]
+    records: str | None = None
 
 
 def extract_mimic3(
@@ -57,8 +66,12 @@ def extract_mimic3(
     threads: int,
     progress: FileProgress = no_progress,
     note: Callable[[str], None] = _no_note,
+    window: Window | None = None,
 ) -> Cohort:
     """Read MIMIC-III v1.4's tables in `raw` into a cohort of 89 variables; temporary files are written to `home`.
+
+    `window` is the first 48 hours in hourly bins unless another is given, whose cohort is a dataset of its own. In a
+    stay that is shorter than the window, bins after its end have no value.
 
     Stays are numbered from 1 in the order of their ICUSTAY_ID, which is stored in data/ only (`source_ids_N`). Memory
     is limited to `rules.memory_gib` beside the cohort's own values. `progress` receives the bytes read of each table,
@@ -69,6 +82,8 @@ def extract_mimic3(
 
     Sources: Johnson et al. 2016 (MIMIC-III); Harutyunyan et al. 2019 and Purushotham et al. 2018 (cohort, variables).
     """
+    window = window or Window()
+    window.check()
     # First, so that leftovers of a killed extraction are removed even if this one fails.
     with scratch_folder(home, "mimic3") as scratch:
         tables = find_tables(raw)
@@ -76,25 +91,34 @@ def extract_mimic3(
         with open_database(scratch, rules.memory_gib, threads, explained) as database:
             # DuckDB assumes that a packed table is small, and would keep its rows in memory to join the stays to them.
             database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-            return _extract(database, tables, rules, progress, note)
+            return _extract(
+                _Reading(database=database, tables=tables, rules=rules, window=window, progress=progress, note=note)
+            )
 
 
-def _extract(
-    database: duckdb.DuckDBPyConnection,
-    tables: dict[str, RawTable],
-    rules: Mimic3,
-    progress: FileProgress,
-    note: Callable[[str], None],
-) -> Cohort:
-    check_items(database, tables)
-    all_stays, left_out = choose_stays(database, tables, rules)
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """The tables, how they are read, and who hears of it."""
+
+    database: duckdb.DuckDBPyConnection
+    tables: dict[str, RawTable]
+    rules: Mimic3
+    window: Window
+    progress: FileProgress
+    note: Callable[[str], None]
+
+
+def _extract(reading: _Reading) -> Cohort:
+    database, rules, window = reading.database, reading.rules, reading.window
+    check_items(database, reading.tables)
+    all_stays, left_out = choose_stays(database, reading.tables, rules, window)
     stays = database.execute("SELECT * FROM stays ORDER BY stay").df()
     if not len(stays):
         raise _no_stay_left(all_stays, left_out)
-    collected = collect_events(database, tables, progress)
-    values_NTD = np.full((len(stays), HOURS, len(VARIABLES)), np.nan, dtype=np.float32)
+    collected = collect_events(database, reading.tables, window, reading.progress)
+    values_NTD = np.full((len(stays), window.bins, len(VARIABLES)), np.nan, dtype=np.float32)
     repeated = 0
-    for cells, values, dropped in combined_cells(database, len(stays)):
+    for cells, values, dropped in combined_cells(database, len(stays), window):
         values_NTD.reshape(-1)[cells] = values
         repeated += dropped
     measured_N = np.array([not np.isnan(values_TD).all() for values_TD in values_NTD])
@@ -103,43 +127,58 @@ def _extract(
         raise _no_stay_left(all_stays, left_out)
     stays, values_NTD = stays[measured_N], values_NTD if measured_N.all() else values_NTD[measured_N]
     source = Mimic3Source(
-        command="imputune extract mimic3",
+        command=window.command("imputune extract mimic3"),
         version=imputune.__version__,
         rules=rules.model_dump(exclude={"memory_gib"}),
         stays_read=all_stays,
+        stays_shorter_than_the_window=_shorter(stays, window) if rules.minimum_hours < window.hours else None,
         rows_in_the_stays_hours=collected.rows,
         rows_dropped=collected.dropped | {"repeating another": repeated},
         exclusions=left_out,
+        records=None if window == Window() else DATASET,
     )
     return Cohort(
-        dataset="mimic3",
+        dataset=window.dataset_name(DATASET),
         stay_ids_N=np.arange(1, len(stays) + 1),
         outcome_N=stays["died"].to_numpy(np.int8),
         values_NTD=values_NTD,
         variables=tuple(Variable(variable.name, variable.unit) for variable in VARIABLES),
         static=_static(stays, values_NTD),
         static_variables=STATIC,
-        source=source.model_dump(),
+        source=source.model_dump(exclude_none=True),
         source_ids_N=stays["icustay_id"].to_numpy(np.int64),
-        other_outcomes=_further_outcomes(stays, note),
+        other_outcomes=_further_outcomes(stays, window, reading.note),
+        bin_hours=window.bin_hours,
+        windows=stay_windows(
+            stays["subject_id"].to_numpy(np.int64),
+            *(stays[name].to_numpy() for name in ("intime", "until", "next_start")),
+        ),
     )
 
 
-def _further_outcomes(stays: pd.DataFrame, note: Callable[[str], None]) -> dict[str, Labels]:
+def _shorter(stays: pd.DataFrame, window: Window) -> int:
+    return int((stays["until"] < stays["intime"] + pd.Timedelta(hours=window.hours)).sum())
+
+
+def _further_outcomes(stays: pd.DataFrame, window: Window, note: Callable[[str], None]) -> dict[str, Labels]:
     """Return the labels of further outcomes by name; one without two values is left out, and `note` is told."""
     labels: dict[str, Labels] = {
-        name: np.array(stays[name].astype("Float64").fillna(NO_LABEL), dtype=np.int8) for name in FURTHER_OUTCOMES
+        name: np.array(stays[name].astype("Float64").fillna(NO_LABEL), dtype=np.int8)
+        for name in (*DAYS_OF, READMISSION)
     }
     values = {name: set(label_N.tolist()) - {NO_LABEL} for name, label_N in labels.items()}
     for name, found in values.items():
         if len(found) < 2:
-            why = (
-                "its labels have one value only"
-                if found
-                else f"no stay has a label ({NEEDED_FOR.get(name, 'no time')})"
-            )
+            why = "its labels have one value only" if found else f"no stay has a label ({_why_none(name, window)})"
             note(f"{name} is no outcome of this cohort: {why}")
     return {name: label_N for name, label_N in labels.items() if len(values[name]) == 2}
+
+
+def _why_none(name: str, window: Window) -> str:
+    if name == READMISSION:
+        return "ADMISSIONS needs SUBJECT_ID, ADMITTIME and DISCHTIME"
+    known_early = is_known_early(DAYS_OF[name], window)
+    return f"it is known at hour {window.hours}, when the window ends" if known_early else "no time"
 
 
 def _static(stays: pd.DataFrame, values_NTD: np.ndarray) -> pd.DataFrame:
