@@ -41,10 +41,10 @@ def key_of(parts: Iterable[object], arrays: dict[str, torch.Tensor], split: Spli
     numbers = {name: array.numpy() for name, array in arrays.items()} | split.scaler.to_arrays()
     for name, array in sorted(numbers.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     digest.update(repr(split.shape).encode())
     for stays in batches_in_order(len(split)):
-        digest.update(np.ascontiguousarray(split.recorded_CTD[split.rows_N[stays.numpy()]]))
+        digest.update(np.ascontiguousarray(split.recorded_CTD[split.rows_N[stays.numpy()]]).data)
     return digest.hexdigest()
 
 
