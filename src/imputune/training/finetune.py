@@ -33,6 +33,7 @@ from imputune.settings.schema import Params
 from imputune.training.best_state import BestState
 from imputune.training.epochs import EpochPlan, train_epochs
 from imputune.training.head_inputs import head_inputs
+from imputune.training.kept_inputs import kept_inputs, key_of
 from imputune.training.scoring import score_fold
 from imputune.training.search import EpochReport, Search, search_rate
 from imputune.training.trainers import FrozenTrainer, InputsOfSplits, RecordOfSplits, Trainer, UnfrozenTrainer
@@ -235,7 +236,13 @@ class _FoldAttempts:
             representation = imputer.represent(values_BTD, observed_BTD)
             return head_inputs(self.job.variant, representation, values_BTD, self.job.params.csai.hidden_size)
 
-        inputs = joined(map(of_batch, batches_in_order(len(split))), len(split))
+        variant, params = self.job.variant, self.job.params
+        reads = (variant.imputer, variant.base, variant.head in get_args(MlpHead), state_of(variant.input))
+        settings = (params.csai, params.pypots, params.pretrain.batch_size, params.device, self.data.bin_hours)
+        inputs = kept_inputs(
+            key_of((*reads, *settings), self.job.pretrained, split),
+            lambda: joined(map(of_batch, batches_in_order(len(split))), len(split)),
+        )
         return (*(each.to(self.device) for each in inputs), *self.record[split])
 
     def _new_classifier(self) -> Classifier:
