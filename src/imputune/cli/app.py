@@ -1,7 +1,8 @@
 """The application that the commands belong to: how it fails, and the options that several commands share."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any
 
 import typer
@@ -28,9 +29,7 @@ class Commands(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        shared = [each for each in self.params if each.name in VERBOSITIES]
-        for command in _leaves(self):
-            command.params.extend(shared)
+        _share([each for each in self.params if each.name in VERBOSITIES], self.commands)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options that stand before a command."""
@@ -61,13 +60,42 @@ class Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from None
 
 
-def _leaves(group: TyperGroup) -> Iterator[Any]:
-    """Yield the commands of a group, those of the groups in it among them."""
-    for command in group.commands.values():
-        if isinstance(command, TyperGroup):
-            yield from _leaves(command)
+class LateGroup(TyperGroup):
+    """A group whose commands are loaded when they are first asked for, because loading them takes long."""
+
+    shared: Sequence[Any] = ()
+
+    def load(self) -> dict[str, Any]:
+        """Return the commands by their names."""
+        raise NotImplementedError
+
+    @cached_property
+    def loaded(self) -> dict[str, Any]:
+        """The commands by their names, which take the shared options too."""
+        commands = self.load()
+        _share(self.shared, commands)
+        return commands
+
+    @property  # type: ignore[override]  # Typer keeps a dictionary here
+    def commands(self) -> dict[str, Any]:
+        """The commands by their names."""
+        return self.loaded
+
+    @commands.setter
+    def commands(self, given: dict[str, Any]) -> None:
+        if given:
+            raise ValueError(f"a group that loads its commands late was given {', '.join(given)}")
+
+
+def _share(options: Sequence[Any], commands: Mapping[str, Any]) -> None:
+    """Let every command, those in groups too, take these options."""
+    for command in commands.values():
+        if isinstance(command, LateGroup):
+            command.shared = options
+        elif isinstance(command, TyperGroup):
+            _share(options, command.commands)
         else:
-            yield command
+            command.params.extend(options)
 
 
 def _choose_verbosity(parameter: CallbackParam, chosen: bool) -> None:
