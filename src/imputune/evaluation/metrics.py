@@ -29,7 +29,12 @@ def risk_scores(outcome_N: np.ndarray, risk_N: np.ndarray) -> dict[str, float]:
 
     Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,). At least one stay must have the outcome and one must not.
     """
-    from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score  # 2 s to load, and most commands score nothing
+    from sklearn.metrics import (  # 2 s to load, and most commands score nothing
+        average_precision_score,
+        brier_score_loss,
+        log_loss,
+        roc_auc_score,
+    )
 
     return {
         "auc": float(roc_auc_score(outcome_N, risk_N)),

@@ -29,6 +29,8 @@ from imputune.protocol.variants import base_of, record_parts, state_of
 from imputune.registry.blend_predictor import blended_model
 from imputune.registry.bundle import BOOSTED, Bundle, BundleAbout
 from imputune.registry.fold_models import BoosterPredictor, FoldModel, NeuralPredictor, Predictor
+from imputune.registry.names import CHECKSUM_TAG
+from imputune.registry.version import Version
 from imputune.settings.names import Head, Input
 
 ABOUT = "bundle.json"
@@ -196,6 +198,17 @@ def read_bundle(folder: Path, checksum: str = "") -> Bundle:
             f"the bundle's weights do not fit the sizes, head or width in {ABOUT} ({type(error).__name__}): restore "
             "its files, or fine-tune again"
         ) from None
+
+
+def load_version(version: Version, folder: Path) -> Bundle:
+    """Load a registered version's bundle from its folder.
+
+    Raises UserError when its files are missing, were altered, or have an unknown format.
+    """
+    try:
+        return read_bundle(folder, version.tags.get(CHECKSUM_TAG, ""))
+    except UserError as error:
+        raise UserError(f"{version.name} version {version.number}: {error}") from None
 
 
 def _parsed(content: bytes) -> BundleFile:
