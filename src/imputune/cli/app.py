@@ -1,13 +1,13 @@
 """The application that the commands belong to: how it fails, and the options that several commands share."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
 import typer
 from typer import CallbackParam
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import imputune
 from imputune import signals
@@ -18,10 +18,11 @@ from imputune.runtime.console import Verbosity, set_verbosity, verbosity
 VERBOSITIES = ("quiet", "verbose")
 QUIET_HELP = "Show results, warnings and errors alone, no progress and no notes."
 VERBOSE_HELP = "Show every epoch, and debug lines."
+Commands = MutableMapping[str, TyperCommand | TyperGroup]
 threads.prepare_command()  # here, because the modules of the commands load NumPy
 
 
-class Commands(TyperGroup):
+class Root(TyperGroup):
     """Shows a UserError as one line; a stop, whatever error it led to, has its own line, which `main` prints.
 
     Every command takes --quiet and --verbose too, so that they may stand before or behind its name.
@@ -65,29 +66,29 @@ class LateGroup(TyperGroup):
 
     shared: Sequence[Any] = ()
 
-    def load(self) -> dict[str, Any]:
+    def load(self) -> Commands:
         """Return the commands by their names."""
         raise NotImplementedError
 
     @cached_property
-    def loaded(self) -> dict[str, Any]:
+    def loaded(self) -> Commands:
         """The commands by their names, which take the shared options too."""
         commands = self.load()
         _share(self.shared, commands)
         return commands
 
     @property  # type: ignore[override]  # Typer keeps a dictionary here
-    def commands(self) -> dict[str, Any]:
+    def commands(self) -> Commands:
         """The commands by their names."""
         return self.loaded
 
     @commands.setter
-    def commands(self, given: dict[str, Any]) -> None:
+    def commands(self, given: Commands) -> None:
         if given:
             raise ValueError(f"a group that loads its commands late was given {', '.join(given)}")
 
 
-def _share(options: Sequence[Any], commands: Mapping[str, Any]) -> None:
+def _share(options: Sequence[Any], commands: Commands) -> None:
     """Let every command, those in groups too, take these options."""
     for command in commands.values():
         if isinstance(command, LateGroup):
@@ -123,7 +124,7 @@ def _output_fails() -> str:
 
 
 app = typer.Typer(
-    cls=Commands,
+    cls=Root,
     invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,

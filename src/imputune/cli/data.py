@@ -1,11 +1,11 @@
 """Commands on records and cohorts: the group extract, and describe."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from imputune.cli.app import AsJson, LateGroup, app
+from imputune.cli.app import AsJson, Commands, LateGroup, app
 from imputune.errors import UserError
 from imputune.runtime.console import counted_each, print_table
 
@@ -13,7 +13,7 @@ from imputune.runtime.console import counted_each, print_table
 class ExtractGroup(LateGroup):
     """The group extract: a command for each dataset."""
 
-    def load(self) -> dict[str, Any]:
+    def load(self) -> Commands:
         """Return the commands by their names."""
         from imputune.cli.extract import dataset_commands
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.main import get_group
 
+from imputune.cli.app import Commands
 from imputune.cli.options import option_parameters
 from imputune.data.cohort import Cohort, check_target
 from imputune.datasets import Destination, datasets
@@ -19,12 +20,12 @@ from imputune.runtime.console import counted, counted_each
 Out = Annotated[Path | None, typer.Option(help="Folder to write instead of data/<dataset>.")]
 
 
-def dataset_commands() -> dict[str, Any]:
+def dataset_commands() -> Commands:
     """Return a command for each dataset, by name, as Typer makes it from `extract` in datasets/."""
     together = typer.Typer()
     for name, function in datasets():
         together.command(name)(_command(function))
-    return dict(get_group(together).commands)
+    return get_group(together).commands
 
 
 def _command(function: Callable[..., Cohort | None]) -> Callable[..., None]:

@@ -4,6 +4,7 @@ Shape letters: F fold models, N stays, T hours, D variables.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from typing import Self
 
@@ -23,6 +24,8 @@ from imputune.models.heads import HEAD_BUILDERS
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import BLEND, base_of
 from imputune.registry.fold_models import NO_RISK, FoldModel, Predictor
+from imputune.registry.joint_imputation import mean_imputation
+from imputune.registry.joint_risks import JointRisks, joint, risks
 from imputune.settings.names import Head, Input
 
 BOOSTED: Head = "xgboost"
@@ -164,7 +167,8 @@ class Bundle:
         """Return one fold model's risk, float32 (N,); see `risk_by_fold`. Raises ValueError for an unknown fold."""
         if fold not in self.about.folds:
             raise ValueError(f"fold must be one of {self.about.folds}, got {fold}")
-        risk_N = self._risk(self.models[self.about.folds.index(fold)], values_NTD, static)
+        alone = joint([self.predictors[self.about.folds.index(fold)]])
+        [risk_N] = risks(alone, values_NTD, static_of(static, self.about.static, len(values_NTD)))
         return self.recalibrated(risk_N).astype(np.float32, copy=False)
 
     def predict(self, stays: BinnedStays) -> pd.DataFrame:
@@ -196,9 +200,7 @@ class Bundle:
         of the stay's rows that do not count, the same in each row.
         Raises UserError if the head reads no imputer.
         """
-        filled_NTD = np.zeros(stays.values_NTD.shape, dtype=np.float64)
-        for model in self.models:
-            filled_NTD += model.impute(stays.values_NTD) / len(self.models)
+        filled_NTD = mean_imputation(self.models, stays.values_NTD)
         observed_NTD = ~np.isnan(stays.values_NTD)
         complete_NTD = np.where(observed_NTD, stays.values_NTD, filled_NTD)
         count, hours, variables = complete_NTD.shape
@@ -248,7 +250,8 @@ class Bundle:
 
     def _uncorrected(self, values_NTD: np.ndarray, static: pd.DataFrame | None) -> np.ndarray:
         """Return each fold model's risk without recalibration, float32 (F, N)."""
-        return np.stack([self._risk(model, values_NTD, static) for model in self.models])
+        return risks(self._joint, values_NTD, static_of(static, self.about.static, len(values_NTD)))
 
-    def _risk(self, model: FoldModel, values_NTD: np.ndarray, static: pd.DataFrame | None) -> np.ndarray:
-        return model.risk(values_NTD, static_of(static, self.about.static, len(values_NTD)))
+    @cached_property
+    def _joint(self) -> JointRisks:
+        return joint(self.predictors)

@@ -15,14 +15,18 @@ inter-op threads. DuckDB is given its own number of threads.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
+from typing import TypeVar
 
 from imputune.runtime.environment import environment
 
 THREADS = "OMP_NUM_THREADS"  # of PyTorch, scikit-learn and XGBoost, and of the BLAS of NumPy and SciPy
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}  # a thread that waits for others sleeps
+Item, Result = TypeVar("Item"), TypeVar("Result")
+_user_chose = THREADS in os.environ  # before `prepare_command` sets it
 ONE_THREAD = {THREADS: "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -62,6 +66,24 @@ def computing() -> Iterator[None]:
     finally:
         torch.set_flush_denormal(flushed)
         _blocks.leave()
+
+
+def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Do `work` for every item and return the results in order; each item is computed as `computing` says.
+
+    Items share the cores that this process may use, unless the user has set OMP_NUM_THREADS. Such threads do not wait
+    for one another in busy loops, as PyTorch's own do: beside other work, they take their share of the cores.
+    """
+    count = min(len(items), 1 if _user_chose else len(os.sched_getaffinity(0)))
+
+    def compute(item: Item) -> Result:
+        with computing():
+            return work(item)
+
+    if count < 2:
+        return [compute(item) for item in items]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(compute, items))
 
 
 def wanted_threads() -> int:
