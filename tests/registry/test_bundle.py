@@ -8,13 +8,14 @@ from pydantic import ValidationError
 
 from imputune.data.directions import Directions
 from imputune.data.raw.binning import BinnedStays
+from imputune.data.scaling import standardised_tensors
 from imputune.errors import UserError
 from imputune.evaluation.calibration import CalibrationLine
 from imputune.models.csai import Csai
 from imputune.models.heads import HEAD_BUILDERS, HeadSizes
 from imputune.models.weights import load_module
 from imputune.pipeline.explain import explain_stay
-from imputune.registry import fold_models
+from imputune.registry import joint_risks
 from imputune.registry.bundle_file import read_bundle, write_bundle
 from imputune.registry.register import EXAMPLE
 from imputune.registry.serving import BundleModel
@@ -92,7 +93,7 @@ def test_risks_do_not_depend_on_the_batch(load, make_about, values_NTD, monkeypa
     """One stay at a time gets the same risks as all together."""
     bundle = load(make_about())
     together_FN = bundle.risk_by_fold(values_NTD)
-    monkeypatch.setattr(fold_models, "BATCH", 1)
+    monkeypatch.setattr(joint_risks, "BATCH", 1)
     np.testing.assert_allclose(bundle.risk_by_fold(values_NTD), together_FN, atol=1e-6)
 
 
@@ -122,7 +123,8 @@ def test_imputed_series_keep_observed_values(load, imputers_about, values_NTD):
     np.testing.assert_array_equal(table["Value"][table["Observed"]], values_NTD[~np.isnan(values_NTD)])
     restored = []
     for model in bundle.models:
-        [directions] = fold_models.batches(model.scaler, values_NTD)
+        standardised, observed = standardised_tensors(values_NTD.copy(), model.scaler)
+        directions = Directions.of(standardised, observed.float())
         with torch.no_grad():
             restored.append(model.scaler.restore(model.imputer(directions).imputed_BTD.numpy()))
     missing = ~table["Observed"].to_numpy()

@@ -3,6 +3,7 @@
 Shape letters: F fold models, N stays, T hours, D variables.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
@@ -179,7 +180,18 @@ class Bundle:
         the number of rows that were read but do not count (see `BinnedStays`). A stay without an observed cell gets the
         risk of an empty record. Raises UserError for a bundle of imputers.
         """
-        uncorrected_FN = self._uncorrected(stays.values_NTD, stays.static).astype(np.float64)
+        [table] = self.predict_each([stays])
+        return table
+
+    def predict_each(self, several: Sequence[BinnedStays]) -> list[pd.DataFrame]:
+        """Return what `predict` returns for each of several tables of stays, which the models read together."""
+        values_NTD = np.concatenate([stays.values_NTD for stays in several])
+        facts = [static_of(stays.static, self.about.static, len(stays.stay_ids_N)) for stays in several]
+        uncorrected_FN = risks(self._joint, values_NTD, np.concatenate(facts)).astype(np.float64)
+        ends = np.cumsum([len(stays.stay_ids_N) for stays in several])[:-1]
+        return [self._table(*each) for each in zip(several, np.split(uncorrected_FN, ends, axis=1), strict=True)]
+
+    def _table(self, stays: BinnedStays, uncorrected_FN: np.ndarray) -> pd.DataFrame:
         risk_N = self.recalibrated(uncorrected_FN.mean(axis=0))
         return pd.DataFrame(
             {
