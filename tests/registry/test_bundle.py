@@ -6,6 +6,7 @@ import torch
 from mlflow.pyfunc.model import PythonModelContext
 from pydantic import ValidationError
 
+from imputune.data import directions as of_records
 from imputune.data.directions import Directions
 from imputune.data.raw.binning import BinnedStays
 from imputune.data.scaling import standardised_tensors
@@ -124,9 +125,9 @@ def test_imputed_series_keep_observed_values(load, imputers_about, values_NTD):
     restored = []
     for model in bundle.models:
         standardised, observed = standardised_tensors(values_NTD.copy(), model.scaler)
-        directions = Directions.of(standardised, observed.float())
         with torch.no_grad():
-            restored.append(model.scaler.restore(model.imputer(directions).imputed_BTD.numpy()))
+            alone = model.imputer(Directions.of(standardised, observed.float()))
+        restored.append(model.scaler.restore(alone.imputed_BTD.numpy()))
     missing = ~table["Observed"].to_numpy()
     np.testing.assert_allclose(table["Value"][missing], np.mean(restored, axis=0).reshape(-1)[missing], rtol=1e-6)
 
@@ -154,13 +155,13 @@ def test_absent_variables_and_clipped_values_are_counted(load, make_about, value
 @pytest.fixture
 def found_inside(monkeypatch, two_threads):
     """What PyTorch's settings were whenever an imputer computed, in a process that has decided nothing itself."""
-    found, forward = [], Csai.forward
+    found, gap = [], of_records.gap_hours
 
-    def observed(self, directions):
+    def observed(mask):
         found.append((torch.get_num_threads(), (torch.full((9,), 1e-30) * 1e-9).max().item()))
-        return forward(self, directions)
+        return gap(mask)
 
-    monkeypatch.setattr(Csai, "forward", observed)
+    monkeypatch.setattr(of_records, "gap_hours", observed)  # every pass asks for it
     return found
 
 
