@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from typer import CallbackParam
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 import imputune
 from imputune import signals
@@ -18,7 +18,7 @@ from imputune.runtime.console import Verbosity, set_verbosity, verbosity
 VERBOSITIES = ("quiet", "verbose")
 QUIET_HELP = "Show results, warnings and errors alone, no progress and no notes."
 VERBOSE_HELP = "Show every epoch, and debug lines."
-Commands = MutableMapping[str, TyperCommand | TyperGroup]
+Commands = MutableMapping[str, Any]  # Typer gives the class of its commands no public name
 threads.prepare_command()  # here, because the modules of the commands load NumPy
 
 

@@ -10,7 +10,8 @@ from concurrent.futures import Future
 from threading import Lock
 from typing import Generic, TypeVar
 
-Request, Answer = TypeVar("Request"), TypeVar("Answer")
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
 
 
 class JoinedRequests(Generic[Request, Answer]):

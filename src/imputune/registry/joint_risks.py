@@ -58,9 +58,9 @@ class NeuralRisks:
         read = self.imputers.read(values_FBTD, records[0].observed_NTD.float(), self.predictors[0].classifier.state)
         logits = []
         with torch.no_grad():
-            for predictor, record, *learned in zip(self.predictors, records, *read, strict=True):
+            for predictor, record, state_BS, imputed_BTD in zip(self.predictors, records, *read, strict=True):
                 classifier, features = predictor.classifier, predictor.record(record)
-                read_by_head = classifier.choose(*learned, record.values_NTD)
+                read_by_head = classifier.choose(state_BS, imputed_BTD, record.values_NTD)
                 logits.append(classifier.head(*read_by_head, *(() if features is None else (features,))))
             return torch.sigmoid(torch.stack(logits)).numpy()
 
