@@ -77,7 +77,7 @@ class LateGroup(TyperGroup):
         _share(self.shared, commands)
         return commands
 
-    @property  # type: ignore[override]  # Typer keeps a dictionary here
+    @property
     def commands(self) -> Commands:
         """The commands by their names."""
         return self.loaded
