@@ -20,7 +20,7 @@ from benchmarks import Parser, Result, Spread, report, run
 from imputune.data.raw.synthetic import write_synthetic_records
 from imputune.errors import UserError
 from imputune.pipeline.project import Project
-from imputune.registry.register import classifier_name
+from imputune.registry.names import classifier_name
 from imputune.registry.versions import Registry
 from imputune.runtime.console import print_table
 from imputune.runtime.threads import wanted_threads

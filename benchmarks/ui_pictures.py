@@ -28,7 +28,7 @@ from selenium import webdriver
 from benchmarks import Parser, Result, report, run
 from imputune.errors import UserError
 from imputune.pipeline.project import Project
-from imputune.registry.register import classifier_name
+from imputune.registry.names import classifier_name
 from imputune.registry.versions import Registry
 from imputune.runtime.console import print_table
 from imputune.settings.file import find_root

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from imputune.data.cohort import Cohort, Variable, read_cohort, write_cohort
 from imputune.data.folds import read_folds
 from imputune.data.raw.synthetic import extract_synthetic
-from imputune.registry.register import classifier_name
+from imputune.registry.names import classifier_name
 from imputune.registry.versions import Registry
 from imputune.tracking.history import finished_runs
 from projects import (

@@ -18,7 +18,8 @@ from imputune.data.cohort import cohort_hash, read_cohort, write_cohort
 from imputune.evaluation.metrics import risk_scores
 from imputune.pipeline.cohort_cards import extraction_day
 from imputune.registry.cards import DESCRIPTION_LIMIT
-from imputune.registry.versions import Registry, Version
+from imputune.registry.version import Version
+from imputune.registry.versions import Registry
 from projects import STAYS, client_of, edit, heads_folder, imputer_folder, invoke, refused
 
 NAME, IMPUTER = "imputune-mortality-synthetic", "imputune-csai-synthetic"

@@ -10,7 +10,8 @@ from typer.testing import Result
 from imputune.data.cohort import read_cohort
 from imputune.evaluation.calibration import CalibrationLine
 from imputune.evaluation.metrics import risk_scores
-from imputune.registry.versions import UNCHANGED_SCORES, Registry
+from imputune.registry.version import UNCHANGED_SCORES
+from imputune.registry.versions import Registry
 from projects import client_of, invoke, refused, set_params
 
 NAME = "imputune-mortality-synthetic"

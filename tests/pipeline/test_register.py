@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from imputune.registry.register import classifier_name, imputer_name
+from imputune.registry.names import classifier_name, imputer_name
 from imputune.registry.versions import Registry
 from projects import STAYS, client_of, copy_of, heads_folder, invoke, refused, set_params
 

@@ -122,7 +122,7 @@ def test_each_fold_predicts_with_its_own_boosters(
         np.testing.assert_allclose(risk_FN[place], np.mean(risks, axis=0), atol=1e-6)
         np.testing.assert_array_equal(bundle.risk_of(fold.fold, values_NTD, STATIC), risk_FN[place])
     assert not np.array_equal(risk_FN[0], risk_FN[1])
-    monkeypatch.setattr("imputune.registry.fold_models.BATCH", 1)
+    monkeypatch.setattr("imputune.registry.joint_risks.BATCH", 1)
     np.testing.assert_allclose(bundle.risk_by_fold(values_NTD, STATIC), risk_FN, atol=1e-6)
 
 

@@ -8,15 +8,17 @@ import torch
 from mlflow.pyfunc.model import PythonModelContext
 from pydantic import ValidationError
 
+from imputune.data import directions as of_records
 from imputune.data.directions import Directions
 from imputune.data.raw.binning import BinnedStays
+from imputune.data.scaling import standardised_tensors
 from imputune.errors import UserError
 from imputune.evaluation.calibration import CalibrationLine
 from imputune.models.csai import Csai
 from imputune.models.heads import HEAD_BUILDERS, HeadSizes
 from imputune.models.weights import load_module
 from imputune.pipeline.explain import explain_stay
-from imputune.registry import fold_models
+from imputune.registry import joint_risks
 from imputune.registry.bundle_file import read_bundle, write_bundle
 from imputune.registry.register import EXAMPLE
 from imputune.registry.serving import BundleModel
@@ -94,7 +96,7 @@ def test_risks_do_not_depend_on_the_batch(load, make_about, values_NTD, monkeypa
     """One stay at a time gets the same risks as all together."""
     bundle = load(make_about())
     together_FN = bundle.risk_by_fold(values_NTD)
-    monkeypatch.setattr(fold_models, "BATCH", 1)
+    monkeypatch.setattr(joint_risks, "BATCH", 1)
     np.testing.assert_allclose(bundle.risk_by_fold(values_NTD), together_FN, atol=1e-6)
 
 
@@ -124,9 +126,10 @@ def test_imputed_series_keep_observed_values(load, imputers_about, values_NTD):
     np.testing.assert_array_equal(table["Value"][table["Observed"]], values_NTD[~np.isnan(values_NTD)])
     restored = []
     for model in bundle.models:
-        [directions] = fold_models.batches(model.scaler, values_NTD)
+        standardised, observed = standardised_tensors(values_NTD.copy(), model.scaler)
         with torch.no_grad():
-            restored.append(model.scaler.restore(model.imputer(directions).imputed_BTD.numpy()))
+            alone = model.imputer(Directions.of(standardised, observed.float()))
+        restored.append(model.scaler.restore(alone.imputed_BTD.numpy()))
     missing = ~table["Observed"].to_numpy()
     np.testing.assert_allclose(table["Value"][missing], np.mean(restored, axis=0).reshape(-1)[missing], rtol=1e-6)
 
@@ -154,13 +157,13 @@ def test_absent_variables_and_clipped_values_are_counted(load, make_about, value
 @pytest.fixture
 def found_inside(monkeypatch, two_threads):
     """What PyTorch's settings were whenever an imputer computed, in a process that has decided nothing itself."""
-    found, forward = [], Csai.forward
+    found, gap = [], of_records.gap_hours
 
-    def observed(self, directions):
+    def observed(mask):
         found.append((torch.get_num_threads(), (torch.full((9,), 1e-30) * 1e-9).max().item()))
-        return forward(self, directions)
+        return gap(mask)
 
-    monkeypatch.setattr(Csai, "forward", observed)
+    monkeypatch.setattr(of_records, "gap_hours", observed)  # every pass asks for it
     return found
 
 

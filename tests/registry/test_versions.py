@@ -10,14 +10,10 @@ from mlflow import MlflowClient
 from imputune.artifacts.stage_files import weights_file
 from imputune.errors import UserError
 from imputune.registry.bundle_file import write_bundle
-from imputune.registry.register import (
-    classifier_name,
-    imputer_name,
-    register_bundle,
-    serving_requirements,
-    version_of_run,
-)
-from imputune.registry.versions import BUNDLE_FOLDER, Registry, Version
+from imputune.registry.names import BUNDLE_FOLDER, classifier_name, imputer_name
+from imputune.registry.register import register_bundle, serving_requirements, version_of_run
+from imputune.registry.version import Version
+from imputune.registry.versions import Registry
 from imputune.tracking.interrupted import end_interrupted
 from imputune.tracking.runs import tracked_run
 

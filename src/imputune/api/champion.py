@@ -95,7 +95,7 @@ def load_champion(
     with warnings.catch_warnings():
         # MLflow imports tqdm, which warns in a notebook without ipywidgets that it has no bars; none are shown here.
         warnings.filterwarnings("ignore", message="IProgress not found")
-        from imputune.registry.register import classifier_name
+        from imputune.registry.names import classifier_name
         from imputune.registry.versions import Registry
         from imputune.tracking.chosen_store import chosen_store
     with chosen_store(tracking_uri):

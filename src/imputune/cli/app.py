@@ -1,7 +1,8 @@
 """The application that the commands belong to: how it fails, and the options that several commands share."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import MutableMapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any
 
 import typer
@@ -17,10 +18,11 @@ from imputune.runtime.console import Verbosity, set_verbosity, verbosity
 VERBOSITIES = ("quiet", "verbose")
 QUIET_HELP = "Show results, warnings and errors alone, no progress and no notes."
 VERBOSE_HELP = "Show every epoch, and debug lines."
+Commands = MutableMapping[str, Any]  # Typer gives the class of its commands no public name
 threads.prepare_command()  # here, because the modules of the commands load NumPy
 
 
-class Commands(TyperGroup):
+class Root(TyperGroup):
     """Shows a UserError as one line; a stop, whatever error it led to, has its own line, which `main` prints.
 
     Every command takes --quiet and --verbose too, so that they may stand before or behind its name.
@@ -28,9 +30,7 @@ class Commands(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        shared = [each for each in self.params if each.name in VERBOSITIES]
-        for command in _leaves(self):
-            command.params.extend(shared)
+        _share([each for each in self.params if each.name in VERBOSITIES], self.commands)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options that stand before a command."""
@@ -61,13 +61,42 @@ class Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from None
 
 
-def _leaves(group: TyperGroup) -> Iterator[Any]:
-    """Yield the commands of a group, those of the groups in it among them."""
-    for command in group.commands.values():
-        if isinstance(command, TyperGroup):
-            yield from _leaves(command)
+class LateGroup(TyperGroup):
+    """A group whose commands are loaded when they are first asked for, because loading them takes long."""
+
+    shared: Sequence[Any] = ()
+
+    def load(self) -> Commands:
+        """Return the commands by their names."""
+        raise NotImplementedError
+
+    @cached_property
+    def loaded(self) -> Commands:
+        """The commands by their names, which take the shared options too."""
+        commands = self.load()
+        _share(self.shared, commands)
+        return commands
+
+    @property
+    def commands(self) -> Commands:
+        """The commands by their names."""
+        return self.loaded
+
+    @commands.setter
+    def commands(self, given: Commands) -> None:
+        if given:
+            raise ValueError(f"a group that loads its commands late was given {', '.join(given)}")
+
+
+def _share(options: Sequence[Any], commands: Commands) -> None:
+    """Let every command, those in groups too, take these options."""
+    for command in commands.values():
+        if isinstance(command, LateGroup):
+            command.shared = options
+        elif isinstance(command, TyperGroup):
+            _share(options, command.commands)
         else:
-            yield command
+            command.params.extend(options)
 
 
 def _choose_verbosity(parameter: CallbackParam, chosen: bool) -> None:
@@ -95,7 +124,7 @@ def _output_fails() -> str:
 
 
 app = typer.Typer(
-    cls=Commands,
+    cls=Root,
     invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,

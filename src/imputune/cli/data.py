@@ -1,61 +1,31 @@
-"""Commands on records and cohorts: extract, describe."""
+"""Commands on records and cohorts: the group extract, describe and label."""
 
-import inspect
-from collections.abc import Callable
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
 import typer
 
-from imputune.cli.app import AsJson, app
-from imputune.cli.options import option_parameters
-from imputune.data.cohort import Cohort, check_target
-from imputune.datasets import Destination, datasets
-from imputune.datasets.meds import tell_labels
+from imputune.cli.app import AsJson, Commands, LateGroup, app
 from imputune.errors import UserError
-from imputune.pipeline.extract import run_extract
-from imputune.protocol.outcome_words import outcome_words
-from imputune.runtime.console import counted, print_table, warn
+from imputune.runtime.console import counted, counted_each, print_table, warn
+
+
+class ExtractGroup(LateGroup):
+    """The group extract: a command for each dataset."""
+
+    def load(self) -> Commands:
+        """Return the commands by their names."""
+        from imputune.cli.extract import dataset_commands
+
+        return dataset_commands()
+
 
 extract = typer.Typer(
-    help="Raw records to data/<dataset>: bins of the first hours of stays, usually 48 of an hour.", no_args_is_help=True
+    cls=ExtractGroup,
+    help="Raw records to data/<dataset>: bins of the first hours of stays, usually 48 of an hour.",
+    no_args_is_help=True,
 )
 app.add_typer(extract, name="extract")
-
-Out = Annotated[Path | None, typer.Option(help="Folder to write instead of data/<dataset>.")]
-
-
-def _command(function: Callable[..., Cohort | None]) -> Callable[..., None]:
-    """Return a dataset's `extract` as a command: Typer reads its options; --out takes the place of `destination`.
-
-    The options are the function's other parameters, or the fields of the one other parameter if it is a dataclass.
-    """
-    hints = {name: hint for name, hint in get_type_hints(function, include_extras=True).items() if name != "return"}
-    signature = inspect.signature(function)
-    options = [each.replace(annotation=hints[each.name]) for each in list(signature.parameters.values())[1:]]
-    alone: Any = options[0].annotation if len(options) == 1 else None
-    together = alone if is_dataclass(alone) else None
-
-    def run(out: Path | None = None, **chosen: Any) -> None:
-        destination = Destination(out)
-        if out is not None:
-            check_target(out)  # before what may take minutes
-        cohort = function(destination, alone(**chosen)) if together else function(destination, **chosen)
-        if cohort is not None:
-            _store(cohort, destination)
-
-    if together:
-        options = option_parameters(alone)
-    options.append(inspect.Parameter("out", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Out))
-    run.__signature__ = signature.replace(parameters=options, return_annotation=None)  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in options}
-    run.__doc__ = function.__doc__
-    return run
-
-
-for name, function in datasets():
-    extract.command(name)(_command(function))
 
 
 @app.command("describe")
@@ -111,7 +81,9 @@ def label_command(
     ] = False,
 ) -> None:
     """Add an outcome to a cohort from a label table; folds and pretrained imputers stay as they are."""
+    from imputune.datasets.meds import tell_labels
     from imputune.pipeline.label import run_label
+    from imputune.protocol.outcome_words import outcome_words
 
     added = run_label(folder, outcome, labels, replace=replace)
     tell_labels(added.counts)
@@ -125,31 +97,7 @@ def label_command(
         typer.echo(f"{counted(added.changed, 'stay')} had another label of {outcome} before")
 
 
-def _store(cohort: Cohort, destination: Destination) -> None:
-    extracted = run_extract(cohort, destination)
-    facts = extracted.facts
-    left_out = sum(facts.exclusions.values())
-    reasons = f": {_counted(facts.exclusions)}" if left_out else ""
-    typer.echo(
-        f"{extracted.folder}: {counted(facts.stays, 'stay')}, {outcome_words(facts.outcome).counted(facts.events)}, "
-        f"{counted(facts.observed_cells, 'observed cell')} ({counted(left_out, 'stay')} left out{reasons})"
-    )
-    if extracted.now_in_use:
-        typer.echo(f"params.yaml now says dataset: {cohort.dataset}, so `dvc repro` reads it")
-    if extracted.outcome_in_use:
-        typer.echo(f"params.yaml now says outcome: {extracted.outcome_in_use}, the first of the cohort")
-    if extracted.budget_of:
-        typer.echo(
-            f"params.yaml now has a budget for {cohort.dataset}, copied from {extracted.budget_of}: "
-            "change it as you need"
-        )
-
-
 def _shown(fact: object) -> str:
     if isinstance(fact, dict):
-        return _counted(fact) or "none"
+        return counted_each(fact) or "none"
     return f"{fact:.2%}" if isinstance(fact, float) else f"{fact:,}" if isinstance(fact, int) else str(fact)
-
-
-def _counted(exclusions: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in exclusions.items() if count)

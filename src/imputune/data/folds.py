@@ -8,7 +8,6 @@ from typing import get_args
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
-from sklearn.model_selection import StratifiedGroupKFold
 
 from imputune.data.cohort import Cohort
 from imputune.data.outcome_file import NO_LABEL
@@ -57,6 +56,8 @@ def draw_folds(cohort: Cohort, count: int, seed: int) -> list[Fold]:
     Source: paper, section V.D. It has no validation stays of its own; here one subset is taken from the training stays,
     so that no choice depends on test stays.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # 2 s to load, and most commands only read folds
+
     name, label_N = next(iter(cohort.outcomes.items()))
     words, subject_N = outcome_words(name), cohort.subjects_N
     counts = {

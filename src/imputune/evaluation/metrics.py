@@ -6,7 +6,6 @@ Letters: N stays, M thresholds, R different risks.
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score, roc_curve
 
 from imputune.evaluation.calibration import fit_line, intercept_at_slope_1
 from imputune.evaluation.stored import Stored
@@ -30,6 +29,13 @@ def risk_scores(outcome_N: np.ndarray, risk_N: np.ndarray) -> dict[str, float]:
 
     Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,). At least one stay must have the outcome and one must not.
     """
+    from sklearn.metrics import (  # 2 s to load, and most commands score nothing
+        average_precision_score,
+        brier_score_loss,
+        log_loss,
+        roc_auc_score,
+    )
+
     return {
         "auc": float(roc_auc_score(outcome_N, risk_N)),
         "auprc": float(average_precision_score(outcome_N, risk_N)),
@@ -69,6 +75,8 @@ def youden_threshold(outcome_N: np.ndarray, risk_N: np.ndarray) -> float:
 
     Shapes: outcome_N 0/1 and risk_N in [0, 1], both (N,). At least one stay must have the outcome and one must not.
     """
+    from sklearn.metrics import roc_curve
+
     false_positive_M, true_positive_M, threshold_M = roc_curve(outcome_N, risk_N)
     return float(min(threshold_M[np.argmax(true_positive_M - false_positive_M)], 1.0))
 

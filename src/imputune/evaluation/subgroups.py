@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from pydantic import Field
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from imputune.evaluation.calibration import fit_line, intercept_at_slope_1
 from imputune.evaluation.challenge2012 import event_1, event_2
@@ -150,6 +149,8 @@ def _intervals(outcome_N: np.ndarray, risk_N: np.ndarray, scoring: _Scoring) -> 
 
 
 def _risk_scores(outcome_N: np.ndarray, risk_N: np.ndarray, threshold: float) -> dict[str, float]:
+    from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+
     points = reliability(outcome_N, risk_N)
     return {
         "auc": float(roc_auc_score(outcome_N, risk_N)),

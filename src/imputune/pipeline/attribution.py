@@ -9,12 +9,11 @@ from typing import Self
 
 import numpy as np
 
-from imputune.data.scaling import standardised_tensors
 from imputune.data.summary import STATISTICS
 from imputune.errors import UserError
 from imputune.models.attributions import RecordPath, attribute_risk
 from imputune.protocol.variants import base_of
-from imputune.registry.fold_models import BoosterPredictor, NeuralPredictor, Predictor
+from imputune.registry.fold_models import BoosterPredictor, FoldRecord, NeuralPredictor, Predictor
 from imputune.runtime import threads
 from imputune.training.head_inputs import parts_of_record
 
@@ -72,15 +71,15 @@ def attribute(predictor: Predictor, values_1TD: np.ndarray, static_1S: np.ndarra
 
 
 def _of_network(predictor: NeuralPredictor, values_1TD: np.ndarray, static_1S: np.ndarray, steps: int) -> Attribution:
-    standardised, observed = standardised_tensors(values_1TD.copy(), predictor.scaler)
-    record_1R, path, features = predictor.record(values_1TD, static_1S), None, 0
+    record = FoldRecord(predictor.scaler, values_1TD, static_1S)
+    record_1R, path, features = predictor.record(record), None, 0
     if record_1R is not None and predictor.record_scaler is not None:
         features = len(predictor.record_scaler.mean_F)
         start_1R = record_1R.clone()  # the indicators after the features stay: they say what is known
         start_1R[:, :features] = 0
         path = RecordPath(record_1R, start_1R)
     with threads.computing():
-        found = attribute_risk(predictor.classifier, standardised, observed.float(), steps, path)
+        found = attribute_risk(predictor.classifier, record.values_NTD, record.observed_NTD.float(), steps, path)
     record_F = np.empty(0) if found.record_BR is None else found.record_BR[0, :features].numpy().astype(np.float64)
     parts = _record_parts(record_F, predictor.record_parts, _widths(static_1S.shape[1], values_1TD.shape[2]))
     cells_TD = found.cells_BTD[0].numpy().astype(np.float64)
@@ -90,7 +89,8 @@ def _of_network(predictor: NeuralPredictor, values_1TD: np.ndarray, static_1S: n
 
 
 def _of_boosters(predictor: BoosterPredictor, values_1TD: np.ndarray, static_1S: np.ndarray) -> Attribution:
-    parts_1F, risk_1, baseline_1 = predictor.boosters.contributions(predictor.features(values_1TD, static_1S))
+    record = FoldRecord(predictor.scaler, values_1TD, static_1S)
+    parts_1F, risk_1, baseline_1 = predictor.boosters.contributions(predictor.features(record))
     _, hours, variables = values_1TD.shape
     record_parts = parts_of_record(predictor.input)
     widths = _widths(static_1S.shape[1], variables)

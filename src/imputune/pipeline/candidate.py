@@ -16,7 +16,8 @@ from imputune.evaluation.gates import (
 from imputune.evaluation.stored import Stored
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.registry.bundle import Bundle
-from imputune.registry.versions import Registry, Version
+from imputune.registry.version import Version
+from imputune.registry.versions import Registry
 
 NEEDED_SCORES = ("validation_auc", "test_auc", "test_calibration_error")
 

@@ -24,7 +24,8 @@ from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.outcome_words import outcome_words
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.published import CHALLENGE_2012, REFERENCE_DATASET, published_dataset
-from imputune.registry.versions import EVALUATED, RECALIBRATED_ON, Registry
+from imputune.registry.version import EVALUATED, RECALIBRATED_ON
+from imputune.registry.versions import Registry
 from imputune.reporting import card_events
 from imputune.reporting.figures import decision_figure, to_png
 from imputune.reporting.run_notes import intervals_result

@@ -31,7 +31,8 @@ from imputune.registry.cards import (
     read_file,
     write_card,
 )
-from imputune.registry.versions import Registry, Version
+from imputune.registry.version import Version
+from imputune.registry.versions import Registry
 from imputune.reporting.card_history import CardEvent, shortened, with_event
 from imputune.reporting.card_texts import LINEAGE
 from imputune.reporting.model_card import card_text, description_text, model_text

@@ -12,8 +12,9 @@ from imputune.errors import UserError
 from imputune.files import replace_bytes
 from imputune.pipeline.project import Project
 from imputune.registry.bundle import Bundle
-from imputune.registry.register import classifier_name
-from imputune.registry.versions import Registry, Version
+from imputune.registry.local_store import find_locally
+from imputune.registry.names import classifier_name
+from imputune.registry.version import Version
 from imputune.runtime.console import counted
 
 SHOWN = 5  # variables or columns in a note
@@ -35,7 +36,12 @@ class Model:
 
 def load_model(project: Project, wanted: str) -> Model:
     """Load a dataset's classifier by alias or version number; UserError naming those that exist."""
-    registry = Registry(project.root, classifier_name(project.dataset, project.outcome))
+    name = classifier_name(project.dataset, project.outcome)
+    if found := find_locally(project.root, name, wanted):
+        return Model(found.version, found.load())
+    from imputune.registry.versions import Registry  # loads MLflow
+
+    registry = Registry(project.root, name)
     version = registry.find(wanted)
     return Model(version, registry.load(version))
 

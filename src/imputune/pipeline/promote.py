@@ -12,8 +12,9 @@ from imputune.pipeline.model_cards import add_event, add_missing_event, now
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
 from imputune.pipeline.run_subject import RunSubject, divided_input, for_outcome
 from imputune.pipeline.tracked import track
-from imputune.registry.register import classifier_name
-from imputune.registry.versions import UNCHANGED_SCORES, Registry, Version
+from imputune.registry.names import classifier_name
+from imputune.registry.version import UNCHANGED_SCORES, Version
+from imputune.registry.versions import Registry
 from imputune.reporting import card_events
 from imputune.reporting.run_notes import gates_result, run_name
 from imputune.runtime.experiments import other_experiment

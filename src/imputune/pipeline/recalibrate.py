@@ -22,15 +22,16 @@ from imputune.pipeline.project import Project
 from imputune.pipeline.run_subject import cohort_input, model_subject
 from imputune.pipeline.tracked import track
 from imputune.protocol.outcome_words import outcome_words
-from imputune.registry.register import FOLD_SCORES, fold_scores_text, register_copy
-from imputune.registry.versions import (
+from imputune.registry.names import FOLD_SCORES
+from imputune.registry.register import fold_scores_text, register_copy
+from imputune.registry.version import (
     EVALUATED,
     RECALIBRATED_COHORTS,
     RECALIBRATED_FROM,
     RECALIBRATED_ON,
     UNCHANGED_SCORES,
-    Registry,
 )
+from imputune.registry.versions import Registry
 from imputune.reporting.run_notes import before_and_after
 from imputune.runtime.console import counted
 

@@ -18,14 +18,8 @@ from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import Variant
 from imputune.registry.bundle import BundleAbout, MemberAbout
 from imputune.registry.bundle_file import MemberContent
-from imputune.registry.register import (
-    THRESHOLD_RULE,
-    TRAINED_RUN,
-    classifier_name,
-    imputer_name,
-    register_bundle,
-    version_of_run,
-)
+from imputune.registry.names import classifier_name, imputer_name
+from imputune.registry.register import THRESHOLD_RULE, TRAINED_RUN, register_bundle, version_of_run
 from imputune.reporting.figures import curves_figure, to_png
 from imputune.reporting.imputer_figures import risk_figure
 from imputune.reporting.run_notes import variant_name

@@ -25,7 +25,8 @@ from imputune.pipeline.recording import (
 from imputune.pipeline.run_subject import divided_input, outcome_tags, project_subject, training_subject
 from imputune.pipeline.tracked import track
 from imputune.protocol.imputers import imputer_kind
-from imputune.registry.register import THRESHOLD_RULE, TRAINED_RUN, classifier_name, imputer_name, version_of_run
+from imputune.registry.names import classifier_name, imputer_name
+from imputune.registry.register import THRESHOLD_RULE, TRAINED_RUN, version_of_run
 from imputune.registry.versions import Registry
 from imputune.reporting.run_notes import auc_result, pretraining_result
 from imputune.runtime.console import counted

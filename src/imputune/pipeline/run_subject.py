@@ -14,7 +14,7 @@ from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.outcome_words import outcome_words
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import Variant
-from imputune.registry.versions import Version
+from imputune.registry.version import Version
 from imputune.reporting.run_notes import imputer_sentence, repeat_note, run_name, variant_name, variant_sentence
 from imputune.runtime.console import counted
 from imputune.tracking.cohort_input import CohortInput

@@ -3,7 +3,9 @@
 Shape letters: F fold models, N stays, T hours, D variables.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from typing import Self
 
@@ -23,6 +25,8 @@ from imputune.models.heads import HEAD_BUILDERS
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import BLEND, base_of
 from imputune.registry.fold_models import NO_RISK, FoldModel, Predictor
+from imputune.registry.joint_imputation import mean_imputation
+from imputune.registry.joint_risks import JointRisks, joint, risks
 from imputune.settings.names import Head, Input
 
 BOOSTED: Head = "xgboost"
@@ -164,7 +168,8 @@ class Bundle:
         """Return one fold model's risk, float32 (N,); see `risk_by_fold`. Raises ValueError for an unknown fold."""
         if fold not in self.about.folds:
             raise ValueError(f"fold must be one of {self.about.folds}, got {fold}")
-        risk_N = self._risk(self.models[self.about.folds.index(fold)], values_NTD, static)
+        alone = joint([self.predictors[self.about.folds.index(fold)]])
+        [risk_N] = risks(alone, values_NTD, static_of(static, self.about.static, len(values_NTD)))
         return self.recalibrated(risk_N).astype(np.float32, copy=False)
 
     def predict(self, stays: BinnedStays) -> pd.DataFrame:
@@ -175,7 +180,18 @@ class Bundle:
         the number of rows that were read but do not count (see `BinnedStays`). A stay without an observed cell gets the
         risk of an empty record. Raises UserError for a bundle of imputers.
         """
-        uncorrected_FN = self._uncorrected(stays.values_NTD, stays.static).astype(np.float64)
+        [table] = self.predict_each([stays])
+        return table
+
+    def predict_each(self, several: Sequence[BinnedStays]) -> list[pd.DataFrame]:
+        """Return what `predict` returns for each of several tables of stays, which the models read together."""
+        values_NTD = np.concatenate([stays.values_NTD for stays in several])
+        facts = [static_of(stays.static, self.about.static, len(stays.stay_ids_N)) for stays in several]
+        uncorrected_FN = risks(self._joint, values_NTD, np.concatenate(facts)).astype(np.float64)
+        ends = np.cumsum([len(stays.stay_ids_N) for stays in several])[:-1]
+        return [self._table(*each) for each in zip(several, np.split(uncorrected_FN, ends, axis=1), strict=True)]
+
+    def _table(self, stays: BinnedStays, uncorrected_FN: np.ndarray) -> pd.DataFrame:
         risk_N = self.recalibrated(uncorrected_FN.mean(axis=0))
         return pd.DataFrame(
             {
@@ -196,9 +212,7 @@ class Bundle:
         of the stay's rows that do not count, the same in each row.
         Raises UserError if the head reads no imputer.
         """
-        filled_NTD = np.zeros(stays.values_NTD.shape, dtype=np.float64)
-        for model in self.models:
-            filled_NTD += model.impute(stays.values_NTD) / len(self.models)
+        filled_NTD = mean_imputation(self.models, stays.values_NTD)
         observed_NTD = ~np.isnan(stays.values_NTD)
         complete_NTD = np.where(observed_NTD, stays.values_NTD, filled_NTD)
         count, hours, variables = complete_NTD.shape
@@ -248,7 +262,8 @@ class Bundle:
 
     def _uncorrected(self, values_NTD: np.ndarray, static: pd.DataFrame | None) -> np.ndarray:
         """Return each fold model's risk without recalibration, float32 (F, N)."""
-        return np.stack([self._risk(model, values_NTD, static) for model in self.models])
+        return risks(self._joint, values_NTD, static_of(static, self.about.static, len(values_NTD)))
 
-    def _risk(self, model: FoldModel, values_NTD: np.ndarray, static: pd.DataFrame | None) -> np.ndarray:
-        return model.risk(values_NTD, static_of(static, self.about.static, len(values_NTD)))
+    @cached_property
+    def _joint(self) -> JointRisks:
+        return joint(self.predictors)

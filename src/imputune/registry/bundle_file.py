@@ -26,9 +26,17 @@ from imputune.models.heads import HeadSizes, build_head
 from imputune.models.hidden_states import state_size
 from imputune.models.weights import load_module
 from imputune.protocol.variants import base_of, record_parts, state_of
-from imputune.registry.blend_predictor import blended_model
 from imputune.registry.bundle import BOOSTED, Bundle, BundleAbout
-from imputune.registry.fold_models import BoosterPredictor, FoldModel, NeuralPredictor, Predictor
+from imputune.registry.fold_models import (
+    BoosterPredictor,
+    FoldModel,
+    FoldRecord,
+    NeuralPredictor,
+    Predictor,
+    blended_model,
+)
+from imputune.registry.names import CHECKSUM_TAG
+from imputune.registry.version import Version
 from imputune.settings.names import Head, Input
 
 ABOUT = "bundle.json"
@@ -198,6 +206,17 @@ def read_bundle(folder: Path, checksum: str = "") -> Bundle:
         ) from None
 
 
+def load_version(version: Version, folder: Path) -> Bundle:
+    """Load a registered version's bundle from its folder.
+
+    Raises UserError when its files are missing, were altered, or have an unknown format.
+    """
+    try:
+        return read_bundle(folder, version.tags.get(CHECKSUM_TAG, ""))
+    except UserError as error:
+        raise UserError(f"{version.name} version {version.number}: {error}") from None
+
+
 def _parsed(content: bytes) -> BundleFile:
     number = _FormatOnly.model_validate_json(content).format
     if number in (3, FORMAT):
@@ -220,7 +239,7 @@ def _read_blend(folder: Path, about: BundleAbout, fold: int, members: Sequence[B
         if not same or member.about.static not in ((), about.static):
             raise ValueError("a blend and its members must read the same variables and static facts")
     arrays = {name: tensor.numpy() for name, tensor in read_weights(folder, fold).items()}
-    return blended_model(fold, Blend.from_arrays(arrays), members)
+    return blended_model(fold, Blend.from_arrays(arrays), [member.models for member in members])
 
 
 def _read_model(folder: Path, file: BundleFile, fold: int) -> FoldModel:
@@ -254,7 +273,7 @@ def _read_boosted(
         input=about.input,
     )
     empty_1TD = np.full((1, about.sizes.hours, about.sizes.variables), np.nan, dtype=np.float32)
-    wanted = predictor.features(empty_1TD, static_of(None, about.static, 1)).shape[1]
+    wanted = predictor.features(FoldRecord(scaler, empty_1TD, static_of(None, about.static, 1))).shape[1]
     if predictor.boosters.features != wanted:
         raise ValueError(f"boosters of {predictor.boosters.features} features cannot read {wanted}")
     return predictor

@@ -8,7 +8,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from imputune.registry.versions import Registry, Version
+from imputune.registry.version import Version
+from imputune.registry.versions import Registry
 from imputune.tracking.store_failures import failures
 
 DESCRIPTION_LIMIT = 5000

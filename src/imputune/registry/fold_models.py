@@ -1,28 +1,27 @@
 """A bundle's fold models: what one fold's training left, ready to predict from raw records.
 
-Letters: N stays, T hours, D variables, S numbers of the static facts, B stays of a batch, R record features.
+`joint_risks` asks the models of all folds together. Letters: N stays, T hours, D variables, S numbers of the static
+facts, F features, R numbers that a network reads of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
 
 import numpy as np
 import torch
 
-from imputune.data.directions import Directions
 from imputune.data.record_features import RecordScaler, record_features
 from imputune.data.scaling import Scaler, standardised_tensors
-from imputune.errors import UserError
 from imputune.imputers.csai import CsaiImputer
+from imputune.models.blending import Blend
 from imputune.models.boosters import Boosters
 from imputune.models.classifier import Classifier
 from imputune.models.csai import Csai
 from imputune.runtime import threads
 from imputune.settings.names import Input
-from imputune.training.head_inputs import non_neural_features
+from imputune.training.head_inputs import non_neural_features, parts_of_record
 
-BATCH = 256  # stays; a stay's results do not depend on it
 NO_IMPUTER = (
     "this model reads no imputer, so it has no imputed series: name another version with --model, one with input "
     "hidden, imputed or raw"
@@ -30,42 +29,31 @@ NO_IMPUTER = (
 NO_RISK = "this bundle imputes and predicts no risk: load a model of an outcome, such as imputune-mortality"
 
 
-class Predictor(Protocol):
-    """What gives the risks of one fold."""
+class FoldRecord:
+    """Some stays as the models of one fold read them.
 
-    def risk(self, values_NTD: np.ndarray, static_NS: np.ndarray) -> np.ndarray:
-        """Return each stay's risk of the outcome, float32 (N,).
+    values_NTD: standardised, 0 where not observed; observed_NTD: bool; static_NS: see `data.static.static_numbers`.
+    """
 
-        Shapes: values_NTD float32 in the variables' units, NaN where not observed; static_NS float32, as
-        `data.static.static_numbers` gives it. Neither is changed.
-        """
+    def __init__(self, scaler: Scaler, values_NTD: np.ndarray, static_NS: np.ndarray) -> None:
+        """Standardise float32 values in the variables' units, NaN where not observed; they stay as they are."""
+        self.values_NTD, self.observed_NTD = standardised_tensors(values_NTD.copy(), scaler)
+        self.static_NS = static_NS
 
+    def features(self, parts: Sequence[str]) -> np.ndarray:
+        """Return the features of some parts of the record, float32 (N, F); see `record_features`."""
+        return np.concatenate([self._part(part) for part in parts], axis=1)
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FoldModel:
-    """One fold's models: `predictor` is None in a bundle of imputers, `imputer` where the head reads none."""
+    def _part(self, part: str) -> np.ndarray:
+        return self._summary_NF if part == "summary" else self._features_of(part)
 
-    fold: int
-    scaler: Scaler
-    imputer: Csai | None
-    predictor: Predictor | None = None
+    @cached_property
+    def _summary_NF(self) -> np.ndarray:
+        """The statistics, which several members of a blend read."""
+        return self._features_of("summary")
 
-    def risk(self, values_NTD: np.ndarray, static_NS: np.ndarray) -> np.ndarray:
-        """Return each stay's risk, float32 (N,); see `Predictor.risk`. Raises UserError in a bundle of imputers."""
-        if self.predictor is None:
-            raise UserError(NO_RISK)
-        return self.predictor.risk(values_NTD, static_NS)
-
-    def impute(self, values_NTD: np.ndarray) -> np.ndarray:
-        """Return values as float32 (N, T, D) in the variables' units, each missing one imputed.
-
-        Raises UserError if there is no imputer.
-        """
-        if self.imputer is None:
-            raise UserError(NO_IMPUTER)
-        with torch.no_grad(), threads.computing():
-            imputed = [self.imputer(each).imputed_BTD.numpy() for each in batches(self.scaler, values_NTD)]
-        return self.scaler.restore(np.concatenate(imputed))
+    def _features_of(self, part: str) -> np.ndarray:
+        return record_features(self.values_NTD.numpy(), self.observed_NTD.numpy(), self.static_NS, (part,))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,23 +65,11 @@ class NeuralPredictor:
     record_scaler: RecordScaler | None = None
     record_parts: tuple[str, ...] = ()
 
-    def risk(self, values_NTD: np.ndarray, static_NS: np.ndarray) -> np.ndarray:
-        """Return each stay's risk, float32 (N,); see `Predictor.risk`."""
-        with torch.no_grad(), threads.computing():
-            logits = []
-            for batch, directions in enumerate(batches(self.scaler, values_NTD)):
-                some = slice(batch * BATCH, (batch + 1) * BATCH)
-                logits.append(self.classifier(directions, self.record(values_NTD[some], static_NS[some])))
-            return torch.sigmoid(torch.cat(logits)).numpy()
-
-    def record(self, values_NTD: np.ndarray, static_NS: np.ndarray) -> torch.Tensor | None:
-        """Return the record features that the head reads, (N, R), None if it reads none; see `record_features`."""
+    def record(self, record: FoldRecord) -> torch.Tensor | None:
+        """Return the record features that the head reads, (N, R), None if it reads none."""
         if self.record_scaler is None:
             return None
-        standardised, observed = standardised_tensors(values_NTD.copy(), self.scaler)
-        return self.record_scaler.standardised(
-            record_features(standardised.numpy(), observed.numpy(), static_NS, self.record_parts)
-        )
+        return self.record_scaler.standardised(record.features(self.record_parts))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -105,28 +81,54 @@ class BoosterPredictor:
     boosters: Boosters
     input: Input
 
-    def risk(self, values_NTD: np.ndarray, static_NS: np.ndarray) -> np.ndarray:
-        """Return each stay's risk, float32 (N,); see `Predictor.risk`."""
-        places = range(0, len(values_NTD), BATCH)
-        batches = [(values_NTD[start : start + BATCH], static_NS[start : start + BATCH]) for start in places]
-        return np.concatenate([self.boosters.risk(self.features(*batch)) for batch in batches])
-
-    def features(self, values_NTD: np.ndarray, static_NS: np.ndarray) -> np.ndarray:
+    def features(self, record: FoldRecord) -> np.ndarray:
         """Return the features that the trees read, float32 (N, F); see `non_neural_features`."""
-        standardised, observed = standardised_tensors(values_NTD.copy(), self.scaler)
+        if self.imputer is None:
+            return record.features(parts_of_record(self.input))
         with threads.computing():
-            learned = self.imputer.represent(standardised, observed.float()) if self.imputer else None
+            learned = self.imputer.represent(record.values_NTD, record.observed_NTD.float())
         return non_neural_features(
             self.input,
-            values_NTD=standardised.numpy(),
-            observed_NTD=observed.numpy(),
-            static_NS=static_NS,
+            values_NTD=record.values_NTD.numpy(),
+            observed_NTD=record.observed_NTD.numpy(),
+            static_NS=record.static_NS,
             learned=learned,
         )
 
 
-def batches(scaler: Scaler, values_NTD: np.ndarray) -> Iterator[Directions]:
-    """Yield what an imputer reads, batch by batch; the values are in the variables' units, NaN where missing."""
-    for start in range(0, len(values_NTD), BATCH):
-        standardised, observed = standardised_tensors(values_NTD[start : start + BATCH].copy(), scaler)
-        yield Directions.of(standardised, observed.float())
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BlendPredictor:
+    """A blend of the members' predictors of one fold."""
+
+    blend: Blend
+    members: tuple["Predictor", ...]
+
+
+Predictor = NeuralPredictor | BoosterPredictor | BlendPredictor
+"""What gives the risks of one fold; see `joint_risks.joint`."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FoldModel:
+    """One fold's models: `predictor` is None in a bundle of imputers, `imputer` where the head reads none."""
+
+    fold: int
+    scaler: Scaler
+    imputer: Csai | None
+    predictor: Predictor | None = None
+
+
+def blended_model(fold: int, blend: Blend, members: Sequence[Sequence[FoldModel]]) -> FoldModel:
+    """Return the fold model of a blend, from the fold models of its members.
+
+    Its imputer is that of the first member that has one. Raises ValueError where a member does not have the fold, or
+    predicts no risk.
+    """
+    models = [next((model for model in member if model.fold == fold), None) for member in members]
+    found = [model for model in models if model is not None]
+    predictors = [model.predictor for model in found if model.predictor is not None]
+    if len(predictors) != len(members) or len(predictors) != len(blend.scales):
+        raise ValueError(f"fold {fold} of a blend of {len(blend.scales)} needs the risk of as many members")
+    first = next((model for model in found if model.imputer is not None), found[0])
+    predictor = BlendPredictor(blend=blend, members=tuple(predictors))
+    return FoldModel(fold=fold, scaler=first.scaler, imputer=first.imputer, predictor=predictor)

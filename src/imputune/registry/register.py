@@ -18,11 +18,10 @@ from mlflow.types import ColSpec, Schema
 
 import imputune
 from imputune.artifacts.stage_output import TrainedFold
-from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.registry import serving
 from imputune.registry.bundle import BOOSTED, BundleAbout
 from imputune.registry.bundle_file import MemberContent, copy_bundle, write_bundle
-from imputune.settings.names import ImputerName
+from imputune.registry.names import CHECKSUM_TAG, FOLD_SCORES
 from imputune.tracking.runs import TrackedRun
 from imputune.tracking.store_failures import failures
 
@@ -55,24 +54,11 @@ SERIES_SCHEMA = Schema(
     ]
 )
 REGISTERED_TAG = "imputune.registered"
-FOLD_SCORES = "fold_scores"
-FOLD_SCORES_TAG = f"imputune.{FOLD_SCORES}"
 TRAINED_RUN = "trained_run"
 TRAINED_RUN_TAG = f"imputune.{TRAINED_RUN}"  # on a version from imputune register: the run that trained its models
 THRESHOLD_RULE = "threshold_rule"
-CHECKSUM_TAG = "imputune.bundle_sha256"
 REQUIRED = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
 BOOSTED_REQUIRED = ("xgboost-cpu",)
-
-
-def imputer_name(imputer: ImputerName, dataset: str) -> str:
-    """Return the name under which the fold models of an imputer on a dataset are registered."""
-    return f"imputune-{imputer}-{dataset}"
-
-
-def classifier_name(dataset: str, outcome: str = DEFAULT_OUTCOME) -> str:
-    """Return the name under which a dataset's classifiers of an outcome are registered."""
-    return f"imputune-{'mortality' if outcome == DEFAULT_OUTCOME else outcome}-{dataset}"
 
 
 def register_bundle(

@@ -91,6 +91,11 @@ class _BarRecorder:
             self.progress.update(bar, total=self.progress.tasks[bar].completed)
 
 
+def counted_each(counts: Mapping[str, int]) -> str:
+    """Return numbers with what they count, such as "3 without an outcome, 1 empty"; what counts 0 is left out."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number and its noun, which gets an s unless the number is 1: `1 row`, `2,000 rows`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"

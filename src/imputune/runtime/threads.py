@@ -3,7 +3,8 @@
 This is the one place for commands, workers, servers and Python programs. Everything but DuckDB computes on one thread,
 unless OMP_NUM_THREADS asks for more. PyTorch's second thread saves little on two idle cores. Beside other work it makes
 `predict` many times slower, because OpenMP's threads wait for each other in busy loops and so take the cores from the
-threads they wait for. Worker processes have one thread whatever OMP_NUM_THREADS says: training gives the same on every
+threads they wait for. The batches of a large prediction are computed side by side instead; see `side_by_side`. Worker
+processes have one thread whatever OMP_NUM_THREADS says: training gives the same on every
 machine.
 
 Denormal numbers, those below 1e-38, are rounded to 0. Operations on them are many times slower, and weight decay
@@ -15,14 +16,19 @@ inter-op threads. DuckDB is given its own number of threads.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
+from typing import TypeVar
 
 from imputune.runtime.environment import environment
 
 THREADS = "OMP_NUM_THREADS"  # of PyTorch, scikit-learn and XGBoost, and of the BLAS of NumPy and SciPy
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}  # a thread that waits for others sleeps
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_user_chose = THREADS in os.environ  # before `prepare_command` sets it
 ONE_THREAD = {THREADS: "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -62,6 +68,24 @@ def computing() -> Iterator[None]:
     finally:
         torch.set_flush_denormal(flushed)
         _blocks.leave()
+
+
+def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Do `work` for every item and return the results in order; each item is computed as `computing` says.
+
+    Items share the cores that this process may use, unless the user has set OMP_NUM_THREADS. Such threads do not wait
+    for one another in busy loops, as PyTorch's own do: beside other work, they take their share of the cores.
+    """
+    count = min(len(items), 1 if _user_chose else len(os.sched_getaffinity(0)))
+
+    def compute(item: Item) -> Result:
+        with computing():
+            return work(item)
+
+    if count < 2:
+        return [compute(item) for item in items]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(compute, items))
 
 
 def wanted_threads() -> int:

@@ -9,14 +9,14 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.uri import is_local_uri
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from imputune.errors import UserError
 
 ARTIFACTS_FOLDER = "mlruns"
 BACKUP_ENDING = ".before-move"
+LOCAL_HOSTS = ("localhost", "127.0.0.1")
 DEFAULT_EXPERIMENT = "0"  # its folder is named by its id, other experiments' folders by the experiment's name
 COLUMNS = (
     ("experiments", "artifact_location"),
@@ -103,7 +103,7 @@ def _changes(store: sqlite3.Connection, here: Path) -> _Changes:
     names = {str(name) for (name,) in store.execute("SELECT name FROM experiments")} | {DEFAULT_EXPERIMENT}
     for table, column in COLUMNS:
         for row, location in store.execute(f"SELECT rowid, {column} FROM {table}"):
-            path = _local(location)
+            path = local_path(location)
             folder = _project_of(path, names) if path is not None else None
             if path is None or folder is None or folder == here or os.path.realpath(folder) == str(here):
                 continue
@@ -142,10 +142,13 @@ def _connected(database: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(f"{database.absolute().as_uri()}?mode={mode}", uri=True, timeout=20.0)
 
 
-def _local(location: str | None) -> Path | None:
-    if not location or not is_local_uri(location):
+def local_path(location: str | None) -> Path | None:
+    """Return the absolute path on this machine that a location in the store names, None for any other location."""
+    parts = urlsplit(location or "")
+    host = parts.hostname or ""
+    if parts.scheme not in ("", "file") or not (host in ("", ".") or host.startswith(LOCAL_HOSTS)):
         return None
-    path = Path(local_file_uri_to_path(location))
+    path = Path(url2pathname(parts.path if parts.scheme else location or ""))
     return path if path.is_absolute() else None
 
 

@@ -8,8 +8,9 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from imputune.runtime.experiments import owner_of
 
+DATABASE_NAME = "mlflow.db"
 SCHEME = "sqlite:///"
 BUSY_SECONDS = 20.0
 
@@ -27,6 +28,11 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(unquote(uri.removeprefix(SCHEME).partition("?")[0])).absolute()
 
 
+def own_database(root: Path) -> Path:
+    """Return the file of a project's own store; of an experiment's copy, that of the project it belongs to."""
+    return (owner_of(root) or root.resolve()) / DATABASE_NAME
+
+
 def make_folder(folder: Path) -> None:
     """Make the folder of a database; PermissionError if this user may not write there."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,6 +47,8 @@ def make_database(path: Path) -> None:
     """
     if path.exists() and path.stat().st_size > 0:
         return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
     unfinished = path.with_name(path.name + ".new")
     unfinished.write_bytes(b"")
     database = SqlAlchemyStore(sqlite_uri(unfinished), (path.parent / "mlruns").as_uri())

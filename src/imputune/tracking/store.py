@@ -17,14 +17,12 @@ from mlflow.store.entities import PagedList
 from imputune.errors import UserError
 from imputune.runtime.console import say, say_once
 from imputune.runtime.environment import environment
-from imputune.runtime.experiments import owner_of
 from imputune.tracking.credentials import handed_over, without_password
 from imputune.tracking.database import check_database
 from imputune.tracking.moved import follow_move, former_folder
-from imputune.tracking.sqlite import check_writable, make_database, make_folder, sqlite_path, sqlite_uri
+from imputune.tracking.sqlite import check_writable, make_database, make_folder, own_database, sqlite_path, sqlite_uri
 from imputune.tracking.store_failures import failures
 
-DATABASE_NAME = "mlflow.db"
 LOCK_NAME = ".mlflow-store.lock"
 LOCK_SECONDS = 60.0
 NO_STORE = "train first, run `imputune register` for models in artifacts/, or correct MLFLOW_TRACKING_URI if it is set"
@@ -65,13 +63,8 @@ def open_existing_store(root: Path) -> str:
 
 def has_store(root: Path) -> bool:
     """Say whether there is a store to read; a server is taken to be there."""
-    path = sqlite_path(os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(_own(root)))
+    path = sqlite_path(os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(own_database(root)))
     return path is None or path.exists()
-
-
-def _own(root: Path) -> Path:
-    """Return the file of a project's own store; of an experiment's copy, that of the project it belongs to."""
-    return (owner_of(root) or root.resolve()) / DATABASE_NAME
 
 
 def _open(root: Path, *, may_write: bool) -> str:
@@ -80,7 +73,7 @@ def _open(root: Path, *, may_write: bool) -> str:
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
         for name in ("alembic", "mlflow"):
             logging.getLogger(name).setLevel(logging.WARNING)
-    own = _own(root)
+    own = own_database(root)
     if may_write and own.parent != root.resolve() and not os.environ.get("MLFLOW_TRACKING_URI"):
         say_once(f"note: the runs of this experiment go to the store of the project: {own}")
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
