@@ -39,7 +39,7 @@ def folds(better: float, seed: int = 0, count: int = 5, stays: int = 300) -> lis
 def test_a_clear_difference_is_found() -> None:
     """Each fold's difference is that of the two AUCs; the interval holds the mean and leaves 0 out; p is small."""
     made = folds(1.0)
-    found = paired_difference(made, 200, 0)
+    found = paired_difference(made, 1 / 3, resamples=200, seed=0)
     for fold, difference in zip(made, found.by_fold, strict=True):
         aucs = [roc_auc_score(fold.outcome_N, risk) for risk in (fold.candidate_N, fold.champion_N)]
         assert difference == pytest.approx(aucs[0] - aucs[1], abs=1e-6)
@@ -50,7 +50,7 @@ def test_a_clear_difference_is_found() -> None:
 def test_equal_models_do_not_differ() -> None:
     """The same risks give 0 and p = 1, because both models are scored on the same resamples."""
     same = [replace(fold, champion_N=fold.candidate_N) for fold in folds(0.0)]
-    found = paired_difference(same, 50, 0)
+    found = paired_difference(same, 1 / 3, resamples=50, seed=0)
     assert (found.mean, found.interval, found.p_value) == (0, (0, 0), 1)
 
 
@@ -58,7 +58,7 @@ def test_without_a_champion_there_is_no_difference() -> None:
     """A fold without the champion's risks cannot be compared."""
     alone = [replace(fold, champion_N=None) for fold in folds(0.0)]
     with pytest.raises(ValueError, match="needs the champion's risks"):
-        paired_difference(alone, 10, 0)
+        paired_difference(alone, 1 / 3, resamples=10, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import pytest
 from example_results import HEADS, imputer_comparison, matrix_row, noisy_rows, ranked_imputer, variant_row
 from imputune.evaluation.comparison import VariantComparison
 from imputune.evaluation.rows import ImputerRow
+from imputune.protocol.division import Division
 from imputune.protocol.published import AVERAGE, SCHEDULES
 from imputune.reporting.comparison import (
     alone_tables,
@@ -37,7 +38,7 @@ def variants(*names: str, dataset: str = "synthetic") -> VariantComparison:
         stays=3997,
         events=554,
         cohort_hash="abc",
-        test_to_train=1 / 3,
+        division=Division(count=5),
         rows=tuple(variant_row(name, [0.84, 0.86], dataset) for name in names),
         imputers=(imputer,),
         notes=("one variant is unfinished", "another is missing"),

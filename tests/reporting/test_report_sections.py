@@ -65,7 +65,6 @@ def inputs() -> ReportInputs:
     return ReportInputs(
         comparison=imputer_comparison(MATRIX, IMPUTERS, PROTOCOL, ["brits is skipped: pretrain it again"]),
         variables=(Variable("HR", "/min"), Variable("pH", "1")),
-        folds=5,
         seed=2012,
         cohort_hash="c" * 64,
         folds_hash="f" * 64,

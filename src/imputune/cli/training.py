@@ -36,14 +36,14 @@ ONE_OR_MORE = {field: f"One or more, separated by commas: {', '.join(words)}." f
 
 @app.command("folds")
 def folds_command(dataset: Dataset = None) -> None:
-    """Divide a cohort into folds."""
+    """Divide a cohort into folds, by the protocol under folds in params.yaml."""
     from imputune.pipeline.folds import run_folds
     from imputune.pipeline.project import Project
 
     project = Project.open(find_root(Path.cwd()), dataset, None)
     folds = run_folds(project)
     sizes = ", ".join(f"{len(fold.train)}/{len(fold.validation)}/{len(fold.test)}" for fold in folds)
-    typer.echo(f"{len(folds)} folds of {project.dataset} (train/validation/test): {sizes}")
+    typer.echo(f"{len(folds)} folds of {project.dataset}, {project.division.label} (train/validation/test): {sizes}")
 
 
 @app.command("pretrain")
