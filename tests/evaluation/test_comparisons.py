@@ -123,6 +123,7 @@ def test_json_of_imputers_is_rounded() -> None:
         "stays",
         "events",
         "cohort_hash",
+        "division",
         "answers",
         "imputers",
         "missing_share_edges",

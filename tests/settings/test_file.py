@@ -48,7 +48,7 @@ def rename(section: dict[str, Any], key: str, other: str) -> None:
             "params.yaml: unknown key 'budget.synthetic.pretrain_epoch' (did you mean 'pretrain_epochs'?): "
             "known here are pretrain_epochs, frozen_epochs, unfrozen_epochs",
         ),
-        (lambda p: p["folds"].update(zzz=3), "params.yaml: unknown key 'folds.zzz': known here are count"),
+        (lambda p: p["folds"].update(zzz=3), "params.yaml: unknown key 'folds.zzz': known here are protocol, count"),
     ],
 )
 def test_unknown_key_names_the_near_miss(edited: Edited, change: Change, message: str) -> None:

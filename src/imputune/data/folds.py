@@ -15,12 +15,13 @@ from imputune.data.cohort import Cohort
 from imputune.data.outcome_file import NO_LABEL
 from imputune.errors import UserError
 from imputune.files import replace_text
-from imputune.protocol.division import ORIGIN
 from imputune.protocol.outcome_words import outcome_words
 from imputune.settings.fold_sections import External, Folds, SingleSplit
 from imputune.settings.names import SplitName
 
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+COHORTS = "cohorts"
+"""The key of a joined cohort's source.json that has the name and number of stays of the two cohorts, in order."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -132,7 +133,7 @@ def draw_external(cohort: Cohort, settings: External) -> list[Fold]:
 
     Raises UserError if the cohort is not joined from two, or a part has no event or no non-event.
     """
-    cohorts = cohort.source.get(ORIGIN)
+    cohorts = cohort.source.get(COHORTS)
     if not isinstance(cohorts, dict):
         raise UserError(
             f"cohort {cohort.dataset} is of one source, and folds.protocol external needs two: "

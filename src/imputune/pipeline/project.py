@@ -13,10 +13,10 @@ from filelock import FileLock, Timeout
 
 from imputune.artifacts.stage_output import Origin, Settings
 from imputune.data.cohort import Cohort, cohort_hash, outcome_hash, read_cohort
-from imputune.data.folds import Fold, folds_hash, labelled_fold, read_folds
+from imputune.data.folds import COHORTS, Fold, folds_hash, labelled_fold, read_folds
 from imputune.data.outcome_choice import chosen_outcome, named_outcome, outcome_names
 from imputune.errors import UserError
-from imputune.protocol.division import ORIGIN, Division
+from imputune.protocol.division import Division
 from imputune.protocol.imputers import imputer_kind
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import Variant
@@ -307,7 +307,7 @@ def _joined_cohorts(folder: Path) -> Settings:
     """Return the two cohorts that the cohort in a folder was joined from, nothing if there is no such cohort."""
     try:
         source = json.loads((folder / "source.json").read_bytes())
-        return {ORIGIN: source[ORIGIN]}
+        return {COHORTS: source[COHORTS]}
     except (OSError, ValueError, TypeError, KeyError):
         return {}
 

@@ -7,9 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from imputune.settings.names import ProtocolName
 
-ORIGIN = "cohorts"
-"""The key of a joined cohort's source.json, and of its settings, that has the number of stays of each of the two."""
-
 
 class Division(BaseModel):
     """The protocol by which stays were divided.

@@ -8,10 +8,12 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from imputune.settings.names import ProtocolName
 from imputune.settings.section import Fraction, ParamsSection, Seed, check_once
 
-Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)]
+Seeds = Annotated[tuple[Seed, ...], Field(strict=False)]
 
 
 def _check_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if not seeds:
+        raise ValueError("there must be one seed or more: each is a split")
     check_once(seeds)
     return seeds
 
@@ -34,7 +36,7 @@ class Fractions(ParamsSection):
 class SingleSplit(ParamsSection):
     """Protocol single_split: random splits by fractions, one for each seed."""
 
-    fractions: Fractions = Field(default_factory=Fractions, description="Fractions of stays; they add up to 1.")
+    fractions: Fractions = Field(Fractions(), description="Fractions of stays; they add up to 1.")
     seeds: Seeds = Field((0, 1, 2, 3, 4), description="Seeds of the splits, each once; 0 to 2**32 - 1.")
 
     _seeds_once = field_validator("seeds")(_check_seeds)
@@ -43,8 +45,10 @@ class SingleSplit(ParamsSection):
 class External(ParamsSection):
     """Protocol external: train and validate on one cohort, test on another; see `imputune extract joined`."""
 
-    validation: Fraction = Field(0.2, description="Fraction of the first cohort's stays that choose the epoch.")
-    seeds: Seeds = Field((0, 1, 2, 3, 4), description="Seeds of the splits of the first cohort, each once.")
+    validation: Fraction = Field(
+        0.2, description="Fraction of the first cohort's stays that choose the epoch, between 0 and 1."
+    )
+    seeds: Seeds = Field((0, 1, 2, 3, 4), description="Seeds of the first cohort's splits, each once; 0 to 2**32 - 1.")
 
     _seeds_once = field_validator("seeds")(_check_seeds)
 
@@ -56,8 +60,8 @@ class Folds(ParamsSection):
         "cross_validation", description="cross_validation, single_split or external; each split counts as a fold."
     )
     count: Annotated[int, Field(ge=3)] = Field(description="Number of folds of cross_validation, 3 or more.")
-    single_split: SingleSplit = Field(default_factory=SingleSplit, description="Splits of protocol single_split.")
-    external: External = Field(default_factory=External, description="Splits of protocol external.")
+    single_split: SingleSplit = Field(SingleSplit(), description="Splits of protocol single_split.")
+    external: External = Field(External(), description="Splits of protocol external.")
 
     @property
     def in_effect(self) -> dict[str, JsonValue]:
