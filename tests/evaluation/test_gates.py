@@ -104,3 +104,19 @@ def test_scores_of_test_folds_are_means_over_folds() -> None:
         found = mean_scores(made, whose)
         assert found["test_auc"] == pytest.approx(np.mean([each["auc"] for each in scores]))
         assert found["test_calibration_error"] == pytest.approx(np.mean([each["calibration_error"] for each in scores]))
+
+
+def test_one_split_has_an_interval_without_a_p_value() -> None:
+    """The bootstrap of the test stays needs no second split, the t-test does."""
+    found = paired_difference(folds(1.0, count=1), 1 / 3, resamples=50, seed=0)
+    assert found.p_value is None
+    assert found.interval[0] < found.mean < found.interval[1]
+
+
+def test_the_ratio_of_test_to_training_stays_decides_the_p_value() -> None:
+    """More test stays for each training stay, more doubt."""
+    made = folds(0.05)
+    few, many = (paired_difference(made, ratio, resamples=10, seed=0).p_value for ratio in (0.1 / 0.8, 1.0))
+    assert few is not None
+    assert many is not None
+    assert few < many

@@ -41,7 +41,7 @@ def track(
     protocol: dict[str, str] = {}
     if isinstance(divided := settings.get("folds"), dict):
         params["folds"] = {"protocol": "cross_validation", **divided}
-        protocol["protocol"] = Division.of(divided).label
+        protocol = Division.of(divided).tags
     all_tags = {"dataset": project.dataset, "cohort_hash": cohort_hash, **protocol, **(tags or {})}
     open_store(project.root)  # before the note: a store does not follow a move while a command has one
     with noted(project.root, project.notes_folder, command) as note:

@@ -55,6 +55,11 @@ class Division(BaseModel):
                 return f"external, trained on {self._trained_on}, tested on {self.tested_on}, {seeds}"
 
     @property
+    def tags(self) -> dict[str, str]:
+        """The protocol as a tag; none of cross_validation, of which runs of earlier versions have no tag either."""
+        return {} if self.protocol == "cross_validation" else {"protocol": self.label}
+
+    @property
     def folder(self) -> str:
         """The folder for results in results/<dataset>; "" for cross_validation, whose results are not in a folder."""
         match self.protocol:
