@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from imputune.artifacts.stage_files import (
+    each_tested_once,
     read_assessment,
     read_fold,
     read_test_risks,
     read_training,
     read_weights,
-    tested_once,
     write_assessment,
     write_training,
     write_weights,
@@ -284,5 +284,5 @@ def test_a_stay_that_two_splits_test_counts_once() -> None:
             "fold": [0, 0, 1, 1, 1],
         }
     )
-    once = tested_once(predictions)
+    once = each_tested_once(predictions)
     assert list(zip(once["stay_id"], once["risk"], strict=True)) == [(3, 0.1), (5, 0.2), (6, 0.5)]

@@ -80,7 +80,7 @@ def test_too_few_events_for_a_part(make_cohort: MakeCohort) -> None:
 def test_external_tests_on_all_stays_of_the_second_cohort(make_cohort: MakeCohort) -> None:
     """Training and validation stays are of the first cohort alone, anew for each seed."""
     cohort = replace(make_cohort(90, 90), outcome_N=(np.arange(90) % 3 == 0).astype(np.int8))
-    cohort = replace(cohort, source={"exclusions": {}, COHORTS: {"here": 60, "there": 30}})
+    cohort = replace(cohort, source={"exclusions": {}, COHORTS: [["here", 60], ["there", 30]]})
     folds = draw_external(cohort, External(validation=0.25, seeds=(1, 2)))
     for fold in folds:
         assert fold.test.tolist() == list(range(60, 90))
@@ -144,7 +144,7 @@ def test_joined_cohorts_by_value(make_cohort: MakeCohort) -> None:
     assert joined.source_ids_N.tolist() == [*first.stay_ids_N, *second.stay_ids_N]
     np.testing.assert_array_equal(joined.values_NTD, np.concatenate([first.values_NTD, second.values_NTD]))
     assert joined.outcome_N.tolist() == [*first.outcome_N, *second.outcome_N]
-    assert joined.source[COHORTS] == {"here": 12, "there": 9}
+    assert joined.source[COHORTS] == [["here", 12], ["there", 9]]
     assert joined.source["exclusions"] == {"too short": 2}
     assert len(set(joined.subjects_N[:12].tolist())) == 12
     assert len(set(joined.subjects_N[12:].tolist())) == 3

@@ -238,7 +238,7 @@ def engine(params: Params, world: World) -> object:
 
 def drawn_folds(params: Params, world: World) -> object:
     """Draw the folds."""
-    joined = replace(world.cohort, source={**world.cohort.source, COHORTS: {"first": 60, "second": 30}})
+    joined = replace(world.cohort, source={**world.cohort.source, COHORTS: [["first", 60], ["second", 30]]})
     folds = divide(joined, params.folds, params.seed)
     return [(fold.validation.tolist(), fold.test.tolist()) for fold in folds]
 

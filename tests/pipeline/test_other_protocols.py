@@ -14,9 +14,9 @@ ONE_SEED = {"folds.protocol": "single_split", "folds.single_split.seeds": [3]}
 @pytest.fixture(scope="module")
 def one_split(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which one seed's split was trained: CSAI, and xgboost with and without static facts."""
-    project = new_project(tmp_path_factory.mktemp("protocol") / "project", **ONE_SEED)
+    project = new_project(tmp_path_factory.mktemp("protocol") / "project", **ONE_SEED, **{"synthetic.stays": 100})
     finished(project, ["extract", "synthetic"])
-    assert "single split 64/16/20, 1 seed (train/validation/test): 38/10/12" in finished(project, ["folds"]).stdout
+    assert "single split 64/16/20, 1 seed (train/validation/test): 64/16/20" in finished(project, ["folds"]).stdout
     finished(project, ["pretrain"])
     finished(project, ["finetune", "--head", "xgboost", "--input", "summary"])
     finished(project, ["finetune", "--head", "xgboost", "--input", "summary+static"])

@@ -35,7 +35,7 @@ def test_single_split_by_value() -> None:
 def test_external_by_value() -> None:
     """The ratio comes from the sizes of both cohorts: 300 test stays over 0.75 of 800."""
     folds = Folds(count=5, protocol="external", external=External(validation=0.25, seeds=(1, 2, 3)))
-    division = Division.of(folds.in_effect | {"cohorts": {"here": 800, "there": 300}})
+    division = Division.of(folds.in_effect | {"cohorts": [["here", 800], ["there", 300]]})
     assert division.label == "external, trained on here, tested on there, 3 seeds"
     assert (division.folder, division.test_to_train) == ("external", 0.5)
     assert "same test stays" in division.sentences

@@ -440,7 +440,7 @@ def test_a_card_names_its_protocol(scores: StaysScores) -> None:
     assert "Test sets of different seeds overlap" in text
     assert "Every stay is a test stay once" not in text
     assert "every stay trained some of them" not in text
-    cohorts: dict[str, JsonValue] = {"here": 800, "there": 300}
+    cohorts: list[JsonValue] = [["here", 800], ["there", 300]]
     outside = Division.of({"protocol": "external", "validation": 0.2, "seeds": [1], "cohorts": cohorts})
     text = card_text(card_of(scores, division=outside))
     assert "All test stays are of there, which trained nothing." in text

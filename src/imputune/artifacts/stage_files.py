@@ -97,11 +97,11 @@ def read_test_risks(folder: Path, remedy: str) -> tuple[np.ndarray, np.ndarray]:
     if not (folder / PREDICTIONS).is_file():
         raise UserError(f"{folder / PREDICTIONS} is missing: {remedy}")
     table = pd.read_csv(folder / PREDICTIONS)
-    test = tested_once(table)
+    test = each_tested_once(table)
     return test["stay_id"].to_numpy(), test["risk"].to_numpy()
 
 
-def tested_once(predictions: pd.DataFrame) -> pd.DataFrame:
+def each_tested_once(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return the test stays of all folds, each stay once: a stay that several splits test, by the first of them.
 
     So each risk is of one model that the stay neither trained nor chose, and no stay counts twice in a curve, an

@@ -15,7 +15,7 @@ from imputune.errors import UserError
 from imputune.protocol.choice import choose_variants, grid_variants
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, check_installed, imputer_kind
 from imputune.protocol.variants import FIELDS, PROTOCOL, SINGLE_HEADS, WORDS, Variant, make_variant
-from imputune.runtime.console import print_table, say, show_epochs
+from imputune.runtime.console import counted, print_table, say, show_epochs
 from imputune.settings.file import find_root, read_params
 from imputune.settings.names import check_own_name
 from imputune.settings.schema import Params
@@ -43,7 +43,8 @@ def folds_command(dataset: Dataset = None) -> None:
     project = Project.open(find_root(Path.cwd()), dataset, None)
     folds = run_folds(project)
     sizes = ", ".join(f"{len(fold.train)}/{len(fold.validation)}/{len(fold.test)}" for fold in folds)
-    typer.echo(f"{len(folds)} folds of {project.dataset}, {project.division.label} (train/validation/test): {sizes}")
+    drawn = f"{counted(len(folds), 'fold')} of {project.dataset}, {project.division.label}"
+    typer.echo(f"{drawn} (train/validation/test): {sizes}")
 
 
 @app.command("pretrain")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from sklearn.model_selection import StratifiedGroupKFold
 
 from imputune.data.cohort import Cohort
@@ -21,7 +21,7 @@ from imputune.settings.names import SplitName
 
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 COHORTS = "cohorts"
-"""The key of a joined cohort's source.json that has the name and number of stays of the two cohorts, in order."""
+"""The key of a joined cohort's source.json that has a list of the two cohorts' names and numbers of stays."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -134,12 +134,12 @@ def draw_external(cohort: Cohort, settings: External) -> list[Fold]:
     Raises UserError if the cohort is not joined from two, or a part has no event or no non-event.
     """
     cohorts = cohort.source.get(COHORTS)
-    if not isinstance(cohorts, dict):
+    if not isinstance(cohorts, list):
         raise UserError(
             f"cohort {cohort.dataset} is of one source, and folds.protocol external needs two: "
             "run `imputune extract joined --train FOLDER --test FOLDER`, or choose another protocol in params.yaml"
         )
-    first = int(str(next(iter(cohorts.values()))))
+    [_, first], _ = TypeAdapter(list[tuple[str, int]]).validate_python(cohorts)
     test = np.arange(first, len(cohort.stay_ids_N))
     remedy = "extract more records, or change folds.external.validation in params.yaml"
     folds = []

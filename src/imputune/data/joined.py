@@ -54,7 +54,7 @@ def join_cohorts(cohorts: Mapping[str, Cohort], dataset: str) -> Cohort:
         source={
             "command": f"imputune extract joined --train {first_name} --test {second_name} --name {dataset}",
             "exclusions": dict(exclusions),
-            COHORTS: {name: len(each.stay_ids_N) for name, each in cohorts.items()},
+            COHORTS: [[name, len(each.stay_ids_N)] for name, each in cohorts.items()],
         },
         static_variables=static_variables,
         source_ids_N=np.concatenate([_own_ids(each) for each in both]),

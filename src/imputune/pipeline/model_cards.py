@@ -15,7 +15,7 @@ from imputune.artifacts.model_card import (
     ModelCard,
     parsed_card,
 )
-from imputune.artifacts.stage_files import tested_once
+from imputune.artifacts.stage_files import each_tested_once
 from imputune.artifacts.stage_output import ALSO_TAG, FURTHER_COHORTS, MadeFrom, TrainedFold
 from imputune.data.cohort import Cohort
 from imputune.errors import UserError
@@ -204,7 +204,7 @@ def _test_scores(project: Project, trained: Trained) -> tuple[list[FoldLine], St
         test = fold.predictions[fold.predictions["split"] == "test"]
         outcome_N, risk_N = cohort.outcome_of(test["stay_id"].to_numpy()), test["risk"].to_numpy()
         lines.append(fold_line(fold.fold, fold.scores, outcome_N, risk_N, resamples=resamples, seed=seed))
-    together = tested_once(pd.concat([fold.predictions for fold in trained.folds]))
+    together = each_tested_once(pd.concat([fold.predictions for fold in trained.folds]))
     row_N = np.searchsorted(cohort.stay_ids_N, together["stay_id"].to_numpy())
     scores = score_stays(
         cohort.outcome_N[row_N],

@@ -6,7 +6,7 @@ from statistics import fmean
 import pandas as pd
 from pydantic import JsonValue
 
-from imputune.artifacts.stage_files import tested_once
+from imputune.artifacts.stage_files import each_tested_once
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold
 from imputune.data.cohort import Cohort
 from imputune.evaluation.metrics import sensitivity_threshold, youden_threshold
@@ -62,7 +62,7 @@ def log_curves(run: TrackedRun, folds: Sequence[TrainedFold], metric: str) -> No
 def log_risks(run: TrackedRun, variant: Variant, cohort: Cohort, folds: Sequence[TrainedFold]) -> None:
     """Log a figure of ROC, precision and recall, and calibration, over the test stays of all folds."""
     predictions = pd.concat([fold.predictions for fold in folds])
-    test = tested_once(predictions)
+    test = each_tested_once(predictions)
     risks = cohort.outcome_of(test["stay_id"].to_numpy()), test["risk"].to_numpy()
     run.log_picture(to_png(risk_figure({variant_name(variant): risks}, cohort.outcome)), "figures/risks.png")
 

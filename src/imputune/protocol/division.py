@@ -12,8 +12,8 @@ class Division(BaseModel):
     """The protocol by which stays were divided.
 
     count: folds of cross_validation. fractions: of single_split, by split; of external the validation's alone. seeds:
-    one for each split, none of cross_validation. cohorts: of external, the name and number of stays of the cohort that
-    trains, then of the one that tests.
+    one for each split, none of cross_validation. cohorts: of external, name and number of stays of the cohort that
+    trains, then of the one that tests; none where they are not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,7 +22,7 @@ class Division(BaseModel):
     count: int = 0
     fractions: dict[str, float] = Field(default_factory=dict)
     seeds: tuple[int, ...] = ()
-    cohorts: dict[str, int] = Field(default_factory=dict)
+    cohorts: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def of(cls, settings: Mapping[str, JsonValue]) -> Self:
@@ -107,7 +107,7 @@ class Division(BaseModel):
             case "single_split":
                 return self.fractions["test"] / self.fractions["train"]
             case "external":
-                train, test = self.cohorts.values()
+                (_, train), (_, test) = self.cohorts
                 return test / (train * (1 - self.fractions["validation"]))
 
     @property
@@ -116,12 +116,12 @@ class Division(BaseModel):
 
     @property
     def _trained_on(self) -> str:
-        return next(iter(self.cohorts), "one cohort")
+        return self.cohorts[0][0] if self.cohorts else "one cohort"
 
     @property
     def tested_on(self) -> str:
         """The cohort of the test stays; of external."""
-        return next(reversed(self.cohorts), "another")
+        return self.cohorts[-1][0] if self.cohorts else "another"
 
 
 OVERLAP = (

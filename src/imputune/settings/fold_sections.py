@@ -21,9 +21,9 @@ def _check_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
 class Fractions(ParamsSection):
     """The fractions of stays that train, validate and test; they add up to 1."""
 
-    train: Fraction = Field(0.64, description="Fraction of stays that train, between 0 and 1.")
-    validation: Fraction = Field(0.16, description="Fraction of stays that choose the epoch, between 0 and 1.")
-    test: Fraction = Field(0.2, description="Fraction of stays that test, between 0 and 1.")
+    train: Fraction = Field(default=0.64, description="Fraction of stays that train, between 0 and 1.")
+    validation: Fraction = Field(default=0.16, description="Fraction of stays that choose the epoch, between 0 and 1.")
+    test: Fraction = Field(default=0.2, description="Fraction of stays that test, between 0 and 1.")
 
     @model_validator(mode="after")
     def _add_up(self) -> Self:
@@ -36,8 +36,8 @@ class Fractions(ParamsSection):
 class SingleSplit(ParamsSection):
     """Protocol single_split: random splits by fractions, one for each seed."""
 
-    fractions: Fractions = Field(Fractions(), description="Fractions of stays; they add up to 1.")
-    seeds: Seeds = Field((0, 1, 2, 3, 4), description="Seeds of the splits, each once; 0 to 2**32 - 1.")
+    fractions: Fractions = Field(default=Fractions(), description="Fractions of stays; they add up to 1.")
+    seeds: Seeds = Field(default=(0, 1, 2, 3, 4), description="Seeds of the splits, each once; 0 to 2**32 - 1.")
 
     _seeds_once = field_validator("seeds")(_check_seeds)
 
@@ -46,9 +46,11 @@ class External(ParamsSection):
     """Protocol external: train and validate on one cohort, test on another; see `imputune extract joined`."""
 
     validation: Fraction = Field(
-        0.2, description="Fraction of the first cohort's stays that choose the epoch, between 0 and 1."
+        default=0.2, description="Fraction of the first cohort's stays that choose the epoch, between 0 and 1."
     )
-    seeds: Seeds = Field((0, 1, 2, 3, 4), description="Seeds of the first cohort's splits, each once; 0 to 2**32 - 1.")
+    seeds: Seeds = Field(
+        default=(0, 1, 2, 3, 4), description="Seeds of the first cohort's splits, each once; 0 to 2**32 - 1."
+    )
 
     _seeds_once = field_validator("seeds")(_check_seeds)
 
@@ -57,11 +59,11 @@ class Folds(ParamsSection):
     """How the stays are divided; see `imputune.data.folds`. Only the chosen protocol's settings have an effect."""
 
     protocol: ProtocolName = Field(
-        "cross_validation", description="cross_validation, single_split or external; each split counts as a fold."
+        default="cross_validation", description="cross_validation, single_split or external; each split is a fold."
     )
     count: Annotated[int, Field(ge=3)] = Field(description="Number of folds of cross_validation, 3 or more.")
-    single_split: SingleSplit = Field(SingleSplit(), description="Splits of protocol single_split.")
-    external: External = Field(External(), description="Splits of protocol external.")
+    single_split: SingleSplit = Field(default=SingleSplit(), description="Splits of protocol single_split.")
+    external: External = Field(default=External(), description="Splits of protocol external.")
 
     @property
     def in_effect(self) -> dict[str, JsonValue]:
