@@ -43,8 +43,8 @@ def folds_command(dataset: Dataset = None) -> None:
     project = Project.open(find_root(Path.cwd()), dataset, None)
     folds = run_folds(project)
     sizes = ", ".join(f"{len(fold.train)}/{len(fold.validation)}/{len(fold.test)}" for fold in folds)
-    drawn = f"{counted(len(folds), 'fold')} of {project.dataset}, {project.division.label}"
-    typer.echo(f"{drawn} (train/validation/test): {sizes}")
+    protocol = f", {project.division.label}" if project.division.seeds else ""  # of cross-validation the count says it
+    typer.echo(f"{counted(len(folds), 'fold')} of {project.dataset}{protocol} (train/validation/test): {sizes}")
 
 
 @app.command("pretrain")
