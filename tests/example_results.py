@@ -11,6 +11,7 @@ from imputune.evaluation.comparison import ImputerComparison
 from imputune.evaluation.imputation import CellErrors
 from imputune.evaluation.metrics import ReliabilityPoint
 from imputune.evaluation.rows import FoldScores, VariantResults, VariantRow, make_variant_row
+from imputune.protocol.division import Division
 from imputune.protocol.variants import Variant
 from imputune.settings.imputer_sections import Ranking
 from imputune.settings.names import Head, ImputerName, MaskingPattern
@@ -128,7 +129,7 @@ def imputer_comparison(
         stays=1100,
         events=154,
         cohort_hash="a" * 64,
-        test_to_train=1 / 3,
+        division=Division(count=5),
         imputers=tuple(imputers),
         edges=(0.5, 0.8, 1.0),
         matrix=tuple(matrix),

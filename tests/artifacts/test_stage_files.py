@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from imputune.artifacts.stage_files import (
+    each_tested_once,
     read_assessment,
     read_fold,
     read_test_risks,
@@ -271,3 +272,17 @@ def test_a_result_without_boosters_is_read(write, make_fold):
     del content["folds"][0]["boosters_sha256"]
     path.write_text(json.dumps(content))
     assert read_training(folder, REMEDY).folds[0].boosters_sha256 == ()
+
+
+def test_a_stay_that_two_splits_test_counts_once() -> None:
+    """By hand: stay 3 is a test stay of both splits, and has the risk of the first; validation stays do not count."""
+    predictions = pd.DataFrame(
+        {
+            "stay_id": [3, 5, 4, 3, 6],
+            "split": ["test", "test", "validation", "test", "test"],
+            "risk": [0.1, 0.2, 0.3, 0.4, 0.5],
+            "fold": [0, 0, 1, 1, 1],
+        }
+    )
+    once = each_tested_once(predictions)
+    assert list(zip(once["stay_id"], once["risk"], strict=True)) == [(3, 0.1), (5, 0.2), (6, 0.5)]

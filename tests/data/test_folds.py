@@ -8,6 +8,7 @@ import pytest
 from imputune.data.cohort import Cohort
 from imputune.data.folds import draw_folds, read_folds, write_folds
 from imputune.errors import UserError
+from imputune.settings.fold_sections import Folds
 
 MakeCohort = Callable[..., Cohort]
 SPLITS = ("train", "validation", "test")
@@ -77,7 +78,7 @@ def test_read_returns_what_was_written(make_cohort: MakeCohort, tmp_path: Path) 
     cohort, path = make_cohort(40, 9), tmp_path / "artifacts" / "folds.json"
     folds = draw_folds(cohort, 5, seed=3)
     write_folds(folds, cohort, "abc", path)
-    read = read_folds(path, cohort, "abc", 5, 3)
+    read = read_folds(path, cohort, "abc", Folds(count=5), 3)
     assert [fold.number for fold in read] == [0, 1, 2, 3, 4]
     for written, back in zip(folds, read, strict=True):
         for split in SPLITS:
@@ -99,13 +100,13 @@ def test_folds_of_other_data_are_refused(make_cohort: MakeCohort, tmp_path: Path
     cohort, path = make_cohort(40, 9), tmp_path / "folds.json"
     write_folds(draw_folds(cohort, 5, seed=3), cohort, "abc", path)
     with pytest.raises(UserError, match=r"divides other data than data/synthetic .* run `imputune folds synthetic`"):
-        read_folds(path, cohort, "abd", 5, 3)
+        read_folds(path, cohort, "abd", Folds(count=5), 3)
 
 
 def test_missing_folds_name_the_command(make_cohort: MakeCohort, tmp_path: Path) -> None:
     """A missing file is a one-line error with the command that draws folds."""
     with pytest.raises(UserError, match=r"no folds for synthetic .* is missing\): run `imputune folds synthetic`"):
-        read_folds(tmp_path / "folds.json", make_cohort(40, 9), "abc", 5, 3)
+        read_folds(tmp_path / "folds.json", make_cohort(40, 9), "abc", Folds(count=5), 3)
 
 
 @pytest.mark.parametrize(("count", "seed"), [(5, 4), (4, 3)])
@@ -118,7 +119,7 @@ def test_folds_of_another_seed_or_count_are_refused(
     with pytest.raises(
         UserError, match=r"another seed or folds\.count than params\.yaml .* run `imputune folds synthetic`"
     ):
-        read_folds(path, cohort, "abc", count, seed)
+        read_folds(path, cohort, "abc", Folds(count=count), seed)
 
 
 def test_one_stay_moved_between_splits_is_refused(make_cohort: MakeCohort, tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_one_stay_moved_between_splits_is_refused(make_cohort: MakeCohort, tmp_p
     fold["train"] = sorted([*fold["train"], fold["test"].pop()])
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="was drawn with another seed"):
-        read_folds(path, cohort, "abc", 5, 3)
+        read_folds(path, cohort, "abc", Folds(count=5), 3)
 
 
 @pytest.mark.parametrize(
@@ -151,4 +152,4 @@ def test_a_broken_folds_file_is_refused(make_cohort: MakeCohort, tmp_path: Path,
     write_folds(draw_folds(cohort, 5, seed=3), cohort, "abc", path)
     path.write_text(path.read_text()[: path.stat().st_size // 2] if text == "half" else text)
     with pytest.raises(UserError, match=r"folds\.json is broken: run `imputune folds synthetic`"):
-        read_folds(path, cohort, "abc", 5, 3)
+        read_folds(path, cohort, "abc", Folds(count=5), 3)

@@ -7,6 +7,7 @@ from imputune.evaluation.comparison import MATRIX_FIELDS, VariantComparison, lea
 from imputune.evaluation.rows import ImputerRow
 from imputune.evaluation.stored import rounded
 from imputune.evaluation.variance import decompose
+from imputune.protocol.division import Division
 
 NAME = "mlp2-frozen-hidden-plateau"
 
@@ -33,7 +34,7 @@ def variants(dataset: str = "physionet2012") -> VariantComparison:
         stays=3997,
         events=554,
         cohort_hash="abc",
-        test_to_train=1 / 3,
+        division=Division(count=5),
         rows=(variant_row(NAME, [0.80, 0.85], dataset),),
         imputers=(
             imputer_row("csai", "test", 0.2000004),
@@ -122,6 +123,7 @@ def test_json_of_imputers_is_rounded() -> None:
         "stays",
         "events",
         "cohort_hash",
+        "division",
         "answers",
         "imputers",
         "missing_share_edges",

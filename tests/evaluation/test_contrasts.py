@@ -36,3 +36,12 @@ def test_csai_is_compared_with_the_best_of_the_others() -> None:
     assert found.p_value == pytest.approx(corrected_t_test([0.04, 0.04, 0.01], TEST_TO_TRAIN))
     assert error_contrast([csai], TEST_TO_TRAIN) is None
     assert error_contrast(others, TEST_TO_TRAIN) is None
+
+
+def test_one_split_has_differences_without_p_values() -> None:
+    """Of a single split there is the difference alone."""
+    rows = [matrix_row(imputer, "mlp2", [auc]) for imputer, auc in (("csai", 0.81), ("mean", 0.79))]
+    [mean] = auc_contrasts(rows, TEST_TO_TRAIN)
+    assert (mean.difference, mean.p_value) == (pytest.approx(0.02), None)
+    found = error_contrast([ranked_imputer("csai", 0.24), ranked_imputer("linear", 0.36)], TEST_TO_TRAIN)
+    assert (found.their_mae - found.our_mae, found.p_value) == (pytest.approx(0.12), None)

@@ -39,7 +39,7 @@ def folds(better: float, seed: int = 0, count: int = 5, stays: int = 300) -> lis
 def test_a_clear_difference_is_found() -> None:
     """Each fold's difference is that of the two AUCs; the interval holds the mean and leaves 0 out; p is small."""
     made = folds(1.0)
-    found = paired_difference(made, 200, 0)
+    found = paired_difference(made, 1 / 3, resamples=200, seed=0)
     for fold, difference in zip(made, found.by_fold, strict=True):
         aucs = [roc_auc_score(fold.outcome_N, risk) for risk in (fold.candidate_N, fold.champion_N)]
         assert difference == pytest.approx(aucs[0] - aucs[1], abs=1e-6)
@@ -50,7 +50,7 @@ def test_a_clear_difference_is_found() -> None:
 def test_equal_models_do_not_differ() -> None:
     """The same risks give 0 and p = 1, because both models are scored on the same resamples."""
     same = [replace(fold, champion_N=fold.candidate_N) for fold in folds(0.0)]
-    found = paired_difference(same, 50, 0)
+    found = paired_difference(same, 1 / 3, resamples=50, seed=0)
     assert (found.mean, found.interval, found.p_value) == (0, (0, 0), 1)
 
 
@@ -58,7 +58,7 @@ def test_without_a_champion_there_is_no_difference() -> None:
     """A fold without the champion's risks cannot be compared."""
     alone = [replace(fold, champion_N=None) for fold in folds(0.0)]
     with pytest.raises(ValueError, match="needs the champion's risks"):
-        paired_difference(alone, 10, 0)
+        paired_difference(alone, 1 / 3, resamples=10, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,19 @@ def test_scores_of_test_folds_are_means_over_folds() -> None:
         found = mean_scores(made, whose)
         assert found["test_auc"] == pytest.approx(np.mean([each["auc"] for each in scores]))
         assert found["test_calibration_error"] == pytest.approx(np.mean([each["calibration_error"] for each in scores]))
+
+
+def test_one_split_has_an_interval_without_a_p_value() -> None:
+    """The bootstrap of the test stays needs no second split, the t-test does."""
+    found = paired_difference(folds(1.0, count=1), 1 / 3, resamples=50, seed=0)
+    assert found.p_value is None
+    assert found.interval[0] < found.mean < found.interval[1]
+
+
+def test_the_ratio_of_test_to_training_stays_decides_the_p_value() -> None:
+    """More test stays for each training stay, more doubt."""
+    made = folds(0.05)
+    few, many = (paired_difference(made, ratio, resamples=10, seed=0).p_value for ratio in (0.1 / 0.8, 1.0))
+    assert few is not None
+    assert many is not None
+    assert few < many

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from imputune.evaluation import significance
 from imputune.evaluation.significance import corrected_t_interval, corrected_t_test, holm
 
 
@@ -44,12 +43,6 @@ def test_the_interval_excludes_zero_where_the_test_is_significant(shift) -> None
     differences = (np.random.default_rng(3).normal(0, 1, 5) + shift).tolist()
     low, high = corrected_t_interval(differences, 1 / 3)
     assert (low > 0 or high < 0) == (corrected_t_test(differences, 1 / 3) < 0.05)
-
-
-def test_of_five_folds_one_tests_and_three_train() -> None:
-    """Five folds give 1/3, three give 1."""
-    assert significance.test_to_train(5) == 1 / 3
-    assert significance.test_to_train(3) == 1
 
 
 def test_holm_by_hand() -> None:

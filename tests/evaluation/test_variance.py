@@ -118,3 +118,9 @@ def test_noise_alone_has_no_effect() -> None:
     assert np.mean([each.interaction.share for each in found]) > 0.05
     assert np.mean([each.interaction.effect for each in found]) == pytest.approx(0, abs=0.02)
     assert np.mean([each.imputer.effect for each in found]) == pytest.approx(0, abs=0.02)
+
+
+def test_one_split_has_no_analysis() -> None:
+    """With one fold nothing tells the interaction from chance."""
+    rows = [matrix_row(imputer, head, [0.8]) for imputer in ("csai", "mean") for head in HEADS]
+    assert decompose(rows) is None

@@ -20,6 +20,7 @@ from imputune.data.folds import read_folds
 from imputune.data.raw.synthetic import extract_synthetic
 from imputune.registry.names import classifier_name
 from imputune.registry.versions import Registry
+from imputune.settings.fold_sections import Folds
 from imputune.tracking.history import finished_runs
 from projects import (
     FOLDS,
@@ -130,7 +131,7 @@ def test_an_own_imputer_learns_from_more_stays_and_stands_beside_csai(trained, p
     ]
     cohort = read_cohort(trained / "data/synthetic")
     digest = output["made_from"]["cohort_hash"]
-    folds = read_folds(trained / "artifacts/synthetic/folds.json", cohort, digest, FOLDS, 2012)
+    folds = read_folds(trained / "artifacts/synthetic/folds.json", cohort, digest, Folds(count=FOLDS), 2012)
     for fold in folds:
         assert run_record.metrics[f"training_stays_fold_{fold.number}"] == len(fold.train) + MORE
     assert json.loads(run_record.tags["imputune.also_cohorts"]) == [lineage]

@@ -22,7 +22,7 @@ from fold_fixtures import EAGER
 from imputune.artifacts.stage_output import MadeFrom, Origin, TrainedFold, TrainingOutput
 from imputune.cli.word_lists import imputer_names
 from imputune.data.cohort import Cohort, Variable
-from imputune.data.folds import Fold, draw_folds
+from imputune.data.folds import COHORTS, Fold, divide, draw_folds
 from imputune.data.outcome_choice import chosen_outcome
 from imputune.data.raw.mimic3 import extraction
 from imputune.data.splits import fit_and_split
@@ -238,8 +238,9 @@ def engine(params: Params, world: World) -> object:
 
 def drawn_folds(params: Params, world: World) -> object:
     """Draw the folds."""
-    folds = draw_folds(world.cohort, params.folds.count, params.seed)
-    return [fold.test.tolist() for fold in folds]
+    joined = replace(world.cohort, source={**world.cohort.source, COHORTS: [["first", 60], ["second", 30]]})
+    folds = divide(joined, params.folds, params.seed)
+    return [(fold.validation.tolist(), fold.test.tolist()) for fold in folds]
 
 
 def place(params: Params, folder: Path) -> SimpleNamespace:
@@ -346,7 +347,7 @@ def interval_of_the_difference(params: Params, world: World) -> object:
     """Compare two models by bootstrap."""
     outcome_N, candidate_N = risks(1)
     folds = [TestStays(outcome_N=outcome_N, candidate_N=candidate_N, champion_N=risks(seed)[1]) for seed in (2, 3, 4)]
-    return paired_difference(folds, params.promote.resamples, params.seed).interval
+    return paired_difference(folds, 1, resamples=params.promote.resamples, seed=params.seed).interval
 
 
 def interval_on_a_cohort(params: Params, world: World) -> object:
@@ -436,7 +437,15 @@ EFFECTS: dict[str, Effect] = {
     "mimic3.minimum_hours": Effect(60, extracted_stays),
     "mimic3.transfers": Effect("leave_out", extracted_stays),
     "mimic3.memory_gib": Effect(0.5, memory_limit),
+    "folds.protocol": Effect("single_split", drawn_folds),
     "folds.count": Effect(4, drawn_folds),
+    **{
+        f"folds.single_split.fractions.{name}": Effect(0.5, drawn_folds, refused=True)
+        for name in ("train", "validation", "test")
+    },
+    "folds.single_split.seeds": Effect([7], drawn_folds, {"folds.protocol": "single_split"}),
+    "folds.external.validation": Effect(0.5, drawn_folds, {"folds.protocol": "external"}),
+    "folds.external.seeds": Effect([7], drawn_folds, {"folds.protocol": "external"}),
     "scaling.clip_quantile": Effect(0.1, pretraining),
     "masking.pattern": Effect("uniform", pretraining),
     "masking.rate": Effect(0.3, pretraining),

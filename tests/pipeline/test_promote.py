@@ -177,9 +177,9 @@ def test_a_champion_that_changes_meanwhile_is_left_alone(models, monkeypatch):
     judged = judging.paired_difference
     assert promote(models, monkeypatch, "--version", str(other)).exit_code == 0
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **named):
         registry.set_alias("champion", best(models))
-        return judged(*arguments)
+        return judged(*arguments, **named)
 
     third = next(version.number for version in registry.versions() if version.number not in (other, best(models)))
     monkeypatch.setattr(judging, "paired_difference", interrupted)

@@ -13,6 +13,7 @@ from imputune.data.cohort import cohort_hash, read_cohort, write_cohort
 from imputune.data.folds import read_folds
 from imputune.data.record_features import RecordScaler
 from imputune.registry.versions import Registry
+from imputune.settings.fold_sections import Folds
 from projects import FOLDS, copy_of, heads_folder, invoke, refused
 
 INPUT = "hidden+static+summary"
@@ -58,7 +59,7 @@ def test_scaling_is_fitted_on_training_stays_alone(trained: Path) -> None:
     """The stored means are those of each fold's training stays: ages by value."""
     cohort = read_cohort(trained / "data/synthetic")
     digest = cohort_hash(trained / "data/synthetic")
-    for fold in read_folds(trained / "artifacts/synthetic/folds.json", cohort, digest, FOLDS, 2012):
+    for fold in read_folds(trained / "artifacts/synthetic/folds.json", cohort, digest, Folds(count=FOLDS), 2012):
         scaler = RecordScaler.from_arrays(read_weights(folder(trained, "frozen"), fold.number))
         ages = cohort.static["age_years"].to_numpy()[fold.train]
         assert scaler.mean_F[0] == pytest.approx(np.nanmean(ages), rel=1e-5)

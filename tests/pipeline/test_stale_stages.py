@@ -31,7 +31,7 @@ FAMILIES = {
 # The rooms whose code decides what a stage writes. Of data, raw records are read before any stage.
 TRAINING_ROOMS = ("protocol", "data", "evaluation", "models", "imputers", "artifacts", "training", "runtime")
 COMPARISON_ROOMS = ("evaluation", "reporting", "pipeline")
-SHOWN = {"protocol/published.py", "protocol/outcome_words.py"}  # the paper's figures and words, which comparisons show
+SHOWN = {"protocol/division.py", "protocol/published.py", "protocol/outcome_words.py"}  # which comparisons show
 # Rooms that a comparison shows as a whole: their folders stand in dvc.yaml, whatever of them it imports.
 WHOLE_ROOMS = {"compare": ("evaluation", "reporting"), "report": ("evaluation", "reporting")}
 # Where things lie, how work runs and who is told of it: none of them changes a result.
@@ -47,6 +47,7 @@ NO_RESULT: set[Module] = {
     *(("pipeline", name) for name in ("project", "tracked", "inputs", "run_subject")),
     ("reporting", "run_notes"),
     ("protocol", "outcome_words"),
+    ("protocol", "division"),
 }
 ENTRIES: dict[str, Module] = {
     "folds": ("data", "folds"),

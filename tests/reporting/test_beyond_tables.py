@@ -2,6 +2,7 @@ from example_results import variant_row
 from imputune.evaluation.ablation import ablations
 from imputune.evaluation.comparison import VariantComparison
 from imputune.evaluation.rows import VariantRow
+from imputune.protocol.division import Division
 from imputune.reporting.beyond_tables import ablation_table, beyond_table
 from imputune.reporting.comparison import variant_latex, variant_tables
 
@@ -18,7 +19,7 @@ def comparison(*rows: VariantRow) -> VariantComparison:
         stays=100,
         events=10,
         cohort_hash="abc",
-        test_to_train=1 / 3,
+        division=Division(count=5),
         rows=tuple(row.model_copy() for row in rows),
         imputers=(),
         notes=(),

@@ -3,6 +3,7 @@ import pytest
 from example_results import HEADS, imputer_comparison, matrix_row, noisy_rows, ranked_imputer, variant_row
 from imputune.evaluation.comparison import VariantComparison
 from imputune.evaluation.rows import ImputerRow
+from imputune.protocol.division import Division
 from imputune.protocol.published import AVERAGE, SCHEDULES
 from imputune.reporting.comparison import (
     alone_tables,
@@ -37,7 +38,7 @@ def variants(*names: str, dataset: str = "synthetic") -> VariantComparison:
         stays=3997,
         events=554,
         cohort_hash="abc",
-        test_to_train=1 / 3,
+        division=Division(count=5),
         rows=tuple(variant_row(name, [0.84, 0.86], dataset) for name in names),
         imputers=(imputer,),
         notes=("one variant is unfinished", "another is missing"),
@@ -82,10 +83,13 @@ def test_all_tables_in_their_order() -> None:
 
 
 def test_markdown_by_value() -> None:
-    """The page begins with title and first table, and ends with the last table and the notes."""
+    """The page begins with title, protocol and first table, and ends with the last table and the notes."""
     page = variant_markdown(variants("mlp2-frozen-hidden-plateau"))
-    assert page.splitlines()[:7] == [
+    assert page.splitlines()[:9] == [
         "# synthetic: 3,997 stays, 554 deaths",
+        "",
+        "Protocol: cross-validation, 5 folds. Each of 5 folds tests on one subset of the stays, validates on the next "
+        "and trains on the others. Every stay is a test stay once.",
         "",
         "## Table II: frozen imputer, AUC by schedule",
         "",
@@ -121,7 +125,7 @@ def test_latex_by_value() -> None:
         r"% synthetic: 3,997 stays, 554 deaths; needs \usepackage{booktabs}",
         r"\begin{table}[htbp]",
         r"\centering",
-        r"\caption{Table II: frozen imputer, AUC by schedule.}",
+        r"\caption{Table II: frozen imputer, AUC by schedule. Protocol: cross-validation, 5 folds.}",
     ]
     assert r"mlp2, hidden & ours &  &  &  &  & 0.860 $\pm$ 0.014 & 0.850 $\pm$ 0.014 &  &  \\" in text
     assert r"CSAI & at random & 0.300 $\pm$ 0.141 & 0.500 $\pm$ 0.000 \\" in text

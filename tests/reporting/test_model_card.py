@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import JsonValue
 
 from imputune.artifacts.model_card import CardCohort, CardFact, CardRecalibration, ModelCard, parsed_card
 from imputune.data.cohort import Variable
@@ -12,11 +13,13 @@ from imputune.data.raw.mimic3.variables import VARIABLES
 from imputune.evaluation.calibration import CalibrationLine
 from imputune.evaluation.card_scores import FoldLine, StaysScores, score_stays
 from imputune.evaluation.subgroups import GroupScores
+from imputune.protocol.division import Division
 from imputune.reporting.card_events import evaluated, promoted, refused, replaced, restored, rolled_back
 from imputune.reporting.card_history import HEADING, CardEvent, shortened, with_event
 from imputune.reporting.model_card import HISTORY_ROOM, card_text, description_text, model_text
 
 LIMIT = 5000
+PERCENT: dict[str, JsonValue] = {"train": 0.64, "validation": 0.16, "test": 0.2}
 COHORT = CardCohort(
     name="mimic3",
     cohort_hash="c" * 64,
@@ -446,3 +449,20 @@ def test_too_few_deaths_have_no_scores_in_an_event() -> None:
         "now; 40 stays, 4 deaths (10.0%); too few deaths or survivors for scores; not external: 7 of these stays "
         "pretrained the imputer; shared stays not checked: the training cohort, set-b."
     )
+
+
+def test_a_card_names_its_protocol(scores: StaysScores) -> None:
+    """Overlapping test sets and an external test cohort are said; cross-validation tests every stay once."""
+    seeds = Division.of({"protocol": "single_split", "fractions": PERCENT, "seeds": [1, 2]})
+    text = card_text(card_of(scores, division=seeds))
+    assert "Protocol: single split 64/16/20, 2 seeds." in text
+    assert "Test sets of different seeds overlap" in text
+    assert "Every stay is a test stay once" not in text
+    assert "every stay trained some of them" not in text
+    cohorts: list[JsonValue] = [["here", 800], ["there", 300]]
+    outside = Division.of({"protocol": "external", "validation": 0.2, "seeds": [1], "cohorts": cohorts})
+    text = card_text(card_of(scores, division=outside))
+    assert "All test stays are of there, which trained nothing." in text
+    assert "All test stays are of its training cohort" not in text
+    for division in (None, Division(count=5)):
+        assert "Every stay is a test stay once" in card_text(card_of(scores, division=division))

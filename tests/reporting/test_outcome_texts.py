@@ -13,6 +13,7 @@ from imputune.evaluation.card_scores import score_stays
 from imputune.evaluation.comparison import VariantComparison
 from imputune.evaluation.subgroups import GroupScores
 from imputune.pipeline.evaluate import too_few
+from imputune.protocol.division import Division
 from imputune.protocol.outcome_words import LABELS, outcome_words
 from imputune.protocol.outcomes import EXTRACTED
 from imputune.reporting.card_events import evaluated
@@ -81,7 +82,7 @@ def test_comparisons_name_their_outcome_and_quote_no_paper() -> None:
         stays=900,
         events=90,
         cohort_hash="abc",
-        test_to_train=1 / 3,
+        division=Division(count=5),
         rows=tuple(variant_row(name, [0.84, 0.86], "") for name in names),
         imputers=(),
         notes=(),

@@ -65,7 +65,6 @@ def inputs() -> ReportInputs:
     return ReportInputs(
         comparison=imputer_comparison(MATRIX, IMPUTERS, PROTOCOL, ["brits is skipped: pretrain it again"]),
         variables=(Variable("HR", "/min"), Variable("pH", "1")),
-        folds=5,
         seed=2012,
         cohort_hash="c" * 64,
         folds_hash="f" * 64,
@@ -119,8 +118,10 @@ def test_what_was_run_by_value(report) -> None:
     found = section(report, "What was run")
     assert found.paragraphs == (
         "1,100 ICU stays of set-a: the first 48 hours of 2 variables in hourly bins. 154 patients died in hospital. "
-        "There are 5 folds. Each imputer and each classifier was trained on the training stays of a fold. Its epoch "
-        "was chosen on the validation stays. It was scored once, on the test stays.",
+        "Protocol: cross-validation, 5 folds. Each of 5 folds tests on one subset of the stays, validates on the next "
+        "and trains on the others. Every stay is a test stay once. Each imputer and each classifier was trained on the "
+        "training stays of a fold. Its epoch was chosen on the validation stays. It was scored once, on the test "
+        "stays.",
         "Each imputer was trained first and then kept unchanged (frozen). Each classifier learned to predict "
         "in-hospital death from what the imputer gives: its hidden state, the imputed series, or both. Classifiers: "
         "mlp2, xgboost.",

@@ -165,6 +165,20 @@ def test_wrong_type_names_key_and_value(edited: Edited, change: Change, message:
     ("change", "message"),
     [
         (lambda p: p["folds"].update(count=2), "folds.count = 2: input should be greater than or equal to 3"),
+        (
+            lambda p: p["folds"].update(protocol="five_fold"),
+            "folds.protocol = 'five_fold': input should be 'cross_validation', 'single_split' or 'external'",
+        ),
+        (lambda p: p["folds"]["single_split"].update(seeds=[]), "folds.single_split.seeds = []: there must be one"),
+        (
+            lambda p: p["folds"]["single_split"].update(seeds=[1, 2, 1]),
+            "folds.single_split.seeds = [1, 2, 1]: an entry is listed twice",
+        ),
+        (
+            lambda p: p["folds"]["single_split"].update(fractions={"train": 0.8, "validation": 0.1, "test": 0.2}),
+            "folds.single_split.fractions = {'train': 0.8, 'validation': 0.1, 'test': 0.2}: train, validation and test "
+            "must add up to 1, they add up to 1.1",
+        ),
         (lambda p: p["masking"].update(rate=1.0), "masking.rate = 1.0: input should be less than 1"),
         (lambda p: p["masking"].update(rate=0.0), "masking.rate = 0.0: input should be greater than 0"),
         (lambda p: p["masking"].update(factor=0.0), "masking.factor = 0.0: input should be greater than 0"),

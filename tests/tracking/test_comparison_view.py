@@ -13,9 +13,13 @@ HEADS = ComparisonView(dataset="synthetic", kind="heads")
 IMPUTERS = ComparisonView(dataset="synthetic", kind="imputers")
 
 
-def record(root, name, imputer="csai", dataset="synthetic", command="finetune"):
+SPLIT = "single split 64/16/20, 5 seeds"
+
+
+def record(root, name, imputer="csai", dataset="synthetic", command="finetune", **more_tags):
     """Track a finished run with a fold and a trial; return its id."""
     tags = {"imputune.dataset": dataset, "imputune.imputer": imputer}
+    tags |= {f"imputune.{tag}": text for tag, text in more_tags.items()}
     trial = Trial(number=0, learning_rate=0.1, state="complete", validation_loss=1.0, curve=[{"train_loss": 1.0}])
     details = RunDetails(name=name)
     with tracked_run(
@@ -37,6 +41,7 @@ def runs(root):
     }
     record(root, "elsewhere", dataset="physionet2012")
     record(root, "pretrain", command="pretrain")
+    record(root, "split", protocol=SPLIT)
     return ids
 
 
@@ -51,6 +56,13 @@ def test_a_view_finds_the_runs_of_variants_alone(root, runs):
     """Neither folds nor trials, nor other commands and datasets; heads are compared on CSAI and its relatives."""
     assert found(root, HEADS) == {"mlp2", "more"}
     assert found(root, IMPUTERS) == {"mlp2", "more", "mean"}
+
+
+def test_a_view_shows_one_protocol(root, runs):
+    """Cross-validation has no tag, as runs of earlier versions; another protocol has a view of its own name."""
+    view = ComparisonView(dataset="synthetic", kind="heads", protocol=SPLIT)
+    assert found(root, view) == {"split"}
+    assert view.name == "imputune-synthetic-single-split-64-16-20-5-seeds-heads"
 
 
 def test_a_view_is_stored_once_under_its_name(root, runs):

@@ -12,7 +12,7 @@ from imputune.tracking.runs import tracked_run
 from projects import ROOT, client_of
 
 
-def record(root: Path, command: str, head: str, auc: float) -> str:
+def record(root: Path, command: str, head: str, auc: float, **tags: str) -> str:
     """Track a finished run, named by command and head, with a fold and, of training, a trial; return its id.
 
     All have the same AUC.
@@ -20,7 +20,7 @@ def record(root: Path, command: str, head: str, auc: float) -> str:
     details = RunDetails(name=f"{command} {head}", columns={"head": head})
     trial = Trial(number=0, learning_rate=0.1, state="complete", validation_loss=1.0, curve=[{"validation_auc": auc}])
     with tracked_run(
-        root, experiment="imputune", command=command, params={}, tags={}, folds=(0,), details=details
+        root, experiment="imputune", command=command, params={}, tags=tags, folds=(0,), details=details
     ) as run:
         if command in ("finetune", "overfit"):
             run.trial_finished(0, trial)
@@ -34,6 +34,7 @@ def record(root: Path, command: str, head: str, auc: float) -> str:
     [
         ("variants with head gru", {"finetune gru"}),
         ("variants above an AUC", {"finetune gru", "finetune svm"}),
+        ("variants of a 64/16/20 protocol", {"finetune lstm"}),
         ("folds alone", {"fold 0"}),
         ("assessments of imputers", {"assess"}),
         ("runs of DVC experiments", {"finetune svm"}),
@@ -53,6 +54,7 @@ def store(root: Path) -> Path:
     """A project's store with runs of several commands."""
     record(root, "finetune", "gru", 0.9)
     record(root, "finetune", "mlp2", 0.8)
+    record(root, "finetune", "lstm", 0.8, **{"imputune.protocol": "single split 64/16/20, 5 seeds"})
     experiment = record(root, "finetune", "svm", 0.9)
     client_of(root).set_tag(experiment, DVC_EXPERIMENT_TAG, "five")
     for command in ("overfit", "register", "promote"):

@@ -9,6 +9,7 @@ from imputune.data.window import Window
 from imputune.evaluation.calibration import CalibrationLine
 from imputune.evaluation.card_scores import FoldLine, StaysScores
 from imputune.evaluation.stored import Stored
+from imputune.protocol.division import Division
 from imputune.protocol.outcome_words import OutcomeWords, outcome_words
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 
@@ -68,10 +69,11 @@ class ModelCard(Stored):
     """A registered version.
 
     imputer: its name; "" for a head that reads none. head, input, variant: "" for an imputer. cohort: on which it was
-    trained; None if only its hash is known, as for versions that older versions of imputune registered. folds: test
-    scores by fold; of an imputer, its errors. test: over the test stays of all folds, each by its own fold's model;
-    None for an imputer, for a recalibrated version, and where it is not known. threshold: None for an imputer.
-    lineage: what the version's tags say of where it comes from.
+    trained; None if only its hash is known, as for versions that older versions of imputune registered. division: the
+    protocol; None where it is not recorded, which is cross-validation. folds: test scores by fold; of an imputer, its
+    errors. test: over the test stays of all folds, each by its own fold's model; None for an imputer, for a
+    recalibrated version, and where it is not known. threshold: None for an imputer. lineage: what the version's tags
+    say of where it comes from.
     """
 
     format: Literal[1] = FORMAT
@@ -87,6 +89,7 @@ class ModelCard(Stored):
     variables: tuple[Variable, ...]
     static: tuple[CardFact, ...] = ()
     cohort: CardCohort | None = None
+    division: Division | None = None
     folds: tuple[FoldLine, ...] = ()
     test: StaysScores | None = None
     threshold: float | None = None

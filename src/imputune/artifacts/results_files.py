@@ -16,12 +16,14 @@ from imputune.artifacts.stage_output import (
     MadeFrom,
     Settings,
     TrainingOutput,
+    division_of,
     number_of,
     setting_of,
 )
 from imputune.errors import UserError
 from imputune.evaluation.stored import EARLIER_EVENTS, Stored
 from imputune.files import replace_text
+from imputune.protocol.division import Division
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.settings.names import ImputerName
 
@@ -76,6 +78,11 @@ class ResultsFile(Stored):
     def data(self) -> tuple[str, str, int]:
         """What must be equal for two results to be compared: cohort, folds, seed."""
         return self.cohort_hash, self.folds_hash, self.seed
+
+    @property
+    def division(self) -> Division:
+        """The protocol by which the stays were divided."""
+        return division_of(self.settings)
 
     @property
     def labels(self) -> tuple[str, str]:

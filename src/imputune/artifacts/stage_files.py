@@ -90,15 +90,24 @@ def read_fold(folder: Path, output: TrainingOutput, fold: int, *, with_weights: 
 
 
 def read_test_risks(folder: Path, remedy: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids, (M,) int64, and risks, (M,), of the test stays of all folds.
+    """Return the ids, (M,) int64, and risks, (M,), of the test stays of all folds, each stay once.
 
     Raises UserError with the remedy when the predictions are missing.
     """
     if not (folder / PREDICTIONS).is_file():
         raise UserError(f"{folder / PREDICTIONS} is missing: {remedy}")
     table = pd.read_csv(folder / PREDICTIONS)
-    test = table[table["split"] == "test"]
+    test = each_tested_once(table)
     return test["stay_id"].to_numpy(), test["risk"].to_numpy()
+
+
+def each_tested_once(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the test stays of all folds, each stay once: a stay that several splits test, by the first of them.
+
+    So each risk is of one model that the stay neither trained nor chose, and no stay counts twice in a curve, an
+    interval or the size of a group.
+    """
+    return predictions[predictions["split"] == "test"].drop_duplicates("stay_id")
 
 
 def weights_file(folder: Path, fold: int) -> Path:

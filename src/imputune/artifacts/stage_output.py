@@ -15,6 +15,7 @@ from imputune.errors import UserError
 from imputune.evaluation.assessment import AssessedFold
 from imputune.evaluation.imputation import ImputationErrors
 from imputune.evaluation.stored import EARLIER_EVENTS, Stored
+from imputune.protocol.division import Division
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import Variant
 from imputune.runtime.recorder import Trial
@@ -136,6 +137,11 @@ class MadeFrom(Origin):
         """Return the further cohorts as a tag, JSON; nothing if there are none."""
         return {ALSO_TAG: FURTHER_COHORTS.dump_json(self.also).decode()} if self.also else {}
 
+    @property
+    def division(self) -> Division:
+        """The protocol by which the stays were divided; KeyError if the output does not depend on it."""
+        return division_of(self.settings)
+
     def setting(self, name: str) -> JsonValue:
         """Return a setting by its dotted name; KeyError if the output does not depend on it."""
         return setting_of(self.settings, name)
@@ -253,6 +259,12 @@ def differing_names(found: Mapping[str, JsonValue], wanted: Mapping[str, JsonVal
         elif theirs != value:
             names.append(key)
     return names
+
+
+def division_of(settings: Settings) -> Division:
+    """Return the protocol that the section folds tells of; KeyError without it."""
+    folds = settings["folds"]
+    return Division.of(folds if isinstance(folds, dict) else {})
 
 
 def setting_of(settings: Settings, name: str) -> JsonValue:

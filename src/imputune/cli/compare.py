@@ -49,19 +49,20 @@ def compare_command(
 
 def _compare_variants(project: "Project", as_json: bool) -> None:
     from imputune.pipeline.compare import run_compare
-    from imputune.reporting.comparison import variant_tables, variant_title
+    from imputune.reporting.comparison import protocol_sentence, variant_tables, variant_title
 
     comparison = run_compare(project)
     if as_json:
         typer.echo(json.dumps(comparison.as_json(), indent=1))
         return
     typer.echo(variant_title(comparison))
+    typer.echo(protocol_sentence(comparison))
     _print_tables(variant_tables(comparison), comparison.notes)
 
 
 def _compare_imputers(project: "Project", as_json: bool) -> None:
     from imputune.pipeline.compare_imputers import run_compare_imputers
-    from imputune.reporting.comparison import imputer_answers, imputer_tables, imputer_title
+    from imputune.reporting.comparison import imputer_answers, imputer_tables, imputer_title, protocol_sentence
 
     comparison = run_compare_imputers(project)
     answers = imputer_answers(comparison)
@@ -69,6 +70,7 @@ def _compare_imputers(project: "Project", as_json: bool) -> None:
         typer.echo(json.dumps(comparison.as_json(answers), indent=1))
         return
     typer.echo(imputer_title(comparison))
+    typer.echo(protocol_sentence(comparison))
     for sentence in answers:
         typer.echo(sentence)
     _print_tables(imputer_tables(comparison), comparison.notes)

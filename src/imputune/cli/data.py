@@ -40,7 +40,7 @@ def describe_command(
 ) -> None:
     """Describe a cohort: stays, outcomes, observed cells, and the fraction of missing cells by variable."""
     from imputune.files import replace_text
-    from imputune.pipeline.describe import run_data_card, run_describe
+    from imputune.pipeline.describe import drawn_protocol, run_data_card, run_describe
 
     if card and as_json:
         raise UserError("--card is Markdown and --json is JSON: choose one")
@@ -61,7 +61,10 @@ def describe_command(
         typer.echo(facts.model_dump_json(indent=2))
         return
     shown = facts.model_dump(exclude={"missing_share_by_variable", "outcomes"})
-    print_table(str(folder), ("fact", "value"), [(name, _shown(fact)) for name, fact in shown.items()])
+    facts_lines = [(name, _shown(fact)) for name, fact in shown.items()]
+    if protocol := drawn_protocol(folder):
+        facts_lines.append(("protocol", protocol))
+    print_table(str(folder), ("fact", "value"), facts_lines)
     outcomes = [
         (name, f"{each.labelled:,}", f"{each.events:,}", f"{each.event_share:.1%}")
         for name, each in facts.outcomes.items()

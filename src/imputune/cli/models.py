@@ -198,9 +198,14 @@ def _print_decision(decision: "Decision") -> None:
         print_table("Gates", ("gate", "wanted", "found", ""), lines)
     if difference := decision.difference:
         low, high = difference.interval
+        over_folds = (
+            "one split has no p-value"
+            if difference.p_value is None
+            else f"over folds: corrected resampled t-test p = {difference.p_value:.3f}"
+        )
         typer.echo(
             f"test AUC minus the champion's, paired: {difference.mean:+.4f} (95 % {low:+.4f} to {high:+.4f}, bootstrap "
-            f"over test stays); over folds: corrected resampled t-test p = {difference.p_value:.3f}"
+            f"over test stays); {over_folds}"
         )
     for reason, count in decision.left_out.items():
         say(f"note: {counted(count, 'version')} {reason} {'was' if count == 1 else 'were'} left out")

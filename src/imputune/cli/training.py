@@ -15,7 +15,7 @@ from imputune.errors import UserError
 from imputune.protocol.choice import choose_variants, grid_variants
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, check_installed, imputer_kind
 from imputune.protocol.variants import FIELDS, PROTOCOL, SINGLE_HEADS, WORDS, Variant, make_variant
-from imputune.runtime.console import print_table, say, show_epochs
+from imputune.runtime.console import counted, print_table, say, show_epochs
 from imputune.settings.file import find_root, read_params
 from imputune.settings.names import check_own_name
 from imputune.settings.schema import Params
@@ -36,14 +36,15 @@ ONE_OR_MORE = {field: f"One or more, separated by commas: {', '.join(words)}." f
 
 @app.command("folds")
 def folds_command(dataset: Dataset = None) -> None:
-    """Divide a cohort into folds."""
+    """Divide a cohort into folds, by the protocol under folds in params.yaml."""
     from imputune.pipeline.folds import run_folds
     from imputune.pipeline.project import Project
 
     project = Project.open(find_root(Path.cwd()), dataset, None)
     folds = run_folds(project)
     sizes = ", ".join(f"{len(fold.train)}/{len(fold.validation)}/{len(fold.test)}" for fold in folds)
-    typer.echo(f"{len(folds)} folds of {project.dataset} (train/validation/test): {sizes}")
+    protocol = f", {project.division.label}" if project.division.seeds else ""  # of cross-validation the count says it
+    typer.echo(f"{counted(len(folds), 'fold')} of {project.dataset}{protocol} (train/validation/test): {sizes}")
 
 
 @app.command("pretrain")

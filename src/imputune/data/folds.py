@@ -1,22 +1,26 @@
-"""Stratified, patient-disjoint folds, drawn once and written to a file."""
+"""Stratified, patient-disjoint divisions of a cohort into folds, drawn once and written to a file."""
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from imputune.data.cohort import Cohort
 from imputune.data.outcome_file import NO_LABEL
 from imputune.errors import UserError
 from imputune.files import replace_text
 from imputune.protocol.outcome_words import outcome_words
+from imputune.settings.fold_sections import External, Folds, SingleSplit
 from imputune.settings.names import SplitName
 
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+COHORTS = "cohorts"
+"""The key of a joined cohort's source.json that has a list of the two cohorts' names and numbers of stays."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,11 +42,27 @@ class _FoldIds(BaseModel, frozen=True, extra="forbid"):
 
 
 class _FoldsFile(BaseModel, frozen=True, extra="forbid"):
-    """The content of folds.json."""
+    """The content of folds.json; division: the settings in effect, None for cross-validation."""
 
     dataset: str
     cohort_hash: str
+    division: dict[str, JsonValue] | None = None
     folds: list[_FoldIds]
+
+
+def divide(cohort: Cohort, settings: Folds, seed: int) -> list[Fold]:
+    """Divide a cohort's stays by the protocol in params.yaml; each split of a protocol without folds is one fold.
+
+    seed: of cross_validation; the other protocols have seeds of their own. Raises UserError as `draw_folds`,
+    `draw_splits` and `draw_external` do.
+    """
+    match settings.protocol:
+        case "cross_validation":
+            return draw_folds(cohort, settings.count, seed)
+        case "single_split":
+            return draw_splits(cohort, settings.single_split)
+        case "external":
+            return draw_external(cohort, settings.external)
 
 
 def draw_folds(cohort: Cohort, count: int, seed: int) -> list[Fold]:
@@ -87,6 +107,85 @@ def draw_folds(cohort: Cohort, count: int, seed: int) -> list[Fold]:
     ]
 
 
+def draw_splits(cohort: Cohort, settings: SingleSplit) -> list[Fold]:
+    """Divide a cohort's stays at random by fractions, anew for each seed: fold k is the split of the k-th seed.
+
+    All stays of a subject are in one part. The parts are stratified by the cohort's first outcome, as those of
+    `draw_folds` are: within events, non-events and stays without a label, each part has its fraction to within one
+    stay, or one subject's stays.
+
+    Raises UserError if a part has no event or no non-event.
+    """
+    fractions = settings.fractions.model_dump()
+    rows = np.arange(len(cohort.stay_ids_N))
+    remedy = "extract more records, or change folds.single_split.fractions in params.yaml"
+    folds = []
+    for number, seed in enumerate(settings.seeds):
+        parts = dict(zip(fractions, _parts(cohort, rows, list(fractions.values()), seed), strict=True))
+        _check_parts(cohort, parts, seed, remedy)
+        folds.append(Fold(number=number, **parts))
+    return folds
+
+
+def draw_external(cohort: Cohort, settings: External) -> list[Fold]:
+    """Test on all stays of the second of two joined cohorts; divide the first at random, anew for each seed.
+
+    The first cohort's stays are divided into training and validation stays as `draw_splits` does.
+
+    Raises UserError if the cohort is not joined from two, or a part has no event or no non-event.
+    """
+    cohorts = cohort.source.get(COHORTS)
+    if not isinstance(cohorts, list):
+        raise UserError(
+            f"cohort {cohort.dataset} is of one source, and folds.protocol external needs two: "
+            "run `imputune extract joined --train FOLDER --test FOLDER`, or choose another protocol in params.yaml"
+        )
+    [_, first], _ = TypeAdapter(list[tuple[str, int]]).validate_python(cohorts)
+    test = np.arange(first, len(cohort.stay_ids_N))
+    remedy = "extract more records, or change folds.external.validation in params.yaml"
+    folds = []
+    for number, seed in enumerate(settings.seeds):
+        train, validation = _parts(cohort, np.arange(first), [1 - settings.validation, settings.validation], seed)
+        parts = {"train": train, "validation": validation, "test": test}
+        _check_parts(cohort, parts, seed, remedy)
+        folds.append(Fold(number=number, **parts))
+    return folds
+
+
+def _parts(cohort: Cohort, row_M: np.ndarray, fractions: Sequence[float], seed: int) -> list[np.ndarray]:
+    """Divide rows of a cohort at random into parts by fractions, whole subjects, stratified by the first outcome.
+
+    A subject counts to the events if one of its stays has label 1, else to the non-events if one has label 0.
+    """
+    label_N = next(iter(cohort.outcomes.values()))
+    subject_N, place_M = np.unique(cohort.subjects_N[row_M], return_inverse=True)
+    stratum_N = np.full(len(subject_N), NO_LABEL)
+    np.maximum.at(stratum_N, place_M, label_N[row_M])
+    stays_N = np.bincount(place_M, minlength=len(subject_N))
+    generator = np.random.default_rng(seed)
+    part_N = np.empty(len(subject_N), dtype=np.int64)
+    for stratum in (1, 0, NO_LABEL):
+        drawn = generator.permutation(np.flatnonzero(stratum_N == stratum))
+        ends = np.round(np.cumsum(fractions) * stays_N[drawn].sum())
+        middles = np.cumsum(stays_N[drawn]) - stays_N[drawn] / 2  # a subject is where the middle of its stays is
+        part_N[drawn] = np.searchsorted(ends[:-1], middles)
+    return [row_M[part_N[place_M] == part] for part in range(len(fractions))]
+
+
+def _check_parts(cohort: Cohort, parts: dict[str, np.ndarray], seed: int, remedy: str) -> None:
+    """Raise UserError if a part has no event or no non-event of the cohort's first outcome."""
+    name, label_N = next(iter(cohort.outcomes.items()))
+    words = outcome_words(name)
+    for split, row_M in parts.items():
+        for what, label in ((words.events, 1), (words.non_events, 0)):
+            if not (label_N[row_M] == label).any():
+                total = int((label_N == label).sum())
+                raise UserError(
+                    f"cohort {cohort.dataset} has {total} {what}, and none is among the {len(row_M):,} {split} stays "
+                    f"of seed {seed}: {remedy}"
+                )
+
+
 def labelled_fold(fold: Fold, cohort: Cohort) -> Fold:
     """Return the fold without the stays that have no label of the cohort's chosen outcome.
 
@@ -99,17 +198,21 @@ def labelled_fold(fold: Fold, cohort: Cohort) -> Fold:
         if len(set(cohort.outcome_N[row_M].tolist())) < 2:
             raise UserError(
                 f"the {len(row_M):,} labelled {split} stays of fold {fold.number} have one value of {cohort.outcome} "
-                "only: extract more records, lower folds.count in params.yaml, or choose another outcome"
+                "only: extract more records, change folds in params.yaml, or choose another outcome"
             )
     return Fold(number=fold.number, **kept)
 
 
-def write_folds(folds: list[Fold], cohort: Cohort, cohort_hash: str, path: Path) -> None:
-    """Write the folds as JSON: the stay ids of each split, and the hash of the cohort that they divide."""
+def write_folds(folds: list[Fold], cohort: Cohort, cohort_hash: str, path: Path, settings: Folds | None = None) -> None:
+    """Write the folds as JSON: the stay ids of each split, and the hash of the cohort that they divide.
+
+    settings: by which they were drawn; None for cross-validation.
+    """
     ids = cohort.stay_ids_N
     by_fold = [_FoldIds(**{split: ids[getattr(fold, split)].tolist() for split in SPLITS}) for fold in folds]
-    content = _FoldsFile(dataset=cohort.dataset, cohort_hash=cohort_hash, folds=by_fold)
-    replace_text(path, json.dumps(content.model_dump()) + "\n")
+    content = _FoldsFile(dataset=cohort.dataset, cohort_hash=cohort_hash, division=_division(settings), folds=by_fold)
+    # Without a division, the file has the bytes that earlier versions wrote, so that their results stay valid.
+    replace_text(path, json.dumps(content.model_dump(exclude_none=True)) + "\n")
 
 
 def folds_hash(path: Path) -> str:
@@ -117,11 +220,11 @@ def folds_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def read_folds(path: Path, cohort: Cohort, cohort_hash: str, count: int, seed: int) -> list[Fold]:
+def read_folds(path: Path, cohort: Cohort, cohort_hash: str, settings: Folds, seed: int) -> list[Fold]:
     """Read folds back as row numbers of `cohort`.
 
     Raises UserError if the file is missing or broken, belongs to other data than this cohort, or has other folds than
-    `draw_folds` draws with this count and seed.
+    `divide` draws with these settings and this seed.
     """
     remedy = f"run `imputune folds {cohort.dataset}` (or `dvc repro`)"
     if not path.is_file():
@@ -132,11 +235,20 @@ def read_folds(path: Path, cohort: Cohort, cohort_hash: str, count: int, seed: i
         raise UserError(f"{path} is broken: {remedy}") from None
     if content.cohort_hash != cohort_hash:
         raise UserError(f"{path} divides other data than data/{cohort.dataset} now has: {remedy}")
+    ours = _division(settings)
+    if content.division != ours:
+        theirs = str((content.division or {}).get("protocol", "cross_validation"))
+        differing = f"{theirs}, params.yaml has {settings.protocol}" if theirs != settings.protocol else theirs
+        raise UserError(f"{path} was drawn with other settings under folds ({differing}): {remedy}")
     folds = [_with_rows(k, ids, cohort.stay_ids_N) for k, ids in enumerate(content.folds)]
-    drawn = draw_folds(cohort, count, seed)
+    drawn = divide(cohort, settings, seed)
     if len(folds) != len(drawn) or not all(map(_are_equal, folds, drawn)):
         raise UserError(f"{path} was drawn with another seed or folds.count than params.yaml now has: {remedy}")
     return folds
+
+
+def _division(settings: Folds | None) -> dict[str, JsonValue] | None:
+    return None if settings is None or settings.protocol == "cross_validation" else settings.in_effect
 
 
 def _with_rows(number: int, ids: _FoldIds, stay_ids_N: np.ndarray) -> Fold:

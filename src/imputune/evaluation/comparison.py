@@ -12,6 +12,7 @@ from imputune.evaluation.significance import CITATION
 from imputune.evaluation.stored import Stored, rounded
 from imputune.evaluation.variance import Decomposition, decompose
 from imputune.evaluation.verdicts import Verdict, judge
+from imputune.protocol.division import Division
 from imputune.protocol.imputers import CONTROLS, imputer_kind, is_own
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.published import REFERENCE_DATASET, REFERENCES, published_dataset
@@ -53,7 +54,7 @@ class Gains(Stored):
 class VariantComparison(Stored):
     """The fine-tuned variants of a dataset.
 
-    test_to_train: test stays over training stays of a fold. imputers: errors of CSAI and of plain imputers beside it.
+    division: the protocol by which the stays were divided. imputers: errors of CSAI and of plain imputers beside it.
     notes: what was skipped, what was read from where, and what to know of the searches.
     """
 
@@ -62,7 +63,7 @@ class VariantComparison(Stored):
     stays: int
     events: int
     cohort_hash: str
-    test_to_train: float
+    division: Division
     rows: tuple[VariantRow, ...]
     imputers: tuple[ImputerRow, ...]
     notes: tuple[str, ...]
@@ -81,12 +82,12 @@ class VariantComparison(Stored):
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
         """What our folds say of the paper's claims, which are on in-hospital death."""
-        return judge(self.protocol_rows, self.test_to_train) if self.outcome == DEFAULT_OUTCOME else ()
+        return judge(self.protocol_rows, self.division.test_to_train) if self.outcome == DEFAULT_OUTCOME else ()
 
     @cached_property
     def ablations(self) -> tuple[Ablation, ...]:
         """What each ingredient adds."""
-        return ablations(self.rows, self.test_to_train)
+        return ablations(self.rows, self.division.test_to_train)
 
     @property
     def references(self) -> dict[str, float]:
@@ -102,6 +103,7 @@ class VariantComparison(Stored):
         """Return everything as plain values: the content of results.json."""
         claims = Claims(test=CITATION, verdicts=self.verdicts)
         return self.model_dump(mode="json") | {
+            "test_to_train": self.division.test_to_train,
             "claims": claims.model_dump(mode="json"),
             "ablation": Gains(test=CITATION, pairs=self.ablations).model_dump(mode="json"),
             "references_of_other_protocols": dict(self.references),
@@ -127,7 +129,7 @@ class VariantComparison(Stored):
 class ImputerComparison(Stored):
     """Imputers and classifiers of a dataset.
 
-    test_to_train: test stays over training stays of a fold. imputers: each imputer alone. edges: the limits of the
+    division: the protocol by which the stays were divided. imputers: each imputer alone. edges: the limits of the
     groups of stays by their share of missing cells, lowest first. matrix: each imputer with each head. protocol: all
     variants of the paper's protocol, for its claims. notes: what was skipped, and why.
     """
@@ -137,7 +139,7 @@ class ImputerComparison(Stored):
     stays: int
     events: int
     cohort_hash: str
-    test_to_train: float
+    division: Division
     imputers: tuple[AssessedImputer, ...]
     edges: tuple[float, ...]
     matrix: tuple[VariantRow, ...]
@@ -147,7 +149,7 @@ class ImputerComparison(Stored):
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
         """What our folds say of the paper's claims, which are on in-hospital death."""
-        return judge(self.protocol, self.test_to_train) if self.outcome == DEFAULT_OUTCOME else ()
+        return judge(self.protocol, self.division.test_to_train) if self.outcome == DEFAULT_OUTCOME else ()
 
     @cached_property
     def decomposition(self) -> Decomposition | None:
@@ -179,6 +181,7 @@ class ImputerComparison(Stored):
             "stays": self.stays,
             "events": self.events,
             "cohort_hash": self.cohort_hash,
+            "division": self.division.model_dump(mode="json"),
             "answers": list(answers),
             "imputers": [each.model_dump(mode="json") for each in self.imputers],
             "missing_share_edges": list(self.edges),

@@ -16,27 +16,27 @@ class AucContrast:
     """CSAI against another imputer.
 
     heads: the number of heads that both have. difference: in test AUC, mean over these heads and the folds, positive if
-    CSAI is ahead. p_value: of the differences by fold, adjusted for the number of imputers.
+    CSAI is ahead. p_value: of the differences by fold, adjusted for the number of imputers; None if there is one fold.
     """
 
     imputer: ImputerName
     heads: int
     difference: float
-    p_value: float
+    p_value: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorContrast:
     """CSAI against the best of the other imputers on held-out cells.
 
-    our_mae, their_mae: means over the folds, in training standard deviations. p_value: of the differences by fold; it
-    does not account for the choice of the best.
+    our_mae, their_mae: means over the folds, in training standard deviations. p_value: of the differences by fold, None
+    if there is one fold; it does not account for the choice of the best.
     """
 
     imputer: ImputerName
     our_mae: float
     their_mae: float
-    p_value: float
+    p_value: float | None
 
 
 def auc_contrasts(rows: Sequence[VariantRow], test_to_train: float) -> list[AucContrast]:
@@ -53,7 +53,10 @@ def auc_contrasts(rows: Sequence[VariantRow], test_to_train: float) -> list[AucC
         for imputer, theirs in by_imputer.items()
         if (heads := [head for head in ours if head in theirs])
     }
-    p_values = holm([corrected_t_test(differences, test_to_train) for _, differences in compared.values()])
+    if any(len(differences) < 2 for _, differences in compared.values()):
+        p_values: list[float | None] = [None] * len(compared)
+    else:
+        p_values = [*holm([corrected_t_test(differences, test_to_train) for _, differences in compared.values()])]
     return [
         AucContrast(imputer=imputer, heads=heads, difference=fmean(differences), p_value=p_value)
         for (imputer, (heads, differences)), p_value in zip(compared.items(), p_values, strict=True)
@@ -71,11 +74,12 @@ def error_contrast(imputers: Sequence[AssessedImputer], test_to_train: float) ->
     ours = errors.pop(DEFAULT_IMPUTER)
     best = min(errors, key=lambda name: fmean(errors[name]))
     theirs = errors[best]
+    differences = [one - another for one, another in zip(theirs, ours, strict=True)]
     return ErrorContrast(
         imputer=best,
         our_mae=fmean(ours),
         their_mae=fmean(theirs),
-        p_value=corrected_t_test([one - another for one, another in zip(theirs, ours, strict=True)], test_to_train),
+        p_value=corrected_t_test(differences, test_to_train) if len(differences) > 1 else None,
     )
 
 

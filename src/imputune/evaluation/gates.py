@@ -12,7 +12,7 @@ import numpy as np
 
 from imputune.evaluation.intervals import Resample, bootstrap_intervals
 from imputune.evaluation.metrics import curve_scores, risk_scores
-from imputune.evaluation.significance import corrected_t_test, test_to_train
+from imputune.evaluation.significance import corrected_t_test
 from imputune.evaluation.stored import Stored
 from imputune.settings.schema import Promote
 
@@ -31,12 +31,15 @@ class TestStays:
 
 
 class PairedDifference(Stored):
-    """The candidate's test AUC minus the champion's: by fold, the mean with its 95 % interval, and a p-value."""
+    """The candidate's test AUC minus the champion's: by fold, the mean with its 95 % interval, and a p-value.
+
+    p_value: None if there is one fold.
+    """
 
     by_fold: tuple[float, ...]
     mean: float
     interval: tuple[float, float]
-    p_value: float
+    p_value: float | None
 
 
 class Gate(Stored):
@@ -59,11 +62,14 @@ def mean_scores(folds: Sequence[TestStays], whose: Literal["candidate", "champio
     return {f"test_{name}": fmean(score[name] for score in scores) for name in ("auc", "calibration_error")}
 
 
-def paired_difference(folds: Sequence[TestStays], resamples: int, seed: int) -> PairedDifference:
+def paired_difference(
+    folds: Sequence[TestStays], test_to_train: float, *, resamples: int, seed: int
+) -> PairedDifference:
     """Compare candidate and champion on the same test folds.
 
     The interval comes from a bootstrap of each fold's test stays, with the same resamples for both models. The p-value
-    comes from the corrected resampled t-test over folds. Raises ValueError for a fold without the champion's risks.
+    comes from the corrected resampled t-test over folds, to which test_to_train belongs. Raises ValueError for a fold
+    without the champion's risks.
     """
 
     def differences(resample: Resample) -> list[float]:
@@ -77,7 +83,7 @@ def paired_difference(folds: Sequence[TestStays], resamples: int, seed: int) -> 
         by_fold=tuple(by_fold),
         mean=fmean(by_fold),
         interval=interval,
-        p_value=corrected_t_test(by_fold, test_to_train(len(folds))),
+        p_value=corrected_t_test(by_fold, test_to_train) if len(folds) > 1 else None,
     )
 
 

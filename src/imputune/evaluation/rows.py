@@ -125,7 +125,7 @@ class VariantResults:
 
 
 class Spread(NamedTuple):
-    """The mean of some values and their sample standard deviation, 0 for a single value."""
+    """The mean of some values and their sample standard deviation, NaN for a single value, which has none."""
 
     mean: float
     deviation: float
@@ -133,7 +133,7 @@ class Spread(NamedTuple):
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
         """Return mean and deviation of at least one value."""
-        return cls(fmean(values), stdev(values) if len(values) > 1 else 0.0)
+        return cls(fmean(values), stdev(values) if len(values) > 1 else nan)
 
 
 def make_variant_row(dataset: str, variant: Variant, results: VariantResults) -> VariantRow:

@@ -17,7 +17,8 @@ def corrected_t_test(differences: Sequence[float], test_to_train: float) -> floa
     """Return the two-sided p-value that the mean of paired differences over cross-validation folds is 0.
 
     Folds share training stays, so the variance of the mean is increased by `test_to_train`, the number of test stays
-    over the number of training stays of a fold. Raises ValueError for fewer than two differences.
+    over the number of training stays of a fold (`protocol.division.Division.test_to_train`). Raises ValueError for
+    fewer than two differences.
 
     Source: Nadeau and Bengio 2003, corrected resampled t-test.
     """
@@ -44,11 +45,6 @@ def _mean_and_error(differences: Sequence[float], test_to_train: float) -> tuple
         raise ValueError(f"the test needs at least two folds, got {count}")
     variance = float(np.var(differences, ddof=1))
     return float(np.mean(differences)), math.sqrt((1 / count + test_to_train) * variance)
-
-
-def test_to_train(folds: int) -> float:
-    """Return test stays over training stays: of `folds` folds one tests, one validates and the others train."""
-    return 1 / (folds - 2)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

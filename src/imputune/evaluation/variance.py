@@ -51,14 +51,16 @@ def decompose(rows: Sequence[VariantRow]) -> Decomposition | None:
     """Divide the variance of test AUC among imputer, head, their interaction and the folds.
 
     The analysis uses the largest complete imputer x head matrix; incomplete rows and columns are dropped. None if it
-    has fewer than two imputers or two heads. Two-way analysis of variance with folds as blocks; the design is balanced,
-    so the sums of squares add up.
+    has fewer than two imputers or two heads, or if there is one fold. Two-way analysis of variance with folds as
+    blocks; the design is balanced, so the sums of squares add up.
     """
     row_of = {(row.imputer, row.head): row for row in rows}
     imputers, heads = _largest_complete(row_of)
     if len(imputers) < 2 or len(heads) < 2:
         return None
     folds = sorted(row_of[imputers[0], heads[0]].by_fold("test_auc"))
+    if len(folds) < 2:
+        return None
     by_fold = {key: row.by_fold("test_auc") for key, row in row_of.items()}
     auc_ICF = np.array([[[by_fold[imputer, head][fold] for fold in folds] for head in heads] for imputer in imputers])
     squares, degrees = _sums_of_squares(auc_ICF), _degrees_of_freedom(auc_ICF)

@@ -76,6 +76,7 @@ def read_default_imputer(project: Project) -> Assembled:
         raise UserError(f"results/{dataset} is of other data than {project.cohort_folder}: {remedy}")
     if project.folds_file.is_file() and imputer.folds_hash != folds_hash(project.folds_file):
         raise UserError(f"results/{dataset} is of other folds than {project.folds_file}: {remedy}")
+    _check_protocol(project, imputer)
     why = f"artifacts/{dataset} has no pretrained imputer" if has_data else f"data/{dataset} is missing"
     note = f"{why}, so scores are read from the files in results/{dataset} alone"
     cohort = read_cohort(project.cohort_folder).with_outcome(project.outcome) if has_data else None
@@ -120,8 +121,20 @@ def _from_artifacts(project: Project) -> Assembled:
         raise UserError(f"the imputer in artifacts was trained on other data than {project.cohort_folder}: {again}")
     if project.folds_file.is_file() and output.made_from.folds_hash != folds_hash(project.folds_file):
         raise UserError(f"the imputer in artifacts was trained on other folds than {project.folds_file}: {remedy}")
+    imputer = ImputerFile.of(output, Code())
+    _check_protocol(project, imputer)
     cohort = read_cohort(project.cohort_folder).with_outcome(project.outcome)
-    return Assembled(project=project, imputer=ImputerFile.of(output, Code()), output=output, cohort=cohort)
+    return Assembled(project=project, imputer=imputer, output=output, cohort=cohort)
+
+
+def _check_protocol(project: Project, imputer: ImputerFile) -> None:
+    """Raise UserError if the imputer is of another protocol than params.yaml now has: no table mixes protocols."""
+    if imputer.division.folder != project.division.folder:
+        raise UserError(
+            f"{DEFAULT_IMPUTER} was pretrained by another protocol ({imputer.division.label}) than params.yaml now has "
+            f"({project.division.label}), and a table has one protocol: run `imputune folds {project.dataset}`, then "
+            f"`imputune pretrain {project.dataset}` (or `dvc repro`), or set folds in params.yaml back"
+        )
 
 
 def _outputs_on_more_stays(found: Assembled) -> list[TrainingOutput]:

@@ -114,7 +114,10 @@ class ChampionCheck:
         recorded = [self.candidate.fold_scores[fold.number]["test_auc"] for fold in self.data.folds]
         champion = mean_scores(folds, "champion") if rival else None
         gates += [*score_gates(mean_scores(folds, "candidate"), champion, settings), reproduced_gate(folds, recorded)]
-        return tuple(gates), paired_difference(folds, settings.resamples, seed) if rival else None
+        if rival is None:
+            return tuple(gates), None
+        ratio = self.project.division.test_to_train
+        return tuple(gates), paired_difference(folds, ratio, resamples=settings.resamples, seed=seed)
 
     def _rival(self, bundle: Bundle) -> tuple[Bundle | None, str]:
         """Return the champion's bundle, or why the candidate cannot be compared with it on the same test stays."""

@@ -11,7 +11,6 @@ from imputune.data.cohort import read_cohort
 from imputune.errors import UserError
 from imputune.evaluation.comparison import VariantComparison
 from imputune.evaluation.decision_curve import DecisionPoint
-from imputune.evaluation.significance import test_to_train
 from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.assembled import Assembled, assemble, read_default_imputer
 from imputune.pipeline.calibration import decision_of
@@ -51,7 +50,7 @@ def run_compare(project: Project) -> VariantComparison:
     """
     found = read_default_imputer(project)
     subject = comparison_subject(project, found.imputer)
-    with track_if_allowed(project, subject, settings={}) as run:
+    with track_if_allowed(project, subject, settings={"folds": found.imputer.settings["folds"]}) as run:
         assemble(found)
         curves = dict(_curves(found))
         kept = [name for name in CURVES if name not in curves and _is_kept(found, name)]
@@ -100,7 +99,7 @@ def _compare(found: Assembled, kept: list[str]) -> VariantComparison:
         stays=stays,
         events=events,
         cohort_hash=imputer.cohort_hash,
-        test_to_train=test_to_train(len(imputer.folds)),
+        division=imputer.division,
         rows=tuple(found.rows[variant] for variant in in_order(found.rows)),
         imputers=imputer.rows,
         notes=tuple(notes),

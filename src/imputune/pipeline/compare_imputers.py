@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from imputune.artifacts.stage_output import Settings
 from imputune.errors import UserError
 from imputune.evaluation.comparison import ImputerComparison
-from imputune.evaluation.significance import test_to_train
 from imputune.evaluation.variance import decompose
 from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.assembled_imputers import ComparedImputer, assemble_imputers
@@ -40,7 +39,7 @@ def run_compare_imputers(project: Project) -> ImputerComparison:
             f"and `imputune assess {project.dataset}` first"
         )
     comparison = _compare(project, data, imputers, notes)
-    settings: Settings = {"by": "imputer,head"}
+    settings: Settings = {"by": "imputer,head", "folds": project.fold_settings}
     with track_if_allowed(project, matrix_subject(project, data), settings=settings) as run:
         if run is None:
             return comparison
@@ -65,7 +64,7 @@ def _compare(project: Project, data: DividedCohort, imputers: ComparedImputers, 
         stays=data.head_origin.stays,
         events=data.head_origin.events,
         cohort_hash=data.origin.cohort_hash,
-        test_to_train=test_to_train(len(data.folds)),
+        division=project.division,
         imputers=tuple(each.assessed for each in imputers.values() if each.assessed),
         edges=next((each.edges for each in imputers.values() if each.assessed), ()),
         matrix=tuple(row for each in imputers.values() for row in each.rows.values()),

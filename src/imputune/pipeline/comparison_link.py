@@ -17,9 +17,13 @@ def say_link(project: Project, kind: ViewKind) -> None:
     if not os.access(project.root, os.W_OK | os.X_OK):
         return
     try:
-        link = share_view(
-            project.root, ComparisonView(dataset=project.dataset, kind=kind, outcome="".join(project.outcome_words))
+        view = ComparisonView(
+            dataset=project.dataset,
+            kind=kind,
+            outcome="".join(project.outcome_words),
+            protocol=project.division.tags.get("protocol", ""),
         )
+        link = share_view(project.root, view)
     except UserError as error:
         say(f"note: no link to the runs in the MLflow UI: {error}")
         return

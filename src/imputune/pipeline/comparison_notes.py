@@ -79,7 +79,7 @@ def _search_notes(mode: Mode, files: list[VariantFile]) -> Iterator[str]:
         f"{guided} of {trials} trials used earlier results. In {len(searches)} searches, "
         f"{sum(fold.pruned_trials for fold in searches)} of {sum(fold.trials for fold in searches)} trials were pruned"
     )
-    if first.setting(f"schedules.optuna.{mode}_scope") == "first_fold":
+    if first.setting(f"schedules.optuna.{mode}_scope") == "first_fold" and len(first.folds) > 1:
         yield (
             f"optuna, {mode}: fold 0 searched the learning rate for all folds. Its trials used stays that the other "
             f"folds test on, so this learning rate depends on test stays ({mode}_scope: each_fold avoids this)"

@@ -10,6 +10,7 @@ from imputune.errors import UserError
 from imputune.evaluation.small_groups import ShownSubgroups
 from imputune.pipeline.cohort_cards import card_cohort
 from imputune.pipeline.project import Project, read_divided_cohort
+from imputune.protocol.division import Division
 from imputune.reporting.card_scores import group_name
 from imputune.reporting.data_card import DataCard, GroupSize, KnownFact, MeasuredVariable
 
@@ -29,7 +30,7 @@ def run_data_card(folder: Path, outcome: str = "") -> str:
     observed_ND = cohort.observed_bins_ND
     facts = describe(cohort)
     bins_D, stays_D = observed_ND.sum(axis=0) / (stays * bins), (observed_ND > 0).mean(axis=0)
-    splits, why_no_splits = _splits(folder)
+    splits, why_no_splits, division = _splits(folder)
     labelled = cohort.labelled()
     groups = ShownSubgroups.of(labelled.static, labelled.outcome_N)
     card = DataCard(
@@ -47,6 +48,7 @@ def run_data_card(folder: Path, outcome: str = "") -> str:
         ],
         splits=splits,
         why_no_splits=why_no_splits,
+        division=division,
         groups=[
             _size(labelled, group_name(each.group, each.level), each.member_N, told) for each, told in groups.shown
         ],
@@ -68,14 +70,24 @@ def _size(cohort: Cohort, name: str, member_N: np.ndarray, told: bool) -> GroupS
     return GroupSize(name=name, stays=stays if told else None, events=events if told else None)
 
 
-def _splits(folder: Path) -> tuple[list[tuple[int, int, int]], str]:
-    """Return the sizes of each fold's splits, if the project has folds of this cohort; if it cannot read them, why."""
+def drawn_protocol(folder: Path) -> str:
+    """Return by which protocol the project divides a cohort's stays, in words; "" if there are no folds to be read."""
+    *_, division = _splits(folder)
+    return "" if division is None else division.label
+
+
+def _splits(folder: Path) -> tuple[list[tuple[int, int, int]], str, Division | None]:
+    """Return the sizes of each fold's splits, if the project has folds of this cohort; if it cannot read them, why.
+
+    The protocol is that of params.yaml; None if there are no folds.
+    """
     here = folder.resolve()
     root = here.parent.parent  # of a folder just below /, this is /
     if here.parent.name != "data" or not (root / "artifacts" / here.name / "folds.json").is_file():
-        return [], ""
+        return [], "", None
     try:
-        folds = read_divided_cohort(Project.open(root, here.name, None)).folds
+        project = Project.open(root, here.name, None)
+        folds = read_divided_cohort(project).folds
     except UserError as error:
-        return [], str(error)
-    return [(len(fold.train), len(fold.validation), len(fold.test)) for fold in folds], ""
+        return [], str(error), None
+    return [(len(fold.train), len(fold.validation), len(fold.test)) for fold in folds], "", project.division

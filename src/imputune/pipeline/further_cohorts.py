@@ -64,7 +64,7 @@ def read_further(data: DividedCohort, folders: Sequence[Path]) -> tuple[FurtherR
     if own := [each for each in found if each.about.cohort_hash == data.origin.cohort_hash]:
         raise UserError(f"{own[0].folder} is the project's own cohort: name another")
     for each in found:
-        _check_apart(each, data.cohort, f"data/{data.origin.dataset}", "every stay there is a test stay of some fold")
+        _check_apart(each, data.cohort, f"data/{data.origin.dataset}", "a stay there may be a test stay")
     for one, other in combinations(found, 2):
         _check_apart(one, other.cohort, str(other.folder), "every stay may train once")
     return found

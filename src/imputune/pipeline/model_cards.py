@@ -15,6 +15,7 @@ from imputune.artifacts.model_card import (
     ModelCard,
     parsed_card,
 )
+from imputune.artifacts.stage_files import each_tested_once
 from imputune.artifacts.stage_output import ALSO_TAG, FURTHER_COHORTS, MadeFrom, TrainedFold
 from imputune.data.cohort import Cohort
 from imputune.errors import UserError
@@ -104,6 +105,7 @@ def write_trained_card(project: Project, name: str, number: str, trained: Traine
         variables=about.variables,
         static=_facts(about),
         cohort=card_cohort(data.cohort, project.cohort_folder, data.origin.cohort_hash),
+        division=trained.made_from.division,
         folds=tuple(folds),
         test=test,
         threshold=about.threshold,
@@ -148,6 +150,7 @@ def write_recalibrated_card(
         variables=about.variables,
         static=_facts(about),
         cohort=earlier.cohort if earlier else None,
+        division=earlier.division if earlier else None,
         folds=tuple(_kept_folds(version, earlier)),
         threshold=threshold,
         threshold_rule=about.threshold_rule or "youden",
@@ -196,14 +199,13 @@ def _write(registry: Registry, version: Version, card: ModelCard) -> None:
 
 def _test_scores(project: Project, trained: Trained) -> tuple[list[FoldLine], StaysScores]:
     """Return the scores of every fold's test stays, and of all together with their subgroups."""
-    cohort, lines, tables = trained.data.cohort, [], []
+    cohort, lines = trained.data.cohort, []
     resamples, seed = project.params.evaluate.resamples, project.params.seed
     for fold in trained.folds:
         test = fold.predictions[fold.predictions["split"] == "test"]
         outcome_N, risk_N = cohort.outcome_of(test["stay_id"].to_numpy()), test["risk"].to_numpy()
         lines.append(fold_line(fold.fold, fold.scores, outcome_N, risk_N, resamples=resamples, seed=seed))
-        tables.append(test)
-    together = pd.concat(tables)
+    together = each_tested_once(pd.concat([fold.predictions for fold in trained.folds]))
     row_N = np.searchsorted(cohort.stay_ids_N, together["stay_id"].to_numpy())
     scores = score_stays(
         cohort.outcome_N[row_N],

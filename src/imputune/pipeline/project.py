@@ -1,5 +1,6 @@
 """A project folder: its paths, its cohort with folds, its locks, and the settings of a stage."""
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -12,9 +13,10 @@ from filelock import FileLock, Timeout
 
 from imputune.artifacts.stage_output import Origin, Settings
 from imputune.data.cohort import Cohort, cohort_hash, outcome_hash, read_cohort
-from imputune.data.folds import Fold, folds_hash, labelled_fold, read_folds
+from imputune.data.folds import COHORTS, Fold, folds_hash, labelled_fold, read_folds
 from imputune.data.outcome_choice import chosen_outcome, named_outcome, outcome_names
 from imputune.errors import UserError
+from imputune.protocol.division import Division
 from imputune.protocol.imputers import imputer_kind
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import Variant
@@ -182,8 +184,12 @@ class Project:
 
     @property
     def dataset_results_folder(self) -> Path:
-        """Where the committed errors of imputers stand, which serve all outcomes."""
-        return self.root / "results" / self.dataset
+        """Where the committed errors of imputers stand, which serve all outcomes.
+
+        The results of cross-validation stand in the dataset's folder, those of another protocol in one in it, so that
+        no table mixes them.
+        """
+        return self.root / "results" / self.dataset / self.division.folder
 
     @property
     def results_folder(self) -> Path:
@@ -209,7 +215,18 @@ class Project:
     def settings(self, *sections: str) -> Settings:
         """Return sections of params.yaml as plain values, with the dataset's budget and the folds beside them."""
         chosen: Settings = self.params.model_dump(include=set(sections), mode="json")
-        return chosen | {"budget": self.budget.model_dump(), "folds": self.params.folds.model_dump()}
+        return chosen | {"budget": self.budget.model_dump(), "folds": self.fold_settings}
+
+    @property
+    def fold_settings(self) -> Settings:
+        """The settings under folds that have an effect; of external also the sizes of the two cohorts, if data/ is."""
+        found = self.params.folds.in_effect
+        return found if self.params.folds.protocol != "external" else found | _joined_cohorts(self.cohort_folder)
+
+    @property
+    def division(self) -> Division:
+        """The protocol that params.yaml has now."""
+        return Division.of(self.fold_settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,7 +289,7 @@ def read_divided_cohort(project: Project) -> DividedCohort:
     """Read the project's cohort and its folds; see `read_cohort` and `read_folds` for the errors."""
     cohort = read_cohort(project.cohort_folder)
     digest = cohort_hash(project.cohort_folder)
-    folds = read_folds(project.folds_file, cohort, digest, project.params.folds.count, project.params.seed)
+    folds = read_folds(project.folds_file, cohort, digest, project.params.folds, project.params.seed)
     origin = Origin(
         dataset=project.dataset,
         cohort_hash=digest,
@@ -286,6 +303,15 @@ def read_divided_cohort(project: Project) -> DividedCohort:
     return DividedCohort(cohort, folds, origin)
 
 
+def _joined_cohorts(folder: Path) -> Settings:
+    """Return the two cohorts that the cohort in a folder was joined from, nothing if there is no such cohort."""
+    try:
+        source = json.loads((folder / "source.json").read_bytes())
+        return {COHORTS: source[COHORTS]}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
 def imputer_settings(project: Project, imputer: ImputerName) -> Settings:
     """Return the sections of params.yaml that a pretrained imputer depends on."""
     pypots = imputer_kind(imputer).family == "pypots"
@@ -296,7 +322,7 @@ def variant_settings(project: Project, variant: Variant) -> Settings:
     """Return the sections of params.yaml that a variant depends on."""
     params = project.params
     if variant.is_blend:
-        return {"blend": params.blend.model_dump(mode="json"), "folds": params.folds.model_dump(mode="json")}
+        return {"blend": params.blend.model_dump(mode="json"), "folds": project.fold_settings}
     settings = imputer_settings(project, variant.imputer)
     if not variant.is_neural:
         head = getattr(params.non_neural, variant.head)

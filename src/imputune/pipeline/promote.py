@@ -73,7 +73,9 @@ def run_promote(project: Project, choice: Choice) -> Decision:
                 _tell(registry, candidate, champion, decision)
             run.log_metrics({"validation_auc": decision.validation_auc, "test_auc": decision.test_auc})
             if difference := decision.difference:
-                run.log_metrics({"test_auc_difference": difference.mean, "p_value": difference.p_value})
+                run.log_metrics({"test_auc_difference": difference.mean})
+                if difference.p_value is not None:
+                    run.log_metrics({"p_value": difference.p_value})
             run.log_dict(decision.model_dump(mode="json"), "decision.json")
             run.describe(gates_result(decision.outcome_sentence, decision.gates))
     return decision

@@ -6,6 +6,7 @@ from statistics import fmean
 import pandas as pd
 from pydantic import JsonValue
 
+from imputune.artifacts.stage_files import each_tested_once
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold
 from imputune.data.cohort import Cohort
 from imputune.evaluation.metrics import sensitivity_threshold, youden_threshold
@@ -55,7 +56,7 @@ def log_curves(run: TrackedRun, folds: Sequence[TrainedFold], metric: str) -> No
 def log_risks(run: TrackedRun, variant: Variant, cohort: Cohort, folds: Sequence[TrainedFold]) -> None:
     """Log a figure of ROC, precision and recall, and calibration, over the test stays of all folds."""
     predictions = pd.concat([fold.predictions for fold in folds])
-    test = predictions[predictions["split"] == "test"]
+    test = each_tested_once(predictions)
     risks = cohort.outcome_of(test["stay_id"].to_numpy()), test["risk"].to_numpy()
     run.log_picture(to_png(risk_figure({variant_name(variant): risks}, cohort.outcome)), "figures/risks.png")
 
@@ -181,6 +182,7 @@ def _about(
 
 def _lineage(made_from: MadeFrom, trained_run: str) -> dict[str, str]:
     lineage = {"cohort_hash": made_from.cohort_hash, "folds_hash": made_from.folds_hash, **made_from.also_tags()}
+    lineage["protocol"] = made_from.division.label
     lineage |= outcome_tags(made_from) if made_from.variant else {}
     return lineage | {TRAINED_RUN: trained_run} if trained_run else lineage
 

@@ -30,7 +30,6 @@ def report_inputs(
     return ReportInputs(
         comparison=comparison,
         variables=data.cohort.variables,
-        folds=len(data.folds),
         seed=data.origin.seed,
         cohort_hash=data.origin.cohort_hash,
         folds_hash=data.origin.folds_hash,

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from imputune.artifacts.stage_output import MadeFrom, Settings
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.pipeline.run_subject import RunSubject, outcome_tags
+from imputune.protocol.division import Division
 from imputune.runtime.console import warn
 from imputune.tracking.interrupted import noted
 from imputune.tracking.runs import TrackedRun, tracked_run
@@ -37,7 +38,11 @@ def track(
         "cohort": {"dataset": project.dataset, "hash": cohort_hash},
         "seed": project.params.seed,
     }
-    all_tags = {"dataset": project.dataset, "cohort_hash": cohort_hash, **(tags or {})}
+    protocol: dict[str, str] = {}
+    if isinstance(divided := settings.get("folds"), dict):
+        params["folds"] = {"protocol": "cross_validation", **divided}
+        protocol = Division.of(divided).tags
+    all_tags = {"dataset": project.dataset, "cohort_hash": cohort_hash, **protocol, **(tags or {})}
     open_store(project.root)  # before the note: a store does not follow a move while a command has one
     with noted(project.root, project.notes_folder, command) as note:
         run = None
@@ -46,7 +51,7 @@ def track(
                 project.root,
                 experiment=EXPERIMENT,
                 command=command,
-                params=params | dict(settings),
+                params=dict(settings) | params,
                 tags={f"imputune.{key}": text for key, text in all_tags.items()} | note.tags,
                 folds=folds,
                 details=subject.details(project.dataset, parent),

@@ -175,7 +175,8 @@ class Bundle:
     def predict(self, stays: BinnedStays) -> pd.DataFrame:
         """Return a row per stay.
 
-        RecordID; risk of the outcome (see `risk`); risk_deviation, the sample deviation of `risk_by_fold`;
+        RecordID; risk of the outcome (see `risk`); risk_deviation, the sample deviation of `risk_by_fold`, NaN if there
+        is one fold model;
         high_risk, whether the risk reaches the threshold; observed_cells, the number of observed cells; rows_ignored,
         the number of rows that were read but do not count (see `BinnedStays`). A stay without an observed cell gets the
         risk of an empty record. Raises UserError for a bundle of imputers.
@@ -193,11 +194,12 @@ class Bundle:
 
     def _table(self, stays: BinnedStays, uncorrected_FN: np.ndarray) -> pd.DataFrame:
         risk_N = self.recalibrated(uncorrected_FN.mean(axis=0))
+        risk_FN = self.recalibrated(uncorrected_FN)
         return pd.DataFrame(
             {
                 "RecordID": stays.stay_ids_N,
                 "risk": risk_N,
-                "risk_deviation": self.recalibrated(uncorrected_FN).std(axis=0, ddof=1),
+                "risk_deviation": risk_FN.std(axis=0, ddof=1) if len(risk_FN) > 1 else np.full(len(risk_N), np.nan),
                 "high_risk": risk_N >= self.threshold,
                 "observed_cells": (~np.isnan(stays.values_NTD)).sum(axis=(1, 2)),
                 "rows_ignored": stays.ignored_N,

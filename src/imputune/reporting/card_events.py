@@ -27,9 +27,10 @@ def promoted(when: str, champion: int | None, gates: Sequence[Gate], difference:
     parts = [f"{when}; gates passed: {_found(gates)}"]
     if difference is not None:
         low, high = (difference_text(bound, 4) for bound in difference.interval)
+        p_value = "" if difference.p_value is None else f", p {_equals(p_text(difference.p_value))}"
         parts.append(
             f"Test AUC minus version {champion}'s on the same stays {difference_text(difference.mean, 4)} (95 % {low} "
-            f"to {high}), p {_equals(p_text(difference.p_value))}"
+            f"to {high}){p_value}"
         )
     return CardEvent(kind=CHAMPION, what=f"{PROMOTED}{over}:", text=f"{'. '.join(parts)}.")
 

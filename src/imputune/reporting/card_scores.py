@@ -7,6 +7,7 @@ from imputune.evaluation.card_scores import FoldLine, GroupLine, StaysScores
 from imputune.evaluation.rows import Spread
 from imputune.evaluation.small_groups import GROUP_EVENTS, GROUP_STAYS
 from imputune.evaluation.subgroups import Interval
+from imputune.protocol.division import Division
 from imputune.protocol.outcome_words import OutcomeWords
 from imputune.reporting.card_calibration import NOT_KNOWN, number, point_text, points
 from imputune.reporting.card_texts import cohort_label, cohort_lines
@@ -47,15 +48,22 @@ def folds_part(card: ModelCard, *, each_fold: bool, remarks: bool) -> str:
     if not remarks:
         short = "In brackets: 95 % interval. ±: deviation over folds."
         return f"{table}\n\n{short}{f' {TOGETHER}' if card.test else ''}"
-    remark = (
-        "Every stay is a test stay once, of the fold model that was neither trained nor chosen by it. Mean: over "
-        "folds, ± the sample standard deviation."
-    )
+    remark = f"{_tested_by(card.division)} Mean: over folds, ± the sample standard deviation."
     if intervals:
         remark += " In brackets: the 95 % bootstrap interval over the fold's test stays."
     if card.test:
         remark += f" {TOGETHER}"
     return f"{table}\n\n{remark}"
+
+
+def _tested_by(division: Division | None) -> str:
+    """Say which model gave a stay's risk."""
+    if division is None or division.protocol == "cross_validation":
+        return "Every stay is a test stay once, of the fold model that was neither trained nor chosen by it."
+    return (
+        f"Protocol: {division.label}. {division.sentences} Where test stays are taken together, each stay counts once, "
+        "by the first model that tested it. No model was trained or chosen by its test stays."
+    )
 
 
 def errors_part(card: ModelCard, *, each_fold: bool, remarks: bool) -> str:

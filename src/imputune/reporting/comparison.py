@@ -29,6 +29,11 @@ def variant_title(comparison: VariantComparison) -> str:
     return f"{comparison.dataset}: {_size(comparison)}"
 
 
+def protocol_sentence(comparison: VariantComparison | ImputerComparison) -> str:
+    """Return the protocol by which the stays were divided, and what it means for the numbers."""
+    return f"Protocol: {comparison.division.label}. {comparison.division.sentences}"
+
+
 def variant_tables(comparison: VariantComparison) -> list[Table]:
     """Return every table of fine-tuned variants that has something to show."""
     dataset, rows, words = comparison.published_dataset, comparison.protocol_rows, outcome_words(comparison.outcome)
@@ -52,13 +57,14 @@ def variant_markdown(comparison: VariantComparison) -> str:
     """Return the comparison of fine-tuned variants as a Markdown page."""
     tables = [table.to_markdown() for table in variant_tables(comparison)]
     notes = [f"Note: {note}." for note in comparison.notes]
-    return "\n\n".join([f"# {variant_title(comparison)}", *tables, *notes]) + "\n"
+    return "\n\n".join([f"# {variant_title(comparison)}", protocol_sentence(comparison), *tables, *notes]) + "\n"
 
 
 def variant_latex(comparison: VariantComparison) -> str:
     """Return the tables for inclusion in a LaTeX document that uses booktabs."""
     comment = f"% {variant_title(comparison)}; needs \\usepackage{{booktabs}}"
-    return "\n".join([comment, *(table.to_latex() for table in variant_tables(comparison))])
+    note = f"Protocol: {comparison.division.label}."
+    return "\n".join([comment, *(table.to_latex(note) for table in variant_tables(comparison))])
 
 
 def imputer_title(comparison: ImputerComparison) -> str:
@@ -75,7 +81,8 @@ def _size(comparison: VariantComparison | ImputerComparison) -> str:
 
 def imputer_answers(comparison: ImputerComparison) -> tuple[str, ...]:
     """Return whether imputer or classifier matters more, and which imputer has the lowest error."""
-    sentences = (answer_sentence(comparison), lowest_error_sentence(comparison.imputers, comparison.test_to_train))
+    lowest_error = lowest_error_sentence(comparison.imputers, comparison.division.test_to_train)
+    sentences = (answer_sentence(comparison), lowest_error)
     return tuple(sentence for sentence in sentences if sentence)
 
 
@@ -86,7 +93,7 @@ def matrix_tables(comparison: ImputerComparison) -> list[Table]:
     tables = [
         matrix_table(comparison.matrix, outcome_words(comparison.outcome)),
         variance_table(comparison),
-        against_table(comparison.matrix, comparison.test_to_train),
+        against_table(comparison.matrix, comparison.division.test_to_train),
     ]
     return [table for table in tables if table is not None]
 

@@ -9,6 +9,7 @@ from imputune.data.cohort_facts import OutcomeFacts
 from imputune.data.raw.synthetic import is_generated
 from imputune.data.static import StaticVariable
 from imputune.data.window import Window
+from imputune.protocol.division import Division
 from imputune.protocol.outcome_words import OutcomeWords, outcome_words
 from imputune.reporting.card_scores import HIDDEN_TOO, small
 from imputune.reporting.card_texts import cohort_lines
@@ -47,7 +48,7 @@ class DataCard:
 
     dataset: its name. observed: the fraction of cells that were observed. read: what the extraction counted, by name.
     splits: for each fold the number of training, validation and test stays; empty where no folds were drawn, or where
-    they cannot be read: why_no_splits says why, as a sentence without its stop.
+    they cannot be read: why_no_splits says why, as a sentence without its stop. division: the protocol of the folds.
     some_left_out: whether a subgroup is too small to be shown. further_outcomes: beside the card's own, by name.
     has_subjects: whether it is known which stays are of one subject.
     """
@@ -62,6 +63,7 @@ class DataCard:
     groups: Sequence[GroupSize]
     some_left_out: bool
     why_no_splits: str = ""
+    division: Division | None = None
     further_outcomes: Mapping[str, OutcomeFacts] = field(default_factory=dict)
     has_subjects: bool = False
     window: Window = field(default_factory=Window)
@@ -121,8 +123,9 @@ class DataCard:
         if not self.splits:
             return "No folds are drawn for this cohort: `imputune folds` draws them for the dataset in params.yaml."
         rows = [(str(fold), *(f"{count:,}" for count in counts)) for fold, counts in enumerate(self.splits)]
-        remark = "Folds are stratified by the outcome. Every stay is a test stay of one fold."
-        return f"{markdown_table(('fold', 'training', 'validation', 'test'), rows)}\n\n{remark}"
+        table = markdown_table(("fold", "training", "validation", "test"), rows)
+        protocol = "" if self.division is None else f"Protocol: {self.division.label}. {self.division.sentences} "
+        return f"{table}\n\n{protocol}Folds are stratified by the outcome."
 
     def _groups(self) -> str:
         rows = [

@@ -107,8 +107,11 @@ def lowest_error_sentence(imputers: Sequence[AssessedImputer], test_to_train: fl
             f"{other} has the lowest error (MAE {theirs:.3f} training standard deviations), {distance} below CSAI "
             f"({ours:.3f})"
         )
-    significant = found.p_value < SIGNIFICANCE_LEVEL
-    doubt = "" if significant else f"; this difference is not significant (p = {found.p_value:.2f})"
+    if found.p_value is None:
+        doubt = "; one split does not tell whether this is chance"
+    else:
+        significant = found.p_value < SIGNIFICANCE_LEVEL
+        doubt = "" if significant else f"; this difference is not significant (p = {found.p_value:.2f})"
     return f"With {masking_text(imputers[0].ranking)}, {lowest}{doubt}."
 
 

@@ -22,6 +22,8 @@ def answer_sentence(comparison: ImputerComparison) -> str:
     """
     found = comparison.decomposition_without_controls
     if found is None:
+        if comparison.division.splits == 1:
+            return "There is no answer: an analysis of variance needs two splits or more, and there is one."
         return "There is no answer yet: at least two imputers other than controls need the same two heads."
     return (
         f"On {comparison.dataset} {_dominant(found)}. Of the variance of test AUC over {len(found.imputers)} imputers, "
@@ -136,7 +138,7 @@ def against_table(rows: Sequence[VariantRow], test_to_train: float) -> Table | N
             imputer_kind(each.imputer).label,
             str(each.heads),
             difference_text(each.difference, 4),
-            p_text(each.p_value),
+            EMPTY if each.p_value is None else p_text(each.p_value),
             _ahead_or_behind(each),
         )
         for each in auc_contrasts(rows, test_to_train)
@@ -155,6 +157,6 @@ def against_table(rows: Sequence[VariantRow], test_to_train: float) -> Table | N
 
 
 def _ahead_or_behind(contrast: AucContrast) -> str:
-    if contrast.p_value >= SIGNIFICANCE_LEVEL:
+    if contrast.p_value is None or contrast.p_value >= SIGNIFICANCE_LEVEL:
         return "undecided"
     return "CSAI is ahead" if contrast.difference > 0 else "CSAI is behind"

@@ -57,7 +57,6 @@ class ReportInputs:
 
     comparison: ImputerComparison
     variables: Sequence[Variable]
-    folds: int
     seed: int
     cohort_hash: str
     folds_hash: str

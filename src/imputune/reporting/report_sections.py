@@ -7,7 +7,7 @@ import numpy as np
 from imputune.evaluation.assessed_imputers import AssessedImputer
 from imputune.protocol.imputers import DEFAULT_IMPUTER, IMPUTERS, imputer_kind
 from imputune.protocol.outcome_words import outcome_words
-from imputune.reporting.comparison import alone_tables, imputer_answers, imputer_title, matrix_tables
+from imputune.reporting.comparison import alone_tables, imputer_answers, imputer_title, matrix_tables, protocol_sentence
 from imputune.reporting.imputer_figures import (
     errors_figure,
     example_figure,
@@ -59,7 +59,7 @@ def _what_was_run(inputs: ReportInputs) -> Section:
         paragraphs=(
             f"{comparison.stays:,} ICU stays of {comparison.dataset}: the first {inputs.window.hours} hours of "
             f"{len(inputs.variables)} variables in {inputs.window.bin_words}. {words.sentence(comparison.events)} "
-            f"There are {inputs.folds} folds. Each imputer and each classifier was trained on the training stays of a "
+            f"{protocol_sentence(comparison)} Each imputer and each classifier was trained on the training stays of a "
             "fold. Its epoch was chosen on the validation stays. It was scored once, on the test stays.",
             "Each imputer was trained first and then kept unchanged (frozen). Each classifier learned to predict "
             f"{words.label} from what the imputer gives: its hidden state, the imputed series, or both. "

@@ -5,10 +5,11 @@ Descriptions are Markdown.
 
 import shlex
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
+from math import isnan
+from statistics import fmean
 
 from imputune.evaluation.gates import Gate
-from imputune.evaluation.rows import VariantRow
+from imputune.evaluation.rows import Spread, VariantRow
 from imputune.evaluation.subgroups import Interval
 from imputune.protocol.imputers import DEFAULT_IMPUTER, imputer_kind
 from imputune.protocol.variants import Variant
@@ -136,9 +137,10 @@ def best_sentence(rows: Sequence[VariantRow]) -> str:
         return ""
     best, second, *_ = sorted(rows, key=lambda row: row.val_auc_mean, reverse=True)
     ahead, on_test = best.val_auc_mean - second.val_auc_mean, best.test_auc_mean - second.test_auc_mean
+    varies = "" if isnan(best.val_auc_std) else f" Over folds, the best varies by ± {best.val_auc_std:.3f}."
     return (
         f"Best by validation AUC: **{_row_name(best)}**, {ahead:.4f} ahead of {_row_name(second)}; on test stays the "
-        f"difference is {on_test:+.4f}. Over folds, the best varies by ± {best.val_auc_std:.3f}."
+        f"difference is {on_test:+.4f}.{varies}"
     )
 
 
@@ -170,7 +172,7 @@ def before_and_after(before: Scores, after: Scores) -> str:
 
 def over_folds(values: Sequence[float]) -> str:
     """Return mean ± deviation over folds; of one fold its value."""
-    return spread_text(fmean(values), stdev(values)) if len(values) > 1 else f"{values[0]:.3f}"
+    return spread_text(*Spread.of(values))
 
 
 def over(folds: int) -> str:

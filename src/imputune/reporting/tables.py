@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 
 import pandas as pd
 
@@ -25,11 +26,11 @@ class Table:
         table = markdown_table(self.header, self.lines)
         return "\n\n".join(part for part in (f"## {self.title}", table, self.remark) if part)
 
-    def to_latex(self) -> str:
-        """Return the table as a LaTeX table environment with booktabs rules."""
+    def to_latex(self, note: str = "") -> str:
+        """Return the table as a LaTeX table environment with booktabs rules; `note` ends its caption."""
         frame = pd.DataFrame(self.lines, columns=list(self.header))
         style = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-        caption = f"{self.title}. {self.remark}".rstrip()
+        caption = " ".join(part for part in (f"{self.title}.", self.remark, note) if part)
         text = style.to_latex(hrules=True, caption=_escaped(caption), position="htbp", position_float="centering")
         return text.replace("±", r"$\pm$").replace("−", "$-$")
 
@@ -40,8 +41,8 @@ def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str
 
 
 def spread_text(mean: float, deviation: float) -> str:
-    """Return mean ± deviation, three decimal places."""
-    return f"{mean:.3f} ± {deviation:.3f}"
+    """Return mean ± deviation, three decimal places; the mean alone if there is no deviation, which is NaN then."""
+    return f"{mean:.3f}" if isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
 
 
 def slope_text(row: VariantRow) -> str:

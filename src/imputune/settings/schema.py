@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from imputune.errors import UserError, near_miss
+from imputune.settings.fold_sections import Folds
 from imputune.settings.head_sections import Blend, Finetune, Grid, Heads, NonNeural, RecordHeads, Schedules
 from imputune.settings.imputer_sections import Assess, Csai, Masking, Pretrain, Pypots, Scaling
 from imputune.settings.names import CatalogueName, DeviceName, EngineName, ImputerName, check_own_name
@@ -40,12 +41,6 @@ class Mimic3(ParamsSection):
     memory_gib: Annotated[float, Field(ge=0.25)] = Field(
         description="Most memory of DuckDB in GiB, 0.25 or more; the cohort's values need more."
     )
-
-
-class Folds(ParamsSection):
-    """Cross-validation."""
-
-    count: Annotated[int, Field(ge=3)] = Field(description="Number of folds, 3 or more.")
 
 
 class Threshold(ParamsSection):
@@ -95,7 +90,7 @@ class Params(ParamsSection):
     budget: dict[str, Budget] = Field(description="Epochs by dataset.")
     synthetic: Synthetic = Field(description="The generated cohort.")
     mimic3: Mimic3 = Field(description="The extraction of MIMIC-III.")
-    folds: Folds = Field(description="Cross-validation.")
+    folds: Folds = Field(description="How the stays are divided into training, validation and test stays.")
     scaling: Scaling = Field(description="Standardisation.")
     masking: Masking = Field(description="Masking in pretraining.")
     csai: Csai = Field(description="Sizes of CSAI.")

@@ -5,6 +5,7 @@ document the tag's content. It is what the button Share of the runs page writes 
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ NOTE_TAG = "mlflow.note.content"
 OWN_NOTE = "Runs of imputune. Fine-tuned runs side by side, in charts:"
 UI_ADDRESS = "http://127.0.0.1:5000"  # of `make ui`
 CSAI_ALONE = f"tags.`{IMPUTER_TAG}` LIKE 'csai%'"
-OUTCOME_TAG = "imputune.outcome"
+OUTCOME_TAG, PROTOCOL_TAG = "imputune.outcome", "imputune.protocol"
 VALIDATION_AUC, TEST_AUC = "validation/auc", "test/auc"
 ViewKind = Literal["heads", "imputers"]
 """Heads on CSAI and its relatives, or heads on every imputer."""
@@ -40,17 +41,19 @@ CHARTS, OTHERS = "AUC", ("test", "validation", "Model metrics", "System metrics"
 class ComparisonView:
     """The fine-tuned runs of a dataset, without the runs of folds and trials nested in them.
 
-    outcome: "" for in_hospital_death, whose runs have no tag of it.
+    outcome: "" for in_hospital_death, whose runs have no tag of it. protocol: "" for cross-validation, the same.
     """
 
     dataset: str
     kind: ViewKind
     outcome: str = ""
+    protocol: str = ""
 
     @property
     def name(self) -> str:
         """The view's name in the tag and the link, the same for every comparison of the dataset."""
-        return OWN_VIEWS + "-".join(word for word in (self.dataset, self.outcome, self.kind) if word)
+        protocol = re.sub(r"\W+", "-", self.protocol)
+        return OWN_VIEWS + "-".join(word for word in (self.dataset, self.outcome, protocol, self.kind) if word)
 
     @property
     def condition(self) -> str:
@@ -58,9 +61,8 @@ class ComparisonView:
         wanted = {COMMAND_TAG: "finetune", DATASET_TAG: self.dataset}
         conditions = [f"tags.`{tag}` = '{text}'" for tag, text in wanted.items()]
         conditions += [f"tags.`{tag}` IS NULL" for tag in (FOLD_TAG, TRIAL_TAG)]
-        conditions.append(
-            f"tags.`{OUTCOME_TAG}` = '{self.outcome}'" if self.outcome else f"tags.`{OUTCOME_TAG}` IS NULL"
-        )
+        for tag, text in ((OUTCOME_TAG, self.outcome), (PROTOCOL_TAG, self.protocol)):
+            conditions.append(f"tags.`{tag}` = '{text}'" if text else f"tags.`{tag}` IS NULL")
         return " and ".join([*conditions, CSAI_ALONE] if self.kind == "heads" else conditions)
 
     def state(self) -> dict[str, JsonValue]:
