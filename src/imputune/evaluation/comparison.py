@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from imputune.evaluation.ablation import Ablation, ablations
 from imputune.evaluation.assessed_imputers import AssessedImputer
+from imputune.evaluation.rival_rows import RivalComparison
 from imputune.evaluation.rows import ImputerRow, VariantRow
 from imputune.evaluation.significance import CITATION
 from imputune.evaluation.stored import Stored, rounded
@@ -54,7 +55,8 @@ class VariantComparison(Stored):
     """The fine-tuned variants of a dataset.
 
     test_to_train: test stays over training stays of a fold. imputers: errors of CSAI and of plain imputers beside it.
-    notes: what was skipped, what was read from where, and what to know of the searches.
+    notes: what was skipped, what was read from where, and what to know of the searches. rivals: complex models beside
+    our heads; None if none was trained.
     """
 
     dataset: str
@@ -66,6 +68,7 @@ class VariantComparison(Stored):
     rows: tuple[VariantRow, ...]
     imputers: tuple[ImputerRow, ...]
     notes: tuple[str, ...]
+    rivals: RivalComparison | None = None
 
     @property
     def protocol_rows(self) -> tuple[VariantRow, ...]:

@@ -18,6 +18,7 @@ from imputune.pipeline.calibration import decision_of
 from imputune.pipeline.comparison_notes import protocol_notes, settings_notes, unfinished_notes
 from imputune.pipeline.dvc_outputs import write_dvc_outputs
 from imputune.pipeline.project import Project
+from imputune.pipeline.rival_results import rival_comparison
 from imputune.pipeline.run_subject import comparison_subject
 from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.choice import in_order
@@ -83,6 +84,7 @@ def _compare(found: Assembled, kept: list[str]) -> VariantComparison:
             f"nothing is fine-tuned on {project.dataset} yet{why}: run `imputune finetune {project.dataset}"
             f"{''.join(f' --outcome {outcome}' for outcome in project.outcome_words)}` first"
         )
+    rivals = rival_comparison(found)
     notes = [
         *found.notes,
         *unfinished_notes(project, DEFAULT_IMPUTER, found.rows, len(imputer.folds)),
@@ -104,6 +106,7 @@ def _compare(found: Assembled, kept: list[str]) -> VariantComparison:
         rows=tuple(found.rows[variant] for variant in in_order(found.rows)),
         imputers=imputer.rows,
         notes=tuple(notes),
+        rivals=rivals,
     )
 
 

@@ -12,6 +12,7 @@ from imputune.reporting.imputer_tables import (
     ranking_table,
 )
 from imputune.reporting.matrix_tables import against_table, answer_sentence, matrix_table, variance_table
+from imputune.reporting.rival_tables import rivals_table
 from imputune.reporting.tables import Table
 from imputune.reporting.variant_tables import (
     non_neural_table,
@@ -42,6 +43,7 @@ def variant_tables(comparison: VariantComparison) -> list[Table]:
         beyond_table(comparison.beyond_rows),
         ablation_table(comparison.ablations),
         time_table(rows) if rows else None,
+        rivals_table(comparison.rivals) if comparison.rivals else None,
         references_table(comparison.references) if comparison.references else None,
         pretraining_table(comparison.imputers),
     ]

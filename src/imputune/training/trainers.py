@@ -1,5 +1,7 @@
 """One step of fine-tuning: of the head alone on a frozen imputer, or of head and imputer together."""
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import nn
@@ -19,6 +21,22 @@ InputsOfSplits = dict[Split, tuple[torch.Tensor, ...]]
 
 RecordOfSplits = dict[Split, tuple[torch.Tensor, ...]]
 """The record features (N, R) of every stay of a fold's splits, on the device; no tensor if the head reads none."""
+
+
+class Trainer(Protocol):
+    """Gives the loss of a step, and the risks.
+
+    module: what is trained. weights: its trainable weights, in one vector.
+    """
+
+    module: nn.Module
+    weights: FlatWeights
+
+    def loss(self, split: Split, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss on some stays, positions of the split, and their logits (B,)."""
+
+    def risk(self, split: Split, module: nn.Module | None = None) -> np.ndarray:
+        """Return the risk of each stay of a split, float32 (N,), from what is trained or an average of it."""
 
 
 class FrozenTrainer:
@@ -55,7 +73,8 @@ class UnfrozenTrainer:
     """
 
     def __init__(self, classifier: Classifier, data: FoldData, params: Params, *, record: RecordOfSplits) -> None:
-        self.module = classifier
+        self.classifier = classifier
+        self.module: nn.Module = classifier
         self.weights = FlatWeights(
             classifier
         )  # before the step: its CUDA graphs keep the memory addresses of the weights
@@ -77,7 +96,7 @@ class UnfrozenTrainer:
         values, visible, masked = mask_batch(split, stays, self.masking_rate, self.masks, self.device, self.variables)
         reconstruction_loss, state_BS, imputed_BTD = self.reconstruct(values, visible, masked)
         record = tuple(each[stays.to(self.device)] for each in self.record[split])
-        logits_B = self.module.head(*self.module.choose(state_BS, imputed_BTD, values * visible), *record)
+        logits_B = self.classifier.head(*self.classifier.choose(state_BS, imputed_BTD, values * visible), *record)
         loss = binary_cross_entropy_with_logits(logits_B, split.outcome_N[stays].to(self.device))
         return loss + self.settings.reconstruction_weight * reconstruction_loss, logits_B
 
@@ -87,9 +106,6 @@ class UnfrozenTrainer:
         assert isinstance(classifier, Classifier)
         with torch.no_grad():
             return torch.sigmoid(classifier.head(*_inputs(classifier, split), *self.record[split])).cpu().numpy()
-
-
-Trainer = FrozenTrainer | UnfrozenTrainer
 
 
 def _inputs(classifier: Classifier, split: Split) -> tuple[torch.Tensor, ...]:

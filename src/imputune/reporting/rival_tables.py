@@ -1,0 +1,99 @@
+"""The table of rivals beside our heads, and the sentence that says whether a small head comes close."""
+
+from imputune.evaluation.ablation import Gain
+from imputune.evaluation.rival_rows import CompetitorRow, RivalComparison
+from imputune.evaluation.rows import Score
+from imputune.evaluation.significance import CITATION, SIGNIFICANCE_LEVEL
+from imputune.reporting.tables import EMPTY, Table, auc_text, difference_text, p_text, spread_text
+
+CLOSE = 0.01  # a difference in AUC up to which a head comes close: half the deviation over folds on set-a
+
+
+def rivals_table(found: RivalComparison) -> Table:
+    """Return our heads and all rivals, a line for each."""
+    return Table(
+        title="Complex models on the same folds",
+        header=(
+            "part",
+            "model",
+            "input",
+            "folds",
+            "val AUC",
+            "test AUC",
+            "test AUPRC",
+            "calibration error",
+            "params",
+            "training seconds",
+            "seconds for 1,000 stays",
+            "minus best small head",
+            "p",
+            "quoted AUC",
+        ),
+        lines=tuple(map(_line, (*found.heads, *found.rivals))),
+        remark=(
+            f"{answer(found)} Best small head: {found.reference.label}, chosen by validation AUC. Mean ± sample "
+            "standard deviation over the test folds; difference in test AUC with its 95% confidence interval. "
+            f"{CITATION[0].upper()}{CITATION[1:]}; p is adjusted for the number of rivals (Holm 1979), the intervals "
+            "are not. Params and training seconds of our heads include CSAI and its pretraining; seconds are of all "
+            "folds together, with the tries of learning rates. Every rival takes the learning rate that fared best on "
+            "the validation stays of the first fold. Quoted AUC: of the literature, by other protocols on more stays; "
+            "no comparison."
+        ),
+    )
+
+
+def answer(found: RivalComparison) -> str:
+    """Say whether a small head on CSAI comes close to complex models, with the difference and what complexity costs."""
+    best, head = found.best_rival, found.reference
+    if best is None or best.lead is None:
+        return "No rival has all folds yet, so small heads are not compared with complex models."
+    close = best.lead.mean <= CLOSE
+    verdict = "comes close to" if close else "does not come close to"
+    if best.lead.mean <= 0:
+        verdict = "is not behind"
+    certain = "significant" if best.lead.p_value < SIGNIFICANCE_LEVEL else "not significant"
+    return (
+        f"A simple head on CSAI {verdict} the best complex model, {best.label} ({best.input}): the complex model's "
+        f"test AUC is higher by {_interval(best.lead)}, p {_equals(best.lead.p_value)}, {certain}. {_cost(best, head)}"
+    )
+
+
+def _cost(rival: CompetitorRow, head: CompetitorRow) -> str:
+    """Say how many times the parameters, training time and time of prediction a rival takes."""
+    pairs = {
+        "parameters": (rival.num_parameters, head.num_parameters),
+        "training time": (rival.seconds, head.seconds),
+        "time for a risk": (rival.seconds_for_1000_stays, head.seconds_for_1000_stays),
+    }
+    parts = [f"{theirs / ours:.2g} times the {what}" for what, (theirs, ours) in pairs.items() if theirs and ours]
+    return f"It takes {' and '.join(', '.join(parts).rsplit(', ', 1))}." if parts else ""
+
+
+def _line(row: CompetitorRow) -> tuple[str, ...]:
+    return (
+        row.part,
+        row.label,
+        row.input,
+        f"{row.folds}" if not row.failure else f"{row.folds}; failed: {row.failure}",
+        *(_score(row, name) for name in ("validation_auc", "test_auc", "test_auprc", "test_calibration_error")),
+        f"{row.num_parameters:,}" if row.num_parameters else EMPTY,
+        f"{row.seconds:,.0f}" if row.seconds is not None else EMPTY,
+        f"{row.seconds_for_1000_stays:.2f}" if row.seconds_for_1000_stays is not None else EMPTY,
+        _interval(row.lead) if row.lead else EMPTY,
+        p_text(row.lead.p_value) if row.lead else EMPTY,
+        auc_text(row.quoted_auc),
+    )
+
+
+def _score(row: CompetitorRow, name: Score) -> str:
+    return spread_text(*row.scores[name]) if name in row.scores else EMPTY
+
+
+def _interval(gain: Gain) -> str:
+    low, high = difference_text(gain.low, 3), difference_text(gain.high, 3)
+    return f"{difference_text(gain.mean, 3)} ({low} to {high})"
+
+
+def _equals(p_value: float) -> str:
+    text = p_text(p_value)
+    return text if text.startswith("<") else f"= {text}"
