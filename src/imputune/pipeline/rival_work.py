@@ -48,7 +48,9 @@ class RivalWork:
     have no weights.
     """
 
-    def __init__(self, project: Project, data: DividedCohort, rival: Rival, wanted: Sequence[int], again: bool) -> None:
+    def __init__(
+        self, project: Project, data: DividedCohort, rival: Rival, *, wanted: Sequence[int], again: bool
+    ) -> None:
         """Look up what there is of the rival: its output, or folds of an interrupted command."""
         self.project, self.data, self.rival, self.wanted = project, data, rival, sorted(wanted)
         settings = rival_settings(project, rival)

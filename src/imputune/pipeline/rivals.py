@@ -63,7 +63,7 @@ def run_rivals(project: Project, request: RivalRequest, say: Say) -> list[RivalS
         for folder in {project.unfinished_folder, *(project.rival_folder(rival).parent for rival in request.rivals)}:
             remove_leftovers(folder)
         wanted = request.folds or data.numbers
-        works = [RivalWork(project, data, rival, wanted, request.again) for rival in request.rivals]
+        works = [RivalWork(project, data, rival, wanted=wanted, again=request.again) for rival in request.rivals]
         for work in works:
             _check_first_fold(work)
         folds = "all" if request.folds is None else ",".join(map(str, request.folds))

@@ -16,6 +16,7 @@ from imputune.data.cohort import Cohort
 from imputune.data.folds import Fold
 from imputune.data.record_features import RecordScaler, record_features
 from imputune.data.splits import FoldData, Split, fit_and_split
+from imputune.errors import UserError
 from imputune.evaluation.rival_rows import SECONDS_FOR_1000
 from imputune.models.rivals.build import RivalSizes, build_rival
 from imputune.models.rivals.classifier import RivalClassifier
@@ -54,7 +55,7 @@ def train_rival_fold(job: RivalJob, recorder: Recorder) -> TrainedFold:
 
     The best epoch has the highest validation AUC. If no learning rate is given, each rate in params.yaml is tried for a
     few epochs, from the same initial weights, and the rate with the highest validation AUC is taken. A rival that
-    diverges has no scores: its fold says why it failed.
+    diverges, or that PyPOTS cannot use, has no scores: its fold says why it failed.
     """
     started = time.perf_counter()
     training = _RivalTraining(job)
@@ -63,7 +64,7 @@ def train_rival_fold(job: RivalJob, recorder: Recorder) -> TrainedFold:
         if rate is None:
             rate = _try_rates(training, recorder, trials)
         best, history = training.train(rate, job.params.rivals.epochs, partial(recorder.epoch, job.fold.number))
-    except DivergedError as error:
+    except UserError as error:
         failure = str(error)
     trained = TrainedFold(
         fold=job.fold.number,

@@ -48,7 +48,7 @@ class RivalClassifier(nn.Module):
 class Places:
     """Where each of the M observations of a batch stands, if the observations of a stay stand side by side.
 
-    stays: B. length: L, the largest number of observations of a stay. stay_M, place_M: int64 (M,).
+    stays: B. length: L, the largest number of observations of a stay, 1 at least. stay_M, place_M: int64 (M,).
     """
 
     stays: int
@@ -67,7 +67,7 @@ def places_in_stays(stay_M: torch.Tensor, stays: int) -> Places:
     count_B = torch.bincount(stay_M, minlength=stays)
     first_B = count_B.cumsum(0) - count_B
     place_M = torch.arange(len(stay_M), device=stay_M.device) - first_B[stay_M]
-    length = int(count_B.max()) if stays else 0
+    length = max(1, int(count_B.max())) if stays else 1
     return Places(stays=stays, length=length, stay_M=stay_M, place_M=place_M)
 
 
