@@ -12,7 +12,8 @@ from imputune.artifacts.stage_output import FoldRecord, MadeFrom, Settings
 from imputune.errors import UserError
 from imputune.evaluation.stored import Stored
 from imputune.files import replace_text
-from imputune.protocol.rivals import RIVALS, Rival
+from imputune.protocol.rival_choice import RIVALS
+from imputune.protocol.rivals import Rival
 
 FORMAT: Literal[1] = 1  # raised when a reader of older files would misread them
 

@@ -11,9 +11,11 @@ from imputune.cli.app import OutcomeOption, app
 from imputune.cli.options import TrainingOptions, takes
 from imputune.cli.word_lists import fold_numbers, split_words
 from imputune.errors import UserError
-from imputune.protocol.rivals import INPUTS, RIVALS, choose_rivals
+from imputune.protocol.rival_choice import INPUTS, RIVALS, choose_rivals, listed_rivals
+from imputune.protocol.rivals import Rival
 from imputune.runtime.console import print_table, say
 from imputune.settings.file import find_root, read_params
+from imputune.settings.schema import Params
 
 if TYPE_CHECKING:
     from imputune.pipeline.rival_work import RivalSummary
@@ -28,8 +30,7 @@ class RivalOptions(TrainingOptions):
     rival: Annotated[
         str,
         typer.Option(
-            help=f"One or more, separated by commas: {', '.join(RIVALS)}; or all. Default: the networks that need no "
-            "PyPOTS."
+            help=f"One or more, separated by commas: {', '.join(RIVALS)}; or all. Default: those in params.yaml."
         ),
     ] = ""
     input: Annotated[
@@ -38,6 +39,15 @@ class RivalOptions(TrainingOptions):
     fold: Annotated[str, typer.Option(help="Numbers of folds, separated by commas; all if left out.")] = ""
     again: Annotated[bool, typer.Option("--again", help="Train finished rivals again.")] = False
     show: Annotated[bool, typer.Option("--list", help="List the rivals and train nothing.")] = False
+
+    def rivals(self, params: Params) -> list[Rival]:
+        """Return the rivals that are meant; UserError for an unknown word, and --input without --rival."""
+        names, inputs = split_words(self.rival), split_words(self.input)
+        if names:
+            return choose_rivals(names, inputs)
+        if inputs:
+            raise UserError("--input goes with --rival: name rivals, such as --rival seft, or leave --input out")
+        return listed_rivals(params.rivals)
 
     @property
     def repeated(self) -> dict[str, str]:
@@ -53,14 +63,16 @@ def rivals_command(options: RivalOptions) -> None:
     Finished rivals are skipped. If the command is killed, run it again: it continues. The scores go to
     results/<dataset>/rivals.json as the folds come; `imputune compare` shows them.
     """
-    rivals = choose_rivals(split_words(options.rival), split_words(options.input))
+    root = find_root(Path.cwd())
+    params = read_params(root / "params.yaml")
+    rivals = options.rivals(params)
     if options.show:
         if options.fold:
             raise UserError("--list shows rivals, not their folds: leave out --fold, or --list")
         typer.echo("\n".join(rival.label for rival in rivals))
         return
-    folds, root = fold_numbers(options.fold), find_root(Path.cwd())
-    with options.chosen_engine(read_params(root / "params.yaml")) as engine:
+    folds = fold_numbers(options.fold)
+    with options.chosen_engine(params) as engine:
         from imputune.pipeline.project import Project
         from imputune.pipeline.rivals import RivalRequest, run_rivals
 

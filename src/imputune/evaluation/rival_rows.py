@@ -9,10 +9,10 @@ from imputune.evaluation.rows import Score, Spread, VariantRow
 from imputune.evaluation.significance import corrected_t_interval, corrected_t_test, holm
 from imputune.evaluation.stored import Stored
 from imputune.protocol.imputers import DEFAULT_IMPUTER
-from imputune.protocol.rivals import RIVALS, Rival
+from imputune.protocol.rival_choice import RIVALS
+from imputune.protocol.rivals import SECONDS_FOR_1000, Rival
 from imputune.settings.names import NeuralHead
 
-SECONDS_FOR_1000 = "seconds_for_1000_stays"
 SHOWN_SCORES: tuple[Score, ...] = ("validation_auc", "test_auc", "test_auprc", "test_calibration_error")
 Part = Literal["frozen head", "unfrozen head", "head with static", "blend", "rival"]
 

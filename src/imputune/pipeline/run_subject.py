@@ -12,7 +12,8 @@ from imputune.data.cohort import Cohort, read_window
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.outcome_words import outcome_words
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
-from imputune.protocol.rivals import RIVALS, Rival
+from imputune.protocol.rival_choice import RIVALS
+from imputune.protocol.rivals import Rival
 from imputune.protocol.variants import Variant
 from imputune.registry.versions import Version
 from imputune.reporting.run_notes import imputer_sentence, repeat_note, run_name, variant_name, variant_sentence

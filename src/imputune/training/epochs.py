@@ -2,19 +2,36 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from imputune.data.batches import shuffled_batches
 from imputune.data.splits import FoldData, Split
 from imputune.evaluation.metrics import curve_scores
-from imputune.models.weights import RunningAverage
+from imputune.models.weights import FlatWeights, RunningAverage
 from imputune.runtime.recorder import Curve, EpochReport
 from imputune.runtime.seeds import Purpose, generator_for
 from imputune.training.best_state import BestState, check_converging
 from imputune.training.schedules import Schedule
-from imputune.training.trainers import Trainer
+
+
+class Trainer(Protocol):
+    """Gives the loss of a step, and the risks.
+
+    module: what is trained. weights: its trainable weights, in one vector.
+    """
+
+    module: nn.Module
+    weights: FlatWeights
+
+    def loss(self, split: Split, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss on some stays, positions of the split, and their logits (B,)."""
+
+    def risk(self, split: Split, module: nn.Module | None = None) -> np.ndarray:
+        """Return the risk of each stay of a split, float32 (N,), from what is trained or an average of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

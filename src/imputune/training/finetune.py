@@ -31,12 +31,12 @@ from imputune.runtime.seeds import Purpose, generator_for
 from imputune.settings.names import MlpHead, NeuralSchedule
 from imputune.settings.schema import Params
 from imputune.training.best_state import BestState
-from imputune.training.epochs import EpochPlan, train_epochs
+from imputune.training.epochs import EpochPlan, Trainer, train_epochs
 from imputune.training.head_inputs import head_inputs
 from imputune.training.schedules import make_schedule
 from imputune.training.scoring import score_fold
 from imputune.training.search import Search, search_rate
-from imputune.training.trainers import FrozenTrainer, InputsOfSplits, RecordOfSplits, Trainer, UnfrozenTrainer
+from imputune.training.trainers import FrozenTrainer, InputsOfSplits, RecordOfSplits, UnfrozenTrainer
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

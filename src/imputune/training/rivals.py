@@ -17,11 +17,10 @@ from imputune.data.folds import Fold
 from imputune.data.record_features import RecordScaler, record_features
 from imputune.data.splits import FoldData, Split, fit_and_split
 from imputune.errors import UserError
-from imputune.evaluation.rival_rows import SECONDS_FOR_1000
 from imputune.models.rivals.build import RivalSizes, build_rival
 from imputune.models.rivals.classifier import RivalClassifier
 from imputune.models.weights import FlatWeights, module_weights
-from imputune.protocol.rivals import Rival
+from imputune.protocol.rivals import SECONDS_FOR_1000, Rival
 from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import Curve, EpochReport, Recorder, Trial
 from imputune.runtime.seeds import Purpose, generator_for
@@ -113,7 +112,7 @@ def new_rival(shape: tuple[int, ...], params: Params, rival: Rival, fold: int = 
 
 
 class RivalTrainer:
-    """Trains a rival end to end on the observed values of each batch; see `trainers.Trainer`."""
+    """Trains a rival end to end on the observed values of each batch; see `epochs.Trainer`."""
 
     def __init__(self, module: nn.Module, record: dict[Split, tuple[torch.Tensor, ...]], device: torch.device) -> None:
         self.module = module

@@ -1,7 +1,5 @@
 """One step of fine-tuning: of the head alone on a frozen imputer, or of head and imputer together."""
 
-from typing import Protocol
-
 import numpy as np
 import torch
 from torch import nn
@@ -21,22 +19,6 @@ InputsOfSplits = dict[Split, tuple[torch.Tensor, ...]]
 
 RecordOfSplits = dict[Split, tuple[torch.Tensor, ...]]
 """The record features (N, R) of every stay of a fold's splits, on the device; no tensor if the head reads none."""
-
-
-class Trainer(Protocol):
-    """Gives the loss of a step, and the risks.
-
-    module: what is trained. weights: its trainable weights, in one vector.
-    """
-
-    module: nn.Module
-    weights: FlatWeights
-
-    def loss(self, split: Split, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss on some stays, positions of the split, and their logits (B,)."""
-
-    def risk(self, split: Split, module: nn.Module | None = None) -> np.ndarray:
-        """Return the risk of each stay of a split, float32 (N,), from what is trained or an average of it."""
 
 
 class FrozenTrainer:
