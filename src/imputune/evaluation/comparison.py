@@ -15,7 +15,7 @@ from imputune.evaluation.variance import Decomposition, decompose
 from imputune.evaluation.verdicts import Verdict, judge
 from imputune.protocol.imputers import CONTROLS, imputer_kind, is_own
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
-from imputune.protocol.published import REFERENCE_DATASET, REFERENCES, published_dataset
+from imputune.protocol.published import published_dataset, quoted_references
 
 PLACES = 6  # decimal places of imputers.json
 METRIC_PLACES = 4  # of what `dvc metrics` shows, so that a table fits a terminal
@@ -94,7 +94,7 @@ class VariantComparison(Stored):
     @property
     def references(self) -> dict[str, float]:
         """Test AUCs of other models on this dataset, by other protocols."""
-        return dict(REFERENCES) if self.published_dataset == REFERENCE_DATASET else {}
+        return quoted_references(self.dataset, self.outcome)
 
     @property
     def published_dataset(self) -> str:

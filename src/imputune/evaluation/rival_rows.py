@@ -83,13 +83,19 @@ class RivalComparison(Stored):
 
 
 def compare_rivals(
-    rows: Sequence[VariantRow], rivals: Sequence[RivalScores], test_to_train: float, cost: HeadCost
+    rows: Sequence[VariantRow],
+    rivals: Sequence[RivalScores],
+    test_to_train: float,
+    *,
+    cost: HeadCost,
+    references: Mapping[str, float],
 ) -> RivalComparison | None:
     """Return our heads beside the rivals; None without a rival, or without a neural head on CSAI.
 
     Our heads are neural heads on CSAI: the best frozen and the best unfrozen one of the paper's protocol, and the best
     that also reads static facts; and the blend. All are chosen by validation AUC, and so is the best small head, among
-    the neural ones. The test AUC of a rival with all folds is compared with its by `corrected_t_test`.
+    the neural ones. The test AUC of a rival with all folds is compared with its by `corrected_t_test`. references: the
+    test AUCs that are quoted of other protocols, by the names of `published.REFERENCES`.
     """
     ours = dict(_our_best(rows))
     small = {part: row for part, row in ours.items() if part != "blend"}
@@ -98,7 +104,7 @@ def compare_rivals(
     best = max(small, key=lambda part: small[part].val_auc_mean)
     heads = {part: _head_row(part, row, cost) for part, row in ours.items()}
     leads = _leads(small[best].by_fold("test_auc"), rivals, test_to_train)
-    found = [_rival_row(each, leads.get(each.rival)) for each in rivals]
+    found = [_rival_row(each, leads.get(each.rival), references) for each in rivals]
     found.sort(key=lambda row: -row.scores["validation_auc"][0] if row.scores else 1.0)
     return RivalComparison(reference=heads[best], heads=tuple(heads.values()), rivals=tuple(found))
 
@@ -146,7 +152,7 @@ def _head_row(part: Part, row: VariantRow, cost: HeadCost) -> CompetitorRow:
     )
 
 
-def _rival_row(found: RivalScores, lead: Gain | None) -> CompetitorRow:
+def _rival_row(found: RivalScores, lead: Gain | None, references: Mapping[str, float]) -> CompetitorRow:
     kind, folds = RIVALS[found.rival.name], [*found.scores.values()]
     return CompetitorRow(
         part="rival",
@@ -158,6 +164,6 @@ def _rival_row(found: RivalScores, lead: Gain | None) -> CompetitorRow:
         scores={name: Spread.of([fold[name] for fold in folds]) for name in SHOWN_SCORES} if folds else {},
         folds=len(folds),
         failure=next(iter(found.failures.values()), ""),
-        quoted_auc=kind.quoted_auc,
+        quoted_auc=references.get(kind.reference),
         lead=lead,
     )

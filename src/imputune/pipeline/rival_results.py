@@ -17,6 +17,7 @@ from imputune.evaluation.significance import test_to_train
 from imputune.pipeline.assembled import Assembled
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.imputers import DEFAULT_IMPUTER
+from imputune.protocol.published import quoted_references
 from imputune.protocol.variants import make_variant
 from imputune.training.finetune import build_classifier
 
@@ -49,7 +50,13 @@ def rival_comparison(found: Assembled) -> RivalComparison | None:
         )
         for each in file.rivals
     ]
-    return compare_rivals([*found.rows.values()], rivals, test_to_train(len(found.imputer.folds)), _cost(found, file))
+    return compare_rivals(
+        [*found.rows.values()],
+        rivals,
+        test_to_train(len(found.imputer.folds)),
+        cost=_cost(found, file),
+        references=quoted_references(found.project.dataset, found.project.outcome),
+    )
 
 
 def seconds_of_head(project: Project, data: DividedCohort) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from imputune import signals
 from imputune.artifacts.checkpoints import TrialKeeper
@@ -48,7 +48,8 @@ def run_rivals(project: Project, request: RivalRequest, say: Say) -> list[RivalS
 
     A rival is finished when its output was made from the data, folds and settings that the project has now. Every fold
     that is finished is written into the committed file of the rivals. The first fold of a rival tries its learning
-    rates, and its other folds wait for it. Interrupted work, even by kill -9, continues with the missing folds.
+    rates, and its other folds wait for it: if it finds none, they fail too. Interrupted work, even by kill -9,
+    continues with the missing folds.
 
     Raises UserError when the cohort or its folds are missing or do not belong together, a fold does not exist, the
     first fold is neither requested nor finished, no stay has a static fact that a rival reads, or another command is
@@ -116,7 +117,11 @@ class _RivalQueue:
             self.waiting.remove(ready)
             work, fold = ready
             work.start(stack, parent_run)
-            yield self._task(work, fold)
+            first = work.folds.get(work.data.numbers[0])
+            if first is not None and first.learning_rate is None:
+                self._fold_done(work, replace(first, fold=fold, seconds=0.0, history=[], trials=[]))
+            else:
+                yield self._task(work, fold)
 
     def _task(self, work: RivalWork, number: int) -> Task[TrainedFold]:
         first = work.folds.get(work.data.numbers[0])

@@ -8,7 +8,6 @@ from typing import get_args
 from pydantic import BaseModel, ConfigDict
 
 from imputune.errors import UserError, near_miss
-from imputune.protocol.published import REFERENCES
 from imputune.protocol.rivals import Rival
 from imputune.settings.names import OwnRival, PypotsRival, RivalInput, RivalName
 from imputune.settings.rival_sections import Rivals
@@ -30,11 +29,6 @@ class RivalKind(BaseModel):
     label: str
     paper: str
     reference: str = ""
-
-    @property
-    def quoted_auc(self) -> float | None:
-        """The test AUC on PhysioNet 2012 that is quoted, by another protocol; None if there is none."""
-        return REFERENCES.get(self.reference)
 
 
 RIVALS: Mapping[RivalName, RivalKind] = {

@@ -6,7 +6,7 @@ from imputune.evaluation.rows import Score
 from imputune.evaluation.significance import CITATION, SIGNIFICANCE_LEVEL
 from imputune.reporting.tables import EMPTY, Table, auc_text, difference_text, p_text, spread_text
 
-CLOSE = 0.01  # a difference in AUC up to which a head comes close: half the deviation over folds on set-a
+CLOSE = 0.01  # up to this difference in mean AUC a head comes close; over folds of set-a, AUC deviates by 0.02
 
 
 def rivals_table(found: RivalComparison) -> Table:
@@ -47,15 +47,13 @@ def answer(found: RivalComparison) -> str:
     best, head = found.best_rival, found.reference
     if best is None or best.lead is None:
         return "No rival has all folds yet, so small heads are not compared with complex models."
-    close = best.lead.mean <= CLOSE
-    verdict = "comes close to" if close else "does not come close to"
-    if best.lead.mean <= 0:
-        verdict = "is not behind"
-    certain = "significant" if best.lead.p_value < SIGNIFICANCE_LEVEL else "not significant"
+    lead, certain = best.lead, "significant" if best.lead.p_value < SIGNIFICANCE_LEVEL else "not significant"
+    verdict = "comes close to" if lead.mean <= CLOSE else "does not come close to"
     return (
-        f"A simple head on CSAI {verdict} the best complex model, {best.label} ({best.input}): the complex model's "
-        f"test AUC is higher by {_interval(best.lead)}, p {_equals(best.lead.p_value)}, {certain}. {_cost(best, head)}"
-    )
+        f"A simple head on CSAI {'reaches' if lead.mean <= 0 else verdict} the best complex model, {best.label} "
+        f"({best.input}): the test AUC of the complex model minus the head's is {_interval(lead)}, p "
+        f"{_equals(lead.p_value)}, {certain}. {_cost(best, head)}"
+    ).rstrip()
 
 
 def _cost(rival: CompetitorRow, head: CompetitorRow) -> str:
@@ -65,8 +63,8 @@ def _cost(rival: CompetitorRow, head: CompetitorRow) -> str:
         "training time": (rival.seconds, head.seconds),
         "time for a risk": (rival.seconds_for_1000_stays, head.seconds_for_1000_stays),
     }
-    parts = [f"{theirs / ours:.2g} times the {what}" for what, (theirs, ours) in pairs.items() if theirs and ours]
-    return f"It takes {' and '.join(', '.join(parts).rsplit(', ', 1))}." if parts else ""
+    parts = [f"{theirs / ours:.1f} times the {what}" for what, (theirs, ours) in pairs.items() if theirs and ours]
+    return f"The complex model takes {' and '.join(', '.join(parts).rsplit(', ', 1))}." if parts else ""
 
 
 def _line(row: CompetitorRow) -> tuple[str, ...]:

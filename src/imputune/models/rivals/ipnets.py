@@ -30,6 +30,8 @@ class IpNets(nn.Module):
     Source: Shukla and Marlin 2019 (arXiv 1909.07782), sections 3.2.1 (interpolation network) and 3.2.3 (learning).
     """
 
+    square_RT: torch.Tensor
+
     def __init__(
         self, hours: int, variables: int, *, hidden_size: int, dropout: float, reconstruction_weight: float
     ) -> None:

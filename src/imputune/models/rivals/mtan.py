@@ -27,6 +27,9 @@ class Mtan(nn.Module):
     Source: Shukla and Marlin 2021 (arXiv 2101.10318), equations 1 to 4, section 4.1 (mTAND-Enc: section 5).
     """
 
+    hour_T: torch.Tensor
+    reference_R: torch.Tensor
+
     def __init__(
         self, hours: int, variables: int, *, hidden_size: int, heads: int, time_channels: int, reference_points: int
     ) -> None:

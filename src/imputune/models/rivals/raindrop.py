@@ -43,6 +43,8 @@ class Raindrop(nn.Module):
     Source: Zhang et al. 2022 (arXiv 2110.05357), section 3, equations 1 to 4.
     """
 
+    hour_TP: torch.Tensor
+
     def __init__(self, hours: int, variables: int, *, channels: int, time_channels: int, attention: int) -> None:
         super().__init__()
         self.embedding_size = variables * channels

@@ -31,6 +31,8 @@ class Seft(nn.Module):
     Source: Horn et al. 2020 (arXiv 1909.12064), section 3.2, equations 3 to 7; time encoding: equation 1.
     """
 
+    hour_TC: torch.Tensor
+
     def __init__(
         self, hours: int, variables: int, *, width: int, layers: int, heads: int, time_channels: int, dropout: float
     ) -> None:

@@ -26,6 +26,8 @@ class Strats(nn.Module):
     embedding, fusion self-attention.
     """
 
+    hour_T1: torch.Tensor
+
     def __init__(
         self, hours: int, variables: int, *, width: int, layers: int, heads: int, feedforward: int, dropout: float
     ) -> None:
@@ -75,7 +77,7 @@ class _Block(nn.Module):
     def forward(self, context_BLW: torch.Tensor, bias_B11L: torch.Tensor) -> torch.Tensor:
         """Return the observations (B, L, W) with what they attend to; the bias is added to the scores of a place."""
         parts = self.projected(context_BLW).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = scaled_dot_product_attention(*parts.unbind(0), attn_mask=bias_B11L)
+        attended = scaled_dot_product_attention(parts[0], parts[1], parts[2], attn_mask=bias_B11L)
         context_BLW = self.norms[0](context_BLW + self.dropout(self.joined(attended.transpose(1, 2).flatten(2))))
         return self.norms[1](context_BLW + self.dropout(self.feedforward(context_BLW)))
 
