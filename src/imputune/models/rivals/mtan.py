@@ -24,7 +24,8 @@ class Mtan(nn.Module):
 
     Shapes: see `classifier.Encoder`; E = H.
 
-    Source: Shukla and Marlin 2021 (arXiv 2101.10318), equations 1 to 4, section 4.1 (mTAND-Enc: section 5).
+    Source: Shukla and Marlin 2021 (arXiv 2101.10318), section 3: time embedding, multi-time attention; mTAND-Enc:
+    section 5.
     """
 
     hour_T: torch.Tensor

@@ -40,7 +40,7 @@ class Raindrop(nn.Module):
 
     Shapes: see `classifier.Encoder`; E = D * C.
 
-    Source: Zhang et al. 2022 (arXiv 2110.05357), section 3, equations 1 to 4.
+    Source: Zhang et al. 2022 (arXiv 2110.05357), sections 3.3 (messages and edges) and 3.4 (attention over time).
     """
 
     hour_TP: torch.Tensor

@@ -28,7 +28,7 @@ class Seft(nn.Module):
 
     Shapes: see `classifier.Encoder`; E = A * W.
 
-    Source: Horn et al. 2020 (arXiv 1909.12064), section 3.2, equations 3 to 7; time encoding: equation 1.
+    Source: Horn et al. 2020 (arXiv 1909.12064), section 3: set functions, time encoding, attention-based aggregation.
     """
 
     hour_TC: torch.Tensor
