@@ -103,8 +103,17 @@ class RivalsFile(Stored):
         return self.data == other.data and self.labels == other.labels
 
     def with_result(self, result: RivalResult) -> Self:
-        """Return the file with a rival's result, instead of an earlier one of the same rival."""
+        """Return the file with a rival's result, instead of an earlier one of the same rival.
+
+        Folds that the earlier result alone has are kept if it was made with the same settings: another machine may have
+        trained them.
+        """
         others = [each for each in self.rivals if each.rival != result.rival]
+        for earlier in self.rivals:
+            if earlier.rival == result.rival and earlier.settings == result.settings:
+                folds = {fold.fold: fold for fold in (*earlier.folds, *result.folds)}
+                merged = {"folds": tuple(fold for _, fold in sorted(folds.items()))}
+                result = result.model_copy(update=merged)
         return self.model_copy(update={"rivals": tuple(sorted((*others, result), key=_place))})
 
 

@@ -101,12 +101,10 @@ class RivalWork:
 
     def keep_results(self) -> None:
         """Write the folds so far into the committed file, unless it has them already."""
-        path = self.project.rivals_results_file
         file, result = self.file(), self._result()
         earlier = next((each for each in file.rivals if each.rival == self.rival), None)
-        if earlier and _same(earlier, result):
-            return
-        write_rivals_file(path, file.with_result(result))
+        if earlier is None or not _is_in(result, earlier):
+            write_rivals_file(self.project.rivals_results_file, file.with_result(result))
 
     def file(self) -> RivalsFile:
         """Return the committed file of the rivals, a new one if it is missing or of other data; UserError if broken."""
@@ -221,6 +219,7 @@ class RivalWork:
         )
 
 
-def _same(earlier: RivalResult, now: RivalResult) -> bool:
-    """Say whether the file has a rival's result already, whatever computed it."""
-    return earlier == now.model_copy(update={"code": earlier.code, "run_id": now.run_id or earlier.run_id})
+def _is_in(result: RivalResult, earlier: RivalResult) -> bool:
+    """Say whether the file has all folds of a rival's result already, whatever computed them."""
+    same = earlier.settings == result.settings and result.run_id in ("", earlier.run_id)
+    return same and all(fold in earlier.folds for fold in result.folds)
