@@ -61,6 +61,7 @@ class RivalWork:
         self.run_id = ""
         self.run: TrackedRun | None = None
         self._is_recorded = self._is_ended = False
+        self._parameters: int | None = None
         self._stack = ExitStack()
         self.was_finished = self._look_up(again)
 
@@ -130,8 +131,9 @@ class RivalWork:
         scored = [fold for fold in folds if not fold.failure]
         if not self._is_recorded:
             self._is_recorded = True
-            run.log_metrics({"num_parameters": self._num_parameters(), "failed_folds": len(folds) - len(scored)})
-            if scored:
+            run.log_metrics({"failed_folds": len(folds) - len(scored)})
+            if scored and (parameters := self._num_parameters()) is not None:
+                run.log_metrics({"num_parameters": parameters})
                 log_summary(run, self.made_from, scored)
                 log_curves(run, scored, "loss")
                 log_curves(run, scored, "auc")
@@ -188,13 +190,11 @@ class RivalWork:
         files = [weights_file(self.folder, fold) for fold in scored] + [self.folder / PREDICTIONS] * bool(scored)
         return output if all(path.is_file() for path in files) else None
 
-    _parameters: int | None = None
-
-    def _num_parameters(self) -> int:
-        """Return the number of the rival's trainable parameters; with static facts, that of its first scored fold."""
-        if self._parameters is None:
-            weights = next((fold.weights for fold in self.folds.values() if fold.weights), {})
-            record = RecordScaler.from_arrays(weights).size if self.rival.reads_static and weights else 0
+    def _num_parameters(self) -> int | None:
+        """Return the number of the rival's trainable parameters, by the first fold with weights; None without one."""
+        weights = next((fold.weights for _, fold in sorted(self.folds.items()) if fold.weights), None)
+        if self._parameters is None and weights is not None:
+            record = RecordScaler.from_arrays(weights).size if self.rival.reads_static else 0
             shape = self.data.cohort.values_NTD.shape
             rival = new_rival(shape, self.project.params, self.rival, record=record)
             self._parameters = sum(weight.numel() for weight in rival.parameters())

@@ -16,7 +16,7 @@ class Seft(ParamsSection):
     width: Count = Field(description="Width of the network that reads an observation, 1 or more.")
     layers: Count = Field(description="Its layers, 1 or more.")
     heads: Count = Field(description="Attention heads, 1 or more.")
-    time_channels: EvenCount = Field(description="Sines and cosines of an hour, an even number.")
+    time_channels: EvenCount = Field(description="Sines and cosines of an hour, 1 or more, an even number.")
     dropout: FractionOrZero = Field(description="Dropout between the layers, 0 to below 1.")
 
 
@@ -41,14 +41,14 @@ class Raindrop(ParamsSection):
     """Sizes of Raindrop; see `imputune.models.rivals.raindrop`."""
 
     channels: Count = Field(description="Channels of an observation, 1 or more.")
-    time_channels: EvenCount = Field(description="Sines and cosines of an hour, an even number.")
+    time_channels: EvenCount = Field(description="Sines and cosines of an hour, 1 or more, an even number.")
     attention: Count = Field(description="Channels of the attention over hours, 1 or more.")
 
 
 class Strats(ParamsSection):
     """Sizes of STraTS; see `imputune.models.rivals.strats`."""
 
-    width: Count = Field(description="Width of an observation's embedding, a multiple of heads.")
+    width: Count = Field(description="Width of an observation's embedding, 1 or more, a multiple of heads.")
     layers: Count = Field(description="Layers of the transformer, 1 or more.")
     heads: Count = Field(description="Attention heads, 1 or more.")
     feedforward: Count = Field(description="Width of the feed-forward networks, 1 or more.")
@@ -82,7 +82,7 @@ class PypotsAttention(ParamsSection):
 class PypotsPatches(PypotsAttention):
     """Sizes of PyPOTS's PatchTST."""
 
-    patch_size: Count = Field(description="Hours of a patch, at most the record's.")
+    patch_size: Count = Field(description="Hours of a patch, 1 or more, at most the record's.")
     patch_stride: Count = Field(description="Hours from one patch to the next, 1 or more.")
 
 
@@ -97,10 +97,14 @@ class Rivals(ParamsSection):
     """Complex models that are trained end to end on the same folds; all else is as finetune and record_heads say."""
 
     raw: tuple[RivalName, ...] = Field(
-        strict=False, description="Rivals that `dvc repro` trains on values, mask and hours; an empty list takes none."
+        strict=False,
+        description="Rivals that `dvc repro` trains on values, mask and hours: seft, mtan, ipnets, raindrop, "
+        "strats, brits, grud, saits, itransformer, patchtst, tefn; an empty list takes none.",
     )
     raw_static: tuple[RivalName, ...] = Field(
-        strict=False, description="Those that it trains on static facts too; an empty list takes none."
+        strict=False,
+        description="Those that it trains on static facts too: seft, mtan, ipnets, raindrop, strats, brits, grud, "
+        "saits, itransformer, patchtst, tefn; an empty list takes none.",
     )
     epochs: Count = Field(description="Epochs at most, 1 or more.")
     patience: Count = Field(description="Epochs without a better validation AUC before training stops, 1 or more.")
