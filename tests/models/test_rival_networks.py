@@ -240,6 +240,21 @@ def test_ipnets_learn_to_fill_withheld_cells(make_record: MakeRecord) -> None:
     assert penalties[1] == pytest.approx(3 * penalties[0])
 
 
+def test_ipnets_far_from_an_observation_are_at_the_mean() -> None:
+    """Weights too small for double precision leave 0, and finite gradients."""
+    network = IpNets(48, 1, hidden_size=4, dropout=0.0, reconstruction_weight=1.0).eval()
+    with torch.no_grad():
+        network.raw_rate_D[:] = 50.0
+    observed = torch.zeros(1, 48, 1)
+    observed[0, 0] = 1
+    seen: list[torch.Tensor] = []
+    network.recurrence.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network(3 * observed, observed)[0].sum().backward()
+    assert seen[0][0, 0].tolist() == [3, 0, 1]
+    assert seen[0][0, -1].tolist() == [0, 0, 0]
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in network.parameters())
+
+
 def test_raindrop_sends_messages_from_observed_variables() -> None:
     """By hand, in one hour: an observed variable keeps its embedding, the others sum up what reaches them."""
     torch.manual_seed(0)

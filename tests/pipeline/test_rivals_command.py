@@ -9,7 +9,7 @@ import pytest
 
 from imputune.pipeline import rivals
 from imputune.tracking.history import RunRecord, finished_runs
-from projects import FOLDS, client_of, copy_of, invoke, new_project, refused
+from projects import FOLDS, client_of, copy_of, invoke, new_project, refused, set_params
 
 pytestmark = pytest.mark.slow
 SEFT = ["rivals", "--rival", "seft"]
@@ -28,13 +28,20 @@ def do(monkeypatch: pytest.MonkeyPatch) -> Do:
     return run
 
 
-@pytest.fixture
-def fresh(tmp_path: Path, do: Do) -> Path:
-    """A project with a cohort and its folds, and no imputer."""
-    project = new_project(tmp_path / "project")
-    do(project, "extract", "synthetic")
-    do(project, "folds")
+@pytest.fixture(scope="module")
+def divided(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a cohort and its folds, and no imputer; to be read only."""
+    project = new_project(tmp_path_factory.mktemp("rivals") / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        for words in (["extract", "synthetic"], ["folds"]):
+            assert invoke(project, words, patch).exit_code == 0
     return project
+
+
+@pytest.fixture
+def fresh(divided: Path, tmp_path: Path) -> Path:
+    """A copy of that project, in which commands run."""
+    return copy_of(divided, tmp_path, without=("src",))
 
 
 def results(project: Path) -> dict[str, Any]:
@@ -106,18 +113,24 @@ def test_static_facts_are_read_and_a_fold_alone_needs_the_first(
 
 
 def test_a_rival_that_fails_stands_in_the_file_as_that(fresh: Path, do: Do, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patches longer than the record: PyPOTS refuses them, and every fold says so; nothing is trained again."""
+    """Patches longer than the record: PyPOTS refuses them on the first fold, and the others have no rate to take."""
     pytest.importorskip("pypots", reason="PyPOTS is not installed: pip install -e '.[pypots]'")
-    do(fresh, "rivals", "--rival", "patchtst", "--fold", "0")
-    [entry] = results(fresh)["rivals"]
-    assert entry["folds"][0]["failure"] == ""
-    text = (fresh / "params.yaml").read_text().replace("patch_size: 12", "patch_size: 400")
-    (fresh / "params.yaml").write_text(text)
+    trained: list[int] = []
+    task = rivals._RivalQueue._task
+
+    def seen(queue: rivals._RivalQueue, work: rivals.RivalWork, number: int) -> Any:
+        trained.append(number)
+        return task(queue, work, number)
+
+    monkeypatch.setattr(rivals._RivalQueue, "_task", seen)
+    set_params(fresh, {"rivals.patchtst.patch_size": 400})
     said = do(fresh, "rivals", "--rival", "patchtst")
-    assert "PyPOTS cannot use rival patchtst" in said
+    assert trained == [0]
+    assert "patchtst-raw fold 0: PyPOTS cannot use rival patchtst" in said
     [entry] = results(fresh)["rivals"]
     assert [fold["scores"] for fold in entry["folds"]] == [{}] * FOLDS
     assert all("PyPOTS cannot use rival patchtst" in fold["failure"] for fold in entry["folds"])
+    assert entry["num_parameters"] is None
     assert "1 of 1 rival done already" in do(fresh, "rivals", "--rival", "patchtst")
 
 
@@ -165,22 +178,3 @@ def test_a_comparison_shows_rivals_beside_heads(
     result = invoke(copy, ["compare"], monkeypatch)
     assert "Complex models on the same folds" not in result.stdout
     assert "rivals.json is of other data, folds, labels or another seed: rivals are skipped" in result.stderr
-
-
-def test_a_rival_whose_first_fold_failed_is_not_trained_further(
-    fresh: Path, do: Do, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its other folds have no learning rate to take."""
-    trained: list[int] = []
-    task = rivals._RivalQueue._task
-
-    def seen(queue: rivals._RivalQueue, work: rivals.RivalWork, number: int) -> Any:
-        trained.append(number)
-        return task(queue, work, number)
-
-    monkeypatch.setattr(rivals._RivalQueue, "_task", seen)
-    text = (fresh / "params.yaml").read_text()
-    (fresh / "params.yaml").write_text(text.replace("patch_size: 12", "patch_size: 400"))
-    pytest.importorskip("pypots", reason="PyPOTS is not installed: pip install -e '.[pypots]'")
-    do(fresh, "rivals", "--rival", "patchtst")
-    assert trained == [0]

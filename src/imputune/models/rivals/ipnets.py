@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.nn.functional import dropout, softplus
 
-LOWEST = -1e9  # the exponent of an hour without an observation: its weight is 0
 TRANSIENT = 10.0
 WITHHELD = 0.2
 
@@ -22,7 +21,8 @@ class IpNets(nn.Module):
         chi_d = sum over variables e of rho_de lambda_e sigma_e / sum over e of lambda_e;  tau_d = gamma_d - chi_d
 
     chi (smooth, across variables), tau (transient) and lambda (intensity) go into a GRU over the reference points; its
-    last state is the embedding. In training, a fifth of the observed cells is withheld, chi is compared with them, and
+    last state is the embedding. Where all weights are too small for double precision, an interpolated value is 0, the
+    training mean. In training, a fifth of the observed cells is withheld, chi is compared with them, and
     the mean squared error is the penalty.
 
     Shapes: see `classifier.Encoder`; E = H.
@@ -50,26 +50,33 @@ class IpNets(nn.Module):
         if self.training:
             visible_BTD = observed_BTD * (torch.rand_like(observed_BTD) >= WITHHELD)
         rate_D = softplus(self.raw_rate_D)
-        smooth_BRD, log_intensity_BRD = self._interpolate(values_BTD, visible_BTD, rate_D)
-        sharp_BRD, _ = self._interpolate(values_BTD, visible_BTD, TRANSIENT * rate_D)
-        across_BRD = (log_intensity_BRD.softmax(dim=2) * smooth_BRD) @ self.mixing_DD.T
+        summed_BRD, intensity_BRD = self._kernel_sums(values_BTD, visible_BTD, rate_D)
+        near_BRD, near_total_BRD = self._kernel_sums(values_BTD, visible_BTD, TRANSIENT * rate_D)
+        across_BRD = (summed_BRD / _positive(intensity_BRD.sum(dim=2, keepdim=True))).float() @ self.mixing_DD.T
+        sharp_BRD = (near_BRD / _positive(near_total_BRD)).float()
         penalty = values_BTD.new_zeros(())
         if self.training:
             withheld_BTD = observed_BTD - visible_BTD
             error = ((across_BRD - values_BTD).square() * withheld_BTD).sum() / withheld_BTD.sum().clamp_min(1.0)
             penalty = self.reconstruction_weight * error
-        series = torch.cat([across_BRD, sharp_BRD - across_BRD, log_intensity_BRD.exp()], dim=2)
+        series = torch.cat([across_BRD, sharp_BRD - across_BRD, intensity_BRD.float()], dim=2)
         _, last_1BH = self.recurrence(dropout(series, self.dropout, self.training))
         return last_1BH[0], penalty
 
-    def _interpolate(
+    def _kernel_sums(
         self, values_BTD: torch.Tensor, visible_BTD: torch.Tensor, rate_D: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return sigma, 0 for a variable without an observation, and the logarithm of lambda, both (B, R, D)."""
-        missing_BDT = visible_BTD.transpose(1, 2) == 0
-        exponent_DRT = -rate_D[:, None, None] * self.square_RT
-        exponent_BDRT = exponent_DRT.masked_fill(missing_BDT.unsqueeze(2), LOWEST)
-        weight_BDRT = exponent_BDRT.softmax(dim=3)
-        value_BDT1 = (values_BTD * visible_BTD).transpose(1, 2).unsqueeze(3)
-        sigma_BRD = (weight_BDRT @ value_BDT1).squeeze(3).transpose(1, 2)
-        return sigma_BRD, exponent_BDRT.logsumexp(dim=3).transpose(1, 2)
+        """Return the sums of w x and of w over the observed hours, both float64 (B, R, D).
+
+        All stays have the same hours, so w is computed once, and the sums of all stays are one product.
+        """
+        weight_DTR = (-rate_D.double()[:, None, None] * self.square_RT).exp()
+        cells_DXT = torch.cat([values_BTD * visible_BTD, visible_BTD]).permute(2, 0, 1).double()
+        summed_XRD = (cells_DXT @ weight_DTR).permute(1, 2, 0)
+        summed_BRD, total_BRD = summed_XRD.chunk(2)
+        return summed_BRD, total_BRD
+
+
+def _positive(total: torch.Tensor) -> torch.Tensor:
+    """Return sums of weights by which may be divided."""
+    return total.clamp_min(1e-300)
