@@ -104,7 +104,8 @@ class VariantComparison(Stored):
     def as_json(self) -> dict[str, JsonValue]:
         """Return everything as plain values: the content of results.json."""
         claims = Claims(test=CITATION, verdicts=self.verdicts)
-        return self.model_dump(mode="json") | {
+        content = self.model_dump(mode="json", exclude=None if self.rivals else {"rivals"})
+        return content | {
             "claims": claims.model_dump(mode="json"),
             "ablation": Gains(test=CITATION, pairs=self.ablations).model_dump(mode="json"),
             "references_of_other_protocols": dict(self.references),
@@ -132,7 +133,8 @@ class ImputerComparison(Stored):
 
     test_to_train: test stays over training stays of a fold. imputers: each imputer alone. edges: the limits of the
     groups of stays by their share of missing cells, lowest first. matrix: each imputer with each head. protocol: all
-    variants of the paper's protocol, for its claims. notes: what was skipped, and why.
+    variants of the paper's protocol, for its claims. notes: what was skipped, and why. rivals: complex models beside
+    heads on CSAI; None if none was trained.
     """
 
     dataset: str
@@ -146,6 +148,7 @@ class ImputerComparison(Stored):
     matrix: tuple[VariantRow, ...]
     protocol: tuple[VariantRow, ...]
     notes: tuple[str, ...]
+    rivals: RivalComparison | None = None
 
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -191,6 +194,8 @@ class ImputerComparison(Stored):
             "decomposition_of_learned": _plain(self.decomposition_of_learned),
             "notes": list(self.notes),
         }
+        if self.rivals is not None:
+            content["rivals"] = self.rivals.model_dump(mode="json")
         return {name: rounded(value, PLACES) for name, value in content.items()}
 
 

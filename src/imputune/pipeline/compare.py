@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from imputune.artifacts.stage_files import RESULT, read_training
-from imputune.data.cohort import read_cohort
+from imputune.data.cohort import outcome_hash, read_cohort
 from imputune.errors import UserError
 from imputune.evaluation.comparison import VariantComparison
 from imputune.evaluation.decision_curve import DecisionPoint
@@ -84,9 +84,11 @@ def _compare(found: Assembled, kept: list[str]) -> VariantComparison:
             f"nothing is fine-tuned on {project.dataset} yet{why}: run `imputune finetune {project.dataset}"
             f"{''.join(f' --outcome {outcome}' for outcome in project.outcome_words)}` first"
         )
-    rivals = rival_comparison(found)
+    labels_hash = outcome_hash(found.cohort) if found.cohort else None
+    rivals, rival_notes = rival_comparison(project, imputer, found.rows.values(), labels_hash)
     notes = [
         *found.notes,
+        *rival_notes,
         *unfinished_notes(project, DEFAULT_IMPUTER, found.rows, len(imputer.folds)),
         *settings_notes(project, found.files.values()),
         *protocol_notes(found.files.values()),

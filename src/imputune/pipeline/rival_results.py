@@ -5,16 +5,15 @@ from collections.abc import Iterable
 
 import torch
 
-from imputune.artifacts.rivals_file import RivalsFile, read_rivals_file
+from imputune.artifacts.imputer_file import ImputerFile
+from imputune.artifacts.rivals_file import read_rivals_file
 from imputune.data.batches import batches_in_order
-from imputune.data.cohort import outcome_hash
 from imputune.data.directions import Directions
 from imputune.data.splits import fit_and_split
 from imputune.errors import UserError
 from imputune.evaluation.rival_rows import HeadCost, RivalComparison, RivalScores, compare_rivals
 from imputune.evaluation.rows import VariantRow
 from imputune.evaluation.significance import test_to_train
-from imputune.pipeline.assembled import Assembled
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.imputers import DEFAULT_IMPUTER
 from imputune.protocol.published import quoted_references
@@ -22,24 +21,25 @@ from imputune.protocol.variants import make_variant
 from imputune.training.finetune import build_classifier
 
 
-def rival_comparison(found: Assembled) -> RivalComparison | None:
-    """Compare the assembled heads with the rivals in the committed file; None without one.
+def rival_comparison(
+    project: Project, imputer: ImputerFile, rows: Iterable[VariantRow], labels_hash: str | None
+) -> tuple[RivalComparison | None, list[str]]:
+    """Compare variants on CSAI with the rivals in the committed file; None without one. Notes say why it is skipped.
 
-    A file that is broken, or of other data, folds or labels, is skipped with a note.
+    imputer: CSAI itself. labels_hash: of the labels of the project's outcome; None if the cohort is not there. A file
+    that is broken, or of other data, folds or labels, is skipped.
     """
-    path = found.project.rivals_results_file
+    path, heads = project.rivals_results_file, list(rows)
     if not path.is_file():
-        return None
-    where = path.relative_to(found.project.root)
+        return None, []
     try:
         file = read_rivals_file(path)
     except UserError as error:
-        found.notes.append(f"{error}: rivals are skipped. Restore it with git, or run `imputune rivals` again")
-        return None
-    labels = found.project.outcome, outcome_hash(found.cohort) if found.cohort else file.outcome_hash
-    if file.data != found.imputer.data or file.labels != labels:
-        found.notes.append(f"{where} is of other data, folds, labels or another seed: rivals are skipped")
-        return None
+        return None, [f"{error}: rivals are skipped. Restore it with git, or run `imputune rivals` again"]
+    labels = project.outcome, file.outcome_hash if labels_hash is None else labels_hash
+    if file.data != imputer.data or file.labels != labels:
+        where = path.relative_to(project.root)
+        return None, [f"{where} is of other data, folds, labels or another seed: rivals are skipped"]
     rivals = [
         RivalScores(
             rival=each.rival,
@@ -50,13 +50,14 @@ def rival_comparison(found: Assembled) -> RivalComparison | None:
         )
         for each in file.rivals
     ]
-    return compare_rivals(
-        [*found.rows.values()],
-        rivals,
-        test_to_train(len(found.imputer.folds)),
-        cost=_cost(found, file),
-        references=quoted_references(found.project.dataset, found.project.outcome),
+    cost = HeadCost(
+        imputer_parameters=_imputer_parameters(heads),
+        pretraining_seconds=sum(fold.seconds for fold in imputer.folds),
+        seconds_for_1000_stays=file.head_seconds_for_1000_stays,
     )
+    references = quoted_references(project.dataset, project.outcome)
+    compared = compare_rivals(heads, rivals, test_to_train(len(imputer.folds)), cost=cost, references=references)
+    return compared, []
 
 
 def seconds_of_head(project: Project, data: DividedCohort) -> float:
@@ -72,14 +73,6 @@ def seconds_of_head(project: Project, data: DividedCohort) -> float:
         for stays in batches_in_order(len(fold.test)):
             classifier(Directions.of(*fold.test.batch(stays)))
     return (time.perf_counter() - started) * 1000 / len(fold.test)
-
-
-def _cost(found: Assembled, file: RivalsFile) -> HeadCost:
-    return HeadCost(
-        imputer_parameters=_imputer_parameters(found.rows.values()),
-        pretraining_seconds=sum(fold.seconds for fold in found.imputer.folds),
-        seconds_for_1000_stays=file.head_seconds_for_1000_stays,
-    )
 
 
 def _imputer_parameters(rows: Iterable[VariantRow]) -> int | None:

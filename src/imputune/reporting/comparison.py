@@ -12,7 +12,7 @@ from imputune.reporting.imputer_tables import (
     ranking_table,
 )
 from imputune.reporting.matrix_tables import against_table, answer_sentence, matrix_table, variance_table
-from imputune.reporting.rival_tables import rivals_table
+from imputune.reporting.rival_tables import answer, rivals_table
 from imputune.reporting.tables import Table
 from imputune.reporting.variant_tables import (
     non_neural_table,
@@ -76,8 +76,12 @@ def _size(comparison: VariantComparison | ImputerComparison) -> str:
 
 
 def imputer_answers(comparison: ImputerComparison) -> tuple[str, ...]:
-    """Return whether imputer or classifier matters more, and which imputer has the lowest error."""
-    sentences = (answer_sentence(comparison), lowest_error_sentence(comparison.imputers, comparison.test_to_train))
+    """Return whether imputer or classifier matters more, which imputer has the lowest error, and how rivals fare."""
+    sentences = (
+        answer_sentence(comparison),
+        lowest_error_sentence(comparison.imputers, comparison.test_to_train),
+        answer(comparison.rivals) if comparison.rivals else "",
+    )
     return tuple(sentence for sentence in sentences if sentence)
 
 
@@ -107,4 +111,5 @@ def alone_tables(comparison: ImputerComparison) -> list[Table]:
 
 def imputer_tables(comparison: ImputerComparison) -> list[Table]:
     """Return every table of imputers and heads that has something to show."""
-    return [*matrix_tables(comparison), *alone_tables(comparison)]
+    rivals = [rivals_table(comparison.rivals)] if comparison.rivals else []
+    return [*matrix_tables(comparison), *rivals, *alone_tables(comparison)]
