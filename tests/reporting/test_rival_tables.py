@@ -1,7 +1,10 @@
 import pytest
 
+from example_results import imputer_comparison
 from imputune.evaluation.ablation import Gain
+from imputune.evaluation.comparison import VariantComparison
 from imputune.evaluation.rival_rows import CompetitorRow, RivalComparison
+from imputune.reporting.comparison import imputer_answers, imputer_tables, variant_tables
 from imputune.reporting.rival_tables import answer, rivals_table
 
 HEAD = CompetitorRow(
@@ -78,3 +81,22 @@ def test_lines_have_as_many_texts_as_the_header() -> None:
     table = rivals_table(comparison(rival(0.01)))
     assert {len(line) for line in table.lines} == {len(table.header)}
     assert dict(zip(table.header, table.lines[0], strict=True))["params"] == "100,000"
+
+
+def test_pages_and_results_have_rivals_where_some_were_trained() -> None:
+    """Both comparisons show the table; the one of imputers repeats the sentence, and its page has a section."""
+    found, title = comparison(rival(0.01)), "Complex models on the same folds"
+    plain = imputer_comparison()
+    told = plain.model_copy(update={"rivals": found})
+    assert answer(found) in imputer_answers(told)
+    assert title in [table.title for table in imputer_tables(told)]
+    assert title not in [table.title for table in imputer_tables(plain)]
+    assert "rivals" in told.as_json(())
+    assert "rivals" not in plain.as_json(())
+    variants = VariantComparison(
+        dataset="synthetic", stays=90, events=30, cohort_hash="", test_to_train=1 / 3, rows=(), imputers=(), notes=()
+    )
+    shown = variants.model_copy(update={"rivals": found})
+    assert title in [table.title for table in variant_tables(shown)]
+    assert "rivals" in shown.as_json()
+    assert "rivals" not in variants.as_json()

@@ -113,8 +113,8 @@ def _rivals(inputs: ReportInputs) -> Section:
         title=title,
         paragraphs=(
             "Complex models learn the outcome from the record itself, in one network. They were trained on the "
-            "training stays of each fold, their epoch was chosen on its validation stays, and they were scored once, on "
-            "its test stays. They stand beside small heads on CSAI.",
+            "training stays of each fold, their epoch was chosen on its validation stays, and they were scored once, "
+            "on its test stays. They stand beside small heads on CSAI.",
         ),
         tables=(rivals_table(found),),
     )
