@@ -1,6 +1,7 @@
 """Every rival: shapes, independence of stays, missing cells, gradients, overfitting, its paper's formulas by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from imputune.errors import UserError
+from imputune.models.rivals import pypots
 from imputune.models.rivals.build import RivalSizes, build_rival
 from imputune.models.rivals.classifier import RivalClassifier, places_in_stays, sinusoids
 from imputune.models.rivals.ipnets import IpNets
@@ -324,6 +326,24 @@ def test_pypots_own_gaps_are_the_same(make_record: MakeRecord) -> None:
     _, observed = make_record(4, HOURS, VARIABLES)
     expected = torch.stack([torch.as_tensor(parse_delta(each)) for each in observed.numpy()])
     torch.testing.assert_close(hours_since_observed(observed), expected.float())
+
+
+@needs_pypots
+def test_a_network_that_mixes_the_stays_of_a_batch_is_found(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GRU-D as PyPOTS calls it, with the mean of the batch: a stay alone has another risk."""
+    own = pypots.NETWORKS["grud"].inputs
+
+    def with_batch_mean(values: torch.Tensor, observed: torch.Tensor) -> pypots.Inputs:
+        mean_D = (values * observed).sum((0, 1)) / observed.sum((0, 1))
+        return {**own(values, observed), "empirical_mean": mean_D}
+
+    monkeypatch.setitem(pypots.NETWORKS, "grud", replace(pypots.NETWORKS["grud"], inputs=with_batch_mean))
+    model = rival("grud")
+    values, observed = make_record(8, HOURS, VARIABLES)
+    alone = torch.cat([logits(model, values[[stay]], observed[[stay]]) for stay in range(8)])
+    assert not torch.allclose(logits(model, values, observed), alone, rtol=1e-4, atol=1e-6)
 
 
 @needs_pypots

@@ -67,6 +67,8 @@ def run_rivals(project: Project, request: RivalRequest, say: Say) -> list[RivalS
         works = [RivalWork(project, data, rival, wanted=wanted, again=request.again) for rival in request.rivals]
         for work in works:
             _check_first_fold(work)
+        if any(work.missing for work in works):
+            _tell_of_labels(data, say)
         folds = "all" if request.folds is None else ",".join(map(str, request.folds))
         subject = rivals_subject(project, divided_input(data, "training"), request.rivals, request.options)
         with signals.held():
@@ -173,6 +175,16 @@ def _check_first_fold(work: RivalWork) -> None:
     first = work.data.numbers[0]
     if work.missing and first not in {*work.wanted, *work.folds}:
         raise UserError(f"{work.rival.label} takes the learning rate of fold {first}: add this fold")
+
+
+def _tell_of_labels(data: DividedCohort, say: Say) -> None:
+    """Say how many stays have no label, if there are some."""
+    cohort = data.cohort
+    if unlabelled := int((~cohort.labelled_N).sum()):
+        say(
+            f"{unlabelled:,} of {counted(len(cohort.stay_ids_N), 'stay')} have no label of {cohort.outcome}: rivals "
+            "neither train nor are scored on them"
+        )
 
 
 def _check_static(data: DividedCohort, rivals: Sequence[Rival]) -> None:

@@ -113,7 +113,7 @@ def _with_decay(values_BTD: torch.Tensor, observed_BTD: torch.Tensor) -> Inputs:
     }
 
 
-NETWORKS: Mapping[PypotsRival, _Network] = {
+NETWORKS: dict[PypotsRival, _Network] = {
     "brits": _Network(
         class_name="BRITS",
         last_layers={"f_classifier": "f_logits", "b_classifier": "b_logits"},
