@@ -31,7 +31,8 @@ def rivals_table(found: RivalComparison) -> Table:
         ),
         lines=tuple(map(_line, (*found.heads, *found.rivals))),
         remark=(
-            f"{answer(found)} Best small head: {found.reference.label}, chosen by validation AUC. Mean ± sample "
+            f"{answer(found)} A head comes close if its mean AUC is at most {CLOSE} lower. Best small head: "
+            f"{found.reference.label}, chosen by validation AUC. Mean ± sample "
             "standard deviation over the test folds; difference in test AUC with its 95% confidence interval. "
             f"{CITATION[0].upper()}{CITATION[1:]}; p is adjusted for the number of rivals (Holm 1979), the intervals "
             "are not. Params and training seconds of our heads include CSAI and its pretraining; seconds are of all "
