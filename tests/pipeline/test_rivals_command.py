@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from imputune.pipeline import rivals
+from imputune.pipeline import rival_work, rivals
 from imputune.tracking.history import RunRecord, finished_runs
 from projects import FOLDS, client_of, copy_of, invoke, new_project, refused, set_params
 
@@ -178,3 +178,43 @@ def test_a_comparison_shows_rivals_beside_heads(
     result = invoke(copy, ["compare"], monkeypatch)
     assert "Complex models on the same folds" not in result.stdout
     assert "rivals.json is of other data, folds, labels or another seed: rivals are skipped" in result.stderr
+
+
+def test_killed_while_a_rival_is_put_together(fresh: Path, do: Do, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between writing its output and the end of its run, it is put together anew, and no fold is trained."""
+
+    class Killed(BaseException):
+        """Stands for the end of the process."""
+
+    write = rival_work.write_training
+
+    def dying(*arguments: Any) -> None:
+        write(*arguments)
+        raise Killed
+
+    # The end of the run that an exception would bring does not come with kill -9.
+    with monkeypatch.context() as patched:
+        patched.setattr(rival_work, "write_training", dying)
+        patched.setattr("imputune.tracking.runs.TrackedRun._abandon", lambda self, status: None)
+        with pytest.raises(Killed):
+            invoke(fresh, SEFT, monkeypatch)
+    assert runs_of(fresh) == []
+    said = do(fresh, *SEFT)
+    assert "folds done" not in said
+    assert f"done already: {FOLDS} folds of unfinished rivals" in said
+    [tracked] = runs_of(fresh)
+    assert results(fresh)["rivals"][0]["run_id"] == tracked.run_id
+    assert not list((fresh / "artifacts/synthetic/unfinished").glob("rivals-seft*"))
+
+
+def test_other_settings_train_a_rival_anew(fresh: Path, do: Do) -> None:
+    """A setting that it depends on does; another rival's does not."""
+    do(fresh, *SEFT)
+    before = results(fresh)["rivals"][0]
+    set_params(fresh, {"rivals.mtan.hidden_size": 6, "finetune.masking_rate": 0.2, "workers": 1})
+    assert "1 of 1 rival done already" in do(fresh, *SEFT)
+    set_params(fresh, {"rivals.seft.width": 6})
+    do(fresh, *SEFT)
+    after = results(fresh)["rivals"][0]
+    assert after["num_parameters"] < before["num_parameters"]
+    assert after["settings"]["rivals"]["seft"]["width"] == 6
