@@ -39,7 +39,7 @@ def comparison(*rivals: CompetitorRow) -> RivalComparison:
 @pytest.mark.parametrize(
     ("lead", "p_value", "verdict"),
     [
-        (-0.004, 0.7, "reaches the best complex model, SeFT (raw)"),
+        (-0.004, 0.7, "is not behind the best complex model, SeFT (raw)"),
         (0.006, 0.2, "comes close to the best complex model, SeFT (raw)"),
         (0.03, 0.0004, "does not come close to the best complex model, SeFT (raw)"),
     ],
@@ -58,6 +58,12 @@ def test_a_sentence_says_whether_a_small_head_comes_close(lead: float, p_value: 
 def test_the_difference_stands_with_its_interval() -> None:
     """Signs are shown, as in the other tables."""
     assert "is +0.006 (−0.004 to +0.016), p = 0.200, not significant." in answer(comparison(rival(0.006)))
+
+
+def test_small_costs_have_two_digits() -> None:
+    """Nothing costs 0.0 times as much."""
+    said = answer(comparison(rival(0.0, num_parameters=1_234)))
+    assert "The complex model takes 0.012 times the parameters, 2.5 times the training time" in said
 
 
 def test_unknown_costs_are_left_out() -> None:

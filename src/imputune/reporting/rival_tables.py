@@ -37,7 +37,8 @@ def rivals_table(found: RivalComparison) -> Table:
             f"{CITATION[0].upper()}{CITATION[1:]}; p is adjusted for the number of rivals (Holm 1979), the intervals "
             "are not. Params and training seconds of our heads include CSAI and its pretraining; seconds are of all "
             "folds together, with the tries of learning rates. Every rival takes the learning rate that fared best on "
-            "the validation stays of the first fold. Quoted AUC: of the literature, by other protocols on more stays; "
+            "the validation stays of the first fold. Input raw: values, mask and hours; a head that also reads static "
+            "facts or statistics is told more. Quoted AUC: of the literature, by other protocols on more stays; "
             "no comparison."
         ),
     )
@@ -51,7 +52,7 @@ def answer(found: RivalComparison) -> str:
     lead, certain = best.lead, "significant" if best.lead.p_value < SIGNIFICANCE_LEVEL else "not significant"
     verdict = "comes close to" if lead.mean <= CLOSE else "does not come close to"
     return (
-        f"A simple head on CSAI {'reaches' if lead.mean <= 0 else verdict} the best complex model, {best.label} "
+        f"A simple head on CSAI {'is not behind' if lead.mean <= 0 else verdict} the best complex model, {best.label} "
         f"({best.input}): the test AUC of the complex model minus the head's is {_interval(lead)}, p "
         f"{_equals(lead.p_value)}, {certain}. {_cost(best, head)}"
     ).rstrip()
@@ -64,8 +65,13 @@ def _cost(rival: CompetitorRow, head: CompetitorRow) -> str:
         "training time": (rival.seconds, head.seconds),
         "time for a risk": (rival.seconds_for_1000_stays, head.seconds_for_1000_stays),
     }
-    parts = [f"{theirs / ours:.1f} times the {what}" for what, (theirs, ours) in pairs.items() if theirs and ours]
+    parts = [f"{_times(theirs / ours)} the {what}" for what, (theirs, ours) in pairs.items() if theirs and ours]
     return f"The complex model takes {' and '.join(', '.join(parts).rsplit(', ', 1))}." if parts else ""
+
+
+def _times(ratio: float) -> str:
+    """Return how many times: one decimal place, two digits below 1."""
+    return f"{ratio:,.1f} times" if ratio >= 1 else f"{ratio:.2g} times"
 
 
 def _line(row: CompetitorRow) -> tuple[str, ...]:
