@@ -76,6 +76,7 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
     ("module", "words", "message"),
     [
         ("csai_speed", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
+        ("seft_speed", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
         ("csai_speed", ["--epochs", "ten"], "argument --epochs: invalid int value: 'ten'; --help lists the options"),
         ("csai_speed", ["--epoch-count", "3"], "unrecognized arguments: --epoch-count 3; --help lists the options"),
         ("csai_speed", ["--device", "tpu"], "argument --device: invalid choice: 'tpu' (choose from "),

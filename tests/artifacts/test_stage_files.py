@@ -124,6 +124,7 @@ def test_a_result_reads_back(write, made_from, make_fold):
             "learning_rate": None,
             "trials": [],
             "boosters_sha256": [],
+            "failure": "",
         }
     ]
     assert read_training(folder, REMEDY) == TrainingOutput(made_from=made_from, run_id="run7", folds=(fold.record,))

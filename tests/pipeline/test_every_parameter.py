@@ -39,16 +39,20 @@ from imputune.pipeline.project import DividedCohort, Project
 from imputune.pipeline.recording import find_threshold
 from imputune.pipeline.variant_work import FinetuneRequest, VariantWork
 from imputune.protocol.choice import blend_members, grid_variants
+from imputune.protocol.rival_choice import PYPOTS, listed_rivals
+from imputune.protocol.rivals import Rival
 from imputune.protocol.variants import make_variant
 from imputune.runtime.device import choose_device
 from imputune.runtime.recorder import SilentRecorder
 from imputune.runtime.workers import LocalPool, chosen_engine
+from imputune.settings.names import RivalName
 from imputune.settings.schema import Params
 from imputune.training import assess
 from imputune.training.blend import BlendJob, blend_fold
 from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.non_neural import fit_non_neural_fold
 from imputune.training.pretrain import PretrainJob, pretrain_fold
+from imputune.training.rivals import RivalJob, new_rival, train_rival_fold
 from mimic3_raw import tables, write
 
 pytestmark = pytest.mark.slow
@@ -58,6 +62,8 @@ needs_pypots = pytest.mark.skipif(
     find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[pypots]'"
 )
 EPOCHS = {"pretrain_epochs": 2, "frozen_epochs": 30, "unfrozen_epochs": 2}
+ATTENTIVE = ("saits", "itransformer", "patchtst")
+HEADS_OF_TWO = {"n_layers": 1, "n_heads": 2, "d_k": 4, "d_v": 4, "d_ffn": 8}
 TINY = {
     **{
         f"budget.{dataset}.{name}": count
@@ -94,6 +100,20 @@ TINY = {
     "pypots.gpvae.encoder_sizes": [8],
     "pypots.gpvae.decoder_sizes": [8],
     "pypots.gpvae.window_size": 2,
+    "rivals.raw": ["seft"],
+    "rivals.epochs": 3,
+    "rivals.rates": [0.01],
+    "rivals.rate_epochs": 1,
+    "rivals.seft": {"width": 8, "layers": 2, "heads": 2, "time_channels": 4, "dropout": 0.1},
+    "rivals.mtan": {"hidden_size": 8, "heads": 1, "time_channels": 4, "reference_points": 4},
+    "rivals.ipnets": {"hidden_size": 8, "dropout": 0.1, "reconstruction_weight": 1.0},
+    "rivals.raindrop": {"channels": 4, "time_channels": 4, "attention": 4},
+    "rivals.strats": {"width": 8, "layers": 1, "heads": 2, "feedforward": 8, "dropout": 0.1},
+    "rivals.brits.rnn_hidden_size": 8,
+    "rivals.grud.rnn_hidden_size": 8,
+    **{f"rivals.{name}.{size}": value for name in ATTENTIVE for size, value in HEADS_OF_TWO.items()},
+    "rivals.patchtst.patch_size": 3,
+    "rivals.patchtst.patch_stride": 2,
     "assess.patterns": ["uniform", "blocks"],
     "assess.rates": [0.1, 0.3],
     "assess.ranking.pattern": "uniform",
@@ -296,6 +316,34 @@ def network(name: str) -> Observe:
     return observe
 
 
+def rival(name: RivalName) -> Observe:
+    """Return an observation that trains a rival on one fold."""
+
+    def observe(params: Params, world: World) -> object:
+        job = RivalJob(cohort=world.cohort, fold=world.folds[0], params=params, rival=Rival(name=name, input="raw"))
+        return trained(train_rival_fold(job, SilentRecorder()))
+
+    return observe
+
+
+def rival_network(name: RivalName) -> Observe:
+    """Return an observation of one of PyPOTS's networks as a rival: a logit of invented records in training."""
+
+    def observe(params: Params, world: World) -> object:
+        module = new_rival(world.cohort.values_NTD.shape, params, Rival(name=name, input="raw")).train()
+        values = torch.linspace(-1, 1, 4 * 6 * 4).reshape(4, 6, 4)
+        torch.manual_seed(0)
+        logits, _ = module(values, (values > -0.7).float())
+        return logits.tolist()
+
+    return observe
+
+
+def rivals_of_params(params: Params, world: World) -> object:
+    """Return the rivals that params.yaml names."""
+    return [each.label for each in listed_rivals(params.rivals)]
+
+
 def assessment(params: Params, world: World) -> assess.AssessedFold:
     """Assess the training mean on one fold."""
     mean = pretrain_fold(
@@ -422,8 +470,11 @@ with_record = finetuning("mlp2", "frozen", "hidden+summary")
 xgboost, svm = (finetuning(head, "", "summary") for head in ("xgboost", "svm"))
 SHORT = {f"budget.{dataset}.frozen_epochs": 3 for dataset in ("synthetic", "physionet2012", "mimic3")}
 PLATEAUS = {"schedules.plateau.patience": 1, "schedules.plateau.learning_rate": 0.1}
+SEFT, MTAN, IPNETS, RAINDROP, STRATS = (rival(name) for name in ("seft", "mtan", "ipnets", "raindrop", "strats"))
 SAITS, CSDI, GPVAE = (network(name) for name in ("saits", "csdi", "gpvae"))
 
+OF_PYPOTS = ("pypots.", *(f"rivals.{name}." for name in PYPOTS))
+"""What the names of keys start with that only networks of PyPOTS read."""
 EFFECTS: dict[str, Effect] = {
     "dataset": Effect("physionet2012", cohort_folder),
     "outcome": Effect("los_over_7_days", heads_folder),
@@ -521,6 +572,38 @@ EFFECTS: dict[str, Effect] = {
     "blend.members": Effect(["csai/mlp2-frozen-hidden-plateau", "csai/gru-frozen-raw-cyclic"], members),
     "blend.scale": Effect("ranks", blended),
     "blend.weights": Effect("cross_fitted", blended),
+    "rivals.raw": Effect(["mtan"], rivals_of_params),
+    "rivals.raw_static": Effect(["mtan"], rivals_of_params),
+    "rivals.epochs": Effect(2, SEFT),
+    "rivals.patience": Effect(1, SEFT, {"rivals.rates": [1e-9, 1e-8], "rivals.epochs": 4}),
+    "rivals.rates": Effect([0.002], SEFT),
+    "rivals.rate_epochs": Effect(2, SEFT),
+    "rivals.seft.width": Effect(4, SEFT),
+    "rivals.seft.layers": Effect(1, SEFT),
+    "rivals.seft.heads": Effect(1, SEFT),
+    "rivals.seft.time_channels": Effect(8, SEFT),
+    "rivals.seft.dropout": Effect(0.5, SEFT),
+    "rivals.mtan.hidden_size": Effect(4, MTAN),
+    "rivals.mtan.heads": Effect(2, MTAN),
+    "rivals.mtan.time_channels": Effect(8, MTAN),
+    "rivals.mtan.reference_points": Effect(3, MTAN),
+    "rivals.ipnets.hidden_size": Effect(4, IPNETS),
+    "rivals.ipnets.dropout": Effect(0.5, IPNETS),
+    "rivals.ipnets.reconstruction_weight": Effect(0.1, IPNETS),
+    "rivals.raindrop.channels": Effect(2, RAINDROP),
+    "rivals.raindrop.time_channels": Effect(8, RAINDROP),
+    "rivals.raindrop.attention": Effect(2, RAINDROP),
+    "rivals.strats.width": Effect(4, STRATS),
+    "rivals.strats.layers": Effect(2, STRATS),
+    "rivals.strats.heads": Effect(4, STRATS),
+    "rivals.strats.feedforward": Effect(4, STRATS),
+    "rivals.strats.dropout": Effect(0.5, STRATS),
+    "rivals.brits.rnn_hidden_size": Effect(4, rival_network("brits")),
+    "rivals.grud.rnn_hidden_size": Effect(4, rival_network("grud")),
+    "rivals.patchtst.patch_size": Effect(2, rival_network("patchtst")),
+    "rivals.patchtst.patch_stride": Effect(1, rival_network("patchtst")),
+    "rivals.tefn.n_fod": Effect(3, rival_network("tefn")),
+    "rivals.tefn.dropout": Effect(0.5, rival_network("tefn")),
     "imputers": Effect(["csai", "csai_untrained", "mean", "locf", "linear"], all_imputers),
     "assess.patterns": Effect(["hours"], held_out),
     "assess.rates": Effect([0.5], held_out),
@@ -541,6 +624,10 @@ for dataset in CONTENT["budget"]:
     EFFECTS[f"budget.{dataset}.pretrain_epochs"] = Effect(1, pretraining, here)
     EFFECTS[f"budget.{dataset}.frozen_epochs"] = Effect(2, frozen, here | SHORT)
     EFFECTS[f"budget.{dataset}.unfrozen_epochs"] = Effect(1, unfrozen, here | SHORT)
+for name in ATTENTIVE:
+    network_of_rival = rival_network(name)
+    changed = {"n_layers": 2, "n_heads": 1, "d_k": 2, "d_v": 2, "d_ffn": 4, "dropout": 0.5, "attn_dropout": 0.5}
+    EFFECTS |= {f"rivals.{name}.{size}": Effect(value, network_of_rival) for size, value in changed.items()}
 for block, words in CONTENT["grid"].items():
     for name in words:
         EFFECTS[f"grid.{block}.{name}"] = Effect([], variants)  # an empty list takes none
@@ -581,7 +668,7 @@ def test_every_key_has_an_entry() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", [pytest.param(key, marks=needs_pypots) if key.startswith("pypots.") else key for key in sorted(EFFECTS)]
+    "key", [pytest.param(key, marks=needs_pypots) if key.startswith(OF_PYPOTS) else key for key in sorted(EFFECTS)]
 )
 def test_changing_a_key_changes_what_it_decides(key: str, world: World, seen: dict[object, object]) -> None:
     """With one key changed, weights, scores, stays, variants or a verdict differ; or the change is refused."""
@@ -599,7 +686,7 @@ def test_changing_a_key_changes_what_it_decides(key: str, world: World, seen: di
 
 def test_the_same_values_give_the_same_observation(world: World) -> None:
     """No observation changes by itself, so that a change seen above comes from the key."""
-    installed = {key: effect for key, effect in EFFECTS.items() if find_spec("pypots") or not key.startswith("pypots.")}
+    installed = {key: effect for key, effect in EFFECTS.items() if find_spec("pypots") or not key.startswith(OF_PYPOTS)}
     for effect in {effect.observe: effect for effect in installed.values()}.values():
         params = params_with(effect.given)
         assert effect.observe(params, world) == effect.observe(params, world)

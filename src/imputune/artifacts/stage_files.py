@@ -72,7 +72,7 @@ def read_fold(folder: Path, output: TrainingOutput, fold: int, *, with_weights: 
     """
     [record] = [each for each in output.folds if each.fold == fold]
     variant = output.made_from.variant
-    has_weights = variant is None or variant.has_weights or bool(record.boosters_sha256)
+    has_weights = not record.failure and (variant is None or variant.has_weights or bool(record.boosters_sha256))
     weights = read_weights(folder, fold) if with_weights and has_weights else {}
     boosters = read_boosters(folder, fold, record.boosters_sha256) if with_weights else ()
     predictions = pd.DataFrame()

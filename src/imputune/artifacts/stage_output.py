@@ -17,13 +17,14 @@ from imputune.evaluation.imputation import ImputationErrors
 from imputune.evaluation.stored import EARLIER_EVENTS, Stored
 from imputune.protocol.division import Division
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
+from imputune.protocol.rivals import Rival
 from imputune.protocol.variants import Variant
 from imputune.runtime.recorder import Trial
 from imputune.settings.names import ImputerName
 
 FORMAT: Literal[3] = 3  # of result.json; raised when a reader of older files would misread them
 ALSO_TAG = "also_cohorts"
-Stage = Literal["pretrain", "finetune", "overfit", "assess"]
+Stage = Literal["pretrain", "finetune", "overfit", "assess", "rivals"]
 Settings = dict[str, JsonValue]
 """Sections of params.yaml by name, as plain values."""
 LATER_SETTINGS: tuple[tuple[str, str, Mapping[str, JsonValue]], ...] = (
@@ -86,16 +87,18 @@ FURTHER_COHORTS: TypeAdapter[tuple[FurtherCohort, ...]] = TypeAdapter(tuple[Furt
 class MadeFrom(Origin):
     """All that decides what is in an output: equal descriptions, equal outputs.
 
-    imputer_run_id: the run that pretrained the imputer; "" for the pretraining itself. variant: of fine-tuning.
+    imputer: "" for a rival, which has none. imputer_run_id: the run that pretrained the imputer; "" for the pretraining
+    itself, and for a rival. variant: of fine-tuning. rival: of stage rivals.
     settings: the sections of params.yaml that the output depends on. also: the further cohorts that the imputer was
     pretrained on; of a blend, those of all its members. members: of a blend, a digest of what each member was made
     from, by its label.
     """
 
     stage: Stage
-    imputer: ImputerName
+    imputer: ImputerName | Literal[""]
     imputer_run_id: str = ""
     variant: Variant | None = None
+    rival: Rival | None = None
     settings: Settings
     also: tuple[FurtherCohort, ...] = ()
     members: dict[str, str] = Field(default_factory=dict)
@@ -154,7 +157,8 @@ class MadeFrom(Origin):
 class FoldRecord(Stored):
     """What result.json says of a fold: all but its weights, boosters and predictions; see `TrainedFold`.
 
-    boosters_sha256: the checksum of each of its boosters, in their order.
+    boosters_sha256: the checksum of each of its boosters, in their order. failure: why a rival has no scores, weights
+    and predictions; "" otherwise.
     """
 
     fold: int
@@ -166,6 +170,7 @@ class FoldRecord(Stored):
     learning_rate: float | None
     trials: list[Trial]
     boosters_sha256: tuple[str, ...] = ()
+    failure: str = ""
 
 
 class TrainingOutput(Stored):
@@ -218,6 +223,7 @@ class TrainedFold:
     blend; empty for svm. boosters: those of xgboost, in its open format. scores: final scores by name. history: one row
     of metrics per epoch. imputation: errors on held-out validation and test cells (pretraining). predictions: stay_id,
     split, risk of validation and test stays (fine-tuning). learning_rate and trials: result and course of a search.
+    failure: why a rival has no scores.
     """
 
     fold: int
@@ -231,6 +237,7 @@ class TrainedFold:
     predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
     learning_rate: float | None = None
     trials: list[Trial] = field(default_factory=list)
+    failure: str = ""
 
     @property
     def final_metrics(self) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from imputune.evaluation.ablation import Ablation, ablations
 from imputune.evaluation.assessed_imputers import AssessedImputer
+from imputune.evaluation.rival_rows import RivalComparison
 from imputune.evaluation.rows import ImputerRow, VariantRow
 from imputune.evaluation.significance import CITATION
 from imputune.evaluation.stored import Stored, rounded
@@ -15,7 +16,7 @@ from imputune.evaluation.verdicts import Verdict, judge
 from imputune.protocol.division import Division
 from imputune.protocol.imputers import CONTROLS, imputer_kind, is_own
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
-from imputune.protocol.published import REFERENCE_DATASET, REFERENCES, published_dataset
+from imputune.protocol.published import published_dataset, quoted_references
 
 PLACES = 6  # decimal places of imputers.json
 METRIC_PLACES = 4  # of what `dvc metrics` shows, so that a table fits a terminal
@@ -55,7 +56,8 @@ class VariantComparison(Stored):
     """The fine-tuned variants of a dataset.
 
     division: the protocol by which the stays were divided. imputers: errors of CSAI and of plain imputers beside it.
-    notes: what was skipped, what was read from where, and what to know of the searches.
+    notes: what was skipped, what was read from where, and what to know of the searches. rivals: complex models beside
+    our heads; None if none was trained.
     """
 
     dataset: str
@@ -67,6 +69,7 @@ class VariantComparison(Stored):
     rows: tuple[VariantRow, ...]
     imputers: tuple[ImputerRow, ...]
     notes: tuple[str, ...]
+    rivals: RivalComparison | None = None
 
     @property
     def protocol_rows(self) -> tuple[VariantRow, ...]:
@@ -92,7 +95,7 @@ class VariantComparison(Stored):
     @property
     def references(self) -> dict[str, float]:
         """Test AUCs of other models on this dataset, by other protocols."""
-        return dict(REFERENCES) if self.published_dataset == REFERENCE_DATASET else {}
+        return quoted_references(self.dataset, self.outcome)
 
     @property
     def published_dataset(self) -> str:
@@ -102,7 +105,8 @@ class VariantComparison(Stored):
     def as_json(self) -> dict[str, JsonValue]:
         """Return everything as plain values: the content of results.json."""
         claims = Claims(test=CITATION, verdicts=self.verdicts)
-        return self.model_dump(mode="json") | {
+        content = self.model_dump(mode="json", exclude=None if self.rivals else {"rivals"})
+        return content | {
             "test_to_train": self.division.test_to_train,
             "claims": claims.model_dump(mode="json"),
             "ablation": Gains(test=CITATION, pairs=self.ablations).model_dump(mode="json"),
@@ -131,7 +135,8 @@ class ImputerComparison(Stored):
 
     division: the protocol by which the stays were divided. imputers: each imputer alone. edges: the limits of the
     groups of stays by their share of missing cells, lowest first. matrix: each imputer with each head. protocol: all
-    variants of the paper's protocol, for its claims. notes: what was skipped, and why.
+    variants of the paper's protocol, for its claims. notes: what was skipped, and why. rivals: complex models beside
+    heads on CSAI; None if none was trained.
     """
 
     dataset: str
@@ -145,6 +150,7 @@ class ImputerComparison(Stored):
     matrix: tuple[VariantRow, ...]
     protocol: tuple[VariantRow, ...]
     notes: tuple[str, ...]
+    rivals: RivalComparison | None = None
 
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -191,6 +197,8 @@ class ImputerComparison(Stored):
             "decomposition_of_learned": _plain(self.decomposition_of_learned),
             "notes": list(self.notes),
         }
+        if self.rivals is not None:
+            content["rivals"] = self.rivals.model_dump(mode="json")
         return {name: rounded(value, PLACES) for name, value in content.items()}
 
 

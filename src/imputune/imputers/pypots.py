@@ -4,9 +4,6 @@ PyPOTS is an optional extra; it is imported when one of its imputers is built. I
 """
 
 import contextlib
-import io
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +14,7 @@ from torch import nn
 
 from imputune.errors import UserError
 from imputune.imputers.interface import Representation, checked_representation
+from imputune.models.quiet_pypots import quiet
 from imputune.protocol.imputers import check_installed
 from imputune.settings.names import ImputerName
 
@@ -88,7 +86,7 @@ class PypotsImputer:
         check_installed(name)
         self.name, self.network = name, NETWORKS[name]
         recurrent = {"rnn_hidden_size": sizes.hidden_size} if self.network.is_recurrent else {}
-        with _quiet():
+        with quiet():
             import pypots.imputation
 
             build = getattr(pypots.imputation, self.network.class_name)
@@ -115,7 +113,7 @@ class PypotsImputer:
 
         Raises UserError with PyPOTS's error message if it fails.
         """
-        with _quiet() as log, _seeded(seed):
+        with quiet() as log, _seeded(seed):
             try:
                 self.model.fit({"X": nan_NTD})
             except (RuntimeError, ValueError) as error:
@@ -126,7 +124,7 @@ class PypotsImputer:
     def represent(self, values_BTD: torch.Tensor, observed_BTD: torch.Tensor) -> Representation:
         """Impute by PyPOTS's `predict`; see `Imputer.represent`. CSDI draws one sample."""
         nan_BTD = torch.where(observed_BTD > 0, values_BTD, torch.nan).numpy()
-        with _quiet(), _seeded(0), self._collecting_hidden() as hidden:
+        with quiet(), _seeded(0), self._collecting_hidden() as hidden:
             estimate = torch.as_tensor(self.model.predict({"X": nan_BTD})["imputation"])
         if estimate.dim() == 4:  # (B, samples, T, D) with one sample
             estimate = estimate[:, 0]
@@ -166,29 +164,3 @@ def _seeded(seed: int) -> Iterator[None]:
             yield
     finally:
         np.random.set_state(state)
-
-
-class _ErrorLog(logging.Handler):
-    """Keeps the errors that PyPOTS logs: the exception it raises afterwards does not contain them."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.errors: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep an error's text."""
-        self.errors.append(record.getMessage())
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[_ErrorLog]:
-    """Keep PyPOTS's banner, its log and its libraries' warnings off the screen; give the log of its errors."""
-    logger, log = logging.getLogger("PyPOTS running log"), _ErrorLog()
-    earlier, logger.handlers = logger.handlers, [log]
-    unseen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # PyPOTS's banner needs a stream with an encoding
-    with contextlib.redirect_stdout(unseen), contextlib.redirect_stderr(unseen), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield log
-        finally:
-            logger.handlers = earlier

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from imputune.artifacts.stage_files import RESULT, read_training
-from imputune.data.cohort import read_cohort
+from imputune.data.cohort import outcome_hash, read_cohort
 from imputune.errors import UserError
 from imputune.evaluation.comparison import VariantComparison
 from imputune.evaluation.decision_curve import DecisionPoint
@@ -17,6 +17,7 @@ from imputune.pipeline.calibration import decision_of
 from imputune.pipeline.comparison_notes import protocol_notes, settings_notes, unfinished_notes
 from imputune.pipeline.dvc_outputs import write_dvc_outputs
 from imputune.pipeline.project import Project
+from imputune.pipeline.rival_results import rival_comparison
 from imputune.pipeline.run_subject import comparison_subject
 from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.choice import in_order
@@ -82,8 +83,11 @@ def _compare(found: Assembled, kept: list[str]) -> VariantComparison:
             f"nothing is fine-tuned on {project.dataset} yet{why}: run `imputune finetune {project.dataset}"
             f"{''.join(f' --outcome {outcome}' for outcome in project.outcome_words)}` first"
         )
+    labels_hash = outcome_hash(found.cohort) if found.cohort else None
+    rivals, rival_notes = rival_comparison(project, imputer, found.rows.values(), labels_hash)
     notes = [
         *found.notes,
+        *rival_notes,
         *unfinished_notes(project, DEFAULT_IMPUTER, found.rows, len(imputer.folds)),
         *settings_notes(project, found.files.values()),
         *protocol_notes(found.files.values()),
@@ -103,6 +107,7 @@ def _compare(found: Assembled, kept: list[str]) -> VariantComparison:
         rows=tuple(found.rows[variant] for variant in in_order(found.rows)),
         imputers=imputer.rows,
         notes=tuple(notes),
+        rivals=rivals,
     )
 
 

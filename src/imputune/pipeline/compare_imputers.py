@@ -11,6 +11,7 @@ from imputune.files import replace_bytes, replace_text
 from imputune.pipeline.assembled_imputers import ComparedImputer, assemble_imputers
 from imputune.pipeline.project import DividedCohort, Project, read_divided_cohort
 from imputune.pipeline.report_material import report_inputs
+from imputune.pipeline.rival_results import rival_comparison
 from imputune.pipeline.run_subject import matrix_subject
 from imputune.pipeline.tracked import track_if_allowed
 from imputune.protocol.imputers import DEFAULT_IMPUTER
@@ -58,6 +59,10 @@ def run_compare_imputers(project: Project) -> ImputerComparison:
 
 def _compare(project: Project, data: DividedCohort, imputers: ComparedImputers, notes: list[str]) -> ImputerComparison:
     default = imputers.get(DEFAULT_IMPUTER)
+    rivals, rival_notes = None, list[str]()
+    if default:
+        labels_hash = data.head_origin.outcome_hash
+        rivals, rival_notes = rival_comparison(project, default.file, default.all_rows.values(), labels_hash)
     return ImputerComparison(
         dataset=project.dataset,
         outcome=project.outcome,
@@ -69,7 +74,8 @@ def _compare(project: Project, data: DividedCohort, imputers: ComparedImputers, 
         edges=next((each.edges for each in imputers.values() if each.assessed), ()),
         matrix=tuple(row for each in imputers.values() for row in each.rows.values()),
         protocol=tuple(row for row in default.all_rows.values() if row.is_of_protocol) if default else (),
-        notes=(*notes, *_missing_notes(imputers)),
+        notes=(*notes, *_missing_notes(imputers), *rival_notes),
+        rivals=rivals,
     )
 
 

@@ -19,6 +19,7 @@ from imputune.errors import UserError
 from imputune.protocol.division import Division
 from imputune.protocol.imputers import imputer_kind
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
+from imputune.protocol.rivals import Rival
 from imputune.protocol.variants import Variant
 from imputune.runtime.console import say_once
 from imputune.runtime.epoch_lines import TrainingPlan
@@ -144,6 +145,19 @@ class Project:
     def assess_folder(self, imputer: ImputerName) -> Path:
         """Where the assessment of an imputer leaves its output."""
         return self.artifacts_folder / "assess" / imputer
+
+    def rival_folder(self, rival: Rival) -> Path:
+        """Where the training of a rival leaves its output."""
+        return self.artifacts_folder / "rivals" / self.outcome / rival.label
+
+    def unfinished_rival_folder(self, rival: Rival) -> Path:
+        """Where training keeps the finished folds of a rival that is not complete."""
+        return self.unfinished_folder / "-".join(("rivals", *self.outcome_words, rival.label))
+
+    @property
+    def rivals_results_file(self) -> Path:
+        """Where the committed scores of the rivals stand."""
+        return self.results_folder / "rivals.json"
 
     @property
     def metrics_folder(self) -> Path:
@@ -342,4 +356,22 @@ def variant_settings(project: Project, variant: Variant) -> Settings:
     schedule = getattr(params.schedules, variant.schedule)
     excluded = {"unfrozen_scope"} if frozen else None
     settings["schedules"] = {variant.schedule: schedule.model_dump(mode="json", exclude=excluded)}
+    return settings
+
+
+def rival_settings(project: Project, rival: Rival) -> Settings:
+    """Return the sections of params.yaml that a rival depends on."""
+    params = project.params
+    trained = {"epochs", "patience", "rates", "rate_epochs", rival.name}
+    finetune = {"batch_size", "gradient_norm", "average_decay", "dropout", "weight_decay"}
+    settings: Settings = {
+        "rivals": params.rivals.model_dump(mode="json", include=trained),
+        "heads": params.heads.model_dump(mode="json"),
+        "scaling": params.scaling.model_dump(mode="json"),
+        "folds": params.folds.model_dump(mode="json"),
+    }
+    if rival.reads_static:
+        settings["record_heads"] = params.record_heads.model_dump(mode="json")
+        finetune -= {"dropout", "weight_decay"}  # record_heads has its own
+    settings["finetune"] = params.finetune.model_dump(mode="json", include=finetune)
     return settings

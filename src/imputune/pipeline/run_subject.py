@@ -13,6 +13,8 @@ from imputune.data.window import Window
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.outcome_words import outcome_words
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
+from imputune.protocol.rival_choice import RIVALS
+from imputune.protocol.rivals import Rival
 from imputune.protocol.variants import Variant
 from imputune.registry.version import Version
 from imputune.reporting.run_notes import imputer_sentence, repeat_note, run_name, variant_name, variant_sentence
@@ -171,6 +173,36 @@ def grid_subject(
         "nested in this one."
     )
     return for_outcome(project, replace(project_subject(project, "grid", doing, cohort), options=options))
+
+
+def rivals_subject(
+    project: Project, cohort: CohortInput, rivals: Sequence[Rival], options: Mapping[str, str]
+) -> RunSubject:
+    """Return what the run of the command rivals is about; the options are those that choose them and their folds."""
+    doing = (
+        f"Trains {counted(len(rivals), 'rival')} end to end on folds of **{project.dataset}**. Each has a run of its "
+        "own, nested in this one."
+    )
+    return for_outcome(project, replace(project_subject(project, "rivals", doing, cohort), options=options))
+
+
+def rival_subject(made_from: MadeFrom, cohort: CohortInput) -> RunSubject:
+    """Return what the run of a rival is about."""
+    rival = made_from.rival
+    if rival is None:
+        raise ValueError(f"output of stage {made_from.stage} has no rival")
+    kind, predicted = RIVALS[rival.name], outcome_words(made_from.outcome).label
+    reads = "values, mask, hours and static facts" if rival.reads_static else "values, mask and hours"
+    outcome = {"outcome": _outcome_name(made_from)} if _outcome_name(made_from) else {}
+    return RunSubject(
+        command="rivals",
+        name=run_name("rival", kind.label, rival.input, _outcome_name(made_from)),
+        doing=f"Trains **{kind.label}** ({kind.paper}) end to end on {reads}. Outcome: {predicted}. A measurement: "
+        "rivals are not registered.",
+        cohorts=[cohort],
+        options={"rival": rival.name, "input": rival.input, **outcome},
+        columns={"rival": rival.name, "input": rival.input, "outcome": made_from.outcome},
+    )
 
 
 def for_outcome(project: Project, subject: RunSubject) -> RunSubject:

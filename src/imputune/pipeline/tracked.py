@@ -88,3 +88,14 @@ def track_training(
         tags |= made_from.variant.tags() | outcome_tags(made_from)
     tags |= made_from.also_tags()
     return track(project, subject, settings=made_from.settings, tags=tags, folds=data.numbers, parent=parent)
+
+
+def track_rival(
+    project: Project, made_from: MadeFrom, data: DividedCohort, subject: RunSubject, parent: str
+) -> AbstractContextManager[TrackedRun]:
+    """Track the training of a rival with a child per fold, its parameters the settings it depends on."""
+    if made_from.rival is None:
+        raise ValueError(f"output of stage {made_from.stage} has no rival")
+    tags = {"device": project.engine.device(project.params.device), **outcome_tags(made_from)}
+    tags |= {"rival": made_from.rival.name, "input": made_from.rival.input}
+    return track(project, subject, settings=made_from.settings, tags=tags, folds=data.numbers, parent=parent)

@@ -70,6 +70,11 @@ def published_dataset(dataset: str, outcome: str) -> str:
     return dataset if outcome == DEFAULT_OUTCOME else ""
 
 
+def quoted_references(dataset: str, outcome: str) -> dict[str, float]:
+    """Return the test AUCs of other models by other protocols, for a dataset and outcome; none for most."""
+    return dict(REFERENCES) if published_dataset(dataset, outcome) == REFERENCE_DATASET else {}
+
+
 def quoted(dataset: str, head: str, *, mode: str, input: str, schedule: str) -> Quoted | None:
     """Return what the paper has for a variant, or for the average of its schedules (schedule "average").
 

@@ -12,6 +12,7 @@ from imputune.reporting.imputer_tables import (
     ranking_table,
 )
 from imputune.reporting.matrix_tables import against_table, answer_sentence, matrix_table, variance_table
+from imputune.reporting.rival_tables import answer, rivals_table
 from imputune.reporting.tables import Table
 from imputune.reporting.variant_tables import (
     non_neural_table,
@@ -47,6 +48,7 @@ def variant_tables(comparison: VariantComparison) -> list[Table]:
         beyond_table(comparison.beyond_rows),
         ablation_table(comparison.ablations),
         time_table(rows) if rows else None,
+        rivals_table(comparison.rivals) if comparison.rivals else None,
         references_table(comparison.references) if comparison.references else None,
         pretraining_table(comparison.imputers),
     ]
@@ -80,9 +82,12 @@ def _size(comparison: VariantComparison | ImputerComparison) -> str:
 
 
 def imputer_answers(comparison: ImputerComparison) -> tuple[str, ...]:
-    """Return whether imputer or classifier matters more, and which imputer has the lowest error."""
-    lowest_error = lowest_error_sentence(comparison.imputers, comparison.division.test_to_train)
-    sentences = (answer_sentence(comparison), lowest_error)
+    """Return whether imputer or classifier matters more, which imputer has the lowest error, and how rivals fare."""
+    sentences = (
+        answer_sentence(comparison),
+        lowest_error_sentence(comparison.imputers, comparison.division.test_to_train),
+        answer(comparison.rivals) if comparison.rivals else "",
+    )
     return tuple(sentence for sentence in sentences if sentence)
 
 
@@ -112,4 +117,5 @@ def alone_tables(comparison: ImputerComparison) -> list[Table]:
 
 def imputer_tables(comparison: ImputerComparison) -> list[Table]:
     """Return every table of imputers and heads that has something to show."""
-    return [*matrix_tables(comparison), *alone_tables(comparison)]
+    rivals = [rivals_table(comparison.rivals)] if comparison.rivals else []
+    return [*matrix_tables(comparison), *rivals, *alone_tables(comparison)]

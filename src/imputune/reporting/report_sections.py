@@ -20,6 +20,7 @@ from imputune.reporting.imputer_tables import by_variable_table
 from imputune.reporting.page import Report, ReportFigure, Section
 from imputune.reporting.report_inputs import Curves, ImputerFindings, ReportInputs
 from imputune.reporting.reproduction import reproduction_section
+from imputune.reporting.rival_tables import rivals_table
 from imputune.reporting.tables import Table, slope_text, spread_text
 from imputune.reporting.variant_tables import verdicts_table
 from imputune.settings.names import ImputerName
@@ -34,6 +35,7 @@ def build_report(inputs: ReportInputs) -> Report:
         _imputers_alone(inputs),
         _example(inputs),
         _matrix(inputs),
+        _rivals(inputs),
         _risks(inputs),
         _training(inputs),
         _claims(inputs),
@@ -99,6 +101,22 @@ def _imputers_alone(inputs: ReportInputs) -> Section:
         ),
         tables=tuple(alone_tables(comparison)),
         figures=tuple(figures),
+    )
+
+
+def _rivals(inputs: ReportInputs) -> Section:
+    """Return the complex models beside heads on CSAI, empty if none was trained."""
+    title, found = "Complex models on the same folds", inputs.comparison.rivals
+    if found is None:
+        return Section(title=title)
+    return Section(
+        title=title,
+        paragraphs=(
+            "Complex models learn the outcome from the record itself, in one network. They were trained on the "
+            "training stays of each fold, their epoch was chosen on its validation stays, and they were scored once, "
+            "on its test stays. They stand beside small heads on CSAI.",
+        ),
+        tables=(rivals_table(found),),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 from statistics import fmean
 
+from imputune.artifacts.stage_output import TrainedFold
 from imputune.evaluation.gates import Gate
 from imputune.evaluation.rows import Spread, VariantRow
 from imputune.evaluation.subgroups import Interval
@@ -115,6 +116,16 @@ def variants_result(variants: Mapping[Variant, Sequence[Scores]]) -> str:
     table = markdown_table(("variant", "validation AUC", "test AUC"), lines)
     more = len(ordered) - len(lines)
     return f"{table}\n\nand {more} more" if more else table
+
+
+def rivals_result(rivals: Mapping[str, Sequence[TrainedFold]]) -> str:
+    """Return the AUC of several rivals over their scored folds, in their order, and how many folds failed."""
+    lines = []
+    for label, folds in rivals.items():
+        scored, failed = [fold.scores for fold in folds if not fold.failure], [fold for fold in folds if fold.failure]
+        aucs = [over_folds([scores[f"{split}_auc"] for scores in scored]) if scored else "" for split in SPLITS]
+        lines.append((label, *aucs, str(len(failed) or "")))
+    return markdown_table(("rival", "validation AUC", "test AUC", "failed folds"), lines)
 
 
 def rows_result(rows: Sequence[VariantRow]) -> str:

@@ -4,12 +4,14 @@ Training reports through this protocol and knows no tracker; `tracking.runs.Trac
 all folds of a command go to one recorder, from one process and one thread.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 Curve = list[dict[str, float]]
 """One row of metrics per epoch."""
+EpochReport = Callable[[int, Mapping[str, float]], None]
+"""Receives an epoch's number and metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)

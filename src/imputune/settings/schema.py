@@ -10,6 +10,7 @@ from imputune.settings.fold_sections import Folds
 from imputune.settings.head_sections import Blend, Finetune, Grid, Heads, NonNeural, RecordHeads, Schedules
 from imputune.settings.imputer_sections import Assess, Csai, Masking, Pretrain, Pypots, Scaling
 from imputune.settings.names import CatalogueName, DeviceName, EngineName, ImputerName, check_own_name
+from imputune.settings.rival_sections import Rivals
 from imputune.settings.section import Count, Fraction, ParamsSection, Seed, Weight, check_once
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -102,6 +103,7 @@ class Params(ParamsSection):
     schedules: Schedules = Field(description="Learning-rate schedules.")
     non_neural: NonNeural = Field(description="Non-neural heads.")
     blend: Blend = Field(description="The blend of several variants.")
+    rivals: Rivals = Field(description="Complex models that are trained end to end on the same folds.")
     imputers: tuple[CatalogueName, ...] = Field(
         strict=False, min_length=1, description="Imputers that are pretrained, assessed and compared."
     )

@@ -1,45 +1,57 @@
-"""The epochs of one fine-tuning: optimizer, schedule, running average of the weights, and early stopping."""
+"""The epochs of one training: optimizer, schedule, running average of the weights, and early stopping."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from imputune.data.batches import shuffled_batches
 from imputune.data.splits import FoldData, Split
 from imputune.evaluation.metrics import curve_scores
-from imputune.models.weights import RunningAverage
-from imputune.protocol.variants import Variant
-from imputune.runtime.recorder import Curve
+from imputune.models.weights import FlatWeights, RunningAverage
+from imputune.runtime.recorder import Curve, EpochReport
 from imputune.runtime.seeds import Purpose, generator_for
-from imputune.settings.names import NeuralSchedule
-from imputune.settings.schema import Params
 from imputune.training.best_state import BestState, check_converging
-from imputune.training.schedules import make_schedule
-from imputune.training.search import EpochReport
-from imputune.training.trainers import Trainer
+from imputune.training.schedules import Schedule
+
+
+class Trainer(Protocol):
+    """Gives the loss of a step, and the risks.
+
+    module: what is trained. weights: its trainable weights, in one vector.
+    """
+
+    module: nn.Module
+    weights: FlatWeights
+
+    def loss(self, split: Split, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss on some stays, positions of the split, and their logits (B,)."""
+
+    def risk(self, split: Split, module: nn.Module | None = None) -> np.ndarray:
+        """Return the risk of each stay of a split, float32 (N,), from what is trained or an average of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpochPlan:
-    """How long a variant trains, and at which rate.
+    """How long a network trains, and how.
 
-    epochs: at most. learning_rate: of schedule optuna. early_stopping: False trains every epoch, whatever the
-    validation AUC.
+    epochs: at most. patience: epochs without a better validation AUC before training stops; None trains every epoch.
+    average_decay: of the running average of the weights. schedule: makes the schedule of an optimizer, given the number
+    of steps of an epoch. remedy: what a user can do if training diverges.
     """
 
-    variant: Variant
-    params: Params
+    seed: int
     epochs: int
-    learning_rate: float | None
-    early_stopping: bool
-
-    @property
-    def weight_decay(self) -> float:
-        """Adam's weight decay."""
-        section = self.params.record_heads if self.variant.record_parts else self.params.finetune
-        return section.weight_decay
+    patience: int | None
+    batch_size: int
+    weight_decay: float
+    gradient_norm: float
+    average_decay: float
+    schedule: Callable[[torch.optim.Optimizer, int], Schedule]
+    remedy: str
 
 
 def train_epochs(plan: EpochPlan, data: FoldData, trainer: Trainer, report: EpochReport) -> tuple[BestState, Curve]:
@@ -51,11 +63,10 @@ def train_epochs(plan: EpochPlan, data: FoldData, trainer: Trainer, report: Epoc
     stepper = _Stepper(plan, data, trainer)
     averaged = stepper.averaged.module
     best, curve = BestState(averaged), []
-    remedy = f"lower the rates of schedules.{plan.variant.schedule} in params.yaml"
     for epoch in range(plan.epochs):
         trained = stepper.train_epoch(data.train)
         validation_risk_N = trainer.risk(data.validation, averaged)
-        check_converging((*trained.losses, *validation_risk_N), data.number, epoch, remedy)
+        check_converging((*trained.losses, *validation_risk_N), data.number, epoch, plan.remedy)
         train_scores = curve_scores(trained.outcome_N, trained.risk_N)
         validation_scores = curve_scores(data.validation.outcome_N.numpy(), validation_risk_N)
         curve.append(
@@ -70,7 +81,7 @@ def train_epochs(plan: EpochPlan, data: FoldData, trainer: Trainer, report: Epoc
         report(epoch, curve[-1])
         stepper.schedule.epoch_ended(validation_scores["log_loss"])
         best.update(validation_scores["auc"], epoch)
-        if plan.early_stopping and best.stale >= plan.params.finetune.patience:
+        if plan.patience is not None and best.stale >= plan.patience:
             break
     best.restore()
     trainer.module.load_state_dict(averaged.state_dict())
@@ -90,31 +101,22 @@ class _Stepper:
     """Takes the optimizer steps of a training."""
 
     def __init__(self, plan: EpochPlan, data: FoldData, trainer: Trainer) -> None:
-        settings, frozen = plan.params.finetune, plan.variant.mode == "frozen"
-        self.trainer, self.settings = trainer, settings
-        self.order = generator_for(plan.params.seed, data.number, Purpose.FINETUNE_ORDER)
+        self.trainer, self.plan = trainer, plan
+        self.order = generator_for(plan.seed, data.number, Purpose.FINETUNE_ORDER)
         self.optimizer = torch.optim.Adam([trainer.weights.vector], weight_decay=plan.weight_decay, fused=True)
-        self.schedule = make_schedule(
-            cast(NeuralSchedule, plan.variant.schedule),
-            self.optimizer,
-            plan.params.schedules,
-            rate_factor=1.0 if frozen else settings.unfrozen_rate_factor,
-            steps_per_epoch=-(-len(data.train) // settings.batch_size),
-            found_rate=plan.learning_rate,
-        )
-        decay = settings.average_decay if frozen else settings.unfrozen_average_decay
-        self.averaged = RunningAverage(trainer.module, trainer.weights, decay)
+        self.schedule = plan.schedule(self.optimizer, -(-len(data.train) // plan.batch_size))
+        self.averaged = RunningAverage(trainer.module, trainer.weights, plan.average_decay)
 
     def train_epoch(self, train: Split) -> _TrainedEpoch:
         """Take a step on every batch of the training stays, in a new order."""
         self.trainer.module.train()
         losses, logits = [], []
-        batches = list(shuffled_batches(len(train), self.settings.batch_size, self.order))
+        batches = list(shuffled_batches(len(train), self.plan.batch_size, self.order))
         for stays in batches:
             loss, logits_B = self.trainer.loss(train, stays)
             self.trainer.weights.clear_gradient()
             loss.backward()
-            self.trainer.weights.clip_gradient(self.settings.gradient_norm)
+            self.trainer.weights.clip_gradient(self.plan.gradient_norm)
             self.optimizer.step()
             self.schedule.step_ended()
             self.averaged.update()

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -26,17 +26,18 @@ from imputune.models.weights import load_module, module_weights
 from imputune.protocol.imputers import imputer_kind
 from imputune.protocol.variants import Variant, state_of
 from imputune.runtime.device import choose_device
-from imputune.runtime.recorder import Curve, Recorder, SilentRecorder, Trial
+from imputune.runtime.recorder import Curve, EpochReport, Recorder, SilentRecorder, Trial
 from imputune.runtime.seeds import Purpose, generator_for
-from imputune.settings.names import MlpHead
+from imputune.settings.names import MlpHead, NeuralSchedule
 from imputune.settings.schema import Params
 from imputune.training.best_state import BestState
-from imputune.training.epochs import EpochPlan, train_epochs
+from imputune.training.epochs import EpochPlan, Trainer, train_epochs
 from imputune.training.head_inputs import head_inputs
 from imputune.training.kept_inputs import kept_inputs, key_of
+from imputune.training.schedules import make_schedule
 from imputune.training.scoring import score_fold
-from imputune.training.search import EpochReport, Search, search_rate
-from imputune.training.trainers import FrozenTrainer, InputsOfSplits, RecordOfSplits, Trainer, UnfrozenTrainer
+from imputune.training.search import Search, search_rate
+from imputune.training.trainers import FrozenTrainer, InputsOfSplits, RecordOfSplits, UnfrozenTrainer
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -169,6 +170,30 @@ def _search(training: "_FoldAttempts", recorder: Recorder) -> tuple[float, list[
     return rate, trials
 
 
+def _plan(job: FinetuneJob, epochs: int, learning_rate: float | None) -> EpochPlan:
+    """Return how a variant trains for at most so many epochs; `learning_rate` is for schedule optuna."""
+    params, variant, settings = job.params, job.variant, job.params.finetune
+    frozen = variant.mode == "frozen"
+    schedule = partial(
+        make_schedule,
+        cast(NeuralSchedule, variant.schedule),
+        schedules=params.schedules,
+        rate_factor=1.0 if frozen else settings.unfrozen_rate_factor,
+        found_rate=learning_rate,
+    )
+    return EpochPlan(
+        seed=params.seed,
+        epochs=epochs,
+        patience=settings.patience if job.early_stopping else None,
+        batch_size=settings.batch_size,
+        weight_decay=params.record_heads.weight_decay if variant.record_parts else settings.weight_decay,
+        gradient_norm=settings.gradient_norm,
+        average_decay=settings.average_decay if frozen else settings.unfrozen_average_decay,
+        schedule=lambda optimizer, steps: schedule(optimizer, steps_per_epoch=steps),
+        remedy=f"lower the rates of schedules.{variant.schedule} in params.yaml",
+    )
+
+
 class _FoldAttempts:
     """Trains one fold of a variant, any number of times, each time from the same initial weights.
 
@@ -192,13 +217,7 @@ class _FoldAttempts:
     def train(self, learning_rate: float | None, epochs: int, report: EpochReport) -> tuple[BestState, Curve]:
         """Train for at most so many epochs; `learning_rate` is for schedule optuna."""
         params, fold = self.job.params, self.data.number
-        plan = EpochPlan(
-            variant=self.job.variant,
-            params=params,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            early_stopping=self.job.early_stopping,
-        )
+        plan = _plan(self.job, epochs, learning_rate)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             if self.inputs is None:
                 self.trainer = UnfrozenTrainer(self._new_classifier(), self.data, params, record=self.record)

@@ -9,13 +9,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from imputune.errors import UserError
-from imputune.runtime.recorder import Curve, Trial
+from imputune.runtime.recorder import Curve, EpochReport, Trial
 from imputune.settings.head_sections import Optuna
 from imputune.training.best_state import DivergedError
 
 CURVE, DIVERGED = "curve", "diverged"
-EpochReport = Callable[[int, Mapping[str, float]], None]
-"""Receives an epoch's number and metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)

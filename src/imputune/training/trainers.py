@@ -55,7 +55,8 @@ class UnfrozenTrainer:
     """
 
     def __init__(self, classifier: Classifier, data: FoldData, params: Params, *, record: RecordOfSplits) -> None:
-        self.module = classifier
+        self.classifier = classifier
+        self.module: nn.Module = classifier
         self.weights = FlatWeights(
             classifier
         )  # before the step: its CUDA graphs keep the memory addresses of the weights
@@ -77,7 +78,7 @@ class UnfrozenTrainer:
         values, visible, masked = mask_batch(split, stays, self.masking_rate, self.masks, self.device, self.variables)
         reconstruction_loss, state_BS, imputed_BTD = self.reconstruct(values, visible, masked)
         record = tuple(each[stays.to(self.device)] for each in self.record[split])
-        logits_B = self.module.head(*self.module.choose(state_BS, imputed_BTD, values * visible), *record)
+        logits_B = self.classifier.head(*self.classifier.choose(state_BS, imputed_BTD, values * visible), *record)
         loss = binary_cross_entropy_with_logits(logits_B, split.outcome_N[stays].to(self.device))
         return loss + self.settings.reconstruction_weight * reconstruction_loss, logits_B
 
@@ -87,9 +88,6 @@ class UnfrozenTrainer:
         assert isinstance(classifier, Classifier)
         with torch.no_grad():
             return torch.sigmoid(classifier.head(*_inputs(classifier, split), *self.record[split])).cpu().numpy()
-
-
-Trainer = FrozenTrainer | UnfrozenTrainer
 
 
 def _inputs(classifier: Classifier, split: Split) -> tuple[torch.Tensor, ...]:
