@@ -4,6 +4,7 @@ from example_results import imputer_comparison
 from imputune.evaluation.ablation import Gain
 from imputune.evaluation.comparison import VariantComparison
 from imputune.evaluation.rival_rows import CompetitorRow, RivalComparison
+from imputune.protocol.division import Division
 from imputune.reporting.comparison import imputer_answers, imputer_tables, variant_tables
 from imputune.reporting.rival_tables import answer, rivals_table
 
@@ -100,7 +101,14 @@ def test_pages_and_results_have_rivals_where_some_were_trained() -> None:
     assert "rivals" in told.as_json(())
     assert "rivals" not in plain.as_json(())
     variants = VariantComparison(
-        dataset="synthetic", stays=90, events=30, cohort_hash="", test_to_train=1 / 3, rows=(), imputers=(), notes=()
+        dataset="synthetic",
+        stays=90,
+        events=30,
+        cohort_hash="",
+        division=Division(count=5),
+        rows=(),
+        imputers=(),
+        notes=(),
     )
     shown = variants.model_copy(update={"rivals": found})
     assert title in [table.title for table in variant_tables(shown)]
