@@ -251,9 +251,8 @@ def _values(label_N: Labels) -> set[int]:
 def _say_counts(stays: MedsStays) -> None:
     events = stays.events
     dropped = told_counts(events.dropped) or "none"
-    say(
-        f"{counted(events.read, 'event')} read, {events.in_windows:,} of the variables in the windows; dropped: {dropped}"
-    )
+    read = counted(events.read, "event")
+    say(f"{read} read, {events.in_windows:,} of the variables in the windows; dropped: {dropped}")
     if ignored := told_counts(events.ignored):
         say(f"ignored: {ignored}")
     if stays.absent:

@@ -144,8 +144,9 @@ def _refuse_missing_unit(files: MedsFiles, file: VariableFile) -> None:
 
 
 def _no_stay_left(stays_read: int, left_out: Mapping[str, int]) -> UserError:
+    counts = told_counts(left_out)
     return UserError(
-        f"all {stays_read:,} stays were left out ({told_counts(left_out)}): check the dataset, or change --minimum-age, "
+        f"all {stays_read:,} stays were left out ({counts}): check the dataset, or change --minimum-age, "
         "--minimum-hours, --stays or the codes of starts and ends"
     )
 
