@@ -58,7 +58,8 @@ def measure_extraction(words: Sequence[str], scratch: str, cohort: str) -> Extra
         assert child.stderr is not None
         told = child.stderr.read()
         if child.returncode:
-            raise UserError(told.strip().splitlines()[-1].removeprefix("error: "))
+            lines = told.strip().splitlines() or [f"the extraction ended with code {child.returncode}"]
+            raise UserError(lines[-1].removeprefix("error: "))
         folder = project / "data" / cohort
         return Extraction(
             seconds=seconds,

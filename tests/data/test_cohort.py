@@ -136,7 +136,7 @@ def test_full_disk_leaves_the_earlier_cohort(
 
     monkeypatch.setattr(Path, broken, fail)
     with pytest.raises(UserError, match=r"out: No space left on device; free the disk"):
-        write_cohort(replace(cohort, dataset="other"), tmp_path / "out")
+        write_cohort(replace(cohort, outcome_N=1 - cohort.outcome_N), tmp_path / "out")
     monkeypatch.undo()
     assert cohort_hash(tmp_path / "out") == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -233,7 +233,7 @@ def test_labels_that_a_user_corrected_are_not_overwritten(cohort: Cohort, tmp_pa
     before = {each.name: each.read_bytes() for each in (tmp_path / "c").iterdir()}
     fewer = replace(numbered.of_rows(np.arange(5, 60)), stay_ids_N=np.arange(1, 56))
     for again in (numbered, fewer):
-        with pytest.raises(UserError, match=r"1 stays have other labels of los_over_7_days in .*outcomes\.csv than"):
+        with pytest.raises(UserError, match=r"1 stay has other labels of los_over_7_days in .*outcomes\.csv than"):
             write_cohort(again, tmp_path / "c")
     assert {each.name: each.read_bytes() for each in (tmp_path / "c").iterdir()} == before
     write_cohort(replace(numbered.of_rows(np.arange(55)), stay_ids_N=np.arange(2, 57)), tmp_path / "c")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,16 @@ def test_another_window_overwrites_no_cohort(day: Cohort, hourly: Cohort, tmp_pa
     with pytest.raises(UserError, match=told):
         write_cohort(hourly, tmp_path / "day")
     assert cohort_hash(tmp_path / "day") == before
+
+
+def test_other_records_overwrite_no_cohort(hourly: Cohort, tmp_path: Path) -> None:
+    """Two datasets of one window and outcome need two folders; new stays of the same dataset replace earlier ones."""
+    write_cohort(hourly, tmp_path / "cohort")
+    write_cohort(hourly.of_rows(np.arange(30)), tmp_path / "cohort")
+    before = cohort_hash(tmp_path / "cohort")
+    with pytest.raises(UserError, match="has a cohort of the records synthetic, this one is of ward: choose another"):
+        write_cohort(replace(hourly, dataset="ward"), tmp_path / "cohort")
+    assert cohort_hash(tmp_path / "cohort") == before
 
 
 def test_a_window_that_the_values_do_not_have(day: Cohort, tmp_path: Path) -> None:

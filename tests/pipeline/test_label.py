@@ -51,7 +51,7 @@ def test_an_outcome_is_added_beside_the_cohort(ward: Path, tmp_path: Path) -> No
     before = cohort_hash(ward)
     result = invoke(ward, "sepsis", write_labels(tmp_path, LABELS))
     assert result.stdout == f"{ward}: outcome sepsis: 2 of 2 stays have a label, 1 event\n"
-    assert result.stderr == "6 labels read, 1 labels without a value or time, 3 labels without a window\n"
+    assert result.stderr == "6 labels read, 1 label without a value or time, 3 labels without a window\n"
     assert (ward / "outcomes.csv").read_text() == "stay_id,sepsis\n1,1\n2,0\n"
     assert cohort_hash(ward) == before
     assert list(read_cohort(ward).outcomes) == ["in_hospital_death", "sepsis"]
@@ -92,13 +92,25 @@ def test_an_outcome_is_not_overwritten_unasked(ward: Path, tmp_path: Path) -> No
     assert (ward / "outcomes.csv").read_text() == "stay_id,shock,sepsis\n1,1,0\n2,0,1\n"
 
 
-def test_labels_of_both_values_are_a_warning(ward: Path, tmp_path: Path) -> None:
-    """They are told even if the command is quiet."""
-    twice = [*LABELS, (2, "2150-04-07 00:00:00", True), (1, "2150-03-09 00:00:00", True)]
-    result = invoke(ward, "sepsis", write_labels(tmp_path, twice), "--quiet")
-    assert result.exit_code == 2
-    result = invoke(ward, "sepsis", write_labels(tmp_path, [*twice, (1, "2150-03-09 00:00:00", False)]), "--quiet")
-    assert refused(result).startswith("sepsis has a label for no stay of")
+def test_labels_of_both_values_are_a_warning(tmp_path: Path) -> None:
+    """They are told even if the command is quiet; their stays have no label."""
+    third = [*stay(3, "2150-05-01 10:00:00", "2150-05-04 10:00:00"), (3, "2150-05-01 10:00:00", "HR//bpm", 60)]
+    stays = read_stays(tmp_path, [*two_stays(), *AGAIN, *third])
+    write_cohort(to_cohort(stays, "ward", read_variable_file(str(tmp_path / "variables.csv"))), tmp_path / "ward")
+    both: list[Label] = [(3, "2150-05-04 00:00:00", True), (3, "2150-05-05 00:00:00", False)]
+    result = invoke(tmp_path / "ward", "sepsis", write_labels(tmp_path, [*LABELS, *both]), "--quiet")
+    assert result.stderr == "doubtful labels: 1 window with labels of both values\n"
+    assert read_cohort(tmp_path / "ward").outcomes["sepsis"].tolist() == [1, 0, NO_LABEL]
+
+
+def test_labels_of_one_value_are_refused(ward: Path, tmp_path: Path) -> None:
+    """Also if one value is left because the other labels contradict each other; outcomes.csv is not written."""
+    twice: list[Label] = [*LABELS, (2, "2150-04-07 00:00:00", True)]
+    told = "sepsis is 1 in all 1 labelled stay of"
+    assert told in refused(invoke(ward, "sepsis", write_labels(tmp_path, twice)))
+    none_left = write_labels(tmp_path, [*twice, (1, "2150-03-09 00:00:00", False)])
+    assert refused(invoke(ward, "sepsis", none_left)).startswith("sepsis has a label for no stay of")
+    assert not (ward / "outcomes.csv").exists()
 
 
 def test_records_without_dates(tmp_path: Path) -> None:
@@ -108,7 +120,7 @@ def test_records_without_dates(tmp_path: Path) -> None:
     labels = [(int(stay_id), "2000-01-01", bool(place % 2)) for place, stay_id in enumerate(ids[:12])]
     result = invoke(tmp_path / "cohort", "sepsis", write_labels(tmp_path, [*labels, (7, "2000-01-01", True)]))
     assert "each label belongs to the stay whose id is its subject_id, at any time" in result.stderr
-    assert "13 labels read, 1 labels without a window, 8 windows without a label" in result.stderr
+    assert "13 labels read, 1 label without a window, 8 windows without a label" in result.stderr
     cohort = read_cohort(tmp_path / "cohort")
     assert cohort.outcomes["sepsis"].tolist() == [*[0, 1] * 6, *[NO_LABEL] * 8]
     assert len(cohort.outcomes) == 5
@@ -128,7 +140,9 @@ def test_a_cohort_without_its_windows(ward: Path, tmp_path: Path) -> None:
     labels = write_labels(tmp_path, LABELS)
     text = (ward / "windows.csv").read_text()
     (ward / "windows.csv").write_text(text.replace("2150-03-01", "first"))
-    assert f"cannot read {ward}/windows.csv: " in refused(invoke(ward, "sepsis", labels))
+    line = refused(invoke(ward, "sepsis", labels))
+    assert f"cannot read {ward}/windows.csv: subject_id must be a whole number, start, end, next_start like" in line
+    assert "first" not in line  # no content of the file: it could be a patient's
     (ward / "windows.csv").write_text("".join(text.splitlines(keepends=True)[:2]))
     assert "it must have the stays of stays.csv in the same order" in refused(invoke(ward, "sepsis", labels))
     (ward / "windows.csv").unlink()

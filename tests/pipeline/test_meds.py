@@ -123,6 +123,24 @@ def test_bad_input(project: Path, monkeypatch: pytest.MonkeyPatch, words: list[s
     assert [path.name for path in (project / "data").iterdir()] == ["mimic4"]
 
 
+def test_another_dataset_never_overwrites_a_cohort(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A second hospital needs a name of its own; another version of the same dataset replaces the cohort."""
+    words = ["--raw", "../raw", "--variables", "../variables.csv"]
+    assert invoke(project, monkeypatch, *words).exit_code == 0
+    before = {path.name: path.read_bytes() for path in (project / "data/meds").iterdir()}
+    about = tmp_path / "raw/metadata/dataset.json"
+    about.write_text('{"dataset_name": "clinic"}')
+    told = "data/meds has a cohort of the records MEDS hand-made, this one is of MEDS clinic: choose another name"
+    assert told in refused(invoke(project, monkeypatch, *words))
+    assert {path.name: path.read_bytes() for path in (project / "data/meds").iterdir()} == before
+    assert invoke(project, monkeypatch, *words, "--name", "clinic").exit_code == 0
+    about.write_text('{"dataset_name": "hand-made", "dataset_version": "2"}')
+    assert invoke(project, monkeypatch, *words).exit_code == 0
+    assert (project / "data/meds/source.json").read_bytes() != before["source.json"]
+
+
 def test_other_codes_start_and_end_a_stay(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """--start and --end take the place of the variable file's codes."""
     moved = [(who, when, code.replace("ICU_", "WARD_"), *rest) for who, when, code, *rest in two_stays()]
@@ -145,9 +163,7 @@ def test_doubtful_labels_are_warnings(project: Path, monkeypatch: pytest.MonkeyP
     """They are told even to those who asked for results alone."""
     write_meds(tmp_path / "raw", [*two_stays(), (1, "2150-03-04 10:00:00", "MEDS_DEATH")])
     words = ["--raw", "../raw", "--variables", "../variables.csv"]
-    told = (
-        "doubtful labels: 1 stays died during the hospital stay, but the discharge does not say so: they have label 0"
-    )
+    told = "doubtful labels: 1 stay died during the hospital stay, but the discharge does not say so: it has label 0"
     result = invoke(project, monkeypatch, *words, "--quiet")
     assert [line for line in result.stderr.splitlines() if "label" in line] == [told]
     assert "events read" not in result.stderr

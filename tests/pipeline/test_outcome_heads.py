@@ -89,8 +89,13 @@ def test_one_imputer_serves_a_second_outcome(heads: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_mlflow_and_dvc_train_for_the_outcome_that_is_asked_for(models: Path) -> None:
-    """`mlflow run -P outcome=` and `dvc repro` with another outcome in params.yaml train, track and name this one."""
+    """`mlflow run -P outcome=` and `dvc repro` with another outcome in params.yaml train, track and name this one.
+
+    Training takes a second or two; the four processes that the two commands start take the rest, so `make test` leaves
+    it out.
+    """
     words = ["-P", f"outcome={OUTCOME}", "-P", "head=xgboost", "-P", "input=summary"]
     done = run(models, "mlflow", "run", ".", "-e", "finetune", *words, "--env-manager", "local")
     assert done.returncode == 0, done.stderr

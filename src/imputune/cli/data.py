@@ -92,8 +92,9 @@ def label_command(
     tell_labels(added.counts)
     if not added.by_time:
         warn("these records have no dates: each label belongs to the stay whose id is its subject_id, at any time")
+    have = "has" if added.labelled == 1 else "have"
     typer.echo(
-        f"{folder}: outcome {outcome}: {added.labelled:,} of {counted(added.stays, 'stay')} have a label, "
+        f"{folder}: outcome {outcome}: {added.labelled:,} of {counted(added.stays, 'stay')} {have} a label, "
         f"{outcome_words(outcome).counted(added.events)}"
     )
     if added.changed is not None:

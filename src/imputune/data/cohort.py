@@ -100,6 +100,11 @@ class Cohort:
     windows: pd.DataFrame | None = None
 
     @property
+    def records(self) -> str:
+        """What it was extracted from: its dataset, or what source.json names for several datasets of one source."""
+        return str(self.source.get("records", self.dataset))
+
+    @property
     def outcomes(self) -> dict[str, npt.NDArray[np.int8]]:
         """The labels of every outcome by name, the first outcome first."""
         found = {self.outcome: self.outcome_N, **self.other_outcomes}
@@ -235,10 +240,10 @@ def write_cohort(cohort: Cohort, folder: Path) -> None:
 
     The files are written to a temporary folder beside `folder`, which then replaces `folder`. Raises UserError if the
     system refuses to write (an earlier cohort in `folder` stays as it was), if `folder` has other files or a cohort of
-    another window or first outcome, or if labels in its outcomes.csv would be lost.
+    other records, another window or another first outcome, or if labels in its outcomes.csv would be lost.
     """
     check_target(folder)
-    check_kind(folder, cohort.window, cohort.first_outcome or cohort.outcome)
+    check_kind(folder, cohort.records, cohort.window, cohort.first_outcome or cohort.outcome)
     refuse_lost_outcomes(folder, cohort.outcomes)
     with replacing_folder(folder) as fresh:
         _write_files(cohort, fresh)
@@ -263,18 +268,24 @@ def read_window(folder: Path) -> Window:
         return Window()
 
 
-def check_kind(folder: Path, window: Window, outcome: str) -> None:
-    """Raise UserError if the folder has a cohort of another window or first outcome: it is never overwritten."""
+def check_kind(folder: Path, records: str, window: Window, outcome: str) -> None:
+    """Raise UserError if the folder has a cohort of other records, another window or first outcome.
+
+    Such a cohort is never overwritten. records: as `Cohort.records`.
+    """
     try:
-        first = json.loads((folder / "source.json").read_bytes()).get("outcome", DEFAULT_OUTCOME)
+        source = json.loads((folder / "source.json").read_bytes())
+        earlier, first = source.get("records", source.get("dataset", records)), source.get("outcome", DEFAULT_OUTCOME)
     except (OSError, ValueError, AttributeError):
         return  # there is no cohort that anything could read
     found = read_window(folder)
-    if (found, first) != (window, outcome):
-        raise UserError(
-            f"{folder} has a cohort of {found} with the first outcome {first}, this one has {window} and {outcome}: "
-            "choose another name or folder, or delete that folder"
-        )
+    if earlier != records:
+        told = f"the records {earlier}, this one is of {records}"
+    elif (found, first) != (window, outcome):
+        told = f"{found} with the first outcome {first}, this one has {window} and {outcome}"
+    else:
+        return
+    raise UserError(f"{folder} has a cohort of {told}: choose another name or folder, or delete that folder")
 
 
 def read_cohort(folder: Path) -> Cohort:

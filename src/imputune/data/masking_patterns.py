@@ -3,7 +3,7 @@
 Every pattern masks an expected rate of the observed cells. PyGrinder, the field's library for this, counts its rates
 over missing cells too, and its blocks continue from one variable into the next.
 
-Letters: N stays, T hours, D variables.
+Letters: N stays, T bins, D variables.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,10 +36,10 @@ def held_out_cells(
     """Draw which observed cells are held out: an expected fraction `rate` of them, whatever the pattern.
 
     `uniform` and `non_uniform` draw each cell separately, at its variable's rate `rate_D`. `hours` masks whole bins of
-    a stay: hours, unless `bin_hours` is another number than 1. `onward` masks a variable of a stay from a random
-    observation on, in a fraction 2 * `rate` of all series; if `rate` is above one half, in all series, some of them
-    from the start. `blocks` divides a stay into blocks of `block_hours` successive hours, in whole bins, by
-    `block_variables` variables, grouped at random, and masks whole blocks.
+    a stay; `bin_hours` is their length. `onward` masks a variable of a stay from a random observation on, in a fraction
+    2 * `rate` of all series; if `rate` is above one half, in all series, some of them from the start. `blocks` divides
+    a stay into blocks of `block_hours` successive hours, rounded up to whole bins, by `block_variables` variables,
+    grouped at random, and masks whole blocks.
 
     Shapes: observed_NTD boolean (N, T, D), rate_D (D,); boolean (N, T, D) out, true only where observed.
     """

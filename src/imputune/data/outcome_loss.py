@@ -46,5 +46,6 @@ def refuse_changed_labels(folder: Path, fresh: Path, outcomes: Mapping[str, Labe
     both = stays.merge(new[key].join(labels), on=key)
     for name in table.columns[1:]:
         if changed := int((both[f"old {name}"] != both[f"new {name}"]).sum()):
-            what = f"{changed:,} stays have other labels of {name} in {path} than in the new extraction"
+            stays_have = "stay has" if changed == 1 else "stays have"
+            what = f"{changed:,} {stays_have} other labels of {name} in {path} than in the new extraction"
             raise UserError(f"{what}, and would lose them: {REMEDY}")

@@ -51,16 +51,12 @@ def _of_one_source(cohort: Cohort, other: Cohort) -> bool:
 
     Two windows of the same records are two datasets; their source.json says under `records` which ones these are.
     """
-    if _records(cohort) != _records(other) or _records(cohort) == GENERATED:
+    if cohort.records != other.records or cohort.records == GENERATED:
         return False  # ids of generated stays are running numbers, which every seed gives anew: they name no patient
     if (cohort.source_ids_N is None) != (other.source_ids_N is None):
         return False
     ours, theirs = _sets(cohort.source), _sets(other.source)
     return not ours or not theirs or bool(ours & theirs)
-
-
-def _records(cohort: Cohort) -> str:
-    return str(cohort.source.get("records", cohort.dataset))
 
 
 def _sets(source: Mapping[str, JsonValue]) -> set[str]:

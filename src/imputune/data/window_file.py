@@ -46,7 +46,15 @@ def read_windows(path: Path, stay_ids_N: npt.NDArray[np.int64]) -> pd.DataFrame:
         table = read_text_table(path)
         if table["stay_id"].tolist() != [str(stay_id) for stay_id in stay_ids_N]:
             raise ValueError("it must have the stays of stays.csv in the same order")
-        times = (pd.to_datetime(table[name].replace("", None), format=_TIME_FORMAT).to_numpy() for name in TIMES)
-        return stay_windows(table["subject_id"].to_numpy(np.int64), *times)
+        return _parsed(table)
     except (OSError, KeyError, ValueError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {one_line(error)}; run `imputune extract` again") from None
+
+
+def _parsed(table: pd.DataFrame) -> pd.DataFrame:
+    try:
+        times = [pd.to_datetime(table[name].replace("", None), format=_TIME_FORMAT).to_numpy() for name in TIMES]
+        return stay_windows(table["subject_id"].to_numpy(np.int64), *times)
+    except ValueError:  # its text has an id or a time of a patient
+        told = f"subject_id must be a whole number, {', '.join(TIMES)} like 2150-03-01 10:00:00.000000"
+        raise ValueError(told) from None

@@ -13,8 +13,10 @@ from pydantic import BaseModel, JsonValue
 import imputune
 from imputune.data.cohort import Cohort, check_kind
 from imputune.data.outcome_file import NO_LABEL, Labels
+from imputune.data.raw.meds.dataset_files import find_meds
 from imputune.data.raw.meds.extraction import Outcome, Resources, extract_meds
 from imputune.data.raw.meds.labels import BOTH_VALUES
+from imputune.data.raw.meds.reasons import told_counts
 from imputune.data.raw.meds.stays import MedsStays, WindowRules
 from imputune.data.raw.meds.suggestion import FEWEST_SUBJECTS, suggest_variables
 from imputune.data.raw.meds.variable_file import READY, VariableFile, read_variable_file, ready_text
@@ -106,7 +108,8 @@ def extract(destination: Destination, options: MedsOptions) -> Cohort | None:
             _check_outcome(options)
             rules = _rules(options)
             rules.check()
-            check_kind(destination.folder(name), rules.window, options.outcome)  # before what may take minutes
+            folder, records = destination.folder(name), records_name(find_meds(options.raw).about())
+            check_kind(folder, records, rules.window, options.outcome)  # before what may take minutes
             stays = extract_meds(
                 options.raw, file, rules, resources, Outcome(name=options.outcome, labels=options.labels)
             )
@@ -171,6 +174,11 @@ def _check_outcome(options: MedsOptions) -> None:
         raise UserError(f"--outcome: {error}") from None
 
 
+def records_name(about: Mapping[str, str]) -> str:
+    """Return what a cohort's source.json says of its records: MEDS, and the dataset's name if it has one."""
+    return f"MEDS {about.get('dataset_name', '')}".strip()
+
+
 def to_cohort(stays: MedsStays, name: str, file: VariableFile) -> Cohort:
     """Return stays as a cohort whose first outcome is the one that was asked for.
 
@@ -188,7 +196,7 @@ def to_cohort(stays: MedsStays, name: str, file: VariableFile) -> Cohort:
     source = MedsSource(
         command=_command(stays, name, first),
         version=imputune.__version__,
-        records=f"MEDS {stays.about.get('dataset_name', '')}".strip(),
+        records=records_name(stays.about),
         dataset_metadata=dict(stays.about),
         variable_file=file.name,
         variable_file_sha256=file.sha256,
@@ -242,9 +250,10 @@ def _values(label_N: Labels) -> set[int]:
 
 def _say_counts(stays: MedsStays) -> None:
     events = stays.events
-    dropped = _listed(events.dropped) or "none"
-    say(f"{events.read:,} events read, {events.in_windows:,} of the variables in the windows; dropped: {dropped}")
-    if ignored := _listed(events.ignored):
+    dropped = told_counts(events.dropped) or "none"
+    read = counted(events.read, "event")
+    say(f"{read} read, {events.in_windows:,} of the variables in the windows; dropped: {dropped}")
+    if ignored := told_counts(events.ignored):
         say(f"ignored: {ignored}")
     if stays.absent:
         hinted = sorted(stays.absent.items(), key=lambda item: not item[1])
@@ -258,11 +267,7 @@ def _say_counts(stays: MedsStays) -> None:
 
 def tell_labels(counts: Mapping[str, int]) -> None:
     """Print what became of the labels: a note, and a warning of labels that are doubtful."""
-    if told := _listed({reason: count for reason, count in counts.items() if reason not in DOUBTFUL}):
+    if told := told_counts({reason: count for reason, count in counts.items() if reason not in DOUBTFUL}):
         say(told)
-    if doubtful := _listed({reason: count for reason, count in counts.items() if reason in DOUBTFUL}):
+    if doubtful := told_counts({reason: count for reason, count in counts.items() if reason in DOUBTFUL}):
         warn(f"doubtful labels: {doubtful}")
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)

@@ -22,7 +22,7 @@ def extract(
         Path | None, typer.Option(help="Folder with the tables as .csv or .csv.gz; not needed with --list-variables.")
     ] = None,
     hours: Annotated[int, typer.Option(min=1, help="Length of the window.")] = HOURS,
-    bin_hours: Annotated[int, typer.Option(min=1, help="Length of a bin; not 48 and 1: a dataset of its own.")] = 1,
+    bin_hours: Annotated[int, typer.Option(min=1, help="Length of a bin; another window is a dataset of its own.")] = 1,
     list_variables: Annotated[
         bool, typer.Option("--list-variables", help="Show the 89 variables and read nothing.")
     ] = False,
@@ -45,7 +45,7 @@ def extract(
     window.check()
     params = destination.params()
     folder = destination.folder(window.dataset_name(DATASET))
-    check_kind(folder, window, DEFAULT_OUTCOME)  # before what may take minutes
+    check_kind(folder, DATASET, window, DEFAULT_OUTCOME)  # before what may take minutes
     with show_files() as progress:
         cohort = extract_mimic3(
             raw, params.mimic3, destination.data(), params.workers, progress, lambda text: say(f"note: {text}"), window
@@ -59,7 +59,7 @@ def _say_counts(cohort: Cohort) -> None:
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in source.rows_dropped.items() if count)
     if shorter := source.stays_shorter_than_the_window:
         say(f"{counted(shorter, 'stay')} ended before the window: the hours after the end have no value")
-    say(f"{source.rows_in_the_stays_hours:,} rows in the stays' hours; dropped: {dropped or 'none'}")
+    say(f"{counted(source.rows_in_the_stays_hours, 'row')} in the stays' hours; dropped: {dropped or 'none'}")
     observed_D = cohort.observed_bins_ND.sum(axis=0) > 0
     never = [name for name, observed in zip(cohort.variable_names, observed_D, strict=True) if not observed]
     if never:

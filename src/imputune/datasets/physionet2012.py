@@ -19,7 +19,7 @@ def extract(
     sets: Annotated[str, typer.Option(help="Which sets, separated by commas: a, b, c.")] = "a",
     download: Annotated[bool, typer.Option(help="Download the public files into RAW first.")] = False,
     hours: Annotated[int, typer.Option(min=1, max=HOURS, help="Length of the window.")] = HOURS,
-    bin_hours: Annotated[int, typer.Option(min=1, help="Length of a bin; not 48 and 1: a dataset of its own.")] = 1,
+    bin_hours: Annotated[int, typer.Option(min=1, help="Length of a bin; another window is a dataset of its own.")] = 1,
 ) -> Cohort:
     """Extract the PhysioNet/Computing in Cardiology Challenge 2012: 35 variables."""
     letters = [letter.strip() for letter in sets.split(",")]

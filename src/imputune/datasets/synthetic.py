@@ -19,7 +19,7 @@ def extract(
         int | None, typer.Option(help="Seed of the generator (default: synthetic.seed in params.yaml).")
     ] = None,
     hours: Annotated[int, typer.Option(min=1, max=HOURS, help="Length of the window.")] = HOURS,
-    bin_hours: Annotated[int, typer.Option(min=1, help="Length of a bin; not 48 and 1: a dataset of its own.")] = 1,
+    bin_hours: Annotated[int, typer.Option(min=1, help="Length of a bin; another window is a dataset of its own.")] = 1,
 ) -> Cohort:
     """Generate records in the challenge's format and extract them: the same bytes on every run."""
     settings = destination.params().synthetic

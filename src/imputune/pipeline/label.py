@@ -10,15 +10,17 @@ import pandas as pd
 from imputune.data.cohort import Cohort, read_cohort
 from imputune.data.outcome_file import NO_LABEL, OUTCOMES_FILE, outcomes_text
 from imputune.data.raw.meds.labels import labels_of_windows
+from imputune.data.raw.meds.reasons import told_counts
 from imputune.data.window_file import WINDOWS_FILE, read_windows
 from imputune.errors import UserError
 from imputune.files import replace_text
 from imputune.protocol.outcomes import check_outcome_name
+from imputune.runtime.console import counted
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledStays:
-    """What was written.
+    """The labels that were written.
 
     stays: all stays of the cohort. labelled, events: those with a label, and with label 1. changed: how many stays had
     another label of this outcome before; None if the cohort did not have it. counts: what became of the table's rows.
@@ -58,9 +60,11 @@ def run_label(folder: Path, outcome: str, labels: Path, *, replace: bool = False
     values = set(label_N[label_N != NO_LABEL].tolist())
     labelled = int((label_N != NO_LABEL).sum())
     if len(values) < 2:
-        what = f"is {values.pop()} in all {labelled:,} labelled stays" if values else "has a label for no stay"
-        told = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
-        raise UserError(f"{outcome} {what} of {folder} ({told}): a model needs both values; check {labels}")
+        all_labelled = f"all {counted(labelled, 'labelled stay')}"
+        what = f"is {values.pop()} in {all_labelled}" if values else "has a label for no stay"
+        raise UserError(
+            f"{outcome} {what} of {folder} ({told_counts(counts)}): a model needs both values; check {labels}"
+        )
     others = {name: other_N for name, other_N in cohort.outcomes.items() if name != cohort.outcome}
     replace_text(folder / OUTCOMES_FILE, outcomes_text(cohort.stay_ids_N, {**others, outcome: label_N}))
     return LabelledStays(

@@ -44,8 +44,8 @@ class OutcomeWords:
     def sentence(self, events: int) -> str:
         """Say of how many stays label 1 is."""
         if self == DEATH:
-            return f"{events:,} patients died in hospital."
-        return f"{events:,} stays have the outcome, {self.label}."
+            return f"{events:,} {'patient' if events == 1 else 'patients'} died in hospital."
+        return f"{events:,} {'stay has' if events == 1 else 'stays have'} the outcome, {self.label}."
 
     def counted(self, events: int) -> str:
         """Return a number of events in words."""

@@ -6,6 +6,7 @@ from imputune.artifacts.model_card import CardCohort, ModelCard
 from imputune.data.cohort import Variable
 from imputune.data.window import Window
 from imputune.protocol.outcome_words import outcome_words
+from imputune.runtime.console import counted
 
 LINEAGE = {
     "run_id": "run",
@@ -35,8 +36,8 @@ def cohort_lines(cohort: CardCohort | None, lineage: Mapping[str, str], *, with_
     labelled = "" if cohort.labelled is None else f" of {cohort.labelled:,} with a label"
     window = Window(hours=cohort.hours, bin_hours=cohort.bin_hours)
     lines = [
-        f"{cohort_label(cohort)}: {cohort.stays:,} stays of {window}",
-        f"outcome, {label}: {cohort.outcomes:,} stays ({cohort.outcome_rate:.1%}{labelled})",
+        f"{cohort_label(cohort)}: {counted(cohort.stays, 'stay')} of {window}",
+        f"outcome, {label}: {counted(cohort.outcomes, 'stay')} ({cohort.outcome_rate:.1%}{labelled})",
         f"day of extraction: {day}",
     ]
     if with_rules:

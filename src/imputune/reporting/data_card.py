@@ -14,6 +14,7 @@ from imputune.protocol.outcome_words import OutcomeWords, outcome_words
 from imputune.reporting.card_scores import HIDDEN_TOO, small
 from imputune.reporting.card_texts import cohort_lines
 from imputune.reporting.tables import markdown_table
+from imputune.runtime.console import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ class DataCard:
     def _source(self) -> str:
         read = [f"{name.replace('_', ' ')}: {count:,}" for name, count in self.read.items()]
         further = [
-            f"further outcome, {outcome_words(name).label}: {each.events:,} stays ({each.event_share:.1%} of "
+            f"further outcome, {outcome_words(name).label}: {counted(each.events, 'stay')} ({each.event_share:.1%} of "
             f"{each.labelled:,} with a label)"
             for name, each in self.further_outcomes.items()
         ]

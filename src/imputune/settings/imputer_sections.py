@@ -119,7 +119,7 @@ class Assess(ParamsSection):
         strict=False, min_length=1, description="Expected fractions of observed cells masked, between 0 and 1."
     )
     ranking: Ranking = Field(description="The pattern and rate by which imputers are ranked.")
-    block_hours: Count = Field(description="Successive hours of a block, in whole bins, 1 or more.")
+    block_hours: Count = Field(description="Successive hours of a block, rounded up to whole bins, 1 or more.")
     block_variables: Count = Field(description="Variables of a block, drawn anew for each stay, 1 or more.")
 
     @field_validator("patterns", "rates")

@@ -7,8 +7,11 @@ import pytest
 from imputune.data.cohort import read_cohort, write_cohort
 from imputune.data.outcome_file import NO_LABEL
 from imputune.data.raw.meds.extraction import Outcome
+from imputune.data.raw.meds.reasons import SINGULAR, told_counts
 from imputune.data.raw.meds.stays import MedsStays, WindowRules
+from imputune.data.raw.meds.values import NOT_ALIVE
 from imputune.data.raw.meds.variable_file import read_variable_file
+from imputune.data.raw.meds.windows import CONTRADICTIONS
 from imputune.datasets.meds import to_cohort
 from imputune.errors import UserError
 from meds_raw import Label, read_stays, stay, two_stays, write_labels
@@ -149,6 +152,15 @@ def test_a_discharge_before_the_window_ends_leaves_no_label_of_death(tmp_path: P
     stays = read_stays(tmp_path, [*two_stays(), *short], rules=rules, outcome=Outcome(name="sepsis", labels=path))
     assert stays.labels["sepsis"].tolist() == [1, NO_LABEL, 0]
     assert stays.labels["in_hospital_death"].tolist() == [0, 1, NO_LABEL]
+
+
+def test_counts_of_one_are_told_in_the_singular(tmp_path: Path) -> None:
+    """Every reason that begins with a noun has a singular, and reasons without a count are left out."""
+    stays = labelled(tmp_path, [(1, "2150-03-03 10:00:00", True)])
+    reasons = {*stays.label_counts, *stays.events.ignored, *CONTRADICTIONS, f"events {NOT_ALIVE}"}
+    assert reasons - {"without a subject or code"} == set(SINGULAR)
+    assert told_counts(stays.label_counts) == "1 label read, 1 window without a label"
+    assert told_counts({"labels read": 2_000, "without a number": 1}) == "2,000 labels read, 1 without a number"
 
 
 def test_label_tables_that_cannot_be_read(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from imputune.data.raw.database import cannot_write, open_database, scratch_fold
 from imputune.data.raw.meds.codes import count_codes, find_codes, insert_codes
 from imputune.data.raw.meds.dataset_files import MedsFiles, find_meds
 from imputune.data.raw.meds.labels import join_labels
+from imputune.data.raw.meds.reasons import told_counts
 from imputune.data.raw.meds.static_facts import insert_fact_codes, static_facts, static_variables
 from imputune.data.raw.meds.stays import EventCounts, MedsStays, WindowRules
 from imputune.data.raw.meds.values import NOT_ALIVE, REPEATING, collect_events, combine_values, measured_stays
@@ -143,7 +144,7 @@ def _refuse_missing_unit(files: MedsFiles, file: VariableFile) -> None:
 
 
 def _no_stay_left(stays_read: int, left_out: Mapping[str, int]) -> UserError:
-    counts = ", ".join(f"{count:,} {rule}" for rule, count in left_out.items() if count)
+    counts = told_counts(left_out)
     return UserError(
         f"all {stays_read:,} stays were left out ({counts}): check the dataset, or change --minimum-age, "
         "--minimum-hours, --stays or the codes of starts and ends"

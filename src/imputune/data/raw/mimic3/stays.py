@@ -22,10 +22,9 @@ def choose_stays(
 
     The table is ascending by icustay_id: stay (from 0), subject_id, hadm_id, icustay_id, intime, until (the window's
     end, or the stay's if that is earlier), next_start (of the patient's next stay), died, age_years, gender, icu_type,
-    and an outcome each in the columns
-    los_over_3_days, los_over_7_days (of the stay in the ICU; NULL if it is known before the window ends) and
-    readmission_within_30_days (to the hospital, after it was left alive; NULL for a death there, and for all stays if
-    ADMISSIONS lacks the times). Stays left out are counted by rule.
+    and an outcome each in the columns los_over_3_days, los_over_7_days (of the stay in the ICU; NULL if it is known
+    before the window ends) and readmission_within_30_days (to the hospital, after it was left alive; NULL for a death
+    there, and for all stays if ADMISSIONS lacks the times). Stays left out are counted by rule.
 
     Sources: Harutyunyan et al. 2019 (adults, without transfers, in-hospital death after 48 hours), Purushotham et al.
     2018 (first ICU stay of a patient), Wang et al. 2020 (length of the ICU stay over 3 and over 7 days).
