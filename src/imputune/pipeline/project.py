@@ -368,7 +368,7 @@ def rival_settings(project: Project, rival: Rival) -> Settings:
         "rivals": params.rivals.model_dump(mode="json", include=trained),
         "heads": params.heads.model_dump(mode="json"),
         "scaling": params.scaling.model_dump(mode="json"),
-        "folds": params.folds.model_dump(mode="json"),
+        "folds": project.fold_settings,
     }
     if rival.reads_static:
         settings["record_heads"] = params.record_heads.model_dump(mode="json")
