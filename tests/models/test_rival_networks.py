@@ -270,8 +270,8 @@ def test_raindrop_sends_messages_from_observed_variables() -> None:
         reading = torch.cat([layer.receiver_DC[1], hour[0]])
         weight = (layer.importance(state[0, 0, sender]) @ reading).sigmoid()
         assert alpha[0, 0, sender, 1].item() == pytest.approx(weight.item(), rel=1e-5)
-        strength = (state[0, 0, sender] @ layer.sender_C) * weight * edges[0, sender, 1]
-        message = message + (strength * layer.direction_C).relu()
+        strength = (state[0, 0, sender] @ layer.sender_DC[sender]) * weight * edges[0, sender, 1]
+        message = message + (strength * layer.direction_DC[1]).relu()
     torch.testing.assert_close(found[0, 0, 1], message)
     torch.testing.assert_close(found[0, 0, [0, 2]], state[0, 0, [0, 2]])
     assert not alpha[0, 0, 1].any()
