@@ -23,10 +23,10 @@ class Raindrop(nn.Module):
 
         alpha_uv = sigmoid(h_u W [r_v, p_t]');  message = relu(h_u w_u w_v' alpha_uv e_uv)
 
-    r_v, w_u and w_v are vectors of the variables u and v, and p_t encodes the time. A variable that was not observed adds up its messages,
-    over both layers; one that was observed keeps its own embedding. In the first layer all edges are 1. In the second
-    an edge is the mean of alpha_uv over the hours in which u was observed, and the weaker half of a stay's edges is
-    cut.
+    r_v, w_u and w_v are vectors of the variables u and v, and p_t encodes the time. A variable that was not observed
+    adds up its messages, over both layers; one that was observed keeps its own embedding. In the first layer all edges
+    are 1. In the second an edge is the mean of alpha_uv over the hours in which u was observed, and the weaker half of
+    a stay's edges is cut.
     Attention over the hours sums up each variable, with a query and key of [h, p_t] and a learned vector s:
 
         beta = softmax over hours of (Q K' / sqrt(K)) s;  z_v = sum over hours of beta [h, p_t] W_z
