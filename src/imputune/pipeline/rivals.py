@@ -76,8 +76,9 @@ def run_rivals(project: Project, request: RivalRequest, say: Say) -> list[RivalS
             run = stack.enter_context(track(project, subject, settings=settings))
         is_trained = any(work.missing for work in works)
         _RivalQueue(project, works, say).run(stack, run.run_id)
-        if is_trained:
-            timed = works[0].file().model_copy(update={"head_seconds_for_1000_stays": seconds_of_head(project, data)})
+        file = works[0].file()
+        if is_trained or file.head_seconds_for_1000_stays is None:
+            timed = file.model_copy(update={"head_seconds_for_1000_stays": seconds_of_head(project, data)})
             write_rivals_file(project.rivals_results_file, timed)
         run.describe(rivals_result({work.rival.label: [*work.folds.values()] for work in works}))
         return [work.summary for work in works]
