@@ -354,3 +354,16 @@ def test_what_pypots_refuses_is_one_line() -> None:
         PypotsEncoder("patchtst", hours=HOURS, variables=VARIABLES, sizes=sizes).eval()(
             torch.zeros(1, HOURS, VARIABLES), torch.zeros(1, HOURS, VARIABLES)
         )
+
+
+@needs_pypots
+def test_a_full_gpu_is_no_failure_of_the_rival(make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the command: a failure would be kept as the rival's result."""
+    model = rival("tefn")
+
+    def full(_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model.encoder.module, "forward", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        logits(model, *make_record(2, HOURS, VARIABLES))
