@@ -57,9 +57,9 @@ def _differing_notes(differing: Iterable[tuple[str, list[str]]], what: str) -> I
     for label, names in differing:
         if names:
             labels.setdefault(tuple(names), []).append(label)
-    for names, same in labels.items():
+    for settings, same in labels.items():
         which = same[0] if len(same) == 1 else f"{counted(len(same), what)} ({', '.join(same)})"
-        yield f"{which}: these settings now differ in params.yaml: {', '.join(names)}"
+        yield f"{which}: these settings now differ in params.yaml: {', '.join(settings)}"
 
 
 def protocol_notes(files: Iterable[VariantFile]) -> Iterator[str]:
