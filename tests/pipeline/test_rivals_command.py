@@ -141,11 +141,15 @@ def test_a_rival_that_fails_stands_in_the_file_as_that(fresh: Path, do: Do, monk
         (["rivals", "--input", "raw"], "--input goes with --rival"),
         ([*SEFT, "--fold", "9"], "there is no fold 9: choose from 0, 1, 2"),
         ([*SEFT, "--list", "--fold", "0"], "--list shows rivals, not their folds"),
+        ([*SEFT, "--outcome", "los_over_3_days"], "the 18 labelled train stays of fold 0 have one value of los_over"),
     ],
 )
-def test_bad_words_are_one_line(fresh: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is trained."""
+def test_what_cannot_be_trained_is_one_line(
+    fresh: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is trained or begun."""
     assert refused(invoke(fresh, words, monkeypatch)).startswith(message)
+    assert not list((fresh / "artifacts").rglob("*rivals*"))
 
 
 def test_a_broken_file_of_results_is_one_line_and_stays(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
