@@ -12,10 +12,8 @@ from imputune.pipeline.run_subject import RunSubject, outcome_tags
 from imputune.runtime.console import warn
 from imputune.tracking.interrupted import noted
 from imputune.tracking.runs import TrackedRun, tracked_run
-from imputune.tracking.store import open_store
+from imputune.tracking.store import EXPERIMENT, open_store
 from imputune.tracking.store_failures import StoreUnavailableError
-
-EXPERIMENT = "imputune"
 
 
 @contextmanager

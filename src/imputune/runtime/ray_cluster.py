@@ -9,6 +9,8 @@ import os
 import re
 import signal
 import socket
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -24,17 +26,20 @@ import imputune
 from imputune import signals
 from imputune.errors import UserError, one_line
 from imputune.runtime.local_pool import PRELOADED
-from imputune.runtime.own_ray import options_of_own
+from imputune.runtime.own_ray import options_of_own, private_files
 from imputune.runtime.ray_node import Mailbox, installed, prepare_node
 from imputune.runtime.threads import ONE_THREAD, WAITING
 from imputune.settings.names import DeviceName
 
 ADDRESS = "RAY_ADDRESS"
 OWN = ("", "local")  # addresses with which the command starts its own
+AUTO = "auto"  # the address of the cluster that runs on this machine
+ERRORS = 2  # the number of the file of errors, to which Ray's compiled code writes
 RETRIES = 3
 CONNECT_SECONDS, PREPARE_SECONDS = 5.0, 120.0
 MIB = 2**20
 _MISMATCH = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
+_TRY = re.compile(rb"gcs_client\.cc:\d+: Failed to get cluster ID")
 _Node = Mapping[str, Any]
 """What Ray says of a node."""
 
@@ -129,17 +134,21 @@ def _check_address(address: str) -> None:
             "with the address of the cluster itself, such as 10.0.0.1:6379"
         )
     host, _, port = address.rpartition(":")
-    if address == "auto":
+    if address == AUTO:
         return
     if not host or not port.isdecimal() or int(port) > 65535:
         raise UserError(f"{ADDRESS} is {address!r}: it must be auto, or host:port such as 10.0.0.1:6379")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
-        raise UserError(
-            f"no Ray cluster answers at {address} ({error.strerror or error}): start one with `ray start --head`, or "
-            f"unset {ADDRESS} to train on this machine"
-        ) from None
+        raise UserError(_no_cluster(f"at {address} ({error.strerror or error})")) from None
+
+
+def _no_cluster(where: str) -> str:
+    return (
+        f"no Ray cluster answers {where}: start one with `ray start --head`, correct {ADDRESS}, or unset it to train "
+        "on this machine"
+    )
 
 
 def _initialise(options: Mapping[str, object], address: str) -> None:
@@ -156,9 +165,14 @@ def _initialise(options: Mapping[str, object], address: str) -> None:
     ended = False
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)
     try:
-        ray.init(
-            **options, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True
-        )
+        with private_files() if address in OWN else _tries_untold():
+            ray.init(
+                **options,
+                runtime_env=environment,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
     except SystemExit:
         ended = True
     except Exception as error:  # Ray raises a plain one where a node takes too long to start, among others
@@ -169,6 +183,28 @@ def _initialise(options: Mapping[str, object], address: str) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if ended:
         signal.raise_signal(signal.SIGTERM)
+
+
+@contextmanager
+def _tries_untold() -> Iterator[None]:
+    """Inside the block, leave out what Ray writes of each failed try to connect; other lines come at its end.
+
+    Ray writes these lines to the file of errors itself, whatever its logging is set to.
+    """
+    sys.stderr.flush()
+    kept = os.dup(ERRORS)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), ERRORS)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, ERRORS)
+            os.close(kept)
+            written.seek(0)
+            for line in written:
+                if not _TRY.search(line):
+                    os.write(ERRORS, line)
 
 
 def refusal(address: str, error: Exception) -> str:
@@ -182,7 +218,12 @@ def refusal(address: str, error: Exception) -> str:
         )
     if address in OWN:
         return f"cannot start Ray on this machine: {one_line(error)}; try again, or train with --engine local"
-    return f"cannot use the Ray cluster at {address}: {one_line(error)}"
+    where = f"on this machine ({ADDRESS} is {AUTO})" if address == AUTO else f"at {address}"
+    if "multiple active Ray instances" in str(error):
+        return f"several Ray clusters run on this machine: set {ADDRESS} to host:port of the one to use"
+    if isinstance(error, ConnectionError):
+        return _no_cluster(where)
+    return f"cannot use the Ray cluster {where}: {one_line(error)}; correct {ADDRESS}, or train with --engine local"
 
 
 def _prepared(device: DeviceName, *, own: bool) -> Cluster:
