@@ -16,8 +16,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 setup: $(READY)
 
 $(READY): $(ROOT)pyproject.toml
-	$(PYTHON) -m venv $(if $(wildcard $(ROOT).venv/.ready-*-$(HERE)),,--clear) $(ROOT).venv # anew in a clone that was moved
 	@echo "Installing into .venv (extras: $(EXTRAS)): this takes some minutes."
+	$(PYTHON) -m venv $(if $(wildcard $(ROOT).venv/.ready-*-$(HERE)),,--clear) $(ROOT).venv # anew in a clone that was moved
 	$(BIN)/python -m pip install --quiet --no-compile --editable "$(ROOT)[$(EXTRAS)]"
 	$(BIN)/python -m compileall -qq -j 0 $(ROOT).venv/lib || true # over the cores; pip does so on one. Templates do not compile
 	$(BIN)/python -c "from pathlib import Path; from imputune.tracking.store import open_store; open_store(Path('$(ROOT)'))"

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from imputune.errors import UserError
 from imputune.tracking import database, store
 from imputune.tracking.address import check_address
+from imputune.tracking.starting import adopt_run
 from imputune.tracking.store_failures import failures
 from projects import hear_interrupts
 
@@ -263,9 +264,10 @@ def test_a_folder_that_the_user_allowed_is_left_to_mlflow(monkeypatch):
     check_address("./mlruns")
 
 
-def test_the_database_of_a_server_is_refused_before_anything_is_recorded(tmp_path, monkeypatch):
+def test_the_database_of_a_server_is_refused_before_anything_is_recorded(root, tmp_path, monkeypatch):
     """Its artifacts go through the server: mlflow would refuse the first, after training. Reading is allowed."""
-    uri = f"sqlite:///{tmp_path}/server.db"
+    store.open_store(root)
+    uri = f"sqlite:///{shutil.copy(root / 'mlflow.db', tmp_path / 'server.db')}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     store.open_store(tmp_path)
     client = MlflowClient(uri)
@@ -277,6 +279,8 @@ def test_the_database_of_a_server_is_refused_before_anything_is_recorded(tmp_pat
     with pytest.raises(UserError, match="is the database of a tracking server") as caught, failures(uri):
         client.log_text(run.info.run_id, "text", "note.txt")
     assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="is the database of a tracking server"):
+        adopt_run(client, run.info.run_id, "finetune")
 
 
 @pytest.mark.parametrize(("uri", "is_refused"), [("postgresql://host/runs", True), ("sqlite:///runs.db", False)])

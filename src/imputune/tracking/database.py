@@ -52,5 +52,11 @@ def check_place(uri: str, experiment: str) -> None:
         found = client.get_experiment_by_name(experiment)
         if found is None and sqlite_path(uri) is None:
             found = client.get_experiment(DEFAULT_EXPERIMENT)
-    if found is not None and str(found.artifact_location).startswith(PROXIED):
+    if found is not None:
+        check_artifacts(uri, found.artifact_location)
+
+
+def check_artifacts(uri: str, place: str | None) -> None:
+    """Raise UserError if artifacts go to a place that is reached through a tracking server, and the store is none."""
+    if not uri.startswith("http") and str(place).startswith(PROXIED):
         raise server_needed(uri)
