@@ -9,8 +9,6 @@ import os
 import re
 import signal
 import socket
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import imputune
 from imputune import signals
 from imputune.errors import UserError, one_line
+from imputune.runtime.console import without_lines
 from imputune.runtime.local_pool import PRELOADED
 from imputune.runtime.own_ray import options_of_own, private_files
 from imputune.runtime.ray_node import Mailbox, installed, prepare_node
@@ -34,12 +33,12 @@ from imputune.settings.names import DeviceName
 ADDRESS = "RAY_ADDRESS"
 OWN = ("", "local")  # addresses with which the command starts its own
 AUTO = "auto"  # the address of the cluster that runs on this machine
-ERRORS = 2  # the number of the file of errors, to which Ray's compiled code writes
 RETRIES = 3
 CONNECT_SECONDS, PREPARE_SECONDS = 5.0, 120.0
 MIB = 2**20
 _MISMATCH = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
 _TRY = re.compile(rb"gcs_client\.cc:\d+: Failed to get cluster ID")
+"""The lines that Ray writes of failed tries to connect, whatever its logging is set to."""
 _Node = Mapping[str, Any]
 """What Ray says of a node."""
 
@@ -165,7 +164,7 @@ def _initialise(options: Mapping[str, object], address: str) -> None:
     ended = False
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)
     try:
-        with private_files() if address in OWN else _tries_untold():
+        with private_files() if address in OWN else without_lines(_TRY):
             ray.init(
                 **options,
                 runtime_env=environment,
@@ -183,28 +182,6 @@ def _initialise(options: Mapping[str, object], address: str) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if ended:
         signal.raise_signal(signal.SIGTERM)
-
-
-@contextmanager
-def _tries_untold() -> Iterator[None]:
-    """Inside the block, leave out what Ray writes of each failed try to connect; other lines come at its end.
-
-    Ray writes these lines to the file of errors itself, whatever its logging is set to.
-    """
-    sys.stderr.flush()
-    kept = os.dup(ERRORS)
-    with tempfile.TemporaryFile() as written:
-        os.dup2(written.fileno(), ERRORS)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, ERRORS)
-            os.close(kept)
-            written.seek(0)
-            for line in written:
-                if not _TRY.search(line):
-                    os.write(ERRORS, line)
 
 
 def refusal(address: str, error: Exception) -> str:
