@@ -38,7 +38,7 @@ class StackedCsai:
     """
 
     def __init__(self, imputers: Sequence[Csai]) -> None:
-        self.sizes = imputers[0].sizes
+        self.folds, self.sizes = len(imputers), imputers[0].sizes
         with torch.no_grad():
             self.recurrence = _joined([RecurrenceWeights.of(each) for each in imputers])
             self.first_states = _joined([FirstStateWeights.of(each) for each in imputers])
@@ -47,9 +47,13 @@ class StackedCsai:
         """Return what each fold's imputer gives for its own standardised values of the same stays.
 
         Shapes: values_FBTD float32, anything where not observed; observed_BTD 0/1, float32. state: which hidden state,
-        see `hidden_states.make_state`; ValueError for an unknown one.
+        see `hidden_states.make_state`. Raises ValueError for an unknown state, or if folds, hours or variables differ
+        from those of the imputers.
         """
-        F, B = values_FBTD.shape[:2]
+        F, B, *each = values_FBTD.shape
+        expected = (self.folds, self.sizes.hours, self.sizes.variables)
+        if (F, *each) != expected:
+            raise ValueError(f"values must have (folds, hours, variables) {expected}, got {(F, *each)}")
         with torch.no_grad():
             if B <= SMALL_BATCH:
                 return self._read_folds(slice(0, F), values_FBTD, observed_BTD, state)
