@@ -119,5 +119,5 @@ def test_what_stands_under_missing_cells_changes_nothing(make_record: MakeRecord
 def test_records_of_another_shape_are_refused(make_record: MakeRecord) -> None:
     """As the network itself refuses them."""
     values_FBTD, observed = stays_of(make_record, 4, replace(SIZES, hours=11))
-    with pytest.raises(ValueError, match=r"values must have \(folds, hours, variables\) \(3, 12, 5\), got \(3, 11, 5\)"):
+    with pytest.raises(ValueError, match=r"\(folds, hours, variables\) \(3, 12, 5\), got \(3, 11, 5\)"):
         StackedCsai(imputers(SIZES)).read(values_FBTD, observed)

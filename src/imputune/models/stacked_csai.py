@@ -11,6 +11,7 @@ size, S numbers of a stay's hidden state.
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 
 from imputune.data.directions import Directions
@@ -54,7 +55,10 @@ class StackedCsai:
         expected = (self.folds, self.sizes.hours, self.sizes.variables)
         if (F, *each) != expected:
             raise ValueError(f"values must have (folds, hours, variables) {expected}, got {(F, *each)}")
-        with torch.no_grad():
+        with (
+            torch.no_grad(),
+            np.errstate(over="ignore", invalid="ignore"),
+        ):  # impossible values: NumPy warns, PyTorch not
             if B <= SMALL_BATCH:
                 return self._read_folds(slice(0, F), values_FBTD, observed_BTD, state)
             by_fold = [
