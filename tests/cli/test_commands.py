@@ -273,9 +273,7 @@ def in_turn(cells: list[str], made: list[str]) -> bool:
 def test_results_in_the_texts_are_those_of_compare(page):
     """Each row of results in README.md and docs/results.md is a row, or a part of one, that compare wrote."""
     folder = ROOT / "results/physionet2012"
-    made = [
-        row for name in ("comparison.md", "report.md") for row in table_rows((folder / name).read_text())
-    ]
+    made = [row for name in ("comparison.md", "report.md") for row in table_rows((folder / name).read_text())]
     shown = table_rows((ROOT / page).read_text())
     assert len(shown) >= 7
     assert [row for row in shown if not any(in_turn(row, each) for each in made)] == []

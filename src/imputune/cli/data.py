@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from imputune.cli.app import AsJson, app
-from imputune.cli.options import option_parameters
+from imputune.cli.options import cohort_folder, option_parameters
 from imputune.data.cohort import Cohort, check_target
 from imputune.datasets import Destination, datasets
 from imputune.datasets.meds import tell_labels
@@ -60,7 +60,7 @@ for name, function in datasets():
 
 @app.command("describe")
 def describe_command(
-    folder: Annotated[Path, typer.Argument(help="A cohort's folder.")],
+    folder: Annotated[Path, typer.Argument(help="A cohort's folder, or its name in data/.")],
     outcome: Annotated[str, typer.Option(help="One of the cohort's outcomes (default: its first).")] = "",
     as_json: AsJson = False,
     card: Annotated[
@@ -72,6 +72,7 @@ def describe_command(
     from imputune.files import replace_text
     from imputune.pipeline.describe import run_data_card, run_describe
 
+    folder = cohort_folder(folder)
     if card and as_json:
         raise UserError("--card is Markdown and --json is JSON: choose one")
     if out is not None and not card:
@@ -103,7 +104,7 @@ def describe_command(
 
 @app.command("label")
 def label_command(
-    folder: Annotated[Path, typer.Argument(help="A cohort's folder.")],
+    folder: Annotated[Path, typer.Argument(help="A cohort's folder, or its name in data/.")],
     outcome: Annotated[str, typer.Option(help="Name of the outcome.")],
     labels: Annotated[Path, typer.Option(help="MEDS label table of the outcome, as ACES writes it.")],
     replace: Annotated[
@@ -113,6 +114,7 @@ def label_command(
     """Add an outcome to a cohort from a label table; folds and pretrained imputers stay as they are."""
     from imputune.pipeline.label import run_label
 
+    folder = cohort_folder(folder)
     added = run_label(folder, outcome, labels, replace=replace)
     tell_labels(added.counts)
     if not added.by_time:

@@ -1,16 +1,19 @@
 """Commands with many options: Typer reads them from the fields of a dataclass, the command gets one object."""
 
 import inspect
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 
 from imputune.errors import UserError, near_miss
 from imputune.runtime.workers import Engine, chosen_engine
+from imputune.settings.file import find_root
 from imputune.settings.names import EngineName
 from imputune.settings.schema import Params
 
@@ -41,6 +44,17 @@ class TrainingOptions:
                 f"unknown engine {self.engine!r}{near_miss(self.engine, known)}: choose from {', '.join(known)}"
             )
         return chosen_engine(params, known.get(self.engine), self.workers)
+
+
+def cohort_folder(named: Path) -> Path:
+    """Return a cohort's folder: the one that is named, or data/<name> of the project for a name that is no folder."""
+    if len(named.parts) != 1 or named.is_dir():
+        return named
+    try:
+        meant = find_root(Path.cwd()) / "data" / named
+    except UserError:  # outside a project a name is a folder's
+        return named
+    return Path(os.path.relpath(meant)) if meant.is_dir() else named
 
 
 def takes(kind: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:

@@ -14,6 +14,7 @@ from imputune.data.window_file import WINDOWS_FILE, read_windows
 from imputune.errors import UserError
 from imputune.files import replace_text
 from imputune.protocol.outcomes import check_outcome_name
+from imputune.runtime.console import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +55,15 @@ def run_label(folder: Path, outcome: str, labels: Path, *, replace: bool = False
     if earlier_N is not None and not replace:
         raise UserError(f"{folder} has the outcome {outcome} already: choose another name, or give --replace")
     windows = _windows(cohort, folder)
-    label_N, counts = labels_of_windows(windows, labels, folder.absolute().parent)
+    label_N, counts = labels_of_windows(windows, labels, folder.absolute().parent, cohort.window.hours)
     values = set(label_N[label_N != NO_LABEL].tolist())
     labelled = int((label_N != NO_LABEL).sum())
     if len(values) < 2:
-        what = f"is {values.pop()} in all {labelled:,} labelled stays" if values else "has a label for no stay"
         told = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
-        raise UserError(f"{outcome} {what} of {folder} ({told}): a model needs both values; check {labels}")
+        raise UserError(
+            f"{outcome} is {values.pop()} in all {counted(labelled, 'labelled stay')} of {folder} ({told}): "
+            f"a model needs stays with label 0 and stays with label 1; check {labels}"
+        )
     others = {name: other_N for name, other_N in cohort.outcomes.items() if name != cohort.outcome}
     replace_text(folder / OUTCOMES_FILE, outcomes_text(cohort.stay_ids_N, {**others, outcome: label_N}))
     return LabelledStays(
