@@ -1,6 +1,7 @@
 """Commands with many options: Typer reads them from the fields of a dataclass, the command gets one object."""
 
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
@@ -53,6 +54,17 @@ class TrainingOptions:
             open_store(find_root(Path.cwd()))
         with chosen_engine(params, name, self.workers) as engine:
             yield engine
+
+
+def cohort_folder(named: Path) -> Path:
+    """Return a cohort's folder: the one that is named, or data/<name> of the project for a name that is no folder."""
+    if len(named.parts) != 1 or named.is_dir():
+        return named
+    try:
+        meant = find_root(Path.cwd()) / "data" / named
+    except UserError:  # outside a project a name is a folder's
+        return named
+    return Path(os.path.relpath(meant)) if meant.is_dir() else named
 
 
 def takes(kind: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:

@@ -70,11 +70,11 @@ class FinetuneJob:
 def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     """Train a fold's head, and its imputer too if unfrozen; score the best epoch once on the test stays.
 
-    The best epoch has the highest validation AUC. A frozen imputer represents each stay once, and the head trains on
-    these representations. Unfrozen training starts from the head of the frozen variant and multiplies the schedule's
-    rates by a factor: a head with random weights would spoil what the imputer has learned (Kumar et al. 2022, arXiv
-    2202.10054). `seconds` is what the variant takes alone: it includes the training of that head, and the
-    representations also where an earlier head left them in this process.
+    The best epoch has the highest validation AUC, of equal ones the lowest validation loss. A frozen imputer represents
+    each stay once, and the head trains on these representations. Unfrozen training starts from the head of the frozen
+    variant and multiplies the schedule's rates by a factor: a head with random weights would spoil what the imputer has
+    learned (Kumar et al. 2022, arXiv 2202.10054). `seconds` is what the variant takes alone: it includes the training
+    of that head, and the representations also where an earlier head left them in this process.
     """
     started = time.perf_counter()
     data = split_cohort(job.cohort, job.fold, Scaler.from_arrays(job.pretrained))
