@@ -1,6 +1,8 @@
 import pytest
 
+from imputune.cli import options
 from imputune.cli.training import GridOptions
+from imputune.errors import UserError
 from imputune.settings.file import read_params
 from projects import ROOT, grid_of, invoke, new_project, refused
 
@@ -33,3 +35,15 @@ def test_a_grid_without_a_variant_of_csai_is_one_line(tmp_path, monkeypatch):
         line = refused(invoke(project, words, monkeypatch))
         assert line.startswith("params.yaml has no variant of csai under grid: add csai to a block's imputer")
     assert not (project / "artifacts").exists()
+
+
+def test_a_wrong_address_of_the_store_is_told_before_ray_starts(monkeypatch):
+    """Ray takes seconds to start, and on a busy machine much longer."""
+    started = []
+    monkeypatch.setattr(options, "chosen_engine", lambda *words: started.append(words))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "127.0.0.1:5077")
+    monkeypatch.chdir(ROOT)
+    chosen = GridOptions(engine="ray").chosen_engine(read_params(ROOT / "params.yaml"))
+    with pytest.raises(UserError, match="is no address of a tracking store"), chosen:
+        pass
+    assert started == []

@@ -62,7 +62,8 @@ def test_same_seed_same_folds(make_cohort: MakeCohort) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stays", "deaths", "what"), [(4, 2, "4 stays"), (30, 4, "4 deaths"), (30, 27, "3 survivors"), (30, 0, "0 deaths")]
+    ("stays", "deaths", "what"),
+    [(4, 2, "4 stays"), (30, 4, "4 deaths"), (30, 27, "3 survivors"), (30, 0, "0 deaths"), (30, 1, "1 death")],
 )
 def test_too_few_for_the_folds(make_cohort: MakeCohort, stays: int, deaths: int, what: str) -> None:
     """Fewer stays, deaths or survivors than folds is a one-line error with the count and the remedy."""

@@ -63,6 +63,18 @@ def test_boosting_stops_when_validation_stops_rising() -> None:
     assert model.models[0].best_iteration == int(np.argmax(scores))
 
 
+def test_of_trees_with_an_equal_score_the_lowest_loss_decides() -> None:
+    """On an outcome that one feature tells, the AUC is 1 from the first tree on, and the risks are learned anyway."""
+    outcome_N = np.arange(60) % 3 == 0
+    told = (2 * outcome_N[:, None] + np.linspace(0, 0.5, 60)[:, None]).astype(np.float32), outcome_N.astype(int)
+    model = Xgboost(BoosterSettings(**SETTINGS | {"stay_fraction": 1.0, "feature_fraction": 1.0}))
+    model.fit(told, told, seed=3)
+    scores = model.models[0].evals_result()["validation_0"]
+    assert scores["auc"][0] == 1
+    assert model.models[0].best_iteration == int(np.argmin(scores["logloss"])) > 20
+    assert np.abs(model.risk(told[0]) - outcome_N).max() < 0.2
+
+
 def test_cost_is_the_best_on_validation() -> None:
     """The cost with the higher validation AUC is kept, whatever the order of the costs."""
     train, validation = stays(0), stays(1)

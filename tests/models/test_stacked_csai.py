@@ -17,16 +17,14 @@ SIZES = CsaiSizes(variables=5, hours=12, hidden_size=7, channels=8, attention_he
 
 
 def imputers(sizes: CsaiSizes, count: int = 3) -> list[Csai]:
-    """Return imputers whose weights, median gaps and LayerNorms all differ."""
+    """Return imputers whose weights and median gaps all differ, also those that training starts at 0 or 1."""
     found = []
     for seed in range(count):
         torch.manual_seed(seed)
         imputer = Csai(sizes)
         imputer.median_gap_hours_D += 1.25 + torch.rand(sizes.variables)
-        for state in imputer.first_states:
-            for norm in (state.attention.norm1, state.attention.norm2):
-                torch.nn.init.normal_(norm.weight, 1, 0.3)
-                torch.nn.init.normal_(norm.bias, 0, 0.3)
+        for weight in imputer.parameters():
+            weight.data += 0.2 * torch.randn_like(weight)
         found.append(imputer.eval())
     return found
 
@@ -55,6 +53,19 @@ def test_one_pass_gives_what_each_imputer_gives(make_record: MakeRecord, stays: 
     """The hidden state and the imputed series of every fold are those of its own network."""
     sizes = replace(SIZES, **changed)
     check(imputers(sizes), *stays_of(make_record, stays, sizes))
+
+
+@pytest.mark.parametrize("name", [name for name, _ in Csai(SIZES).named_parameters()])
+def test_no_weight_is_forgotten(make_record: MakeRecord, name: str) -> None:
+    """A weight that changes what CSAI gives changes what one pass gives, by more than the comparison allows."""
+    record = stays_of(make_record, 4, SIZES, folds=1)
+    [imputer] = imputers(SIZES, count=1)
+    before = StackedCsai([imputer]).read(*record).imputed_FBTD
+    weight = imputer.get_parameter(name)
+    weight.data += torch.randn_like(weight)
+    after = StackedCsai([imputer]).read(*record).imputed_FBTD
+    assert (after - before).abs().max() > 1e-4
+    check([imputer], *record)
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -103,3 +114,10 @@ def test_what_stands_under_missing_cells_changes_nothing(make_record: MakeRecord
         assert torch.equal(one, another)
     passed = torch.where(observed > 0, read.imputed_FBTD, 0.0)
     assert torch.equal(passed, torch.where(observed > 0, values_FBTD, 0.0))
+
+
+def test_records_of_another_shape_are_refused(make_record: MakeRecord) -> None:
+    """As the network itself refuses them."""
+    values_FBTD, observed = stays_of(make_record, 4, replace(SIZES, hours=11))
+    with pytest.raises(ValueError, match=r"\(folds, hours, variables\) \(3, 12, 5\), got \(3, 11, 5\)"):
+        StackedCsai(imputers(SIZES)).read(values_FBTD, observed)

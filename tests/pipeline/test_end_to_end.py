@@ -302,7 +302,7 @@ def test_a_second_command_that_would_train_the_same_is_refused(project, tmp_path
         (["grid", "--fold", "3"], "there is no fold 3: choose from 0, 1, 2"),
         (["grid", "--fold", "one"], "--fold takes numbers separated by commas, such as 0,1: got 'one'"),
         (["overfit", "--head", "svm"], "svm is a non-neural head and has no epochs: choose from mlp2, mlp5, lstm, gru"),
-        (["pretrain", "synthetc"], "no budget for dataset 'synthetc' (did you mean 'synthetic'?)"),
+        (["pretrain", "synthetc"], "there is no cohort 'synthetc' in data/ (did you mean 'synthetic'?)"),
         (["pretrain", "physionet2012"], "data/physionet2012 is no cohort: no such folder"),
         (["describe", "nowhere"], "nowhere is no cohort: no such folder"),
     ],

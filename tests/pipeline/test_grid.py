@@ -90,6 +90,20 @@ def test_grid_runs_what_is_missing_and_skips_what_is_done(copy, monkeypatch):
     assert scores_of(alone) == scores_of(before[VARIANT])
 
 
+def test_risks_that_are_all_the_same_are_told(copy, monkeypatch):
+    """Trees that may not split give all stays of a fold one risk; a note says so, and of which folds."""
+    words = ["finetune", "--head", "xgboost", "--input", "summary"]
+    set_params(copy, {"non_neural.xgboost.min_child_weight": 1e6})
+    said = done(copy, words, monkeypatch)
+    assert (
+        f"note: csai/xgboost-frozen-summary-none learned nothing in folds {', '.join(map(str, range(FOLDS)))}: "
+        "all test stays have the same risk; there may be too few events, or non_neural.xgboost.min_child_weight in "
+        "params.yaml is too high for them\n"
+    ) in said
+    set_params(copy, {"non_neural.xgboost.min_child_weight": 0.01})
+    assert "learned nothing" not in done(copy, words, monkeypatch)
+
+
 def test_folds_one_at_a_time_make_the_whole_variant(copy, monkeypatch):
     """Folds asked for apart are kept until the last one completes the variant, which then is what it is at once."""
     done(copy, [*ONE, "--fold", "0"], monkeypatch)

@@ -109,7 +109,7 @@ def test_labels_of_one_value_are_refused(ward: Path, tmp_path: Path) -> None:
     told = "sepsis is 1 in all 1 labelled stay of"
     assert told in refused(invoke(ward, "sepsis", write_labels(tmp_path, twice)))
     none_left = write_labels(tmp_path, [*twice, (1, "2150-03-09 00:00:00", False)])
-    assert refused(invoke(ward, "sepsis", none_left)).startswith("sepsis has a label for no stay of")
+    assert refused(invoke(ward, "sepsis", none_left)).startswith("no window has a label of --labels")
     assert not (ward / "outcomes.csv").exists()
 
 

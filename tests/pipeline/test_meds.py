@@ -13,7 +13,7 @@ from imputune.data.cohort import read_cohort
 from imputune.datasets import Destination
 from imputune.datasets.meds import MedsOptions, MedsSource, extract
 from imputune.errors import UserError
-from meds_raw import Event, stay, two_stays, write_meds, write_variables
+from meds_raw import Event, stay, two_stays, write_labels, write_meds, write_variables
 from planted import MARKED_ID, MARKED_TEXT, MARKED_VALUES, STAYS, cached_data, copies
 from projects import grid_of, new_project, refused, run_all
 
@@ -150,11 +150,46 @@ def test_other_codes_start_and_end_a_stay(project: Path, monkeypatch: pytest.Mon
     assert "meds: 2 stays, 1 death" in result.stdout, result.output
 
 
+def test_a_slip_in_the_code_of_a_start(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The codes that begin with a similar word are named, as a pattern that means them all."""
+    result = invoke(
+        project, monkeypatch, "--raw", "../raw", "--variables", "../variables.csv", "--start", "ICU_ADMISION"
+    )
+    assert "no event has the code ICU_ADMISION, which should start a stay (did you mean 'ICU_ADMISSION//*'?)" in (
+        refused(result)
+    )
+
+
+def test_labels_need_the_name_of_their_outcome(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without --outcome they are refused; as in-hospital death, those that differ from the codes are told."""
+    labels = write_labels(tmp_path, [(1, "2150-03-03 10:00:00", True), (2, "2150-04-03 10:00:00", False)])
+    words = ["--raw", "../raw", "--variables", "../variables.csv", "--labels", str(labels)]
+    result = invoke(project, monkeypatch, *words)
+    assert "does not say which outcome it has: name it with --outcome, such as --outcome sepsis" in refused(result)
+    assert not (project / "data/meds").exists()
+    result = invoke(project, monkeypatch, *words, "--outcome", "in_hospital_death")
+    assert result.exit_code == 0, result.output
+    told = "doubtful labels: 2 labels differ from the in-hospital death that the codes tell"
+    assert [line for line in result.stderr.splitlines() if "differ" in line] == [told]
+    assert "is not given" not in result.stderr
+
+
+def test_the_usual_variable_file_is_told(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without --variables, the command says which ready file it reads."""
+    write_meds(tmp_path / "raw", [*two_stays(), (1, "2150-03-01 11:00:00", "LAB//220045//bpm", 80)])
+    result = invoke(project, monkeypatch, "--raw", "../raw")
+    told = "--variables is not given: the ready file mimic4 was read (others: eicu, hirid, or your own)"
+    assert result.stderr.splitlines()[0] == told
+
+
 def test_an_outcome_of_one_value(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A dataset in which nobody dies makes no cohort."""
     write_meds(tmp_path / "raw", [event for event in two_stays() if event[0] == 1])
     result = invoke(project, monkeypatch, "--raw", "../raw", "--variables", "../variables.csv")
-    told = "error: in_hospital_death is 0 in all 1 labelled stays: a model needs both; check the codes of kind died"
+    told = (
+        "error: in_hospital_death is 0 in all 1 labelled stay: a model needs stays with label 0 and stays with label "
+        "1; check the codes of kind died and discharge"
+    )
     assert result.stderr.splitlines()[-1].startswith(told)
     assert result.exit_code == 2
 

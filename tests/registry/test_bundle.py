@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from mlflow.pyfunc.model import PythonModelContext
@@ -98,6 +99,21 @@ def test_risks_do_not_depend_on_the_batch(load, make_about, values_NTD, monkeypa
     together_FN = bundle.risk_by_fold(values_NTD)
     monkeypatch.setattr(joint_risks, "BATCH", 1)
     np.testing.assert_allclose(bundle.risk_by_fold(values_NTD), together_FN, atol=1e-6)
+
+
+def test_tables_read_together_get_the_rows_that_each_gets_alone(load, make_about, values_NTD):
+    """Also beside a stay with values that no patient has, of a variable that training never saw and so never clips."""
+    bundle = load(make_about())
+    for model in bundle.models:
+        model.scaler.lowest_D[0], model.scaler.highest_D[0] = -np.inf, np.inf
+    impossible_NTD = np.full((1, 48, 3), 3e38, dtype=np.float32)
+    several = [
+        stays_of(values_NTD),
+        BinnedStays(stay_ids_N=np.array([7]), values_NTD=impossible_NTD, ignored={}),
+        BinnedStays(stay_ids_N=np.array([5, 6]), values_NTD=values_NTD[1::-1], ignored={}),
+    ]
+    for table, stays in zip(bundle.predict_each(several), several, strict=True):
+        pd.testing.assert_frame_equal(table, bundle.predict(stays), rtol=0, atol=1e-6)
 
 
 def test_predictions_are_means_over_folds(load, make_about, values_NTD):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow.store.db.utils import _get_latest_schema_revision
 
+from imputune.errors import UserError
 from imputune.pipeline.predict import load_model
 from imputune.pipeline.project import Project
 from imputune.registry.local_store import SCHEMA, find_locally
@@ -64,9 +65,15 @@ def test_other_stores_are_left_to_mlflow(models: Path, monkeypatch: pytest.Monke
         patched.setattr("imputune.registry.local_store.SCHEMA", "another")
         assert find_locally(models, NAME, "1") is None
         assert vars(load_model(project, "1").version) == vars(found.version)
-    with monkeypatch.context() as patched:
-        patched.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
-        assert find_locally(models, NAME, "1") is None
+    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_WORKSPACE"):
+        with monkeypatch.context() as patched:
+            patched.setenv(variable, f"sqlite:///{database}")
+            assert find_locally(models, NAME, "1") is None
+    bundle = found.folder.rename(found.folder.with_name("elsewhere"))
+    assert find_locally(models, NAME, "1") is None
+    with pytest.raises(UserError, match="artifacts/bundle"):
+        load_model(project, "1")
+    bundle.rename(found.folder)
     with closing(sqlite3.connect(database)) as store, store:
         store.execute("UPDATE runs SET artifact_uri = replace(artifact_uri, ?, '/elsewhere')", (str(models),))
     assert find_locally(models, NAME, "1") is None

@@ -5,6 +5,7 @@ import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -314,7 +315,11 @@ def test_the_engine_tells_the_device(engine, monkeypatch):
     ("address", "message"),
     [
         ("", "cannot start Ray on this machine: The current node timed out; try again, or train with --engine local"),
-        ("10.0.0.1:6379", "cannot use the Ray cluster at 10.0.0.1:6379: The current node timed out"),
+        (
+            "10.0.0.1:6379",
+            "cannot use the Ray cluster at 10.0.0.1:6379: The current node timed out; correct RAY_ADDRESS, or train "
+            "with --engine local",
+        ),
     ],
 )
 def test_a_plain_exception_of_ray_is_one_line(monkeypatch, address, message):
@@ -327,6 +332,74 @@ def test_a_plain_exception_of_ray_is_one_line(monkeypatch, address, message):
     with pytest.raises(UserError) as raised:
         ray_cluster._initialise({}, address)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("address", "told", "message"),
+    [
+        (
+            "10.0.0.1:6379",
+            "Failed to connect to Ray cluster at 10.0.0.1:6379",
+            "no Ray cluster answers at 10.0.0.1:6379: start one with `ray start --head`, correct RAY_ADDRESS, or unset "
+            "it to train on this machine",
+        ),
+        (
+            "auto",
+            "Could not find any running Ray instance. Please specify the one to connect to by setting `--address` flag",
+            "no Ray cluster answers on this machine (RAY_ADDRESS is auto): start one with `ray start --head`, correct "
+            "RAY_ADDRESS, or unset it to train on this machine",
+        ),
+        (
+            "auto",
+            "Found multiple active Ray instances: {'10.0.0.1:1', '10.0.0.1:2'}. Please specify `--address`",
+            "several Ray clusters run on this machine: set RAY_ADDRESS to host:port of the one to use",
+        ),
+    ],
+)
+def test_no_connection_is_told_in_our_words_without_each_try(monkeypatch, capfd, address, told, message):
+    """Ray names options that no command has, and writes a line for each try past all logging; other lines stay."""
+    line = "[2026-11-26 19:41:50,567 W 1 1] gcs_client.cc:210: Failed to get cluster ID from GCS server: RpcError"
+
+    def unanswered(**options: object) -> None:
+        os.write(2, f"{line}\n{line}\nanother line\n".encode())
+        raise ConnectionError(told)
+
+    monkeypatch.setattr(ray, "init", unanswered)
+    with pytest.raises(UserError) as raised:
+        ray_cluster._initialise({}, address)
+    assert str(raised.value) == message
+    assert capfd.readouterr().err == "another line\n"
+
+
+def test_a_failed_start_leaves_no_process_and_no_folder(params, tmp_path, monkeypatch):
+    """Ray forgets what it started before a failure; a process of it that goes on would make the folder again."""
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    masks, started = [], []
+
+    def too_slow(_temp_dir: str, **options: object) -> None:
+        masks.append(os.umask(0o077))
+        maker = f"import os, time\nwhile True: os.makedirs({_temp_dir!r} + '/logs', exist_ok=True)"
+        child = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {maker!r}]).wait()"
+        started.append((subprocess.Popen([sys.executable, "-c", child, _temp_dir]), Path(_temp_dir)))
+        while not Path(_temp_dir, "logs").exists():
+            time.sleep(0.01)
+        raise Exception("The current node timed out during startup")
+
+    before = os.umask(0o022)
+    try:
+        monkeypatch.setattr(ray, "init", too_slow)
+        with pytest.raises(UserError, match="cannot start Ray on this machine"), chosen_engine(params, "ray"):
+            pass
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+    [(process, folder)] = started
+    assert process.wait(timeout=10) == -signal.SIGKILL
+    time.sleep(0.3)
+    assert not folder.parent.exists()
+    assert list(tmp_path.iterdir()) == []
+    assert masks == [0o077]
 
 
 def test_a_node_with_other_packages_is_one_line(recorder, engine, monkeypatch):

@@ -21,9 +21,9 @@ def test_the_estimate_comes_from_finished_folds_of_similar_variants():
     assert left.seconds == pytest.approx((10 + 10 + 40) / 2)
     assert str(left) == "1 of 4 folds done, about 30 s left"
     left.add(SVM, 0)
-    assert str(left) == "1 of 5 folds done, at least 30 s left"
+    assert str(left) == "1 of 5 folds done, at least 30 s left: 1 waiting unlike those done"
     left.took(MLP2, 9_990.0)
-    assert str(left) == "1 of 5 folds done, at least 1 h 51 min left"
+    assert str(left) == "1 of 5 folds done, at least 1 h 51 min left: 1 waiting unlike those done"
 
 
 def test_fewer_folds_than_workers_run_at_once():
@@ -36,6 +36,19 @@ def test_fewer_folds_than_workers_run_at_once():
     left.done(MLP2, 1, 80.0)
     assert left.seconds == 0
     assert str(left) == "1 of 1 folds done, about 0 s left"
+
+
+def test_what_a_fold_has_run_already_counts():
+    """A fold that began 50 s ago and should take 90 s needs 40 s more; one that takes longer than expected, nothing."""
+    now = [0.0]
+    left = TimeLeft(workers=1, clock=lambda: now[0])
+    left.took(MLP2, 90.0)
+    left.add(MLP2, 1)
+    left.start(MLP2, 1)
+    now[0] = 50
+    assert left.seconds == 40
+    now[0] = 100
+    assert str(left) == "0 of 1 folds done, about 0 s left"
 
 
 def test_another_input_of_the_same_head_counts_before_other_heads():

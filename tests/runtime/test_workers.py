@@ -290,8 +290,8 @@ def test_ray_that_is_not_installed_is_one_line(make_params, monkeypatch):
 
 def test_an_unknown_engine_is_named(make_params):
     """The error has the near miss."""
-    with pytest.raises(UserError) as raised:
-        TrainingOptions(engine="rya").chosen_engine(make_params())
+    with pytest.raises(UserError) as raised, TrainingOptions(engine="rya").chosen_engine(make_params()):
+        pass
     assert str(raised.value) == "unknown engine 'rya' (did you mean 'ray'?): choose from local, ray"
 
 

@@ -79,13 +79,18 @@ def everything_logged(caplog):
             "failed (no permission); ask the server's administrator for permission to edit, or for this host in "
             "--allowed-hosts",
         ),
+        (
+            (403, b"Invalid Host header - possible DNS rebinding attack detected"),
+            "failed (it does not answer to this host name); ask the server's administrator to add it to "
+            "--allowed-hosts, with its port",
+        ),
         (502, "failed (it answers with error 502); start the server"),
         (404, "failed (API request to endpoint"),
     ],
 )
 def test_a_server_that_refuses_is_told_in_one_line(root, monkeypatch, everything_logged, status, expected):
     """The line says what to do; the password of the address is in no line, log or traceback of chained errors."""
-    with answering(status) as server:
+    with answering(*(status if isinstance(status, tuple) else (status,))) as server:
         address = f"127.0.0.1:{server.server_address[1]}"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{LOGIN}@{address}")
         with pytest.raises(UserError) as caught:

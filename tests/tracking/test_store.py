@@ -7,12 +7,17 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
 
 from imputune.errors import UserError
-from imputune.tracking import store
+from imputune.tracking import database, store
+from imputune.tracking.address import check_address
+from imputune.tracking.starting import adopt_run
+from imputune.tracking.store_failures import failures
 from projects import hear_interrupts
 
 ONE_OF_FOUR = """
@@ -234,3 +239,55 @@ def test_a_store_that_the_environment_chose_is_told(root, monkeypatch):
     told = store.shown_store("http://me:secret@tracker:5000")
     assert "secret" not in told
     assert told.endswith(", which MLFLOW_TRACKING_URI names")
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:5077", "localhost:5077", "tracker.example.org", "./mlruns", "file:///a"]
+)
+def test_an_address_without_its_beginning_is_told(root, monkeypatch, address):
+    """mlflow would take it for a folder, and say how to move one into a database."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    for opened in (store.open_store, store.open_existing_store):
+        with pytest.raises(UserError, match=r"is no address of a tracking store: that of a server begins with http://"):
+            opened(root)
+
+
+@pytest.mark.parametrize("address", ["http://host", "postgresql+psycopg://host/a", "sqlite:///a.db", "databricks"])
+def test_addresses_of_stores_are_taken(address):
+    """Servers, databases and Databricks."""
+    check_address(address)
+
+
+def test_a_folder_that_the_user_allowed_is_left_to_mlflow(monkeypatch):
+    """mlflow has a variable for it."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    check_address("./mlruns")
+
+
+def test_the_database_of_a_server_is_refused_before_anything_is_recorded(root, tmp_path, monkeypatch):
+    """Its artifacts go through the server: mlflow would refuse the first, after training. Reading is allowed."""
+    store.open_store(root)
+    uri = f"sqlite:///{shutil.copy(root / 'mlflow.db', tmp_path / 'server.db')}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    store.open_store(tmp_path)
+    client = MlflowClient(uri)
+    client.create_experiment(store.EXPERIMENT, artifact_location="mlflow-artifacts:/1")
+    with pytest.raises(UserError, match=r"server\.db is the database of a tracking server.*\(http://\.\.\.\)$"):
+        store.open_store(tmp_path)
+    store.open_existing_store(tmp_path)
+    run = client.create_run(client.get_experiment_by_name(store.EXPERIMENT).experiment_id)
+    with pytest.raises(UserError, match="is the database of a tracking server") as caught, failures(uri):
+        client.log_text(run.info.run_id, "text", "note.txt")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="is the database of a tracking server"):
+        adopt_run(client, run.info.run_id, "finetune")
+
+
+@pytest.mark.parametrize(("uri", "is_refused"), [("postgresql://host/runs", True), ("sqlite:///runs.db", False)])
+def test_a_servers_database_without_our_experiment_is_known_by_its_default_one(monkeypatch, uri, is_refused):
+    """A new experiment of a file keeps its artifacts beside the file; another database's would not reach the server."""
+    default = SimpleNamespace(artifact_location="mlflow-artifacts:/0")
+    client = SimpleNamespace(get_experiment_by_name=lambda name: None, get_experiment=lambda number: default)
+    monkeypatch.setattr(database, "MlflowClient", lambda uri: client)
+    with pytest.raises(UserError, match="server's address") if is_refused else nullcontext():
+        database.check_place(uri, store.EXPERIMENT)

@@ -19,6 +19,20 @@ def test_best_state_keeps_the_best_epoch_not_the_last():
     assert model.weight.item() == 1
 
 
+def test_of_equal_scores_the_lowest_loss_is_kept():
+    """A perfect score from the first epoch on goes on being kept while the loss falls; a worse score never is."""
+    model = nn.Linear(1, 1, bias=False)
+    best = BestState(model)
+    for epoch, (score, loss) in enumerate([(1.0, 0.7), (1.0, 0.4), (0.9, 0.1), (1.0, 0.4), (1.0, 0.5)]):
+        nn.init.constant_(model.weight, epoch)
+        best.update(score, epoch, loss)
+    assert (best.epoch, best.score, best.loss, best.stale) == (1, 1.0, 0.4, 3)
+    best.restore()
+    assert model.weight.item() == 1
+    best.update(1.1, 5, 9.0)
+    assert (best.epoch, best.stale) == (5, 0)
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_no_finite_number_is_a_user_error(loss):
     """The line names fold, epoch and remedy; finite numbers, however large, pass."""

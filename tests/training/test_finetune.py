@@ -97,6 +97,19 @@ def test_inputs_computed_once_give_what_computing_them_for_every_batch_gives(
     np.testing.assert_allclose(once.predictions["risk"], recomputed.predictions["risk"], rtol=0, atol=1e-6)
 
 
+def test_of_epochs_with_an_equal_auc_the_lowest_loss_is_kept(cohort, make_params, make_finetune_job, recorder):
+    """On records that are easy to tell apart, training goes on while the loss falls, and the risks are learned."""
+    values_NTD = cohort.values_NTD.copy()
+    values_NTD[:, :, 0] = np.where(cohort.outcome_N == 1, 30, 5)[:, None]
+    job = make_finetune_job(VARIANTS["frozen"], make_params(finetune_epochs=60, finetune={"patience": 3}))
+    result = finetune_fold(replace(job, cohort=replace(cohort, values_NTD=values_NTD)), recorder)
+    perfect = [row for row in result.history if row["validation_auc"] == 1]
+    assert len(perfect) > 10
+    assert result.history[result.best_epoch] == min(perfect, key=lambda row: row["validation_loss"])
+    assert result.history[result.best_epoch]["validation_loss"] < 0.9 * perfect[0]["validation_loss"]
+    assert len(result.history) == min(result.best_epoch + 4, 60)
+
+
 def test_stops_when_validation_stops_improving(make_params, make_finetune_job, recorder):
     """With patience 2 training ends two epochs after the best one."""
     params = make_params(finetune_epochs=300, finetune={"patience": 2})

@@ -35,7 +35,7 @@ def take(made):
             made.append(key)
             return (torch.full((size,), float(len(made))),)
 
-        return kept_inputs.kept_inputs(key, make)
+        return kept_inputs.kept_inputs(key, make)[0]
 
     return take_one
 
@@ -57,6 +57,14 @@ def test_what_was_used_longest_ago_goes_first(take, made, monkeypatch):
     take("large", size=3)
     take("b")
     assert made[4:] == ["large", "large"]
+
+
+def test_the_time_of_making_is_told_when_it_is_saved(monkeypatch):
+    """A variant's seconds do not depend on which heads came before it."""
+    clock = iter([10.0, 13.5])
+    monkeypatch.setattr(kept_inputs.time, "perf_counter", lambda: next(clock))
+    saved = [kept_inputs.kept_inputs("a", lambda: (torch.zeros(1),))[1] for _ in range(3)]
+    assert saved == [0, 3.5, 3.5]
 
 
 def test_a_key_tells_everything_apart(cohort, folds):
@@ -93,8 +101,11 @@ def test_heads_on_one_imputer_represent_the_stays_once(make_finetune_job, record
         return finetune_fold(make_finetune_job(variant), recorder), len(calls)
 
     assert train("mlp2", "hidden")[1] > 0
+    for key, (inputs, _) in kept_inputs._kept.items():
+        kept_inputs._kept[key] = kept_inputs.Kept(inputs, 1000.0)
     after, count = train("mlp5", "hidden")
     assert count == 0
+    assert after.seconds > 3000  # of three splits
     assert train("mlp5", "hidden_both")[1] > 0
     assert train("gru", "imputed")[1] > 0
     kept_inputs._kept.clear()

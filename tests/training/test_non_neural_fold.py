@@ -69,11 +69,15 @@ def numbers_of(content: object) -> Iterator[float]:
 
 
 def has_a_row(text: bytes, rows_NF: np.ndarray) -> bool:
-    """Say whether three successive numbers of a row stand side by side in a JSON document."""
+    """Say whether three successive numbers of a row, not all of them whole, stand side by side in a JSON document.
+
+    A booster numbers its nodes and features, so that some of its whole numbers are those of some stay's counts.
+    """
     numbers = np.float32(list(numbers_of(json.loads(text))))
     threes = {tuple(numbers[place : place + 3].tolist()) for place in range(len(numbers) - 2)}
     wanted = (row[place : place + 3] for row in rows_NF for place in range(len(row) - 2))
-    return any(tuple(three.tolist()) in threes for three in wanted if len(set(three.tolist())) == 3)
+    telling = (three.tolist() for three in wanted if (three % 1).any() and len(set(three.tolist())) == 3)
+    return any(tuple(three) in threes for three in telling)
 
 
 def test_boosters_hold_no_stays_features(make_finetune_job, recorder):

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from imputune.cli.app import AsJson, Commands, LateGroup, app
+from imputune.cli.options import cohort_folder
 from imputune.errors import UserError
 from imputune.runtime.console import counted, counted_each, print_table, warn
 
@@ -30,7 +31,7 @@ app.add_typer(extract, name="extract")
 
 @app.command("describe")
 def describe_command(
-    folder: Annotated[Path, typer.Argument(help="A cohort's folder.")],
+    folder: Annotated[Path, typer.Argument(help="A cohort's folder, or its name in data/.")],
     outcome: Annotated[str, typer.Option(help="One of the cohort's outcomes (default: its first).")] = "",
     as_json: AsJson = False,
     card: Annotated[
@@ -42,6 +43,7 @@ def describe_command(
     from imputune.files import replace_text
     from imputune.pipeline.describe import drawn_protocol, run_data_card, run_describe
 
+    folder = cohort_folder(folder)
     if card and as_json:
         raise UserError("--card is Markdown and --json is JSON: choose one")
     if out is not None and not card:
@@ -76,7 +78,7 @@ def describe_command(
 
 @app.command("label")
 def label_command(
-    folder: Annotated[Path, typer.Argument(help="A cohort's folder.")],
+    folder: Annotated[Path, typer.Argument(help="A cohort's folder, or its name in data/.")],
     outcome: Annotated[str, typer.Option(help="Name of the outcome.")],
     labels: Annotated[Path, typer.Option(help="MEDS label table of the outcome, as ACES writes it.")],
     replace: Annotated[
@@ -88,6 +90,7 @@ def label_command(
     from imputune.pipeline.label import run_label
     from imputune.protocol.outcome_words import outcome_words
 
+    folder = cohort_folder(folder)
     added = run_label(folder, outcome, labels, replace=replace)
     tell_labels(added.counts)
     if not added.by_time:

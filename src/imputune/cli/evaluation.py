@@ -7,6 +7,7 @@ import typer
 
 from imputune.cli.app import AsJson, Dataset, OutcomeOption, app
 from imputune.cli.models import ModelOption
+from imputune.cli.options import cohort_folder
 from imputune.protocol.outcome_words import outcome_words
 from imputune.runtime.console import counted, print_table, say, warn
 from imputune.settings.file import find_root
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from imputune.evaluation.subgroups import GroupScores, Interval
     from imputune.pipeline.evaluate import Evaluation
 
-CohortFolder = Annotated[Path, typer.Option(help="Folder of a cohort, as `imputune extract` writes it.")]
+CohortFolder = Annotated[
+    Path, typer.Option(help="Folder of a cohort, as `imputune extract` writes it, or its name in data/.")
+]
 SCORE_WORDS = {
     "auc": ("AUC", "1 is best"),
     "auprc": ("AUPRC", "1 is best; chance gives the outcome rate"),
@@ -41,7 +44,7 @@ def evaluate_command(
     from imputune.pipeline.evaluate import run_evaluate, too_few
     from imputune.pipeline.project import Project
 
-    evaluation, path = run_evaluate(Project.open(find_root(Path.cwd()), dataset, outcome), model, data)
+    evaluation, path = run_evaluate(Project.open(find_root(Path.cwd()), dataset, outcome), model, cohort_folder(data))
     if as_json:
         typer.echo(evaluation.model_dump_json(indent=1))
         return
@@ -91,7 +94,7 @@ def recalibrate_command(
     from imputune.pipeline.project import Project
     from imputune.pipeline.recalibrate import run_recalibrate
 
-    result = run_recalibrate(Project.open(find_root(Path.cwd()), dataset, outcome), model, data)
+    result = run_recalibrate(Project.open(find_root(Path.cwd()), dataset, outcome), model, cohort_folder(data))
     if as_json:
         typer.echo(result.model_dump_json(indent=1))
         return

@@ -1,16 +1,19 @@
 """Commands with many options: Typer reads them from the fields of a dataclass, the command gets one object."""
 
 import inspect
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 
 from imputune.errors import UserError, near_miss
 from imputune.runtime.workers import Engine, chosen_engine
+from imputune.settings.file import find_root
 from imputune.settings.names import EngineName
 from imputune.settings.schema import Params
 
@@ -33,14 +36,35 @@ class TrainingOptions:
     engine: EngineOption = ""
     workers: Workers = None
 
-    def chosen_engine(self, params: Params) -> AbstractContextManager[Engine]:
-        """Return the engine that is meant; UserError for an unknown one, and see `workers.chosen_engine`."""
+    @contextmanager
+    def chosen_engine(self, params: Params) -> Iterator[Engine]:
+        """Yield the engine that is meant, after a look at the tracking store if it takes long to start.
+
+        Raises UserError for an unknown engine or a store that cannot be used; see `workers.chosen_engine`.
+        """
         known: dict[str, EngineName] = {name: name for name in get_args(EngineName)}
         if self.engine and self.engine not in known:
             raise UserError(
                 f"unknown engine {self.engine!r}{near_miss(self.engine, known)}: choose from {', '.join(known)}"
             )
-        return chosen_engine(params, known.get(self.engine), self.workers)
+        name = known.get(self.engine) or params.engine
+        if name != "local":
+            from imputune.tracking.store import open_store
+
+            open_store(find_root(Path.cwd()))
+        with chosen_engine(params, name, self.workers) as engine:
+            yield engine
+
+
+def cohort_folder(named: Path) -> Path:
+    """Return a cohort's folder: the one that is named, or data/<name> of the project for a name that is no folder."""
+    if len(named.parts) != 1 or named.is_dir():
+        return named
+    try:
+        meant = find_root(Path.cwd()) / "data" / named
+    except UserError:  # outside a project a name is a folder's
+        return named
+    return Path(os.path.relpath(meant)) if meant.is_dir() else named
 
 
 def takes(kind: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:

@@ -37,6 +37,7 @@ ONE_OR_MORE = {field: f"One or more, separated by commas: {', '.join(words)}." f
 @app.command("folds")
 def folds_command(dataset: Dataset = None) -> None:
     """Divide a cohort into folds, by the protocol under folds in params.yaml."""
+    read_params(find_root(Path.cwd()) / "params.yaml")  # before the imports, which take seconds
     from imputune.pipeline.folds import run_folds
     from imputune.pipeline.project import Project
 

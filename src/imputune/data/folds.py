@@ -80,16 +80,18 @@ def draw_folds(cohort: Cohort, count: int, seed: int) -> list[Fold]:
 
     name, label_N = next(iter(cohort.outcomes.items()))
     words, subject_N = outcome_words(name), cohort.subjects_N
-    counts = {
-        "stays": len(label_N),
-        "subjects": len(np.unique(subject_N)),
-        words.events: int((label_N == 1).sum()),
-        words.non_events: int((label_N == 0).sum()),
+    stays, subjects = len(label_N), len(np.unique(subject_N))
+    events, non_events = int((label_N == 1).sum()), int((label_N == 0).sum())
+    shown = {
+        f"{stays} stay{'s' * (stays != 1)}": stays,
+        f"{subjects} subject{'s' * (subjects != 1)}": subjects,
+        words.counted(events): events,
+        words.counted_without(non_events): non_events,
     }
-    for what, number in counts.items():
+    for what, number in shown.items():
         if number < count:
             raise UserError(
-                f"cohort {cohort.dataset} has {number} {what}, too few for {count} folds: "
+                f"cohort {cohort.dataset} has {what}, too few for {count} folds: "
                 "extract more records, or lower folds.count in params.yaml"
             )
     unlabelled_N = label_N == NO_LABEL

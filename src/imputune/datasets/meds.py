@@ -15,7 +15,7 @@ from imputune.data.cohort import Cohort, check_kind
 from imputune.data.outcome_file import NO_LABEL, Labels
 from imputune.data.raw.meds.dataset_files import find_meds
 from imputune.data.raw.meds.extraction import Outcome, Resources, extract_meds
-from imputune.data.raw.meds.labels import BOTH_VALUES
+from imputune.data.raw.meds.labels import BOTH_VALUES, DIFFERING
 from imputune.data.raw.meds.reasons import told_counts
 from imputune.data.raw.meds.stays import MedsStays, WindowRules
 from imputune.data.raw.meds.suggestion import FEWEST_SUBJECTS, suggest_variables
@@ -33,7 +33,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 _OTHERS = re.compile(r"(physionet2012|mimic3|synthetic)(_\d+h(_by_\d+h)?)?")
 """Names of the other datasets and of their windows (`Window.dataset_name`)."""
 SHOWN = 5
-DOUBTFUL = (*CONTRADICTIONS, BOTH_VALUES)
+USUAL_FILE = "mimic4"
+DOUBTFUL = (*CONTRADICTIONS, BOTH_VALUES, DIFFERING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,11 @@ class MedsOptions:
 
     raw: Annotated[Path | None, typer.Option(help="Folder of the MEDS dataset: data/ with .parquet files.")] = None
     variables: Annotated[
-        str, typer.Option(help=f"A variable file, or a ready one: {', '.join(READY)} (docs/meds.md).")
-    ] = "mimic4"
+        str,
+        typer.Option(
+            help=f"A variable file, or a ready one: {', '.join(READY)} (default: {USUAL_FILE}; docs/meds.md)."
+        ),
+    ] = ""
     name: Annotated[str, typer.Option(help="The dataset's name here (default: the ready file's, or meds).")] = ""
     start: Annotated[str, typer.Option(help="Codes that start a stay, in place of the variable file's.")] = ""
     end: Annotated[str, typer.Option(help="Codes that end a stay, in place of the variable file's.")] = ""
@@ -55,7 +59,9 @@ class MedsOptions:
     ] = None
     minimum_age: Annotated[float, typer.Option(min=0, help="Years at the start; 0: also without a birth.")] = 18
     maximum_age: Annotated[float | None, typer.Option(min=0, help="Years at the start.")] = None
-    outcome: Annotated[str, typer.Option(help="Name of the outcome.")] = DEFAULT_OUTCOME
+    outcome: Annotated[
+        str, typer.Option(help=f"Name of the outcome (default: {DEFAULT_OUTCOME}); --labels needs it.")
+    ] = ""
     labels: Annotated[Path | None, typer.Option(help="MEDS label table of the outcome, as ACES writes it.")] = None
     memory_gib: Annotated[float, typer.Option(min=0.25, help="Most memory of DuckDB.")] = 0.5
     suggest_variables: Annotated[
@@ -91,10 +97,11 @@ def extract(destination: Destination, options: MedsOptions) -> Cohort | None:
     """Extract any hospital's records in the Medical Event Data Standard; docs/meds.md has the rules."""
     _refuse_without_effect(destination, options)
     if options.print_variables:
-        typer.echo(ready_text(options.variables), nl=False)
+        typer.echo(ready_text(options.variables or USUAL_FILE), nl=False)
         return None
     if options.raw is None:
         raise UserError("--raw is missing: name the folder of the MEDS dataset")
+    outcome = _outcome(options)
     workers = destination.params().workers
     with show_files() as progress:
         resources = Resources(
@@ -103,20 +110,20 @@ def extract(destination: Destination, options: MedsOptions) -> Cohort | None:
         if options.suggest_variables:
             text, rare = suggest_variables(options.raw, resources)
         else:
-            file = _with_marks(read_variable_file(options.variables), options)
+            file = _with_marks(read_variable_file(options.variables or USUAL_FILE), options)
             name = _name(options, file)
-            _check_outcome(options)
             rules = _rules(options)
             rules.check()
             folder, records = destination.folder(name), records_name(find_meds(options.raw).about())
-            check_kind(folder, records, rules.window, options.outcome)  # before what may take minutes
-            stays = extract_meds(
-                options.raw, file, rules, resources, Outcome(name=options.outcome, labels=options.labels)
-            )
+            check_kind(folder, records, rules.window, outcome.name)  # before what may take minutes
+            stays = extract_meds(options.raw, file, rules, resources, outcome)
     if options.suggest_variables:
         typer.echo(text, nl=False)
         say(f"{counted(rare, 'code')} with numbers of fewer than {FEWEST_SUBJECTS} subjects left out")
         return None
+    if not options.variables:
+        others = ", ".join(each for each in READY if each != USUAL_FILE)
+        say(f"--variables is not given: the ready file {USUAL_FILE} was read (others: {others}, or your own)")
     _say_counts(stays)
     return to_cohort(stays, name, file)
 
@@ -167,11 +174,17 @@ def _name(options: MedsOptions, file: VariableFile) -> str:
     return name
 
 
-def _check_outcome(options: MedsOptions) -> None:
+def _outcome(options: MedsOptions) -> Outcome:
+    """Return the outcome; UserError for labels without its name, which nothing in a label table tells."""
+    if options.labels is not None and not options.outcome:
+        told = f"--labels {options.labels} does not say which outcome it has"
+        raise UserError(f"{told}: name it with --outcome, such as --outcome sepsis, or --outcome {DEFAULT_OUTCOME}")
+    name = options.outcome or DEFAULT_OUTCOME
     try:
-        check_outcome_name(options.outcome)
+        check_outcome_name(name)
     except ValueError as error:
         raise UserError(f"--outcome: {error}") from None
+    return Outcome(name=name, labels=options.labels)
 
 
 def records_name(about: Mapping[str, str]) -> str:
@@ -189,9 +202,10 @@ def to_cohort(stays: MedsStays, name: str, file: VariableFile) -> Cohort:
     first = next(iter(stays.labels))
     labels = {each: label_N for each, label_N in stays.labels.items() if each == first or _values(label_N) == {0, 1}}
     if len(values := _values(labels[first])) < 2:
-        labelled = f"all {(labels[first] != NO_LABEL).sum():,} labelled stays"
-        what = f"{first} is {values.pop()} in {labelled}" if values else f"no stay has a label of {first}"
-        raise UserError(f"{what}: a model needs both; check the codes of kind died and discharge, or --labels")
+        labelled = counted(int((labels[first] != NO_LABEL).sum()), "labelled stay")
+        what = f"{first} is {values.pop()} in all {labelled}" if values else f"no stay has a label of {first}"
+        check = "the codes of kind died and discharge" if stays.outcome_is_derived else "--labels"
+        raise UserError(f"{what}: a model needs stays with label 0 and stays with label 1; check {check}")
     kept_N = np.any([label_N != NO_LABEL for label_N in labels.values()], axis=0)
     source = MedsSource(
         command=_command(stays, name, first),

@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
+from xgboost.callback import TrainingCallback
 
 from imputune.models.boosters import booster_text
 
@@ -54,6 +55,9 @@ class BoosterSettings:
 class Xgboost:
     """Gradient-boosted trees; boosting stops when the validation AUC has not risen for `patience` trees.
 
+    While the AUC stays equal, a lower validation loss counts as a rise: the first tree may order the stays as well as
+    all trees do, but its risks are still close to the outcome's rate.
+
     With `seeds` above 1, so many boosters differ in their random draws, and the risk is the mean of theirs.
 
     The classes are not reweighted: giving both outcomes the same total weight lowered the validation AUC. Risks are the
@@ -61,10 +65,9 @@ class Xgboost:
     """
 
     def __init__(self, settings: BoosterSettings) -> None:
-        self.seeds = settings.seeds
+        self.seeds, self.patience = settings.seeds, settings.patience
         self.settings: dict[str, Any] = {
             "n_estimators": settings.trees,
-            "early_stopping_rounds": settings.patience,
             "learning_rate": settings.learning_rate,
             "max_depth": settings.max_depth,
             "subsample": settings.stay_fraction,
@@ -86,8 +89,31 @@ class Xgboost:
         return tuple(booster_text(model.get_booster(), model.best_iteration + 1) for model in self.models)
 
     def _fitted(self, train: Labelled, validation: Labelled, seed: int) -> XGBClassifier:
-        model = XGBClassifier(**self.settings, eval_metric="auc", tree_method="hist", n_jobs=1, random_state=seed)
+        model = XGBClassifier(
+            **self.settings,
+            eval_metric=["logloss", "auc"],
+            callbacks=[_BestTree(self.patience)],
+            tree_method="hist",
+            n_jobs=1,
+            random_state=seed,
+        )
         return model.fit(*train, eval_set=[validation], verbose=False)
+
+
+class _BestTree(TrainingCallback):
+    """Stops boosting `patience` trees after the best: the highest AUC, of equal ones the lowest loss."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience, self.best = patience, (-np.inf, -np.inf)
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Any]) -> bool:
+        """Note the best tree where XGBoost reads it; say whether to stop."""
+        [scores] = evals_log.values()
+        score = (scores["auc"][-1], -scores["logloss"][-1])
+        if score > self.best:
+            self.best = score
+            model.set_attr(best_score=str(score[0]), best_iteration=str(epoch))
+        return epoch - int(model.attr("best_iteration")) >= self.patience
 
 
 class Svm:

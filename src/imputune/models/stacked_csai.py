@@ -11,6 +11,7 @@ size, S numbers of a stay's hidden state.
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 
 from imputune.data.directions import Directions
@@ -38,7 +39,7 @@ class StackedCsai:
     """
 
     def __init__(self, imputers: Sequence[Csai]) -> None:
-        self.sizes = imputers[0].sizes
+        self.folds, self.sizes = len(imputers), imputers[0].sizes
         with torch.no_grad():
             self.recurrence = _joined([RecurrenceWeights.of(each) for each in imputers])
             self.first_states = _joined([FirstStateWeights.of(each) for each in imputers])
@@ -47,10 +48,17 @@ class StackedCsai:
         """Return what each fold's imputer gives for its own standardised values of the same stays.
 
         Shapes: values_FBTD float32, anything where not observed; observed_BTD 0/1, float32. state: which hidden state,
-        see `hidden_states.make_state`; ValueError for an unknown one.
+        see `hidden_states.make_state`. Raises ValueError for an unknown state, or if folds, hours or variables differ
+        from those of the imputers.
         """
-        F, B = values_FBTD.shape[:2]
-        with torch.no_grad():
+        F, B, *each = values_FBTD.shape
+        expected = (self.folds, self.sizes.hours, self.sizes.variables)
+        if (F, *each) != expected:
+            raise ValueError(f"values must have (folds, hours, variables) {expected}, got {(F, *each)}")
+        with (
+            torch.no_grad(),
+            np.errstate(over="ignore", invalid="ignore"),
+        ):  # impossible values: NumPy warns, PyTorch not
             if B <= SMALL_BATCH:
                 return self._read_folds(slice(0, F), values_FBTD, observed_BTD, state)
             by_fold = [

@@ -14,7 +14,6 @@ from imputune.evaluation.rows import SCORES, FoldScores, VariantResults, Variant
 from imputune.pipeline.blend_members import finished_members
 from imputune.pipeline.calibration import calibration_of
 from imputune.pipeline.project import Project
-from imputune.pipeline.tracked import EXPERIMENT
 from imputune.protocol.imputers import DEFAULT_IMPUTER, known_imputer
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.published import published_dataset
@@ -24,6 +23,7 @@ from imputune.runtime.experiments import other_experiment
 from imputune.settings.names import ImputerName
 from imputune.tracking.history import RunRecord, finished_runs
 from imputune.tracking.provenance import DVC_EXPERIMENT_TAG
+from imputune.tracking.store import EXPERIMENT
 
 
 @dataclass(kw_only=True)

@@ -56,14 +56,15 @@ def run_label(folder: Path, outcome: str, labels: Path, *, replace: bool = False
     if earlier_N is not None and not replace:
         raise UserError(f"{folder} has the outcome {outcome} already: choose another name, or give --replace")
     windows = _windows(cohort, folder)
-    label_N, counts = labels_of_windows(windows, labels, folder.absolute().parent)
+    label_N, counts = labels_of_windows(windows, labels, folder.absolute().parent, cohort.window.hours)
     values = set(label_N[label_N != NO_LABEL].tolist())
     labelled = int((label_N != NO_LABEL).sum())
     if len(values) < 2:
         all_labelled = f"all {counted(labelled, 'labelled stay')}"
         what = f"is {values.pop()} in {all_labelled}" if values else "has a label for no stay"
         raise UserError(
-            f"{outcome} {what} of {folder} ({told_counts(counts)}): a model needs both values; check {labels}"
+            f"{outcome} {what} of {folder} ({told_counts(counts)}): "
+            f"a model needs stays with label 0 and stays with label 1; check {labels}"
         )
     others = {name: other_N for name, other_N in cohort.outcomes.items() if name != cohort.outcome}
     replace_text(folder / OUTCOMES_FILE, outcomes_text(cohort.stay_ids_N, {**others, outcome: label_N}))

@@ -15,7 +15,7 @@ from imputune.artifacts.stage_output import Origin, Settings
 from imputune.data.cohort import Cohort, cohort_hash, outcome_hash, read_cohort
 from imputune.data.folds import COHORTS, Fold, folds_hash, labelled_fold, read_folds
 from imputune.data.outcome_choice import chosen_outcome, named_outcome, outcome_names
-from imputune.errors import UserError
+from imputune.errors import UserError, near_miss
 from imputune.protocol.division import Division
 from imputune.protocol.imputers import imputer_kind
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
@@ -64,7 +64,7 @@ class Project:
         elsewhere = bool(dataset) and dataset != params.dataset
         if dataset:
             params = params.model_copy(update={"dataset": dataset})
-        params.budget_of(params.dataset)
+        _check_known(root, params)
         logger.debug("project %s, dataset %s, seed %d, device %s", root, params.dataset, params.seed, params.device)
         folder = root / "data" / params.dataset
         named = named_outcome(folder, params.outcome, elsewhere=elsewhere)
@@ -297,6 +297,18 @@ def exclusive(path: Path, doing: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _check_known(root: Path, params: Params) -> None:
+    """Raise UserError for a dataset without a budget; if data/ lacks it too, with the cohorts that are there."""
+    name, data = params.dataset, root / "data"
+    if name not in params.budget and not (data / name).is_dir():
+        cohorts = sorted(path.parent.name for path in data.glob("*/source.json"))
+        there = f"there {'is' if len(cohorts) == 1 else 'are'} {', '.join(cohorts)}" if cohorts else "there is none yet"
+        raise UserError(
+            f"there is no cohort {name!r} in data/{near_miss(name, cohorts)}: {there}; `imputune extract` makes one"
+        )
+    params.budget_of(name)
 
 
 def read_divided_cohort(project: Project) -> DividedCohort:

@@ -13,10 +13,8 @@ from imputune.protocol.division import Division
 from imputune.runtime.console import warn
 from imputune.tracking.interrupted import noted
 from imputune.tracking.runs import TrackedRun, tracked_run
-from imputune.tracking.store import open_store
+from imputune.tracking.store import EXPERIMENT, open_store
 from imputune.tracking.store_failures import StoreUnavailableError
-
-EXPERIMENT = "imputune"
 
 
 @contextmanager

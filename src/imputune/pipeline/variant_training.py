@@ -21,7 +21,7 @@ from imputune.pipeline.variant_work import FinetuneRequest, VariantResult, Varia
 from imputune.protocol.choice import blend_members
 from imputune.protocol.variants import Variant
 from imputune.reporting.run_notes import variants_result
-from imputune.runtime.console import counted, epoch_lines
+from imputune.runtime.console import counted, epoch_lines, warn
 from imputune.runtime.epoch_lines import LineRecorder, TrainingPlan
 from imputune.runtime.recorder import Recorder, SilentRecorder
 from imputune.runtime.time_left import TimeLeft
@@ -129,6 +129,8 @@ class _VariantQueue:
         for work in unfinished:
             if work.run and work.can_finish:
                 work.run.sender.insist(work.finish_if_complete)
+        for work in self.works:
+            _tell_of_constant_risks(work)
 
     def _check(self, work: VariantWork) -> None:
         """Fail early if a variant needs a fold or a frozen variant that is neither requested nor finished."""
@@ -189,6 +191,7 @@ class _VariantQueue:
             waiting.remove(ready)
             work, fold = ready
             work.start(stack, parent_run)
+            self.left.start(work.variant, fold)
             yield self._task(work, fold)
 
     def _is_ready(self, work: VariantWork, fold: int) -> bool:
@@ -288,6 +291,22 @@ class _VariantQueue:
                     work.finish_if_complete()
             except StoreUnavailableError:
                 return
+
+
+def _tell_of_constant_risks(work: VariantWork) -> None:
+    """Warn of folds that give all test stays the same risk."""
+    alike = [
+        str(number)
+        for number, fold in sorted(work.folds.items())
+        if (risk := fold.predictions.loc[fold.predictions["split"] == "test", "risk"]).size > 1 and risk.nunique() == 1
+    ]
+    if not alike:
+        return
+    remedy = "there may be too few events"
+    if work.variant.head == "xgboost":
+        remedy += ", or non_neural.xgboost.min_child_weight in params.yaml is too high for them"
+    folds = f"fold{'s' * (len(alike) > 1)} {', '.join(alike)}"
+    warn(f"note: {work.variant.label} learned nothing in {folds}: all test stays have the same risk; {remedy}")
 
 
 def _track_command(project: Project, data: DividedCohort, request: FinetuneRequest, stack: ExitStack) -> TrackedRun:

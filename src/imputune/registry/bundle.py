@@ -25,7 +25,7 @@ from imputune.models.heads import HEAD_BUILDERS
 from imputune.protocol.outcomes import DEFAULT_OUTCOME
 from imputune.protocol.variants import BLEND, base_of
 from imputune.registry.fold_models import NO_RISK, FoldModel, Predictor
-from imputune.registry.joint_imputation import mean_imputation
+from imputune.registry.joint_imputation import JointImputers
 from imputune.registry.joint_risks import JointRisks, joint, risks
 from imputune.settings.names import Head, Input
 
@@ -137,7 +137,8 @@ class BundleAbout(BaseModel):
 class Bundle:
     """The fold models of one run, which read raw records in the units of `about.variables`.
 
-    Variables that the records lack count as not observed. It computes on one thread; see `runtime.threads`.
+    Variables that the records lack count as not observed. It computes up to 256 stays on one thread, and more in
+    batches side by side; see `runtime.threads`.
     """
 
     about: BundleAbout
@@ -185,7 +186,11 @@ class Bundle:
         return table
 
     def predict_each(self, several: Sequence[BinnedStays]) -> list[pd.DataFrame]:
-        """Return what `predict` returns for each of several tables of stays, which the models read together."""
+        """Return what `predict` returns for each of several tables of stays, which the models read together.
+
+        A stay gets the risk that it gets alone, to 1e-6, whatever the others' values. Raises UserError for a bundle of
+        imputers.
+        """
         values_NTD = np.concatenate([stays.values_NTD for stays in several])
         facts = [static_of(stays.static, self.about.static, len(stays.stay_ids_N)) for stays in several]
         uncorrected_FN = risks(self._joint, values_NTD, np.concatenate(facts)).astype(np.float64)
@@ -209,12 +214,11 @@ class Bundle:
     def impute(self, stays: BinnedStays) -> pd.DataFrame:
         """Return RecordID, Hour, Parameter, Value, Observed and RowsIgnored: every bin of every stay, N * T * D rows.
 
-        Values are in the variables' units. Hour is the first of its bin. An observed value is the mean of its
-        bin; a missing value is the mean of the folds' imputations. RowsIgnored is the number
-        of the stay's rows that do not count, the same in each row.
-        Raises UserError if the head reads no imputer.
+        Values are in the variables' units. Hour is the first of its bin. An observed value is the mean of its bin; a
+        missing value is the mean of the folds' imputations. RowsIgnored is the number of the stay's rows that do not
+        count, the same in each row. Raises UserError if the head reads no imputer.
         """
-        filled_NTD = mean_imputation(self.models, stays.values_NTD)
+        filled_NTD = self._joint_imputers.mean(stays.values_NTD)
         observed_NTD = ~np.isnan(stays.values_NTD)
         complete_NTD = np.where(observed_NTD, stays.values_NTD, filled_NTD)
         count, hours, variables = complete_NTD.shape
@@ -269,3 +273,7 @@ class Bundle:
     @cached_property
     def _joint(self) -> JointRisks:
         return joint(self.predictors)
+
+    @cached_property
+    def _joint_imputers(self) -> JointImputers:
+        return JointImputers(self.models)

@@ -1,13 +1,13 @@
 """Requests that a server receives at the same time, computed together.
 
 While one batch is computed, further requests wait; the next batch is all that wait then. A lone request is computed at
-once. A stay of a small batch takes half the time of one alone (see `models.stacked_csai`), so a server answers more.
+once. A stay of a small batch takes less time than one alone (see `models.stacked_csai`), so a server answers more.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from threading import Lock
+from threading import Condition
 from typing import Generic, TypeVar
 
 Request = TypeVar("Request")
@@ -29,36 +29,56 @@ class JoinedRequests(Generic[Request, Answer]):
     ) -> None:
         self.compute, self.size, self.most = compute, size, most
         self._waiting: deque[tuple[Request, Future[Answer]]] = deque()
-        self._adding, self._computing = Lock(), Lock()
+        self._is_computing = False
+        self._changed = Condition()
 
     def ask(self, request: Request) -> Answer:
-        """Return a request's answer; an exception of `compute` is raised for each request of its batch."""
+        """Return a request's answer; raises what `compute` raises for it, which no other request notices."""
         if self.size(request) > self.most:
             [alone] = self.compute([request])
             return alone
         answer: Future[Answer] = Future()
-        with self._adding:
+        with self._changed:
             self._waiting.append((request, answer))
-        with self._computing:
-            while not answer.done():  # another thread may have computed it while this one waited
-                self._answer_some()
+        while not answer.done():
+            self._compute_or_wait(answer)
         return answer.result()
 
-    def _answer_some(self) -> None:
-        requests, answers = zip(*self._next_batch(), strict=True)
+    def _compute_or_wait(self, answer: Future[Answer]) -> None:
+        """Compute the next batch if no other thread computes; else wait until it ends, or has this answer."""
+        with self._changed:
+            self._changed.wait_for(lambda: answer.done() or not self._is_computing)
+            if answer.done():
+                return
+            batch = self._next_batch()
+            self._is_computing = True
         try:
-            for answer, found in zip(answers, self.compute(requests), strict=True):
-                answer.set_result(found)
-        except Exception as error:  # of whatever kind: the threads that asked raise it
-            for answer in answers:
-                if not answer.done():
-                    answer.set_exception(error)
+            self._answer(batch)
+        finally:
+            with self._changed:
+                left = [(request, answer) for request, answer in batch if not answer.done()]
+                self._waiting.extendleft(reversed(left))  # this thread was stopped: another one computes them
+                self._is_computing = False
+                self._changed.notify_all()
+
+    def _answer(self, batch: Sequence[tuple[Request, Future[Answer]]]) -> None:
+        requests, answers = zip(*batch, strict=True)
+        try:
+            found = list(zip(answers, self.compute(requests), strict=True))
+        except Exception as error:  # of whatever kind: the thread that asked raises it
+            if len(batch) == 1:
+                answers[0].set_exception(error)
+            else:
+                for each in batch:  # each alone: only one of them may be at fault
+                    self._answer([each])
+        else:
+            for answer, result in found:
+                answer.set_result(result)
 
     def _next_batch(self) -> list[tuple[Request, Future[Answer]]]:
         batch: list[tuple[Request, Future[Answer]]] = []
         left = self.most
-        with self._adding:
-            while self._waiting and (needed := self.size(self._waiting[0][0])) <= left:
-                batch.append(self._waiting.popleft())
-                left -= needed
+        while self._waiting and (needed := self.size(self._waiting[0][0])) <= left:
+            batch.append(self._waiting.popleft())
+            left -= needed
         return batch

@@ -12,23 +12,31 @@ from imputune.registry.joint_risks import BATCH
 from imputune.runtime import threads
 
 
-def mean_imputation(models: Sequence[FoldModel], values_NTD: np.ndarray) -> np.ndarray:
-    """Return the mean of the folds' imputed series, float64 (N, T, D), in the variables' units.
+class JointImputers:
+    """The imputers of the models of several folds. Raises UserError if a model has none."""
 
-    Shapes: values_NTD float32, NaN where not observed. Raises UserError if the models have no imputer.
-    """
-    imputers = [model.imputer for model in models if model.imputer is not None]
-    if len(imputers) < len(models):
-        raise UserError(NO_IMPUTER)
-    stacked = StackedCsai(imputers)
+    def __init__(self, models: Sequence[FoldModel]) -> None:
+        imputers = [model.imputer for model in models if model.imputer is not None]
+        if len(imputers) < len(models):
+            raise UserError(NO_IMPUTER)
+        self.scalers = [model.scaler for model in models]
+        self.stacked = StackedCsai(imputers)
 
-    def of_batch(start: int) -> np.ndarray:
-        values_BTD = values_NTD[start : start + BATCH]
-        records = [FoldRecord(model.scaler, values_BTD, np.empty((len(values_BTD), 0))) for model in models]
-        read = stacked.read(torch.stack([each.values_NTD for each in records]), records[0].observed_NTD.float())
-        filled_BTD = np.zeros(values_BTD.shape, dtype=np.float64)
-        for model, imputed_BTD in zip(models, read.imputed_FBTD, strict=True):
-            filled_BTD += model.scaler.restore(imputed_BTD.numpy()) / len(models)
-        return filled_BTD
+    def mean(self, values_NTD: np.ndarray) -> np.ndarray:
+        """Return the mean of the folds' imputed series, float64 (N, T, D), in the variables' units.
 
-    return np.concatenate(threads.side_by_side(of_batch, range(0, len(values_NTD), BATCH)))
+        Shapes: values_NTD float32, in the variables' units, NaN where not observed.
+        """
+
+        def of_batch(start: int) -> np.ndarray:
+            return self._of_batch(values_NTD[start : start + BATCH])
+
+        return np.concatenate(threads.side_by_side(of_batch, range(0, len(values_NTD), BATCH)))
+
+    def _of_batch(self, values_BTD: np.ndarray) -> np.ndarray:
+        records = [FoldRecord(scaler, values_BTD, np.empty((len(values_BTD), 0))) for scaler in self.scalers]
+        read = self.stacked.read(torch.stack([each.values_NTD for each in records]), records[0].observed_NTD.float())
+        mean_BTD = np.zeros(values_BTD.shape, dtype=np.float64)
+        for scaler, imputed_BTD in zip(self.scalers, read.imputed_FBTD, strict=True):
+            mean_BTD += scaler.restore(imputed_BTD.numpy()) / len(self.scalers)
+        return mean_BTD

@@ -15,6 +15,8 @@ from imputune.tracking.sqlite import own_database
 
 SCHEMA = "dc11669786a5"
 """The schema that is read here: that of the MLflow version which pyproject.toml pins, by its name in the store."""
+ELSEWHERE = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_ENABLE_WORKSPACES", "MLFLOW_WORKSPACE")
+"""Variables that make MLflow read another store, or another part of it."""
 VERSION = """
     SELECT version, run_id, description, storage_location FROM model_versions
     WHERE name = :name AND workspace = 'default' AND current_stage IS NOT 'Deleted_Internal' AND version = (
@@ -40,15 +42,16 @@ class LocalVersion:
 def find_locally(root: Path, name: str, wanted: str) -> LocalVersion | None:
     """Return a version by its alias or number, as `versions.Registry.find` does, from the project's own store.
 
-    It is None wherever MLflow has to look, or has to say what is wrong: MLFLOW_TRACKING_URI names a store, there is no
-    store, it is of another MLflow version or of a moved project, it lacks the version or cannot be read, or the
-    bundle is not on this machine. Nothing is written.
+    It is None wherever MLflow has to look, or has to say what is wrong: a variable names another store (`ELSEWHERE`),
+    there is no store, it is of another MLflow version or of a moved project, it lacks the version or cannot be read, or
+    the bundle is not on this machine. Nothing is written.
     """
     database = own_database(root)
-    if os.environ.get("MLFLOW_TRACKING_URI") or not database.is_file():
+    if any(map(os.environ.get, ELSEWHERE)) or not database.is_file():
         return None
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as store:
+            store.execute("BEGIN")  # the version and its tags at one moment, whatever another command changes
             if store.execute("SELECT version_num FROM alembic_version").fetchall() != [(SCHEMA,)]:
                 return None
             found = store.execute(VERSION, {"name": name, "wanted": wanted, "is_number": wanted.isdecimal()}).fetchone()

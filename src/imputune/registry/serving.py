@@ -35,9 +35,9 @@ class BundleModel(PythonModel):
     ) -> pd.DataFrame:
         """Return risks if the bundle has a head, else imputed hourly values; see `bundle.Bundle`.
 
-        The table is read as `imputune predict` reads it. Small requests of several threads are computed together; see
-        `joined_requests`. Raises MlflowException, with the same sentence, for one that
-        cannot be read; a server answers it as a bad request.
+        The table is read as `imputune predict` reads it. Raises MlflowException, with the same sentence, for one that
+        cannot be read; a server answers it as a bad request. Several threads may ask at once: risks of few stays are
+        computed together; see `joined_requests`.
         """
         try:
             about = self.bundle.about

@@ -1,6 +1,10 @@
 """What commands print on the terminal: progress bars, lines and tables, and how much of it."""
 
 import logging
+import os
+import re
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -24,6 +28,7 @@ from imputune.runtime.epoch_lines import SECONDS_BETWEEN, EpochLines, LineRecord
 from imputune.runtime.recorder import Recorder, Trial
 
 PIPE_WIDTH = 200
+STDERR = 2
 screen = Console(stderr=True)
 output = Console()
 if not output.is_terminal:
@@ -165,3 +170,25 @@ def print_table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]
     for line in lines:
         table.add_row(*line)
     output.print(table)
+
+
+@contextmanager
+def without_lines(unwanted: re.Pattern[bytes]) -> Iterator[None]:
+    """Inside the block, keep what this process writes to stderr, also compiled code; write the wanted lines at its end.
+
+    unwanted: lines in which it is found are left out.
+    """
+    sys.stderr.flush()
+    kept = os.dup(STDERR)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), STDERR)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, STDERR)
+            os.close(kept)
+            written.seek(0)
+            for line in written:
+                if not unwanted.search(line):
+                    os.write(STDERR, line)

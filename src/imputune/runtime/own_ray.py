@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from filelock import FileLock, Timeout
 from imputune.runtime.environment import environment
 
 FOLDER, LOCK = "imputune-ray-", "lock"
+ENDING_SECONDS = 5.0  # until a killed process is gone
 SURELY_LOCKED_SECONDS = 5.0  # after its folder was made, a lock that can be taken has no owner
 
 
@@ -34,7 +36,7 @@ def options_of_own(cores: int, retries: int) -> Iterator[dict[str, object]]:
         private_folder(Path(tempfile.gettempdir())) as spilled,
         environment(own),
     ):
-        yield {
+        options: dict[str, object] = {
             "address": "local",
             "num_cpus": cores,
             "include_dashboard": False,
@@ -44,6 +46,53 @@ def options_of_own(cores: int, retries: int) -> Iterator[dict[str, object]]:
             # Ray's default priority, 15, would let all else on this machine go first; the local pool has 0 too.
             "_system_config": {"task_oom_retries": retries, "worker_niceness": 0},
         }
+        try:
+            yield options
+        finally:
+            # Where its start fails, Ray forgets what it has started, and that would make the folder again.
+            end_processes(session / "ray")
+
+
+@contextmanager
+def private_files() -> Iterator[None]:
+    """Inside the block, let only this user read new files, also those of processes that are started there."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def end_processes(folder: Path) -> None:
+    """Kill the processes whose command line names a folder, and what they have started; wait until they are gone."""
+    named = [number for number, _, words in _processes() if str(folder) in words]
+    for number in named:
+        _send(number, signal.SIGSTOP)  # so that it starts no other meanwhile
+    ending = set(named)
+    found = _processes()
+    while further := {number for number, parent, _ in found if parent in ending} - ending:
+        ending |= further
+    for number in ending:
+        _send(number, signal.SIGKILL)
+    until = time.monotonic() + ENDING_SECONDS
+    while ending & {number for number, _, _ in _processes()} and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+def _processes() -> list[tuple[int, int, str]]:
+    """Return the living processes other than this one: number, parent's number, command line."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            state, parent = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+            if state not in "ZX" and int(entry.name) != os.getpid():
+                found.append((int(entry.name), int(parent), (entry / "cmdline").read_text(errors="replace")))
+    return found
+
+
+def _send(number: int, what: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(number, what)
 
 
 @contextmanager

@@ -23,18 +23,22 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import imputune
 from imputune import signals
 from imputune.errors import UserError, one_line
+from imputune.runtime.console import without_lines
 from imputune.runtime.local_pool import PRELOADED
-from imputune.runtime.own_ray import options_of_own
+from imputune.runtime.own_ray import options_of_own, private_files
 from imputune.runtime.ray_node import Mailbox, installed, prepare_node
 from imputune.runtime.threads import ONE_THREAD, WAITING
 from imputune.settings.names import DeviceName
 
 ADDRESS = "RAY_ADDRESS"
 OWN = ("", "local")  # addresses with which the command starts its own
+AUTO = "auto"  # the address of the cluster that runs on this machine
 RETRIES = 3
 CONNECT_SECONDS, PREPARE_SECONDS = 5.0, 120.0
 MIB = 2**20
 _MISMATCH = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
+_TRY = re.compile(rb"gcs_client\.cc:\d+: Failed to get cluster ID")
+"""The lines that Ray writes of failed tries to connect, whatever its logging is set to."""
 _Node = Mapping[str, Any]
 """What Ray says of a node."""
 
@@ -129,17 +133,21 @@ def _check_address(address: str) -> None:
             "with the address of the cluster itself, such as 10.0.0.1:6379"
         )
     host, _, port = address.rpartition(":")
-    if address == "auto":
+    if address == AUTO:
         return
     if not host or not port.isdecimal() or int(port) > 65535:
         raise UserError(f"{ADDRESS} is {address!r}: it must be auto, or host:port such as 10.0.0.1:6379")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
-        raise UserError(
-            f"no Ray cluster answers at {address} ({error.strerror or error}): start one with `ray start --head`, or "
-            f"unset {ADDRESS} to train on this machine"
-        ) from None
+        raise UserError(_no_cluster(f"at {address} ({error.strerror or error})")) from None
+
+
+def _no_cluster(where: str) -> str:
+    return (
+        f"no Ray cluster answers {where}: start one with `ray start --head`, correct {ADDRESS}, or unset it to train "
+        "on this machine"
+    )
 
 
 def _initialise(options: Mapping[str, object], address: str) -> None:
@@ -156,9 +164,14 @@ def _initialise(options: Mapping[str, object], address: str) -> None:
     ended = False
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)
     try:
-        ray.init(
-            **options, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True
-        )
+        with private_files() if address in OWN else without_lines(_TRY):
+            ray.init(
+                **options,
+                runtime_env=environment,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
     except SystemExit:
         ended = True
     except Exception as error:  # Ray raises a plain one where a node takes too long to start, among others
@@ -182,7 +195,12 @@ def refusal(address: str, error: Exception) -> str:
         )
     if address in OWN:
         return f"cannot start Ray on this machine: {one_line(error)}; try again, or train with --engine local"
-    return f"cannot use the Ray cluster at {address}: {one_line(error)}"
+    where = f"on this machine ({ADDRESS} is {AUTO})" if address == AUTO else f"at {address}"
+    if "multiple active Ray instances" in str(error):
+        return f"several Ray clusters run on this machine: set {ADDRESS} to host:port of the one to use"
+    if isinstance(error, ConnectionError):
+        return _no_cluster(where)
+    return f"cannot use the Ray cluster {where}: {one_line(error)}; correct {ADDRESS}, or train with --engine local"
 
 
 def _prepared(device: DeviceName, *, own: bool) -> Cluster:

@@ -1,6 +1,8 @@
 """The time that a command still needs, estimated from the folds that are finished."""
 
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from statistics import fmean
 
 from imputune.protocol.variants import Variant
@@ -17,11 +19,12 @@ class TimeLeft:
     """Counts finished and waiting folds and estimates the time left.
 
     A waiting fold is expected to take as long as finished folds of its variant did on average, or else of the most
-    similar variant.
+    similar variant; less what it has run already.
     """
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
+    def __init__(self, workers: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.workers, self.clock = workers, clock
+        self._started: dict[tuple[Variant, int], float] = {}
         self._seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)
         self._waiting: set[tuple[Variant, int]] = set()
         self._done = 0
@@ -34,6 +37,10 @@ class TimeLeft:
     def add(self, variant: Variant, fold: int) -> None:
         """Add a fold that waits."""
         self._waiting.add((variant, fold))
+
+    def start(self, variant: Variant, fold: int) -> None:
+        """Note that a waiting fold begins now."""
+        self._started[variant, fold] = self.clock()
 
     def done(self, variant: Variant, fold: int, seconds: float) -> None:
         """Count a waiting fold as done, and learn how long it took."""
@@ -50,20 +57,28 @@ class TimeLeft:
     def __str__(self) -> str:
         """Return a line such as "12 of 90 folds done, about 1 h 20 min left".
 
-        It says "at least" where nothing similar to some fold is finished.
+        Where nothing similar to some folds is finished, it says "at least", and how many these are.
         """
         expected = self._expected()
         counted = f"{self._done} of {self._done + len(self._waiting)} folds done"
-        if expected and not any(expected):
+        unknown = expected.count(None)
+        if expected and unknown == len(expected):
             return f"{counted}, time left not known yet"
-        return f"{counted}, {'at least' if None in expected else 'about'} {shown_duration(self.seconds)} left"
+        left = shown_duration(self.seconds)
+        if not unknown:
+            return f"{counted}, about {left} left"
+        return f"{counted}, at least {left} left: {unknown} waiting unlike those done"
 
     def _expected(self) -> list[float | None]:
         """Return the expected seconds of each waiting fold, None where nothing similar is finished."""
-        return [
-            next((fmean(self._seconds[group]) for group in _similar_groups(variant) if self._seconds[group]), None)
-            for variant, _ in self._waiting
-        ]
+        return [self._expected_of(*waiting) for waiting in self._waiting]
+
+    def _expected_of(self, variant: Variant, fold: int) -> float | None:
+        for group in _similar_groups(variant):
+            if self._seconds[group]:
+                now = self.clock()
+                return max(fmean(self._seconds[group]) - (now - self._started.get((variant, fold), now)), 0.0)
+        return None
 
 
 def _similar_groups(variant: Variant) -> list[tuple[str, ...]]:

@@ -1,15 +1,19 @@
-"""A database as the tracking store, without a tracking server before it: whether it can be reached."""
+"""A database as the tracking store, without a tracking server before it: whether it can be reached and used."""
 
 import logging
 import os
 
 import sqlalchemy
+from mlflow import MlflowClient
 
 from imputune.errors import UserError
 from imputune.tracking.credentials import without_password
-from imputune.tracking.store_failures import failures
+from imputune.tracking.sqlite import sqlite_path
+from imputune.tracking.store_failures import failures, server_needed
 
 CONNECT_SECONDS = 5
+DEFAULT_EXPERIMENT = "0"
+PROXIED = "mlflow-artifacts:"  # artifacts that clients read and write through a tracking server
 TIMED = ("psycopg", "psycopg2", "pymysql", "mysqldb")  # drivers that take connect_timeout
 
 
@@ -35,3 +39,24 @@ def check_database(uri: str) -> None:
             f"the tracking store {without_password(uri)} needs a database driver that is not installed "
             f"({missing}): install it, or name the address of a tracking server (http://...) in MLFLOW_TRACKING_URI"
         ) from missing
+
+
+def check_place(uri: str, experiment: str) -> None:
+    """Refuse a database to record to if the artifacts of `experiment` go through a tracking server.
+
+    If the experiment is missing, the default one tells whose database it is, unless it is a file: a file's new
+    experiments keep their artifacts beside it. Raises UserError.
+    """
+    with failures(uri):
+        client = MlflowClient(uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None and sqlite_path(uri) is None:
+            found = client.get_experiment(DEFAULT_EXPERIMENT)
+    if found is not None:
+        check_artifacts(uri, found.artifact_location)
+
+
+def check_artifacts(uri: str, place: str | None) -> None:
+    """Raise UserError if artifacts go to a place that is reached through a tracking server, and the store is none."""
+    if not uri.startswith("http") and str(place).startswith(PROXIED):
+        raise server_needed(uri)

@@ -11,6 +11,7 @@ from mlflow.utils import name_utils
 
 from imputune.errors import UserError
 from imputune.tracking import store
+from imputune.tracking.database import check_artifacts
 from imputune.tracking.sqlite import sqlite_path
 from imputune.tracking.store_failures import failures
 
@@ -21,7 +22,7 @@ MARK_TAG = "imputune.created_as"  # of runs on a server; finds a run whose creat
 def adopt_run(client: MlflowClient, run_id: str, name: str) -> Run:
     """Return the run of `mlflow run`, running, and called `name` unless somebody has named it.
 
-    Raises UserError when the store does not hold it.
+    Raises UserError when the store does not hold it, or is a database and its artifacts go through a server.
     """
     run = store.active_run(client.tracking_uri, run_id)
     if run is None:
@@ -29,6 +30,7 @@ def adopt_run(client: MlflowClient, run_id: str, name: str) -> Run:
             f"the tracking store has no run {run_id} (from MLFLOW_RUN_ID); "
             "unset MLFLOW_RUN_ID, or set MLFLOW_TRACKING_URI to the store that holds it"
         )
+    check_artifacts(client.tracking_uri, run.info.artifact_uri)
     is_named = run.info.run_name and not is_random(run.info.run_name)
     with failures(client.tracking_uri):
         client.update_run(run_id, status="RUNNING", name=None if is_named else name)

@@ -17,12 +17,14 @@ from mlflow.store.entities import PagedList
 from imputune.errors import UserError
 from imputune.runtime.console import say, say_once
 from imputune.runtime.environment import environment
+from imputune.tracking.address import check_address
 from imputune.tracking.credentials import handed_over, without_password
-from imputune.tracking.database import check_database
+from imputune.tracking.database import check_database, check_place
 from imputune.tracking.moved import follow_move, former_folder
 from imputune.tracking.sqlite import check_writable, make_database, make_folder, own_database, sqlite_path, sqlite_uri
 from imputune.tracking.store_failures import failures
 
+EXPERIMENT = "imputune"  # to which all commands record
 LOCK_NAME = ".mlflow-store.lock"
 LOCK_SECONDS = 60.0
 NO_STORE = "train first, run `imputune register` for models in artifacts/, or correct MLFLOW_TRACKING_URI if it is set"
@@ -46,8 +48,9 @@ def open_store(root: Path) -> str:
     The project's own store is made to follow a project that was moved or copied, and a line says so; see
     `moved.follow_move`.
 
-    Raises UserError when the server does not answer within seconds, when a database driver is not installed, or when
-    the database file cannot be written, is no database, or has the schema of another mlflow version.
+    Raises UserError when the server does not answer within seconds, when a database driver is not installed, when the
+    database is that of a tracking server through which its artifacts go, when the address can be none of a store, or
+    when the database file cannot be written, is no database, or has the schema of another mlflow version.
     """
     return _open(root, may_write=True)
 
@@ -78,6 +81,7 @@ def _open(root: Path, *, may_write: bool) -> str:
         say_once(f"note: the runs of this experiment go to the store of the project: {own}")
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
     uri = handed_over(chosen) if chosen else sqlite_uri(own)
+    check_address(uri)
     path = sqlite_path(uri)
     if path is not None:
         uri = sqlite_uri(path)
@@ -91,6 +95,8 @@ def _open(root: Path, *, may_write: bool) -> str:
         check_database(uri)
         with failures(uri), impatient(OPENING_SECONDS):
             MlflowClient(uri).search_experiments(max_results=1)
+    if may_write and not uri.startswith("http"):
+        check_place(uri, EXPERIMENT)
     mlflow.set_tracking_uri(uri)
     if not chosen:
         # set_tracking_uri also exports the URI, and the next open_store of another root would obey it.

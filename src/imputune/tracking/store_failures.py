@@ -18,15 +18,19 @@ from imputune.tracking.sqlite import sqlite_path
 START = "start the server, correct MLFLOW_TRACKING_URI, or unset it to use this project's own store"
 NO_ANSWER = "no answer"
 LOGIN, PERMISSION = "wrong user or password", "no permission"
+HOST = "it does not answer to this host name"
 DATABASE_LOGIN = "correct the user and password in MLFLOW_TRACKING_URI"
 REMEDIES = {
     LOGIN: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     PERMISSION: "ask the server's administrator for permission to edit, or for this host in --allowed-hosts",
+    HOST: "ask the server's administrator to add it to --allowed-hosts, with its port as it stands in the address",
 }
 REFUSALS = {401: LOGIN, 403: PERMISSION}
 BUSY = {408, 425, 429, 500, 502, 503, 504}  # HTTP: the same request may succeed later
 SERVER_ERROR = "it answers with error 500"
 """The cause that a server has which fails, or one request at which it always fails."""
+NOT_THROUGH_SERVER = "When an mlflow-artifacts URI was supplied"
+"""The beginning of mlflow's error where a server's artifacts are asked for without the server."""
 
 
 class StoreUnavailableError(UserError):
@@ -69,11 +73,22 @@ def _as_user_error(uri: str, failure: Exception) -> UserError:
         return UserError(
             f"{told} {expected}; {_migration(found, str(shown) if path is None else uri, with_login=path is None)}"
         )
+    if NOT_THROUGH_SERVER in str(failure):
+        return server_needed(uri)
     if path is None:
         remedy = START
     else:
         remedy = "check that its folder exists, is writable and has space, or move a damaged file away"
     return UserError(f"the tracking store {shown} failed ({_first_line(failure)}); {remedy}")
+
+
+def server_needed(uri: str) -> UserError:
+    """Return the error of a server's database that is asked without the server, which alone has the artifacts."""
+    shown = sqlite_path(uri) or without_password(uri)
+    return UserError(
+        f"the tracking store {shown} is the database of a tracking server, and its artifacts are read and written "
+        "through the server alone: set MLFLOW_TRACKING_URI to the server's address (http://...)"
+    )
 
 
 def _migration(found: str, address: str, *, with_login: bool) -> str:
@@ -98,6 +113,8 @@ def _cause_of_absence(failure: Exception) -> str | None:
         return refused[1] if refused else NO_ANSWER
     if not isinstance(failure, MlflowException):
         return None
+    if "Invalid Host header" in text:
+        return HOST
     if found := re.search(r"failed with error code (\d{3}) ", text):
         return _cause_of_status(int(found[1]))
     if found := re.search(r"too many (\d{3}) error responses", text):

@@ -23,21 +23,25 @@ def check_converging(numbers: Iterable[float], fold: int, epoch: int, remedy: st
 
 @dataclass
 class BestState:
-    """The weights of the epoch with the highest score so far.
+    """The weights of the epoch with the highest score so far; of equal scores, the one with the lowest loss.
+
+    A validation AUC is 1 from the first epoch on if the outcome is easy to tell; only the loss then tells a head that
+    has learned its risks from one that has hardly begun.
 
     Call `update` once an epoch. `stale` counts the epochs since the best one. `restore` loads its weights again.
     """
 
     model: nn.Module
     score: float = field(default=float("-inf"), init=False)
+    loss: float = field(default=float("inf"), init=False)
     epoch: int = field(default=-1, init=False)
     stale: int = field(default=0, init=False)
     _state: dict[str, torch.Tensor] = field(default_factory=dict, init=False)
 
-    def update(self, score: float, epoch: int) -> None:
-        """Keep the model's present weights if `score` is higher than every earlier score."""
-        if score > self.score:
-            self.score, self.epoch, self.stale = score, epoch, 0
+    def update(self, score: float, epoch: int, loss: float = 0.0) -> None:
+        """Keep the model's present weights if `score` is the highest so far, or as high and `loss` lower."""
+        if score > self.score or (score == self.score and loss < self.loss):
+            self.score, self.loss, self.epoch, self.stale = score, loss, epoch, 0
             self._state = copy.deepcopy(self.model.state_dict())
         else:
             self.stale += 1

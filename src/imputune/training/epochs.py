@@ -55,7 +55,9 @@ class EpochPlan:
 
 
 def train_epochs(plan: EpochPlan, data: FoldData, trainer: Trainer, report: EpochReport) -> tuple[BestState, Curve]:
-    """Train until the validation AUC stops rising; return the best epoch and the curve.
+    """Train until the validation AUC stops rising and, where it stays equal, the loss stops falling.
+
+    Return the best epoch and the curve.
 
     After every epoch, the running average of the weights is evaluated; its best state is kept and, at the end, loaded
     into the trainer's module. Raises DivergedError if training diverges.
@@ -80,7 +82,7 @@ def train_epochs(plan: EpochPlan, data: FoldData, trainer: Trainer, report: Epoc
         )
         report(epoch, curve[-1])
         stepper.schedule.epoch_ended(validation_scores["log_loss"])
-        best.update(validation_scores["auc"], epoch)
+        best.update(validation_scores["auc"], epoch, validation_scores["log_loss"])
         if plan.patience is not None and best.stale >= plan.patience:
             break
     best.restore()

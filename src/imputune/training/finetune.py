@@ -70,19 +70,21 @@ class FinetuneJob:
 def finetune_fold(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
     """Train a fold's head, and its imputer too if unfrozen; score the best epoch once on the test stays.
 
-    The best epoch has the highest validation AUC. A frozen imputer represents each stay once, and the head trains on
-    these representations. Unfrozen training starts from the head of the frozen variant and multiplies the schedule's
-    rates by a factor: a head with random weights would spoil what the imputer has learned (Kumar et al. 2022, arXiv
-    2202.10054). `seconds` includes the training of that head.
+    The best epoch has the highest validation AUC, of equal ones the lowest validation loss. A frozen imputer represents
+    each stay once, and the head trains on these representations. Unfrozen training starts from the head of the frozen
+    variant and multiplies the schedule's rates by a factor: a head with random weights would spoil what the imputer has
+    learned (Kumar et al. 2022, arXiv 2202.10054). `seconds` is what the variant takes alone: it includes the training
+    of that head, and the representations also where an earlier head left them in this process.
     """
     started = time.perf_counter()
     data = split_cohort(job.cohort, job.fold, Scaler.from_arrays(job.pretrained))
-    earlier = job.frozen.seconds if job.frozen else 0.0
+    splitting = time.perf_counter() - started
     if job.variant.mode == "unfrozen" and job.frozen is None:
         head_job = replace(job, variant=job.variant.frozen, learning_rate=None, trials=())
         job = replace(job, frozen=_train_and_score(head_job, data, SilentRecorder()))
     trained = _train_and_score(job, data, recorder)
-    return replace(trained, seconds=earlier + time.perf_counter() - started)
+    earlier = job.frozen.seconds if job.frozen else 0.0
+    return replace(trained, seconds=splitting + earlier + trained.seconds)
 
 
 def build_classifier(
@@ -142,7 +144,7 @@ def _train_and_score(job: FinetuneJob, data: FoldData, recorder: Recorder) -> Tr
         weights=data.scaler.to_arrays() | training.weights(),
         scores=scores,
         best_epoch=best.epoch,
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - started + training.saved_seconds,
         history=history,
         predictions=predictions,
         learning_rate=rate,
@@ -197,7 +199,8 @@ def _plan(job: FinetuneJob, epochs: int, learning_rate: float | None) -> EpochPl
 class _FoldAttempts:
     """Trains one fold of a variant, any number of times, each time from the same initial weights.
 
-    `trainer` is the trainer of the last time.
+    `trainer` is the trainer of the last time. saved_seconds: what this process did not need to compute again; see
+    `kept_inputs`.
     """
 
     trainer: Trainer
@@ -208,6 +211,7 @@ class _FoldAttempts:
         splits = (data.train, data.validation, data.test)
         self.record_scaler, self.record = record_inputs(job.variant, splits, self.device)
         self.inputs: InputsOfSplits | None = None
+        self.saved_seconds = 0.0
         if job.variant.mode == "frozen":
             shape, state = job.cohort.values_NTD.shape, state_of(job.variant.input)
             hours = job.cohort.bin_hours
@@ -255,13 +259,13 @@ class _FoldAttempts:
             representation = imputer.represent(values_BTD, observed_BTD)
             return head_inputs(self.job.variant, representation, values_BTD, self.job.params.csai.hidden_size)
 
-        variant, params = self.job.variant, self.job.params
+        variant = self.job.variant
         reads = (variant.imputer, variant.base, variant.head in get_args(MlpHead), state_of(variant.input))
-        settings = (params.csai, params.pypots, params.pretrain.batch_size, params.device, self.data.bin_hours)
-        inputs = kept_inputs(
-            key_of((*reads, *settings), self.job.pretrained, split),
+        inputs, saved_seconds = kept_inputs(
+            key_of((*reads, self.data.bin_hours, self.job.params), self.job.pretrained, split),
             lambda: joined(map(of_batch, batches_in_order(len(split))), len(split)),
         )
+        self.saved_seconds += saved_seconds
         return (*(each.to(self.device) for each in inputs), *self.record[split])
 
     def _new_classifier(self) -> Classifier:

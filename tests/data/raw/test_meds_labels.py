@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -73,14 +74,58 @@ def test_labels_that_fit_no_window_are_counted(tmp_path: Path) -> None:
         (7, "2150-03-03 10:00:00", True),
         (1, "2150-03-03 10:00:00", None),
         (1, None, True),
+        (1, "2150-03-03 10:00:00", True),
     ]
     stays = labelled(tmp_path, labels)
-    assert stays.labels["sepsis"].tolist() == [NO_LABEL, NO_LABEL]
+    assert stays.labels["sepsis"].tolist() == [1, NO_LABEL]
     assert told(stays) == {
-        "labels read": 5,
+        "labels read": 6,
         "labels without a value or time": 2,
         "labels without a window": 3,
-        "windows without a label": 2,
+        "windows without a label": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        ([(1, "2150-03-03 09:59:59", True), (2, "2150-04-01 10:00:00", False)], "all 2 prediction_times of these"),
+        ([(1, "2150-03-03 09:59:59", True)], "are before their windows end (hour 48); use prediction_times at hour 48"),
+        (
+            [(7, "2150-03-03 10:00:00", True)],
+            "no subject_id of its 1 label is one of the 2 windows; take the labels of",
+        ),
+        ([(2, "2150-09-01 10:00:00", True)], "are after their next stay has begun; use prediction_times between"),
+        (
+            [(1, "2150-03-03 09:59:59", True), (2, "2150-09-01 10:00:00", True)],
+            "1 prediction_time before the subject's first window ends (hour 48), and 1 after the next stay has begun",
+        ),
+        (
+            [(1, None, True), (2, "2150-04-09 10:00:00", None)],
+            "none of its 2 rows has a prediction_time and a boolean_v",
+        ),
+        ([], "the table has no row"),
+        (
+            [(1, "2150-03-03 10:00:00", True), (1, "2150-03-03 10:00:00", False)],
+            "1 window has labels of both values, and no other has one; give one label for each window",
+        ),
+    ],
+)
+def test_why_no_window_has_a_label(tmp_path: Path, labels: list[Label], why: str) -> None:
+    """The error says which it is: other subjects, times before the window's end or after the next start, no value."""
+    with pytest.raises(UserError, match=re.escape(why)):
+        labelled(tmp_path, labels)
+
+
+def test_labels_of_death_are_compared_with_the_codes(tmp_path: Path) -> None:
+    """Labels of in-hospital death that differ from what the discharges tell are counted; equal ones are not."""
+    labels: list[Label] = [(1, "2150-03-03 10:00:00", True), (2, "2150-04-03 10:00:00", True)]
+    path = write_labels(tmp_path, labels)
+    stays = read_stays(tmp_path, two_stays(), outcome=Outcome(name="in_hospital_death", labels=path))
+    assert read_stays(tmp_path, two_stays()).labels["in_hospital_death"].tolist() == [0, 1]
+    assert told(stays) == {
+        "labels read": 2,
+        "labels differ from the in-hospital death that the codes tell": 1,
     }
 
 
@@ -114,10 +159,9 @@ def test_a_cohort_of_labelled_stays(tmp_path: Path) -> None:
     assert cohort.values_NTD[:, 0, 0].tolist() == [80, 55]
     assert cohort.source["exclusions"]["without a label of in_hospital_death"] == 1  # type: ignore[index,call-overload]
     path = write_labels(tmp_path, [(1, "2150-03-03 10:00:00", True)])
-    with pytest.raises(UserError, match="in_hospital_death is 1 in all 1 labelled stays: a model needs both"):
-        to_cohort(read_stays(tmp_path, two_stays(), outcome=outcome), "ward", file)
-    write_labels(tmp_path, [])
-    with pytest.raises(UserError, match="no stay has a label of in_hospital_death: a model needs both"):
+    with pytest.raises(
+        UserError, match="in_hospital_death is 1 in all 1 labelled stay: a model needs stays with label 0"
+    ):
         to_cohort(read_stays(tmp_path, two_stays(), outcome=outcome), "ward", file)
 
 

@@ -25,7 +25,9 @@ LEAKING = re.compile(
 WITH_OUTCOME: tuple[Mark, ...] = ("discharge", "died", "death")
 SHOWN = 5
 """So many absent variables are shown, and looked for among a dataset's codes, of which there may be 100,000."""
-LIKENESS = 0.7
+LIKENESS, HARDLY_DIFFERENT = 0.7, 0.9
+SEPARATOR = "//"
+ANY_WORDS = f"{SEPARATOR}*"
 _PURPOSE = {"start": "start a stay", "end": "end a stay", "birth": "give the time of birth"}
 
 
@@ -90,9 +92,10 @@ def find_codes(file: VariableFile, known: Collection[str], with_age: bool) -> Me
     for mark in needed:
         if not marks[mark]:
             wanted = file.codes_of(mark)
+            option = f" or with --{mark}" if mark in ("start", "end") else ""
             raise UserError(
                 f"no event has the code {' or '.join(wanted)}, which should {_PURPOSE[mark]}{_near(wanted, known)}: "
-                f"name the code that this dataset has, in a row of kind {mark} of the variable file"
+                f"name the code that this dataset has, in a row of kind {mark} of the variable file{option}"
             )
     refused = {code for mark in WITH_OUTCOME for code in marks[mark]}
     variables = tuple(_meant(file.variables, known, refused))
@@ -205,5 +208,19 @@ def _matching(patterns: Iterable[str], known: Collection[str]) -> tuple[str, ...
 
 
 def _near(patterns: Sequence[str], known: Collection[str]) -> str:
-    """Return the near miss of the first code for which there is one, as words, or ""."""
-    return next(filter(None, (near_miss(pattern.rstrip("*/"), known, LIKENESS) for pattern in patterns)), "")
+    """Return the near miss of the first code for which there is one, as words, or "".
+
+    It is a pattern of all known codes that begin with as many words as the code has, if they are hardly different, or
+    else a known code.
+    """
+    return next(filter(None, (_near_code(pattern.rstrip("*/"), known) for pattern in patterns)), "")
+
+
+def _near_code(code: str, known: Collection[str]) -> str:
+    words = code.count(SEPARATOR) + 1
+    beginnings = {
+        f"{SEPARATOR.join(each.split(SEPARATOR)[:words])}{ANY_WORDS}"
+        for each in known
+        if each.count(SEPARATOR) >= words
+    }
+    return near_miss(f"{code}{ANY_WORDS}", beginnings, HARDLY_DIFFERENT) or near_miss(code, known, LIKENESS)

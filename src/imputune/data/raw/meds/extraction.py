@@ -11,7 +11,7 @@ from imputune.data.cohort import Variable
 from imputune.data.raw.database import cannot_write, open_database, scratch_folder
 from imputune.data.raw.meds.codes import count_codes, find_codes, insert_codes
 from imputune.data.raw.meds.dataset_files import MedsFiles, find_meds
-from imputune.data.raw.meds.labels import join_labels
+from imputune.data.raw.meds.labels import differing_labels, join_labels
 from imputune.data.raw.meds.reasons import told_counts
 from imputune.data.raw.meds.static_facts import insert_fact_codes, static_facts, static_variables
 from imputune.data.raw.meds.stays import EventCounts, MedsStays, WindowRules
@@ -86,7 +86,12 @@ def _extract(reading: _Reading, outcome: Outcome, path: Path) -> MedsStays:
     insert_fact_codes(database, meant, file.statics)
     collect_marks(database, files, bool(meant.statics), reading.progress)
     stays_read, left_out, ignored = choose_windows(database, rules, outcome.name, outcome.labels is None)
-    label_counts = contradicted_labels(database) if outcome.labels is None else join_labels(database, outcome.labels)
+    if outcome.labels is None:
+        label_counts = contradicted_labels(database)
+    else:
+        label_counts = join_labels(database, outcome.labels, rules.hours)
+        if outcome.name == DEFAULT_OUTCOME:
+            label_counts |= differing_labels(database)
     stays = database.execute("SELECT * FROM chosen ORDER BY stay").fetchnumpy()
     if not len(stays["stay"]):
         raise _no_stay_left(stays_read, left_out)
@@ -131,6 +136,7 @@ def _extract(reading: _Reading, outcome: Outcome, path: Path) -> MedsStays:
         label_counts=label_counts,
         about=files.about(),
         absent=meant.absent,
+        outcome_is_derived=outcome.labels is None,
     )
 
 

@@ -11,19 +11,23 @@ from imputune.data.outcome_file import NO_LABEL, Labels
 from imputune.data.raw.database import cannot_write, create_table, open_database, scratch_folder
 from imputune.data.raw.meds.dataset_files import check_columns, listed, read_schema
 from imputune.errors import UserError
+from imputune.runtime.console import counted
 
 NEEDED = ("subject_id", "prediction_time", "boolean_value")
 MEMORY_GIB = 0.5
 BOTH_VALUES = "windows with labels of both values"
+DIFFERING = "labels differ from the in-hospital death that the codes tell"
 
 
-def join_labels(database: duckdb.DuckDBPyConnection, path: Path) -> dict[str, int]:
+def join_labels(database: duckdb.DuckDBPyConnection, path: Path, hours: int) -> dict[str, int]:
     """Set the column `outcome` of the table `chosen` from a label table; count what became of its rows.
 
     A label belongs to the subject's window that ended at or before its prediction_time, if the subject's next stay has
-    not started before that time. A window whose labels have both values, or that has none, has no label.
+    not started before that time. A window whose labels have both values, or that has none, has no label. `hours`: of
+    the windows, for messages.
 
-    Raises UserError for a file that is missing or not of the standard.
+    Raises UserError for a file that is missing or not of the standard, and if there are windows, and none has a label,
+    with the reason.
 
     Source: the MEDS standard, version 0.4 (LabelSchema).
     """
@@ -59,14 +63,64 @@ def join_labels(database: duckdb.DuckDBPyConnection, path: Path) -> dict[str, in
         BOTH_VALUES,
         "labels that repeat another of their window",
     )
+    _refuse_no_label(database, path, hours)
     return {reason: int(count) for reason, count in zip(reasons, counts, strict=True)}
 
 
-def labels_of_windows(windows: pd.DataFrame, path: Path, home: Path) -> tuple[Labels, dict[str, int]]:
+def differing_labels(database: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Count the windows whose label of in-hospital death is another one than their codes tell; {} for none."""
+    [(count,)] = database.execute(f"""
+        SELECT count(*) FROM chosen
+        WHERE outcome <> in_hospital_death AND outcome <> {NO_LABEL} AND in_hospital_death <> {NO_LABEL}
+    """).fetchall()
+    return {DIFFERING: int(count)} if count else {}
+
+
+def _refuse_no_label(database: duckdb.DuckDBPyConnection, path: Path, hours: int) -> None:
+    """Raise UserError, with the reason, if there are windows and none has a label."""
+    windows, with_label, both, read, usable, known, early, late = database.execute(f"""
+        WITH mine AS (SELECT subject_id, min(until) AS first_end FROM chosen GROUP BY subject_id),
+        placed AS (
+            SELECT l.*, m.first_end FROM labels l LEFT JOIN mine m USING (subject_id)
+            WHERE l.label IS NOT NULL AND l.time IS NOT NULL
+        )
+        SELECT (SELECT count(*) FROM chosen), (SELECT count(*) FROM chosen WHERE outcome <> {NO_LABEL}),
+            (SELECT count(*) FROM label_of), (SELECT count(*) FROM labels), count(*), count(first_end),
+            count(*) FILTER (time < first_end), count(*) FILTER (time >= first_end)
+        FROM placed
+    """).fetchall()[0]
+    if with_label or not windows:
+        return
+    if both:
+        why = f"{counted(both, 'window')} {'has' if both == 1 else 'have'} labels of both values, and no other has one"
+        remedy = "give one label for each window"
+    elif not read:
+        why, remedy = "the table has no row", "write the labels first"
+    elif not usable:
+        why, remedy = f"none of its {counted(read, 'row')} has a prediction_time and a boolean_value", "fill both"
+    elif not known:
+        why = f"no subject_id of its {counted(usable, 'label')} is one of the {counted(windows, 'window')}"
+        remedy = "take the labels of these records, with the same subject_id"
+    elif not late:
+        why = f"all {counted(early, 'prediction_time')} of these subjects are before their windows end (hour {hours})"
+        remedy = f"use prediction_times at hour {hours} of the stay or later"
+    elif not early:
+        why = f"all {counted(late, 'prediction_time')} of these subjects are after their next stay has begun"
+        remedy = "use prediction_times between the window's end and the next stay"
+    else:
+        why = (
+            f"{counted(early, 'prediction_time')} before the subject's first window ends (hour {hours}), and "
+            f"{late:,} after the next stay has begun"
+        )
+        remedy = "use prediction_times between the window's end and the next stay"
+    raise UserError(f"no window has a label of --labels {path}: {why}; {remedy}")
+
+
+def labels_of_windows(windows: pd.DataFrame, path: Path, home: Path, hours: int) -> tuple[Labels, dict[str, int]]:
     """Return the labels of a cohort's windows from a label table, (N,), and what became of the table's rows.
 
     `windows`: as `window_file.stay_windows` returns them; in one without an end, a label counts whatever its time.
-    Temporary files are written to a folder in `home`.
+    `hours`: of the windows. Temporary files are written to a folder in `home`.
 
     Raises UserError as `join_labels` does, and if memory or disk run out.
     """
@@ -82,7 +136,7 @@ def labels_of_windows(windows: pd.DataFrame, path: Path, home: Path) -> tuple[La
                 next_start::TIMESTAMP AS next_start, {NO_LABEL}::TINYINT AS outcome
             FROM windows
         """)
-        counts = join_labels(database, path)
+        counts = join_labels(database, path, hours)
         found = database.execute("SELECT outcome FROM chosen ORDER BY stay").fetchnumpy()
         return np.asarray(found["outcome"]).astype(np.int8), counts
 

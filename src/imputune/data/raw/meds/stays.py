@@ -75,7 +75,8 @@ class MedsStays:
     labels: for each outcome 0, 1 or NO_LABEL of each stay, int8 (N,); the outcome that was asked for is the first, and
     in-hospital death is always there. exclusions: stays left out, by the first rule that they break. label_counts: what
     became of a label table's rows. about: the dataset's name and version. absent: for each variable that no event has,
-    a near miss of its code, or "".
+    a near miss of its code, or "". outcome_is_derived: whether the first
+    outcome is derived from codes; otherwise a label table has it.
     """
 
     rules: WindowRules
@@ -94,6 +95,7 @@ class MedsStays:
     label_counts: Mapping[str, int]
     about: Mapping[str, str]
     absent: Mapping[str, str]
+    outcome_is_derived: bool = True
 
     @property
     def shorter(self) -> int:
