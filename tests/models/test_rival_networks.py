@@ -270,8 +270,8 @@ def test_raindrop_sends_messages_from_observed_variables() -> None:
         reading = torch.cat([layer.receiver_DC[1], hour[0]])
         weight = (layer.importance(state[0, 0, sender]) @ reading).sigmoid()
         assert alpha[0, 0, sender, 1].item() == pytest.approx(weight.item(), rel=1e-5)
-        strength = (state[0, 0, sender] @ layer.sender_C) * weight * edges[0, sender, 1]
-        message = message + (strength * layer.direction_C).relu()
+        strength = (state[0, 0, sender] @ layer.sender_DC[sender]) * weight * edges[0, sender, 1]
+        message = message + (strength * layer.direction_DC[1]).relu()
     torch.testing.assert_close(found[0, 0, 1], message)
     torch.testing.assert_close(found[0, 0, [0, 2]], state[0, 0, [0, 2]])
     assert not alpha[0, 0, 1].any()
@@ -354,3 +354,16 @@ def test_what_pypots_refuses_is_one_line() -> None:
         PypotsEncoder("patchtst", hours=HOURS, variables=VARIABLES, sizes=sizes).eval()(
             torch.zeros(1, HOURS, VARIABLES), torch.zeros(1, HOURS, VARIABLES)
         )
+
+
+@needs_pypots
+def test_a_full_gpu_is_no_failure_of_the_rival(make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the command: a failure would be kept as the rival's result."""
+    model = rival("tefn")
+
+    def full(_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model.encoder.module, "forward", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        logits(model, *make_record(2, HOURS, VARIABLES))

@@ -1,6 +1,7 @@
 """The commands by other protocols than cross-validation, from folds to promotion."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,8 @@ def test_one_split_goes_from_comparison_to_champion(one_split: Path, tmp_path: P
     set_params(project, {"promote.minimum_auc": 0.01, "promote.calibration_margin": 1.0, "promote.auc_margin": 1.0})
     finished(project, ["promote", "--version", "1"])
     assert "one split has no p-value" in finished(project, ["promote", "--version", "2"]).stdout
+    shutil.rmtree(project / "artifacts")
+    assert f"scores are read from the files in {RESULTS} alone" in finished(project, ["compare"]).stderr
 
 
 def test_a_table_mixes_no_protocols(one_split: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,11 +141,15 @@ def test_a_rival_that_fails_stands_in_the_file_as_that(fresh: Path, do: Do, monk
         (["rivals", "--input", "raw"], "--input goes with --rival"),
         ([*SEFT, "--fold", "9"], "there is no fold 9: choose from 0, 1, 2"),
         ([*SEFT, "--list", "--fold", "0"], "--list shows rivals, not their folds"),
+        ([*SEFT, "--outcome", "los_over_3_days"], "the 18 labelled train stays of fold 0 have one value of los_over"),
     ],
 )
-def test_bad_words_are_one_line(fresh: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is trained."""
+def test_what_cannot_be_trained_is_one_line(
+    fresh: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is trained or begun."""
     assert refused(invoke(fresh, words, monkeypatch)).startswith(message)
+    assert not list((fresh / "artifacts").rglob("*rivals*"))
 
 
 def test_a_broken_file_of_results_is_one_line_and_stays(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,10 +165,12 @@ def test_a_broken_file_of_results_is_one_line_and_stays(fresh: Path, monkeypatch
 def test_a_comparison_shows_rivals_beside_heads(
     project: Path, tmp_path: Path, do: Do, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rivals are compared with the best small head; a file of other folds is skipped with a note."""
+    """With the best small head; other settings have a note, and a file of other folds is skipped with one."""
     copy = copy_of(project, tmp_path, without=("src",))
     do(copy, *SEFT)
+    set_params(copy, {"rivals.seft.width": 6, "rivals.mtan.hidden_size": 6})
     result = invoke(copy, ["compare"], monkeypatch)
+    assert "seft-raw: these settings now differ in params.yaml: rivals.seft.width" in result.stderr
     assert "Complex models on the same folds" in result.stdout
     assert "A simple head on CSAI" in result.output
     found = json.loads((copy / "results/synthetic/results.json").read_text())["rivals"]
@@ -208,11 +214,15 @@ def test_killed_while_a_rival_is_put_together(fresh: Path, do: Do, monkeypatch: 
 
 
 def test_other_settings_train_a_rival_anew(fresh: Path, do: Do) -> None:
-    """A setting that it depends on does; another rival's does not."""
+    """A setting that it depends on does; another rival's does not. Missing seconds of a head are measured again."""
     do(fresh, *SEFT)
     before = results(fresh)["rivals"][0]
     set_params(fresh, {"rivals.mtan.hidden_size": 6, "finetune.masking_rate": 0.2, "workers": 1})
+    path = fresh / "results/synthetic/rivals.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"head_seconds_for_1000_stays": None}))
     assert "1 of 1 rival done already" in do(fresh, *SEFT)
+    assert results(fresh)["head_seconds_for_1000_stays"] > 0
+    assert results(fresh)["rivals"][0] == before
     set_params(fresh, {"rivals.seft.width": 6})
     do(fresh, *SEFT)
     after = results(fresh)["rivals"][0]

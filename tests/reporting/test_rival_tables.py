@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from example_results import imputer_comparison
@@ -59,6 +61,19 @@ def test_a_sentence_says_whether_a_small_head_comes_close(lead: float, p_value: 
 def test_the_difference_stands_with_its_interval() -> None:
     """Signs are shown, as in the other tables."""
     assert "is +0.006 (−0.004 to +0.016), p = 0.200, not significant." in answer(comparison(rival(0.006)))
+
+
+def test_one_split_has_a_difference_and_no_interval() -> None:
+    """The verdict stands; the sentence says why it has no p-value."""
+    scores = {"validation_auc": (0.86, math.nan), "test_auc": (0.846, math.nan)}
+    one = rival(None, folds=1, scores=scores)
+    head = HEAD.model_copy(update={"folds": 1})
+    found = RivalComparison(reference=head, heads=(head,), rivals=(one,))
+    said = answer(found)
+    assert said.startswith("A simple head on CSAI comes close to the best complex model, SeFT (raw): ")
+    assert "is +0.006, on one split, which gives no interval and no p-value. The complex model takes" in said
+    assert rivals_table(found).lines[0][-3:] == ("", "", "")
+    assert rivals_table(found).lines[1][-3:] == ("+0.006", "", "0.869")
 
 
 def test_small_costs_have_two_digits() -> None:

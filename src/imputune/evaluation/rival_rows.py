@@ -48,8 +48,8 @@ class CompetitorRow(Stored):
     num_parameters: all that a risk is computed from, CSAI included; None where unknown. seconds: of training, CSAI's
     pretraining included; None for a blend, whose members are trained apart. folds: the number of scored folds. failure:
     why the first other fold has no score, "" if none failed. quoted_auc: of the literature, by another protocol. lead:
-    test AUC minus that of the best small head, with p adjusted for the number of rivals; None for our heads, and while
-    folds are missing.
+    test AUC minus that of the best small head, with p adjusted for the number of rivals; None for our heads, while
+    folds are missing, and of a single split, where there is no interval.
     """
 
     part: Part
@@ -79,7 +79,17 @@ class RivalComparison(Stored):
     @property
     def best_rival(self) -> CompetitorRow | None:
         """The rival with the best validation AUC among those with all folds."""
-        return next((row for row in self.rivals if row.lead is not None), None)
+        return next((row for row in self.rivals if self.has_all_folds(row)), None)
+
+    def has_all_folds(self, row: CompetitorRow) -> bool:
+        """Say whether a rival was scored on every fold that the best small head was scored on."""
+        return row.folds == self.reference.folds
+
+    def difference(self, row: CompetitorRow) -> float:
+        """Return the mean test AUC of a rival with all folds minus that of the best small head."""
+        if row.lead is not None:
+            return row.lead.mean
+        return row.scores["test_auc"][0] - self.reference.scores["test_auc"][0]
 
 
 def compare_rivals(

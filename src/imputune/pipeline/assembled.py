@@ -72,13 +72,14 @@ def read_default_imputer(project: Project) -> Assembled:
         imputer = read_results_file(path, ImputerFile)
     except UserError as error:
         raise UserError(f"{error}: restore it with git, or {remedy}") from None
+    results = project.dataset_results_folder.relative_to(project.root)
     if has_data and imputer.cohort_hash != cohort_hash(project.cohort_folder):
-        raise UserError(f"results/{dataset} is of other data than {project.cohort_folder}: {remedy}")
+        raise UserError(f"{results} is of other data than {project.cohort_folder}: {remedy}")
     if project.folds_file.is_file() and imputer.folds_hash != folds_hash(project.folds_file):
-        raise UserError(f"results/{dataset} is of other folds than {project.folds_file}: {remedy}")
+        raise UserError(f"{results} is of other folds than {project.folds_file}: {remedy}")
     _check_protocol(project, imputer)
     why = f"artifacts/{dataset} has no pretrained imputer" if has_data else f"data/{dataset} is missing"
-    note = f"{why}, so scores are read from the files in results/{dataset} alone"
+    note = f"{why}, so scores are read from the files in {results} alone"
     cohort = read_cohort(project.cohort_folder).with_outcome(project.outcome) if has_data else None
     return Assembled(project=project, imputer=imputer, output=None, cohort=cohort, notes=[note])
 

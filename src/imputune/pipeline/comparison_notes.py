@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
+from imputune.artifacts.rivals_file import RivalResult
 from imputune.artifacts.stage_output import differing_names
 from imputune.artifacts.variant_file import VariantFile
-from imputune.pipeline.project import IMPUTER_SECTIONS, Project, variant_settings
+from imputune.pipeline.project import IMPUTER_SECTIONS, Project, rival_settings, variant_settings
 from imputune.protocol.variants import Variant, families_of
 from imputune.runtime.console import counted
 from imputune.settings.names import ImputerName, Mode
@@ -31,18 +32,34 @@ def settings_notes(project: Project, files: Iterable[VariantFile]) -> Iterator[s
     Settings of the imputer's pretraining are not compared: a variant belongs to its imputer, whatever params.yaml says.
     Variants in which the same settings differ share a note.
     """
-    labels: dict[tuple[str, ...], list[str]] = {}
+    differing = []
     for file in files:
         now = {
             name: value
             for name, value in variant_settings(project, file.variant).items()
             if name not in IMPUTER_SECTIONS
         }
-        if names := differing_names(file.settings, now):
-            labels.setdefault(tuple(names), []).append(file.variant.label)
-    for differing, same in labels.items():
-        which = same[0] if len(same) == 1 else f"{counted(len(same), 'variant')} ({', '.join(same)})"
-        yield f"{which}: these settings now differ in params.yaml: {', '.join(differing)}"
+        differing.append((file.variant.label, differing_names(file.settings, now)))
+    yield from _differing_notes(differing, "variant")
+
+
+def rival_settings_notes(project: Project, rivals: Iterable[RivalResult]) -> Iterator[str]:
+    """Name the rivals that were made with other settings than params.yaml now has, as `settings_notes` does."""
+    differing = [
+        (each.rival.label, differing_names(each.settings, rival_settings(project, each.rival))) for each in rivals
+    ]
+    yield from _differing_notes(differing, "rival")
+
+
+def _differing_notes(differing: Iterable[tuple[str, list[str]]], what: str) -> Iterator[str]:
+    """Say which settings differ, given their names by label; labels with the same names share a note."""
+    labels: dict[tuple[str, ...], list[str]] = {}
+    for label, names in differing:
+        if names:
+            labels.setdefault(tuple(names), []).append(label)
+    for settings, same in labels.items():
+        which = same[0] if len(same) == 1 else f"{counted(len(same), what)} ({', '.join(same)})"
+        yield f"{which}: these settings now differ in params.yaml: {', '.join(settings)}"
 
 
 def protocol_notes(files: Iterable[VariantFile]) -> Iterator[str]:

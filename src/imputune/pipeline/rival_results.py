@@ -13,20 +13,23 @@ from imputune.data.splits import fit_and_split
 from imputune.errors import UserError
 from imputune.evaluation.rival_rows import HeadCost, RivalComparison, RivalScores, compare_rivals
 from imputune.evaluation.rows import VariantRow
+from imputune.pipeline.comparison_notes import rival_settings_notes
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.protocol.imputers import DEFAULT_IMPUTER
 from imputune.protocol.published import quoted_references
 from imputune.protocol.variants import make_variant
+from imputune.runtime.device import choose_device
 from imputune.training.finetune import build_classifier
 
 
 def rival_comparison(
     project: Project, imputer: ImputerFile, rows: Iterable[VariantRow], labels_hash: str | None
 ) -> tuple[RivalComparison | None, list[str]]:
-    """Compare variants on CSAI with the rivals in the committed file; None without one. Notes say why it is skipped.
+    """Compare variants on CSAI with the rivals in the committed file; None without one.
 
     imputer: CSAI itself. labels_hash: of the labels of the project's outcome; None if the cohort is not there. A file
-    that is broken, or of other data, folds or labels, is skipped.
+    that is broken, or of other data, folds or labels, is skipped. Notes say why, or which rivals were made with other
+    settings than params.yaml now has.
     """
     path, heads = project.rivals_results_file, list(rows)
     if not path.is_file():
@@ -56,21 +59,30 @@ def rival_comparison(
     )
     references = quoted_references(project.dataset, project.outcome)
     compared = compare_rivals(heads, rivals, project.division.test_to_train, cost=cost, references=references)
-    return compared, []
+    return compared, list(rival_settings_notes(project, file.rivals)) if compared else []
 
 
 def seconds_of_head(project: Project, data: DividedCohort) -> float:
     """Return the seconds for the risks of 1,000 stays by mlp2 on CSAI, reading and scaling included.
 
-    They do not depend on the weights, which are random here. Measured on the test stays of the first fold.
+    They do not depend on the weights, which are random here. Measured on the test stays of the first fold, on the
+    device that trains; one batch before is not timed, because a first one takes longer.
     """
     fold = fit_and_split(data.cohort, data.labelled_folds[0], project.params.scaling.clip_quantile)
     shape, hours = data.cohort.values_NTD.shape, data.cohort.bin_hours
-    classifier = build_classifier(shape, project.params, make_variant("mlp2"), bin_hours=hours).eval()
-    started = time.perf_counter()
+    device = choose_device(project.params.device)
+    classifier = build_classifier(shape, project.params, make_variant("mlp2"), bin_hours=hours).to(device).eval()
+
+    def give_risks(stays: torch.Tensor) -> None:
+        inputs = (each.to(device) for each in fold.test.batch(stays))
+        torch.sigmoid(classifier(Directions.of(*inputs))).cpu()
+
+    batches = list(batches_in_order(len(fold.test)))
     with torch.no_grad():
-        for stays in batches_in_order(len(fold.test)):
-            classifier(Directions.of(*fold.test.batch(stays)))
+        give_risks(batches[0])
+        started = time.perf_counter()
+        for stays in batches:
+            give_risks(stays)
     return (time.perf_counter() - started) * 1000 / len(fold.test)
 
 

@@ -51,19 +51,20 @@ def run_rivals(project: Project, request: RivalRequest, say: Say) -> list[RivalS
     rates, and its other folds wait for it: if it finds none, they fail too. Interrupted work, even by kill -9,
     continues with the missing folds.
 
-    Raises UserError when the cohort or its folds are missing or do not belong together, a fold does not exist, the
-    first fold is neither requested nor finished, no stay has a static fact that a rival reads, or another command is
-    training rivals on the dataset.
+    Raises UserError when the cohort or its folds are missing or do not belong together, the labels of a split have one
+    value only, a fold does not exist, the first fold is neither requested nor finished, no stay has a static fact that
+    a rival reads, or another command is training rivals on the dataset.
     """
     data = read_divided_cohort(project).for_outcome(project.outcome)
+    numbers = [fold.number for fold in data.labelled_folds]  # read here, so that no run is opened in vain
     for number in request.folds or ():
-        if number not in data.numbers:
-            raise UserError(f"there is no fold {number}: choose from {', '.join(map(str, data.numbers))}")
+        if number not in numbers:
+            raise UserError(f"there is no fold {number}: choose from {', '.join(map(str, numbers))}")
     _check_static(data, request.rivals)
     with exclusive(project.unfinished_folder / LOCK, f"training rivals on {project.dataset}"), ExitStack() as stack:
         for folder in {project.unfinished_folder, *(project.rival_folder(rival).parent for rival in request.rivals)}:
             remove_leftovers(folder)
-        wanted = request.folds or data.numbers
+        wanted = request.folds or numbers
         works = [RivalWork(project, data, rival, wanted=wanted, again=request.again) for rival in request.rivals]
         for work in works:
             _check_first_fold(work)
@@ -76,8 +77,9 @@ def run_rivals(project: Project, request: RivalRequest, say: Say) -> list[RivalS
             run = stack.enter_context(track(project, subject, settings=settings))
         is_trained = any(work.missing for work in works)
         _RivalQueue(project, works, say).run(stack, run.run_id)
-        if is_trained:
-            timed = works[0].file().model_copy(update={"head_seconds_for_1000_stays": seconds_of_head(project, data)})
+        file = works[0].file()
+        if is_trained or file.head_seconds_for_1000_stays is None:
+            timed = file.model_copy(update={"head_seconds_for_1000_stays": seconds_of_head(project, data)})
             write_rivals_file(project.rivals_results_file, timed)
         run.describe(rivals_result({work.rival.label: [*work.folds.values()] for work in works}))
         return [work.summary for work in works]

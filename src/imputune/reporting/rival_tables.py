@@ -1,6 +1,5 @@
 """The table of rivals beside our heads, and the sentence that says whether a small head comes close."""
 
-from imputune.evaluation.ablation import Gain
 from imputune.evaluation.rival_rows import CompetitorRow, RivalComparison
 from imputune.evaluation.rows import Score
 from imputune.evaluation.significance import CITATION, SIGNIFICANCE_LEVEL
@@ -29,7 +28,7 @@ def rivals_table(found: RivalComparison) -> Table:
             "p",
             "quoted AUC",
         ),
-        lines=tuple(map(_line, (*found.heads, *found.rivals))),
+        lines=tuple(_line(row, found) for row in (*found.heads, *found.rivals)),
         remark=(
             f"{answer(found)} A head comes close if its mean AUC is at most {CLOSE} lower. Best small head: "
             f"{found.reference.label}, chosen by validation AUC. Mean ± sample "
@@ -47,15 +46,23 @@ def rivals_table(found: RivalComparison) -> Table:
 def answer(found: RivalComparison) -> str:
     """Say whether a small head on CSAI comes close to complex models, with the difference and what complexity costs."""
     best, head = found.best_rival, found.reference
-    if best is None or best.lead is None:
+    if best is None:
         return "No rival has all folds yet, so small heads are not compared with complex models."
-    lead, certain = best.lead, "significant" if best.lead.p_value < SIGNIFICANCE_LEVEL else "not significant"
-    verdict = "comes close to" if lead.mean <= CLOSE else "does not come close to"
+    difference = found.difference(best)
+    verdict = "comes close to" if difference <= CLOSE else "does not come close to"
     return (
-        f"A simple head on CSAI {'is not behind' if lead.mean <= 0 else verdict} the best complex model, {best.label} "
-        f"({best.input}): the test AUC of the complex model minus the head's is {_interval(lead)}, p "
-        f"{_equals(lead.p_value)}, {certain}. {_cost(best, head)}"
+        f"A simple head on CSAI {'is not behind' if difference <= 0 else verdict} the best complex model, {best.label} "
+        f"({best.input}): the test AUC of the complex model minus the head's is {_certainty(found, best)}. "
+        f"{_cost(best, head)}"
     ).rstrip()
+
+
+def _certainty(found: RivalComparison, best: CompetitorRow) -> str:
+    """Return a rival's difference with its interval and p, which one split does not have."""
+    if best.lead is None:
+        return f"{_difference(found, best)}, on one split, which gives no interval and no p-value"
+    certain = "significant" if best.lead.p_value < SIGNIFICANCE_LEVEL else "not significant"
+    return f"{_difference(found, best)}, p {_equals(best.lead.p_value)}, {certain}"
 
 
 def _cost(rival: CompetitorRow, head: CompetitorRow) -> str:
@@ -74,7 +81,8 @@ def _times(ratio: float) -> str:
     return f"{ratio:,.1f} times" if ratio >= 1 else f"{ratio:.2g} times"
 
 
-def _line(row: CompetitorRow) -> tuple[str, ...]:
+def _line(row: CompetitorRow, found: RivalComparison) -> tuple[str, ...]:
+    is_compared = row.part == "rival" and found.has_all_folds(row)
     return (
         row.part,
         row.label,
@@ -84,7 +92,7 @@ def _line(row: CompetitorRow) -> tuple[str, ...]:
         f"{row.num_parameters:,}" if row.num_parameters else EMPTY,
         f"{row.seconds:,.0f}" if row.seconds is not None else EMPTY,
         f"{row.seconds_for_1000_stays:.2f}" if row.seconds_for_1000_stays is not None else EMPTY,
-        _interval(row.lead) if row.lead else EMPTY,
+        _difference(found, row) if is_compared else EMPTY,
         p_text(row.lead.p_value) if row.lead else EMPTY,
         auc_text(row.quoted_auc),
     )
@@ -94,9 +102,12 @@ def _score(row: CompetitorRow, name: Score) -> str:
     return spread_text(*row.scores[name]) if name in row.scores else EMPTY
 
 
-def _interval(gain: Gain) -> str:
-    low, high = difference_text(gain.low, 3), difference_text(gain.high, 3)
-    return f"{difference_text(gain.mean, 3)} ({low} to {high})"
+def _difference(found: RivalComparison, row: CompetitorRow) -> str:
+    """Return the difference of a rival with all folds, with its interval if there is one."""
+    mean = difference_text(found.difference(row), 3)
+    if row.lead is None:
+        return mean
+    return f"{mean} ({difference_text(row.lead.low, 3)} to {difference_text(row.lead.high, 3)})"
 
 
 def _equals(p_value: float) -> str:

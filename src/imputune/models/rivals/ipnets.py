@@ -22,8 +22,8 @@ class IpNets(nn.Module):
 
     chi (smooth, across variables), tau (transient) and lambda (intensity) go into a GRU over the reference points; its
     last state is the embedding. Where all weights are too small for double precision, an interpolated value is 0, the
-    training mean. In training, a fifth of the observed cells is withheld, chi is compared with them, and
-    the mean squared error is the penalty.
+    training mean. In training, a fifth of the observed cells is withheld from the whole network, chi is compared with
+    them, and the mean squared error is the penalty. The authors' code lets the GRU read these cells.
 
     Shapes: see `classifier.Encoder`; E = H.
 

@@ -20,7 +20,9 @@ class Mtan(nn.Module):
 
     Beside it stands whether the variable was observed at all, which is what the mask interpolates to. A linear map of
     both, over heads and variables, goes into a GRU over the reference points; its last state is the embedding. All
-    stays have the same hours, so scores are computed once, and the sums for all stays are one matrix product.
+    stays have the same hours, so scores are computed once, and the sums for all stays are one matrix product. An
+    interpolated value tends to 0, the training mean, if the weights of all observed hours add up to less than 1e-20
+    times the largest weight of any hour.
 
     Shapes: see `classifier.Encoder`; E = H.
 

@@ -69,6 +69,8 @@ class PypotsEncoder(nn.Module):
         """Return the embedding (B, E), and BRITS's losses in training."""
         try:
             results = self.module(self.network.inputs(values_BTD, observed_BTD))
+        except torch.OutOfMemoryError:  # a RuntimeError too; a smaller batch or another GPU may do
+            raise
         except (RuntimeError, ValueError) as error:
             raise self._failure(error) from error
         embedding_BE = torch.cat([results[name] for name in self.network.last_layers.values()], dim=1)

@@ -23,10 +23,10 @@ class Raindrop(nn.Module):
 
         alpha_uv = sigmoid(h_u W [r_v, p_t]');  message = relu(h_u w_u w_v' alpha_uv e_uv)
 
-    r_v is a vector of variable v and p_t encodes the time. A variable that was not observed adds up its messages,
-    over both layers; one that was observed keeps its own embedding. In the first layer all edges are 1. In the second
-    an edge is the mean of alpha_uv over the hours in which u was observed, and the weaker half of a stay's edges is
-    cut.
+    r_v, w_u and w_v are vectors of the variables u and v, and p_t encodes the time. A variable that was not observed
+    adds up its messages, over both layers; one that was observed keeps its own embedding. In the first layer all edges
+    are 1. In the second an edge is the mean of alpha_uv over the hours in which u was observed, and the weaker half of
+    a stay's edges is cut.
     Attention over the hours sums up each variable, with a query and key of [h, p_t] and a learned vector s:
 
         beta = softmax over hours of (Q K' / sqrt(K)) s;  z_v = sum over hours of beta [h, p_t] W_z
@@ -86,8 +86,8 @@ class _Messages(nn.Module):
         super().__init__()
         self.receiver_DC = nn.Parameter(torch.randn(variables, channels) / math.sqrt(channels))
         self.importance = nn.Linear(channels, channels + time_channels, bias=False)
-        self.sender_C = nn.Parameter(torch.randn(channels) / math.sqrt(channels))
-        self.direction_C = nn.Parameter(torch.randn(channels) / math.sqrt(channels))
+        self.sender_DC = nn.Parameter(torch.randn(variables, channels) / math.sqrt(channels))
+        self.direction_DC = nn.Parameter(torch.randn(variables, channels) / math.sqrt(channels))
 
     def forward(
         self, state_BTDC: torch.Tensor, observed_BTD: torch.Tensor, edge_BUD: torch.Tensor, hour_TP: torch.Tensor
@@ -97,13 +97,13 @@ class _Messages(nn.Module):
         to_receiver, to_time = self.importance(state_BTDC).split([channels, hour_TP.shape[1]], dim=3)
         score_BTUD = to_receiver @ self.receiver_DC.T + (to_time * hour_TP[:, None]).sum(dim=3, keepdim=True)
         alpha_BTUD = score_BTUD.sigmoid() * observed_BTD.unsqueeze(3)
-        sent_BTU1 = (state_BTDC @ self.sender_C).unsqueeze(3)
+        sent_BTU1 = (state_BTDC * self.sender_DC).sum(dim=3, keepdim=True)
         strength_BTUD = sent_BTU1 * alpha_BTUD * edge_BUD.unsqueeze(1)
         # relu(s w) = relu(s) relu(w) + relu(-s) relu(-w), for a number s and a vector w.
         risen_BTD, total_BTD = strength_BTUD.relu().sum(dim=2), strength_BTUD.sum(dim=2)
         fallen_BTD = risen_BTD - total_BTD
         received = (
-            risen_BTD.unsqueeze(3) * self.direction_C.relu() + fallen_BTD.unsqueeze(3) * (-self.direction_C).relu()
+            risen_BTD.unsqueeze(3) * self.direction_DC.relu() + fallen_BTD.unsqueeze(3) * (-self.direction_DC).relu()
         )
         own = observed_BTD.unsqueeze(3)
         return state_BTDC + (1 - own) * received, alpha_BTUD
