@@ -82,6 +82,11 @@ def multiply_small_numbers(exponent: int, recorder: Recorder) -> Done:
     return Done(0, {"largest": product.max().item(), "threads": torch.get_num_threads()})
 
 
+def die_at_start(*started_with: object) -> None:
+    """Die as a process that the system kills, before any task is read."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_come_in_order_and_every_event_is_recorded(recorder, workers):
     """All epochs and final scores reach the recorder, whatever the number of workers."""
@@ -108,6 +113,13 @@ def test_a_worker_that_dies_while_it_writes_a_result_is_the_same_error(recorder)
     with pytest.raises(UserError, match="the system killed a worker process"):
         run_fold_jobs(killed_while_it_writes_fold_0, [0, 1], recorder, LocalPool(2))
     assert time.monotonic() - start < 30
+
+
+def test_a_worker_that_dies_before_it_reads_its_task_is_the_same_error(recorder, monkeypatch):
+    """The command does not wait until a task that is larger than the pipe is read."""
+    monkeypatch.setattr("imputune.runtime.local_pool._start_worker", die_at_start)
+    with pytest.raises(UserError, match="the system killed a worker process"):
+        run_fold_jobs(two_epochs, [np.zeros(1_000_000)], recorder, LocalPool(1))
 
 
 def test_killed_worker_is_a_clear_error(recorder):

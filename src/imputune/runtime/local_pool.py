@@ -148,6 +148,7 @@ class LocalPool:
         finally:
             for process in multiprocessing.active_children():
                 process.kill()  # they do not hear SIGTERM
+            _drop_unread_tasks(pool)
             pool.shutdown(cancel_futures=True)
 
 
@@ -171,6 +172,16 @@ def _break_if_dead(pool: ProcessPoolExecutor, dead_since: float) -> float:
             process.kill()
         pool._result_queue._writer.close()  # type: ignore[attr-defined]  # the library has no public way
     return dead_since
+
+
+def _drop_unread_tasks(pool: ProcessPoolExecutor) -> None:
+    """Close the reading end of the pipe of tasks, so that a task that no worker read does not hold up the pool's end.
+
+    The pool's thread waits until a task is written, and a task is larger than the pipe. It waits for ever if the worker
+    was killed before it read the task, because this process holds the reading end too. Python 3.11.7 closes it itself
+    where a worker died, 3.11.2 does not (github.com/python/cpython/issues/94777).
+    """
+    pool._call_queue._reader.close()  # type: ignore[attr-defined]  # the library has no public way
 
 
 def _pass_on_reports(reader: Connection, pending: _Pending, seconds: float) -> None:
