@@ -35,12 +35,15 @@ OWN = ("", "local")  # addresses with which the command starts its own
 AUTO = "auto"  # the address of the cluster that runs on this machine
 RETRIES = 3
 CONNECT_SECONDS, PREPARE_SECONDS = 5.0, 120.0
+NO_NODE = "no node of the Ray cluster has a core for tasks: start one with `ray start --address=...`"
 MIB = 2**20
 _MISMATCH = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
 _TRY = re.compile(rb"gcs_client\.cc:\d+: Failed to get cluster ID")
 """The lines that Ray writes of failed tries to connect, whatever its logging is set to."""
 _Node = Mapping[str, Any]
 """What Ray says of a node."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,17 +216,16 @@ def _prepared(device: DeviceName, *, own: bool) -> Cluster:
     prepare = ray.remote(num_cpus=0, max_retries=RETRIES)(prepare_node)
     nodes = cluster.nodes()
     if not nodes:
-        raise UserError("no node of the Ray cluster has a core for tasks: start one with `ray start --address=...`")
+        raise UserError(NO_NODE)
     checks = [
-        (
-            node["NodeManagerHostname"],  # several nodes may have the same
-            prepare.options(scheduling_strategy=_only_on(node["NodeID"])).remote(cluster.expected, PRELOADED),
-        )
+        (node, prepare.options(scheduling_strategy=_only_on(node["NodeID"])).remote(cluster.expected, PRELOADED))
         for node in nodes
     ]
     until = time.monotonic() + PREPARE_SECONDS
-    for name, check in checks:
-        _wait_for_check(name, check, until)
+    for node, check in checks:
+        _wait_for_check(node, check, until)
+    if not cluster.nodes():
+        raise UserError(NO_NODE)
     return cluster
 
 
@@ -231,8 +233,12 @@ def _only_on(node_id: str) -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
-def _wait_for_check(name: str, check: Any, until: float) -> None:
-    """Wait for a node's check until then; raise UserError, naming the node, if it fails or does not end."""
+def _wait_for_check(node: _Node, check: Any, until: float) -> None:
+    """Wait for a node's check until then; raise UserError, naming the node, if it fails or does not end.
+
+    A node that has died is left out, as one that dies later: Ray names a dead node for some seconds.
+    """
+    name = node["NodeManagerHostname"]  # several nodes may have the same
     try:
         ray.get(check, timeout=max(0.0, until - time.monotonic()))
     except GetTimeoutError:
@@ -242,4 +248,6 @@ def _wait_for_check(name: str, check: Any, until: float) -> None:
             raise error.cause from None
         raise UserError(f"Ray's node {name} cannot load imputune: {one_line(error.cause)}") from None
     except RayError as error:
-        raise UserError(f"Ray's node {name} cannot be prepared: {one_line(error)}") from None
+        if any(each["NodeID"] == node["NodeID"] and each["Alive"] for each in ray.nodes()):
+            raise UserError(f"Ray's node {name} cannot be prepared: {one_line(error)}") from None
+        logger.debug("Ray's node %s has died", name)
