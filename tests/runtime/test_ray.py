@@ -401,6 +401,7 @@ def test_a_failed_start_leaves_no_process_and_no_folder(params, tmp_path, monkey
     before = os.umask(0o022)
     try:
         monkeypatch.setattr(ray, "init", too_slow)
+        monkeypatch.setattr(ray, "shutdown", lambda: None)  # it would end the connection of the other tests
         with pytest.raises(UserError, match="cannot start Ray on this machine"), chosen_engine(params, "ray"):
             pass
         assert os.umask(0o022) == 0o022
