@@ -23,12 +23,11 @@ from imputune.errors import UserError
 from imputune.pipeline.project import DividedCohort, Project, rival_settings
 from imputune.pipeline.recording import log_curves, log_summary, replay
 from imputune.pipeline.run_subject import divided_input, rival_subject
-from imputune.pipeline.tracked import track_rival
+from imputune.pipeline.tracked import end_run, track_rival
 from imputune.protocol.rivals import Rival
 from imputune.reporting.run_notes import auc_result
 from imputune.tracking.interrupted import end_interrupted
 from imputune.tracking.runs import TrackedRun
-from imputune.tracking.store_failures import StoreUnavailableError
 from imputune.training.rivals import new_rival
 
 
@@ -151,10 +150,7 @@ class RivalWork:
         self._is_ended = True
         failures = "\n".join(f"Fold {fold.fold} failed: {fold.failure}" for fold in folds if fold.failure)
         run.describe(failures or auc_result([fold.scores for fold in scored]))
-        try:
-            self._stack.close()
-        except StoreUnavailableError as lost:  # the run is given up: no second call can end it
-            raise UserError(str(lost)) from lost
+        end_run(self._stack)
         run.when_sent(self.checkpoints.remove)
 
     def _note_run(self) -> None:

@@ -15,14 +15,13 @@ from imputune.pipeline.project import DividedCohort, Project, exclusive, read_di
 from imputune.pipeline.rival_results import seconds_of_head
 from imputune.pipeline.rival_work import RivalSummary, RivalWork
 from imputune.pipeline.run_subject import divided_input, rivals_subject
-from imputune.pipeline.tracked import track
+from imputune.pipeline.tracked import finish_complete, track
 from imputune.protocol.rivals import Rival
 from imputune.reporting.run_notes import rivals_result
 from imputune.runtime.console import counted, epoch_lines
 from imputune.runtime.epoch_lines import LineRecorder, TrainingPlan
 from imputune.runtime.recorder import Recorder, SilentRecorder
 from imputune.runtime.workers import Task
-from imputune.tracking.store_failures import StoreUnavailableError
 from imputune.training.rivals import RivalJob, train_rival_fold
 
 LOCK = "lock.rivals"
@@ -106,7 +105,7 @@ class _RivalQueue:
                 work.keep_results()
             if not work.was_finished and not work.missing:
                 work.start(stack, parent_run)
-                self._finish_complete()
+                finish_complete(self.works)
         self.project.engine.run(self._tasks(stack, parent_run))
         for work in self.works:
             if work.run and work.is_complete:
@@ -150,21 +149,10 @@ class _RivalQueue:
             f"AUC validation {fold.scores['validation_auc']:.3f} test {fold.scores['test_auc']:.3f}"
         )
         self.say(f"{work.rival.label} fold {fold.fold}: {scores}, {fold.seconds:,.0f} s | {self._left()}")
-        self._finish_complete()
+        finish_complete(self.works)
 
     def _left(self) -> str:
         return f"{self.done} of {self.all} folds done"
-
-    def _finish_complete(self) -> None:
-        """Finish the rivals of which all folds are there; while a server is away, training goes on without."""
-        for work in self.works:
-            if work.run is None:
-                continue
-            try:
-                with work.run.sender.not_waiting():
-                    work.finish_if_complete()
-            except StoreUnavailableError:
-                return
 
 
 def _is_ready(work: RivalWork, fold: int) -> bool:

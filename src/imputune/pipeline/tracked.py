@@ -1,12 +1,14 @@
 """The tracking of a command: the run that it opens in the project's store, with its parameters and tags."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Protocol
 
 from pydantic import JsonValue
 
 from imputune.artifacts.stage_output import MadeFrom, Settings
+from imputune.errors import UserError
 from imputune.pipeline.project import DividedCohort, Project
 from imputune.pipeline.run_subject import RunSubject, outcome_tags
 from imputune.protocol.division import Division
@@ -97,3 +99,34 @@ def track_rival(
     tags = {"device": project.engine.device(project.params.device), **outcome_tags(made_from)}
     tags |= {"rival": made_from.rival.name, "input": made_from.rival.input}
     return track(project, subject, settings=made_from.settings, tags=tags, folds=data.numbers, parent=parent)
+
+
+class TrackedWork(Protocol):
+    """What is trained fold by fold: a variant, or a rival."""
+
+    @property
+    def run(self) -> TrackedRun | None:
+        """The run that tracks it, None without one."""
+
+    def finish_if_complete(self) -> None:
+        """Write and end it when all its folds are finished; StoreUnavailableError while a server is away."""
+
+
+def finish_complete(works: Iterable[TrackedWork]) -> None:
+    """Finish those of which all folds are there; while a server is away, training goes on without."""
+    for work in works:
+        if work.run is None:
+            continue
+        try:
+            with work.run.sender.not_waiting():
+                work.finish_if_complete()
+        except StoreUnavailableError:
+            return
+
+
+def end_run(stack: ExitStack) -> None:
+    """End the run that a stack holds; UserError if its end could not be stored: no second call can end it."""
+    try:
+        stack.close()
+    except StoreUnavailableError as lost:
+        raise UserError(str(lost)) from lost

@@ -16,7 +16,7 @@ from imputune.pipeline.inputs import PretrainedImputer, finished_output
 from imputune.pipeline.kept_results import keep_finished_imputer
 from imputune.pipeline.project import DividedCohort, Project, exclusive, read_divided_cohort
 from imputune.pipeline.run_subject import divided_input, grid_subject
-from imputune.pipeline.tracked import track
+from imputune.pipeline.tracked import finish_complete, track
 from imputune.pipeline.variant_work import FinetuneRequest, VariantResult, VariantWork
 from imputune.protocol.choice import blend_members
 from imputune.protocol.variants import Variant
@@ -28,7 +28,6 @@ from imputune.runtime.time_left import TimeLeft
 from imputune.runtime.workers import Task
 from imputune.settings.names import ImputerName
 from imputune.tracking.runs import TrackedRun
-from imputune.tracking.store_failures import StoreUnavailableError
 from imputune.training.blend import BlendJob, blend_fold
 from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.non_neural import fit_non_neural_fold
@@ -121,7 +120,7 @@ class _VariantQueue:
         for work in unfinished:
             if not work.missing:
                 work.start(stack, parent_run)
-                self._finish_complete()
+                finish_complete(self.works)
         for work in unfinished:
             for number in work.missing:
                 self.left.add(work.variant, number)
@@ -279,18 +278,7 @@ class _VariantQueue:
         self.left.done(work.variant, fold.fold, fold.seconds)
         scores = f"validation {fold.scores['validation_auc']:.3f} test {fold.scores['test_auc']:.3f}"
         self.say(f"{work.variant.label} fold {fold.fold}: AUC {scores}, {fold.seconds:,.0f} s | {self.left}")
-        self._finish_complete()
-
-    def _finish_complete(self) -> None:
-        """Finish the variants of which all folds are there; while a server is away, training goes on without."""
-        for work in self.works:
-            if work.run is None:
-                continue
-            try:
-                with work.run.sender.not_waiting():
-                    work.finish_if_complete()
-            except StoreUnavailableError:
-                return
+        finish_complete(self.works)
 
 
 def _tell_of_constant_risks(work: VariantWork) -> None:

@@ -10,18 +10,16 @@ from imputune.artifacts.checkpoints import Checkpoints
 from imputune.artifacts.stage_files import read_fold, write_training
 from imputune.artifacts.stage_output import MadeFrom, TrainedFold, TrainingOutput
 from imputune.data.record_features import RecordScaler
-from imputune.errors import UserError
 from imputune.pipeline.blend_members import BlendMember
 from imputune.pipeline.inputs import PretrainedImputer, finished_output
 from imputune.pipeline.kept_results import keep_finished_variant, keep_variant
 from imputune.pipeline.recording import log_curves, log_risks, log_summary, register_blend, register_classifier, replay
 from imputune.pipeline.run_subject import divided_input, training_subject
-from imputune.pipeline.tracked import track_training
+from imputune.pipeline.tracked import end_run, track_training
 from imputune.protocol.variants import Variant
 from imputune.reporting.run_notes import auc_result
 from imputune.tracking.interrupted import end_interrupted
 from imputune.tracking.runs import TrackedRun
-from imputune.tracking.store_failures import StoreUnavailableError
 from imputune.training.finetune import build_classifier, new_head
 
 
@@ -163,10 +161,7 @@ class VariantWork:
             register_classifier(run, project, data, folds, self.made_from)
         self._is_ended = True
         run.describe(auc_result([fold.scores for fold in folds]))
-        try:
-            self._stack.close()
-        except StoreUnavailableError as lost:  # the run is given up: no second call can end it
-            raise UserError(str(lost)) from lost
+        end_run(self._stack)
         run.when_sent(self.checkpoints.remove)
 
     def _note_run(self) -> None:
