@@ -58,7 +58,7 @@ def rival_comparison(
         seconds_for_1000_stays=file.head_seconds_for_1000_stays,
     )
     references = quoted_references(project.dataset, project.outcome)
-    compared = compare_rivals(heads, rivals, project.division.test_to_train, cost=cost, references=references)
+    compared = compare_rivals(heads, rivals, imputer.division.test_to_train, cost=cost, references=references)
     return compared, list(rival_settings_notes(project, file.rivals)) if compared else []
 
 
