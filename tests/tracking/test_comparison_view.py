@@ -65,8 +65,10 @@ def test_a_view_shows_one_protocol(root, runs):
     assert view.name == "imputune-synthetic-single-split-64-16-20-5-seeds-heads"
 
 
-def test_a_view_is_stored_once_under_its_name(root, runs):
+def test_a_view_is_stored_once_under_its_name(tmp_path):
     """The link names the experiment and the view; sharing again overwrites the tag, and `stored_links` gives it."""
+    root = tmp_path  # a store of its own: the other tests share views too
+    run = record(root, "mlp2")
     client = MlflowClient(store.open_store(root))
     experiment = client.get_experiment_by_name("views").experiment_id
     link = share_view(root, HEADS)
@@ -81,8 +83,7 @@ def test_a_view_is_stored_once_under_its_name(root, runs):
     assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} <= sections
     bars = [chart["metricKey"] for chart in state["compareRunCharts"] if chart["type"] == "BAR"]
     assert bars == ["validation/auc", "test/auc"]
-    newest = client.get_run(runs["mlp2"])
-    assert set(bars) <= set(newest.data.metrics)
+    assert set(bars) <= set(client.get_run(run).data.metrics)
     assert stored_links(root, "http://127.0.0.1:8080") == [link.replace("5000", "8080")]
 
 
