@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from imputune.errors import UserError
+from imputune.imputers import pypots
 from imputune.imputers.pypots import NETWORKS, PypotsImputer, PypotsSizes
 from imputune.protocol.imputers import IMPUTERS
 from imputune.settings.file import read_params
@@ -91,6 +92,22 @@ def test_saved_weights_give_the_same_imputation(name, trained, stays):
     first, again, loaded = (each.represent(*stays).imputed_BTD for each in (imputer, imputer, other))
     assert torch.equal(first, again)
     torch.testing.assert_close(first, loaded, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["brits", "grud", "usgan"])
+def test_a_faster_network_is_trained_to_the_same_weights(name, stays, monkeypatch):
+    """After two epochs it imputes as PyPOTS's own does, but for rounding."""
+    values, observed = stays
+    with_nan = torch.where(observed > 0, values, torch.nan).numpy()
+    imputed = []
+    for speed_up in (pypots.speed_up, lambda network: None):
+        monkeypatch.setattr(pypots, "speed_up", speed_up)
+        imputer = build(name)
+        for seed in (1, 2):
+            imputer.train_epoch(with_nan, seed)
+        imputed.append(imputer.represent(values, observed))
+    torch.testing.assert_close(imputed[0].imputed_BTD, imputed[1].imputed_BTD, rtol=0, atol=1e-4)
+    torch.testing.assert_close(imputed[0].hidden_BH, imputed[1].hidden_BH, rtol=0, atol=1e-4)
 
 
 def test_training_depends_on_its_seed_alone(stays):

@@ -14,7 +14,7 @@ from imputune.models.rivals.build import RivalSizes, build_rival
 from imputune.models.rivals.classifier import RivalClassifier, places_in_stays, sinusoids
 from imputune.models.rivals.ipnets import IpNets
 from imputune.models.rivals.mtan import Mtan
-from imputune.models.rivals.pypots import PypotsEncoder, hours_since_observed
+from imputune.models.rivals.pypots import PypotsEncoder
 from imputune.models.rivals.raindrop import Raindrop, strongest_edges
 from imputune.models.rivals.seft import Seft
 from imputune.models.rivals.strats import Strats
@@ -310,22 +310,6 @@ def test_time_channels_must_be_even() -> None:
     """Sines and cosines come in pairs."""
     with pytest.raises(ValueError, match="time channels must be even, got 3"):
         sinusoids(4, 3)
-
-
-def test_pypots_gaps_count_from_the_hour_after_an_observation() -> None:
-    """The rule by hand."""
-    observed = torch.tensor([[[0.0], [1.0], [0.0], [0.0], [1.0], [0.0]]])
-    assert hours_since_observed(observed).flatten().tolist() == [0, 1, 1, 2, 3, 1]
-
-
-@needs_pypots
-def test_pypots_own_gaps_are_the_same(make_record: MakeRecord) -> None:
-    """PyPOTS computes them with NumPy."""
-    from pypots.data.utils import parse_delta
-
-    _, observed = make_record(4, HOURS, VARIABLES)
-    expected = torch.stack([torch.as_tensor(parse_delta(each)) for each in observed.numpy()])
-    torch.testing.assert_close(hours_since_observed(observed), expected.float())
 
 
 @needs_pypots

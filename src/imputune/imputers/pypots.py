@@ -14,6 +14,7 @@ from torch import nn
 
 from imputune.errors import UserError
 from imputune.imputers.interface import Representation, checked_representation
+from imputune.models.faster_pypots import speed_up
 from imputune.models.quiet_pypots import quiet
 from imputune.protocol.imputers import check_installed
 from imputune.settings.names import ImputerName
@@ -101,6 +102,7 @@ class PypotsImputer:
                 device=str(device),
                 verbose=False,
             )
+            speed_up(self.model.model)
         self.module = self.model.model
 
     @property

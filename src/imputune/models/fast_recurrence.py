@@ -4,15 +4,13 @@ Letters as there, and O = D + 3H outputs of the decayed hidden state, G = 3H gat
 together in memory, so that a weight's gradient is one product over hours and stays without a copy.
 """
 
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from imputune.models.hour_views import by_hour, product_over_hours, sigmoid_backward, tanh_backward
 from imputune.models.recurrence import Steps, Trace, Weights
-
-sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
-tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
 class Kept(NamedTuple):
@@ -98,7 +96,7 @@ class _Recurrence(torch.autograd.Function):
         p = h.new_empty(K, B, D + 3 * H)
         p_history, p_new, p_reset_update = p.split([D, H, 2 * H], dim=-1)
         missing_by_hour = (1 - steps.observed).unbind(dim=1)
-        hours = zip(_by_hour(steps), missing_by_hour, _by_hour(kept), _by_hour(trace), strict=True)
+        hours = zip(by_hour(steps), missing_by_hour, by_hour(kept), by_hour(trace), strict=True)
         for now, missing, keep, result in hours:
             # The exponential is taken here, not for all hours at once: so it stays in the cache.
             torch.mul(h, now.rate.neg().exp_(), out=keep.decayed)
@@ -131,7 +129,7 @@ class _Recurrence(torch.autograd.Function):
         )
         missing = 1 - steps.observed
         gradients = _empty_gradients(first_KBH, T, D)
-        hours = list(zip(_by_hour(steps), missing.unbind(dim=1), _by_hour(kept), _by_hour(gradients), strict=True))
+        hours = list(zip(by_hour(steps), missing.unbind(dim=1), by_hour(kept), by_hour(gradients), strict=True))
         G_h = torch.zeros_like(first_KBH)
         for t in reversed(range(T)):
             now, missing_now, keep, G = hours[t]
@@ -171,18 +169,13 @@ class _Recurrence(torch.autograd.Function):
 def _weight_gradients(gradients: Gradients, kept: Kept, completed_by_history: torch.Tensor) -> Weights:
     """Return the gradients of the weights, each summed over hours and stays."""
     return Weights(
-        hidden_KHO=_product_over_hours(kept.decayed, gradients.hidden_outputs),
+        hidden_KHO=product_over_hours(kept.decayed, gradients.hidden_outputs),
         history_bias_KD=gradients.history.sum(dim=(1, 2)),
         new_bias_KH=gradients.hidden_new.sum(dim=(1, 2)),
-        feature_KDD=_product_over_hours(completed_by_history, gradients.feature),
+        feature_KDD=product_over_hours(completed_by_history, gradients.feature),
         feature_bias_KD=gradients.feature.sum(dim=(1, 2)),
-        input_KIG=_product_over_hours(kept.inputs, gradients.gates),
+        input_KIG=product_over_hours(kept.inputs, gradients.gates),
     )
-
-
-def _product_over_hours(left_KTBI: torch.Tensor, right_KTBJ: torch.Tensor) -> torch.Tensor:
-    """Sum left' @ right over hours and stays, one product per direction; (K, I, J) out."""
-    return torch.bmm(left_KTBI.flatten(1, 2).transpose(1, 2), right_KTBJ.flatten(1, 2))
 
 
 def _named(tensors: tuple[torch.Tensor, ...]) -> tuple[Steps, Weights, torch.Tensor]:
@@ -235,12 +228,3 @@ def _empty_gradients(first_KBH: torch.Tensor, T: int, D: int) -> Gradients:
         hidden_outputs=joined[..., : D + 3 * H],
         gates=joined[..., D + H :],
     )
-
-
-Named = TypeVar("Named", Steps, Trace, Kept, Gradients)
-
-
-def _by_hour(tensors: Named) -> list[Named]:
-    """Split named tensors (K, T, ...) into named views (K, ...) of each hour."""
-    views = zip(*(tensor.unbind(dim=1) for tensor in tensors), strict=True)
-    return [type(tensors)._make(hour) for hour in views]

@@ -14,6 +14,7 @@ from torch import nn
 
 from imputune.data.directions import last_observed
 from imputune.errors import UserError
+from imputune.models.faster_pypots import hours_since_observed, speed_up
 from imputune.models.quiet_pypots import quiet
 from imputune.settings.names import PypotsRival
 
@@ -59,6 +60,7 @@ class PypotsEncoder(nn.Module):
                 )
             except (RuntimeError, ValueError, AssertionError) as error:
                 raise self._failure(error) from error
+            speed_up(classifier.model)
         self.module: nn.Module = classifier.model
         self.embedding_size = 0
         for layer in self.network.last_layers:
@@ -81,17 +83,6 @@ class PypotsEncoder(nn.Module):
 
     def _failure(self, error: Exception) -> UserError:
         return UserError(f"PyPOTS cannot use rival {self.name} ({' '.join(str(error).split())})")
-
-
-def hours_since_observed(observed_BTD: torch.Tensor) -> torch.Tensor:
-    """Return the hours since a variable was last observed before each hour, 0 in the first, (B, T, D).
-
-    PyPOTS's rule: gap[0] = 0, gap[t] = 1 + (1 - observed[t - 1]) * gap[t - 1].
-    """
-    gaps = [torch.zeros_like(observed_BTD[:, 0])]
-    for observed_BD in observed_BTD.unbind(1)[:-1]:
-        gaps.append(1 + (1 - observed_BD) * gaps[-1])
-    return torch.stack(gaps, dim=1)
 
 
 def _cells(values_BTD: torch.Tensor, observed_BTD: torch.Tensor) -> Cells:

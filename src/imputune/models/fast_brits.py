@@ -1,0 +1,300 @@
+"""BRITS of PyPOTS, computed faster: both directions in one pass, with a hand-written backward pass.
+
+The weights are those of PyPOTS's network; results, losses and gradients are the same up to rounding.
+
+Letters: K = 2 directions, T hours, B stays, D variables, H units of the hidden state, G = 4H gates, I = 2D + 1 inputs
+of the gates, O = D + 4H outputs of the decayed hidden state. All hours of a direction lie together in memory, as in
+`imputune.models.fast_recurrence`.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+from imputune.models.hour_views import by_hour, product_over_hours, sigmoid_backward, tanh_backward
+
+DIRECTIONS = ("forward", "backward")
+ALMOST_NOTHING = 1e-12  # added by PyPOTS to a number of cells, which may be 0
+
+
+class Hours(NamedTuple):
+    """What the recurrence reads: (K, T, B, ...), or (K, B, ...) of one hour.
+
+    values (D): 0 where nothing was observed. missing (D): 1 where nothing was observed, else 0. rate (H): the hidden
+    state decays by exp(-rate). weight (D): of the feature regression in the combined estimate.
+    """
+
+    values: torch.Tensor
+    missing: torch.Tensor
+    rate: torch.Tensor
+    weight: torch.Tensor
+
+
+class Weights(NamedTuple):
+    """The recurrence's weights.
+
+    hidden_KHO: from the decayed hidden state to the history regression (D) and the LSTM's gates (4H): input, forget,
+    output, new. input_KIG: from the completed values (D), the observed mask (D) and 1 to these gates.
+    """
+
+    hidden_KHO: torch.Tensor
+    history_bias_KD: torch.Tensor
+    feature_KDD: torch.Tensor
+    feature_bias_KD: torch.Tensor
+    input_KIG: torch.Tensor
+
+
+class Estimates(NamedTuple):
+    """Estimates of the history regression, the feature regression and both combined: (K, T, B, D)."""
+
+    history: torch.Tensor
+    feature: torch.Tensor
+    combined: torch.Tensor
+
+
+class _Kept(NamedTuple):
+    """What the forward pass computes and the backward pass needs, beside the estimates: (K, T, B, ...).
+
+    decayed (H): the decayed hidden state. inputs (2D + 1): of the gates; `completed` is a view of the first D. gates
+    (4H): after sigmoid and tanh. cell, squashed (H): the cell state after the hour, and its tanh.
+    """
+
+    decayed: torch.Tensor
+    inputs: torch.Tensor
+    completed: torch.Tensor
+    gates: torch.Tensor
+    cell: torch.Tensor
+    squashed: torch.Tensor
+
+
+class _Gradients(NamedTuple):
+    """Gradients that the backward pass computes hour by hour: (K, T, B, ...), or (K, B, ...) of one hour.
+
+    rate (H), combined, feature (D): of these. outputs (O): [history (D), gates (4H) before sigmoid and tanh]; `history`
+    and `gates` are views of it.
+    """
+
+    rate: torch.Tensor
+    combined: torch.Tensor
+    feature: torch.Tensor
+    outputs: torch.Tensor
+    history: torch.Tensor
+    gates: torch.Tensor
+
+
+def speed_up_brits(network: nn.Module) -> None:
+    """Let every BRITS in one of PyPOTS's networks (BRITS itself, the generator of US-GAN) be computed by this module.
+
+    A BRITS that was built with another training loss than PyPOTS's default, the mean absolute error, stays as it is.
+    """
+    from pypots.nn.modules.brits import BackboneBRITS
+    from pypots.nn.modules.loss import MAE
+
+    for module in network.modules():
+        if isinstance(module, BackboneBRITS) and isinstance(module.rits_f.training_loss, MAE):
+            module.forward = partial(_brits, module)
+
+
+def recur(hours: Hours, weights: Weights, H: int) -> tuple[Estimates, torch.Tensor]:
+    """Run the recurrence over all hours of both directions; return its estimates and the last hidden states (K, B, H).
+
+    With h and s the hidden and the cell state before an hour, x its values, u = 1 where nothing was observed and w the
+    combination weight, one hour is
+
+        d = exp(-rate) h                          decayed hidden state
+        [p, q] = d W_h;  p += b_p                 history regression, and the hidden state's part in the gates
+        f = (x + u p) W_f + b_f                   feature regression
+        c = (1 - w) p + w f                       combined estimate
+        [i, j, o, n] = q + [x + u c, 1 - u, 1] W_i    input, forget, output gate: sigmoid; new: tanh
+        s' = j s + i n;  h' = o tanh(s')
+
+    Source: BRITS (Cao et al. 2018), equations 1 to 9, with the LSTM of PyPOTS 1.5.
+    """
+    *estimates, hidden_KBH = _Recurrence.apply(H, *hours, *weights)
+    return Estimates._make(estimates), hidden_KBH
+
+
+class _Recurrence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, H: int, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        hours, weights = _named(tensors)
+        K, T, B, D = hours.values.shape
+        new = hours.values.new_empty
+        estimates = Estimates._make(new(K, T, B, D) for _ in Estimates._fields)
+        kept = _empty_kept(hours, H, keeps=any(ctx.needs_input_grad))
+        history_bias, feature_bias = weights.history_bias_KD[:, None], weights.feature_bias_KD[:, None]
+        h, cell = hours.values.new_zeros(K, B, H), hours.values.new_zeros(K, B, H)
+        p = new(K, B, D + 4 * H)
+        for now, keep, result in zip(by_hour(hours), by_hour(kept), by_hour(estimates), strict=True):
+            torch.mul(h, now.rate.neg().exp_(), out=keep.decayed)
+            torch.bmm(keep.decayed, weights.hidden_KHO, out=p)
+            torch.add(p[..., :D], history_bias, out=result.history)
+            completed_by_history = torch.addcmul(now.values, now.missing, result.history)
+            result.feature.copy_(torch.baddbmm(feature_bias, completed_by_history, weights.feature_KDD))
+            torch.lerp(result.history, result.feature, now.weight, out=result.combined)
+            torch.addcmul(now.values, now.missing, result.combined, out=keep.completed)
+            gates = torch.baddbmm(p[..., D:], keep.inputs, weights.input_KIG)
+            torch.sigmoid(gates[..., : 3 * H], out=keep.gates[..., : 3 * H])
+            torch.tanh(gates[..., 3 * H :], out=keep.gates[..., 3 * H :])
+            in_gate, forget, out_gate, new_gate = keep.gates.split(H, dim=-1)
+            cell = torch.addcmul(in_gate * new_gate, forget, cell, out=keep.cell)
+            torch.tanh(cell, out=keep.squashed)
+            h = out_gate * keep.squashed
+        ctx.save_for_backward(*tensors, *estimates[:2], *kept)
+        ctx.set_materialize_grads(False)
+        return (*estimates, h)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *given: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        hours, weights = _named(saved[:9])
+        history, feature, kept = saved[9], saved[10], _Kept._make(saved[11:])
+        T, D = hours.values.shape[1], hours.values.shape[-1]
+        H = kept.cell.shape[-1]
+        given_history, given_feature, given_combined = (
+            [None] * T if each is None else each.unbind(1) for each in given[:3]
+        )
+        hidden_KOH, feature_KDD, values_KGD = (
+            matrix.transpose(1, 2).contiguous()
+            for matrix in (weights.hidden_KHO, weights.feature_KDD, weights.input_KIG[:, :D])
+        )
+        gradients = _empty_gradients(hours, H)
+        each_hour = list(zip(by_hour(hours), by_hour(kept), by_hour(gradients), strict=True))
+        first_cell = torch.zeros_like(kept.cell[:, 0])
+        G_h = torch.zeros_like(first_cell) if given[3] is None else given[3]
+        G_cell = torch.zeros_like(first_cell)
+        for t in reversed(range(T)):
+            now, keep, G = each_hour[t]
+            in_gate, forget, out_gate, new_gate = keep.gates.split(H, dim=-1)
+            G_in, G_forget, G_out, G_new = G.gates.split(H, dim=-1)
+            cell_before = each_hour[t - 1][1].cell if t else first_cell
+            sigmoid_backward(G_h * keep.squashed, out_gate, grad_input=G_out)
+            G_cell = G_cell.add_(torch.ops.aten.tanh_backward(G_h * out_gate, keep.squashed))
+            tanh_backward(G_cell * in_gate, new_gate, grad_input=G_new)
+            sigmoid_backward(G_cell * new_gate, in_gate, grad_input=G_in)
+            sigmoid_backward(G_cell * cell_before, forget, grad_input=G_forget)
+            G_cell.mul_(forget)
+
+            torch.mul(now.missing, torch.bmm(G.gates, values_KGD), out=G.combined)
+            if (G_given := given_combined[t]) is not None:
+                G.combined.add_(G_given)
+            to_feature = torch.mul(G.combined, now.weight)
+            torch.sub(G.combined, to_feature, out=G.history)
+            G.feature.copy_(to_feature)
+            if (G_given := given_feature[t]) is not None:
+                G.feature.add_(G_given)
+            G.history.addcmul_(now.missing, torch.bmm(G.feature, feature_KDD))
+            if (G_given := given_history[t]) is not None:
+                G.history.add_(G_given)
+
+            G_decayed = torch.bmm(G.outputs, hidden_KOH)
+            torch.mul(G_decayed, keep.decayed, out=G.rate).neg_()
+            G_h = G_decayed.mul_(now.rate.neg().exp_())
+
+        G_weight = gradients.combined.mul_(feature - history)
+        completed_by_history = torch.addcmul(hours.values, hours.missing, history)
+        return (
+            *(None, None, None, gradients.rate, G_weight),
+            product_over_hours(kept.decayed, gradients.outputs),
+            gradients.history.sum(dim=(1, 2)),
+            product_over_hours(completed_by_history, gradients.feature),
+            gradients.feature.sum(dim=(1, 2)),
+            product_over_hours(kept.inputs, gradients.gates),
+        )
+
+
+def _brits(network: Any, inputs: Mapping[str, Mapping[str, torch.Tensor]]) -> tuple[torch.Tensor, ...]:
+    """Return what PyPOTS's `BackboneBRITS.forward` returns; there, too, the backward hidden state is in reverse order.
+
+    inputs: by direction, X (0 where nothing was observed), missing_mask (1 where observed) and deltas, (B, T, D) each.
+    """
+    values, observed, gaps = (
+        torch.stack([inputs[direction][name].transpose(0, 1) for direction in DIRECTIONS])
+        for name in ("X", "missing_mask", "deltas")
+    )
+    both = (network.rits_f, network.rits_b)
+    hours, weights = _prepared(both, values * observed, observed, gaps)
+    estimates, (hidden_f, hidden_b) = recur(hours, weights, network.rnn_hidden_size)
+    error = sum(((estimate - values).abs() * observed).sum(dim=(2, 3)) for estimate in estimates)
+    error_KT = error / (observed.sum(dim=(2, 3)) + ALMOST_NOTHING)
+    combined_f, combined_b = estimates.combined.transpose(1, 2)
+    combined_b = combined_b.flip(1)
+    values_BTD, observed_BTD = inputs["forward"]["X"], inputs["forward"]["missing_mask"]
+    imputed_f, imputed_b = (observed_BTD * values_BTD + (1 - observed_BTD) * each for each in (combined_f, combined_b))
+    return (
+        (imputed_f + imputed_b) / 2,
+        combined_f,
+        combined_b,
+        hidden_f,
+        hidden_b.flip(1),
+        (imputed_f - imputed_b).abs().mean() * 0.1,
+        error_KT.sum() / (3 * len(error_KT[0])),
+    )
+
+
+def _prepared(
+    both: tuple[Any, Any], values: torch.Tensor, observed: torch.Tensor, gaps: torch.Tensor
+) -> tuple[Hours, Weights]:
+    """Compute for all hours at once what does not depend on the hidden state, and arrange both directions' weights."""
+    rates, weights, hidden, inputs = [], [], [], []
+    for rits, observed_TBD, gaps_TBD in zip(both, observed, gaps, strict=True):
+        rates.append(linear(gaps_TBD, rits.temp_decay_h.W, rits.temp_decay_h.b).relu())
+        decay = rits.temp_decay_x
+        kept = (-(gaps_TBD * decay.W.diagonal() + decay.b).relu()).exp()
+        weights.append(rits.combining_weight(torch.cat([kept, observed_TBD], dim=-1)).sigmoid())
+        cell = rits.rnn_cell
+        bias_G1 = (cell.bias_ih + cell.bias_hh)[:, None]
+        hidden.append(torch.cat([rits.hist_reg.weight, _new_gate_last(cell.weight_hh)]).T)
+        inputs.append(_new_gate_last(torch.cat([cell.weight_ih, bias_G1], dim=1)).T)
+    return Hours(values, 1 - observed, torch.stack(rates), torch.stack(weights)), Weights(
+        hidden_KHO=torch.stack(hidden),
+        history_bias_KD=torch.stack([rits.hist_reg.bias for rits in both]),
+        feature_KDD=torch.stack([(rits.feat_reg.W * rits.feat_reg.m).T for rits in both]),
+        feature_bias_KD=torch.stack([rits.feat_reg.b for rits in both]),
+        input_KIG=torch.stack(inputs),
+    )
+
+
+def _new_gate_last(of_gates: torch.Tensor) -> torch.Tensor:
+    """Arrange rows of weights of an LSTM's gates, which PyTorch has as input, forget, new, output."""
+    in_gate, forget, new_gate, out_gate = of_gates.chunk(4)
+    return torch.cat([in_gate, forget, out_gate, new_gate])
+
+
+def _named(tensors: tuple[torch.Tensor, ...]) -> tuple[Hours, Weights]:
+    """Return the tensors of `recur`, which torch hands on as one tuple."""
+    return Hours._make(tensors[:4]), Weights._make(tensors[4:9])
+
+
+def _empty_kept(hours: Hours, H: int, *, keeps: bool) -> _Kept:
+    """Return memory for the forward pass, for one hour again and again unless a backward pass needs all hours.
+
+    Of the gates' inputs, which all hours have, the observed mask and the 1 are there already.
+    """
+    K, T, B, D = hours.values.shape
+    memory = [hours.values.new_empty(K, T if keeps else 1, B, size) for size in (H, 4 * H, H, H)]
+    decayed, gates, cell, squashed = (each.expand(K, T, B, -1) for each in memory)
+    inputs = hours.values.new_empty(K, T, B, 2 * D + 1)
+    inputs[..., D:-1] = 1 - hours.missing
+    inputs[..., -1] = 1
+    return _Kept(decayed, inputs, inputs[..., :D], gates, cell, squashed)
+
+
+def _empty_gradients(hours: Hours, H: int) -> _Gradients:
+    K, T, B, D = hours.values.shape
+    new = hours.values.new_empty
+    outputs = new(K, T, B, D + 4 * H)
+    return _Gradients(
+        rate=new(K, T, B, H),
+        combined=new(K, T, B, D),
+        feature=new(K, T, B, D),
+        outputs=outputs,
+        history=outputs[..., :D],
+        gates=outputs[..., D:],
+    )
