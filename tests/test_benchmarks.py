@@ -15,6 +15,7 @@ import torch
 
 import benchmarks
 from benchmarks import busy_machine, csai_scaling, csai_speed, pypots_csai
+from imputune.models.faster_pypots import hours_since_observed
 from imputune.settings.file import read_params
 
 pytestmark = pytest.mark.slow
@@ -76,6 +77,7 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
     ("module", "words", "message"),
     [
         ("csai_speed", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
+        ("faster_pypots", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
         ("seft_speed", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
         ("csai_speed", ["--epochs", "ten"], "argument --epochs: invalid int value: 'ten'; --help lists the options"),
         ("csai_speed", ["--epoch-count", "3"], "unrecognized arguments: --epoch-count 3; --help lists the options"),
@@ -118,6 +120,16 @@ def test_speed_prints_one_json_object_with_finite_numbers(monkeypatch, capsys):
     assert speed["setting"]["learning_rate_ours"] == read_params(ROOT / "params.yaml").pretrain.learning_rate
     seconds = speed["seconds_epoch_ours"], speed["seconds_epoch_pypots"]
     assert speed["ratio_epoch_vs_pypots"] == pytest.approx(seconds[1]["median"] / seconds[0]["median"])
+
+
+@pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[pypots]'")
+def test_faster_networks_are_timed_beside_those_of_pypots_unchanged(monkeypatch, capsys):
+    """A very small run gives ratios and the same imputations; afterwards the faster functions are in use again."""
+    measured("faster_pypots", "--json", "--stays", "60", "--epochs", "2", monkeypatch=monkeypatch)
+    speeds = json.loads(capsys.readouterr().out)
+    assert [speed["network"] for speed in speeds["networks"]] == ["brits", "grud"]
+    assert all(speed["ratio_epoch"]["median"] > 0 and speed["difference"] < 1e-4 for speed in speeds["networks"])
+    assert import_module("pypots.imputation.grud.data")._parse_delta_torch is hours_since_observed
 
 
 @pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[pypots]'")
