@@ -4,6 +4,7 @@ PyPOTS is an optional extra; it is imported when one of its imputers is built. I
 """
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -121,6 +122,7 @@ class PypotsImputer:
             except (RuntimeError, ValueError) as error:
                 cause = " ".join((log.errors or [str(error)])[-1].split())
                 raise UserError(f"PyPOTS could not train imputer {self.name} ({cause}): leave it out") from error
+        gc.collect()  # PyPOTS leaves its copies of the stays in reference cycles, which Python would keep for epochs
         return float(self.model.best_loss)
 
     def represent(self, values_BTD: torch.Tensor, observed_BTD: torch.Tensor) -> Representation:
