@@ -108,6 +108,13 @@ def _no_outer_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def _as_talkative_as_before() -> Iterator[None]:
+    """Leave nothing of a verbose or quiet command to the next test, which may read what is said without a command."""
+    yield
+    console.set_verbosity(console.Verbosity.NORMAL)
+
+
 @pytest.fixture(scope="session")
 def _shared_project(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """A tiny project after the commands of dvc.yaml, made once for all processes in which tests run side by side.

@@ -26,13 +26,6 @@ EPOCH = re.compile(
 )
 
 
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """Leave nothing of a verbose or quiet command to the next test."""
-    yield
-    set_verbosity(Verbosity.NORMAL)
-
-
 @pytest.fixture
 def copy(project: Path, tmp_path: Path) -> Path:
     """A copy of the project in which commands run."""

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from imputune.tracking import credentials
 from projects import OUTER
 
 
@@ -12,6 +13,15 @@ def _no_outer_tracking(monkeypatch):
     for name in OUTER:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+
+
+@pytest.fixture(autouse=True)
+def _no_login(monkeypatch):
+    """Hide the user's own login, and take none that a test handed over back from the login of the next."""
+    monkeypatch.setattr(credentials, "_handed_over", {})
+    for name in (credentials.USERNAME, credentials.PASSWORD):
+        monkeypatch.setenv(name, "")  # so that what the test itself changes is undone
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="module")

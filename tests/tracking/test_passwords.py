@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from imputune.errors import UserError
 from imputune.tracking import store
 from imputune.tracking.chosen_store import chosen_store
-from imputune.tracking.credentials import PASSWORD, USERNAME, without_password
+from imputune.tracking.credentials import PASSWORD, without_password
 from imputune.tracking.database import check_database
 from imputune.tracking.store_failures import failures
 
@@ -52,14 +52,6 @@ def answering(status, body=b"You are not authenticated"):
         finally:
             server.shutdown()
             thread.join()
-
-
-@pytest.fixture(autouse=True)
-def _no_login(monkeypatch):
-    """Hide the user's own login, and restore what a test changes."""
-    for name in (USERNAME, PASSWORD):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
 
 
 @pytest.fixture
