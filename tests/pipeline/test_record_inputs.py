@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def trained(_shared_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with heads that read record features, the best one champion."""
-    copy = copy_of(_shared_project, tmp_path_factory.mktemp("record"))
+    copy = copy_of(_shared_project, tmp_path_factory.mktemp("record"), with_mlruns=True)
     with pytest.MonkeyPatch.context() as monkeypatch:
         grid = ["grid", "--head", "mlp2", "--input", INPUT, "--schedule", "plateau"]
         recurrent = ["grid", "--head", "gru", "--input", "raw+static", "--mode", "frozen", "--schedule", "plateau"]
