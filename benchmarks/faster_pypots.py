@@ -36,7 +36,8 @@ NETWORKS: tuple[ImputerName, ...] = ("brits", "grud")
 class Speed(Result):
     """One network; ratios are PyPOTS's seconds over ours, pair by pair.
 
-    difference: between the two imputations after the last epoch, the largest of all cells, in standard deviations.
+    difference: between the two imputations after the last epoch, mean of all cells, in standard deviations. Rounding
+    makes it grow with every epoch.
     """
 
     network: str
@@ -110,7 +111,7 @@ def compare(name: ImputerName, data: FoldData, params: Params, epochs: int) -> S
         ratio_imputing=Spread.of([their / our for our, their in zip(our_imputing, their_imputing, strict=True)]),
         seconds_epoch_ours=Spread.of(our_epochs),
         seconds_epoch_pypots=Spread.of(their_epochs),
-        difference=float(difference.abs().max()),
+        difference=float(difference.abs().mean()),
     )
 
 
@@ -146,7 +147,7 @@ def show(speeds: Speeds) -> None:
                 ("", "epoch, seconds, PyPOTS unchanged", *speed.seconds_epoch_pypots.as_text()),
                 ("", "epoch, PyPOTS / imputune, pair by pair", *speed.ratio_epoch.as_text()),
                 ("", "imputing, PyPOTS / imputune, pair by pair", *speed.ratio_imputing.as_text()),
-                ("", "largest difference of the imputations", f"{speed.difference:.1e}", "", ""),
+                ("", "mean difference of the imputations", f"{speed.difference:.1e}", "", ""),
             )
         ],
     )
