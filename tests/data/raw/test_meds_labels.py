@@ -8,6 +8,7 @@ import pytest
 from imputune.data.cohort import read_cohort, write_cohort
 from imputune.data.outcome_file import NO_LABEL
 from imputune.data.raw.meds.extraction import Outcome
+from imputune.data.raw.meds.labels import DIFFERING
 from imputune.data.raw.meds.reasons import SINGULAR, told_counts
 from imputune.data.raw.meds.stays import MedsStays, WindowRules
 from imputune.data.raw.meds.values import NOT_ALIVE
@@ -201,9 +202,10 @@ def test_a_discharge_before_the_window_ends_leaves_no_label_of_death(tmp_path: P
 def test_counts_of_one_are_told_in_the_singular(tmp_path: Path) -> None:
     """Every reason that begins with a noun has a singular, and reasons without a count are left out."""
     stays = labelled(tmp_path, [(1, "2150-03-03 10:00:00", True)])
-    reasons = {*stays.label_counts, *stays.events.ignored, *CONTRADICTIONS, f"events {NOT_ALIVE}"}
+    reasons = {*stays.label_counts, *stays.events.ignored, *CONTRADICTIONS, DIFFERING, f"events {NOT_ALIVE}"}
     assert reasons - {"without a subject or code"} == set(SINGULAR)
     assert told_counts(stays.label_counts) == "1 label read, 1 window without a label"
+    assert told_counts({DIFFERING: 1}).startswith("1 label differs from")
     assert told_counts({"labels read": 2_000, "without a number": 1}) == "2,000 labels read, 1 without a number"
 
 

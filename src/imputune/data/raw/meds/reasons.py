@@ -12,6 +12,9 @@ SINGULAR: Mapping[str, str] = {
     "windows without a label": "window without a label",
     "windows with labels of both values": "window with labels of both values",
     "labels that repeat another of their window": "label that repeats another of its window",
+    "labels differ from the in-hospital death that the codes tell": (
+        "label differs from the in-hospital death that the codes tell"
+    ),
     "stays died during the hospital stay, but the discharge does not say so: they have label 0": (
         "stay died during the hospital stay, but the discharge does not say so: it has label 0"
     ),
