@@ -22,6 +22,7 @@ from threading import Lock
 from typing import TypeVar
 
 from imputune.runtime.environment import environment
+from imputune.runtime.freed_memory import keep_freed_memory
 
 THREADS = "OMP_NUM_THREADS"  # of PyTorch, scikit-learn and XGBoost, and of the BLAS of NumPy and SciPy
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}  # a thread that waits for others sleeps
@@ -43,9 +44,10 @@ def environment_of_workers() -> AbstractContextManager[None]:
 
 
 def use_one_thread() -> None:
-    """Make PyTorch compute in this process as in a worker: on one thread, without denormal numbers."""
+    """Make PyTorch compute in this process as in a worker: on one thread, without denormal numbers, in kept memory."""
     import torch
 
+    keep_freed_memory()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
 
