@@ -33,7 +33,11 @@ ONE_THREAD = {THREADS: "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def prepare_command() -> None:
-    """Set this process's environment, before NumPy or PyTorch is loaded; what the user has set stays."""
+    """Set this process's environment, before NumPy or PyTorch is loaded; what the user has set stays.
+
+    Freed memory is kept; see `keep_freed_memory`.
+    """
+    keep_freed_memory()
     for name, text in ({THREADS: "1"} | WAITING).items():
         os.environ.setdefault(name, text)
 
