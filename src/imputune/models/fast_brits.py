@@ -1,32 +1,24 @@
-"""BRITS of PyPOTS, computed faster: both directions in one pass, with a hand-written backward pass.
-
-The weights are those of PyPOTS's network; results, losses and gradients are the same up to rounding.
+"""BRITS's recurrence over the hours as PyPOTS defines it, both directions at once, with a hand-written backward pass.
 
 Letters: K = 2 directions, T hours, B stays, D variables, H units of the hidden state, G = 4H gates, I = 2D + 1 inputs
 of the gates, O = D + 4H outputs of the decayed hidden state. All hours of a direction lie together in memory, as in
 `imputune.models.fast_recurrence`.
 """
 
-from collections.abc import Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
 from imputune.models.hour_views import by_hour, product_over_hours, sigmoid_backward, tanh_backward
 
-DIRECTIONS = ("forward", "backward")
-ALMOST_NOTHING = 1e-12  # added by PyPOTS to a number of cells, which may be 0
-
 
 class Hours(NamedTuple):
-    """What the recurrence reads: (K, T, B, ...), or (K, B, ...) of one hour.
+    """What the recurrence reads, all of it known before the first hour: (K, T, B, ...), or (K, B, ...) of one hour.
 
-    values (D): 0 where nothing was observed. missing (D): 1 where nothing was observed, else 0. rate (H): the hidden
-    state decays by exp(-rate). weight (D): of the feature regression in the combined estimate.
+    values (D): standardised, 0 where not observed. missing (D): 0/1, 1 where not observed. rate (H): how fast the
+    hidden state decays, at least 0; the decay is exp(-rate). weight (D): weight of the feature regression in the
+    combined estimate.
     """
 
     values: torch.Tensor
@@ -36,10 +28,12 @@ class Hours(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """The recurrence's weights.
+    """The recurrence's weights, one matrix per direction, applied from the right (x @ W).
 
-    hidden_KHO: from the decayed hidden state to the history regression (D) and the LSTM's gates (4H): input, forget,
-    output, new. input_KIG: from the completed values (D), the observed mask (D) and 1 to these gates.
+    hidden_KHO (K, H, D + 4H): from the decayed hidden state to the history regression (D), then the LSTM's input,
+    forget, output and new gates (H each). history_bias_KD: the history regression's bias. feature_KDD, feature_bias_KD:
+    the feature regression, its diagonal zero. input_KIG (K, 2D + 1, 4H): from [completed values, observed, 1] to the
+    same gates; its last row holds their biases.
     """
 
     hidden_KHO: torch.Tensor
@@ -87,33 +81,34 @@ class _Gradients(NamedTuple):
     gates: torch.Tensor
 
 
-def speed_up_brits(network: nn.Module) -> None:
-    """Let every BRITS in one of PyPOTS's networks (BRITS itself, the generator of US-GAN) be computed by this module.
-
-    A BRITS that was built with another training loss than PyPOTS's default, the mean absolute error, stays as it is.
-    """
-    from pypots.nn.modules.brits import BackboneBRITS
-    from pypots.nn.modules.loss import MAE
-
-    for module in network.modules():
-        if isinstance(module, BackboneBRITS) and isinstance(module.rits_f.training_loss, MAE):
-            module.forward = partial(_brits, module)
-
-
 def recur(hours: Hours, weights: Weights, H: int) -> tuple[Estimates, torch.Tensor]:
     """Run the recurrence over all hours of both directions; return its estimates and the last hidden states (K, B, H).
 
-    With h and s the hidden and the cell state before an hour, x its values, u = 1 where nothing was observed and w the
-    combination weight, one hour is
+    `values` and `missing` get no gradient. All tensors share one floating dtype.
 
-        d = exp(-rate) h                          decayed hidden state
-        [p, q] = d W_h;  p += b_p                 history regression, and the hidden state's part in the gates
-        f = (x + u p) W_f + b_f                   feature regression
-        c = (1 - w) p + w f                       combined estimate
+    With h and s the hidden and the cell state before an hour, 0 before the first, x its values, u = 1 where nothing was
+    observed, w the combination weight and g = exp(-rate), one hour is
+
+        d = g h                                       decayed hidden state
+        [p, q] = d W_h;  p += b_h                     history regression, and the hidden state's part in the gates
+        f = (x + u p) W_f + b_f                       feature regression
+        c = (1 - w) p + w f                           combined estimate
         [i, j, o, n] = q + [x + u c, 1 - u, 1] W_i    input, forget, output gate: sigmoid; new: tanh
-        s' = j s + i n;  h' = o tanh(s')
+        s' = j s + i n;  t = tanh(s');  h' = o t      cell and hidden state after the hour
 
-    Source: BRITS (Cao et al. 2018), equations 1 to 9, with the LSTM of PyPOTS 1.5.
+    Backward, G_v is the gradient of v. G_c, G_f and G_p begin with the loss's own, G_h' and G_s' with what the next
+    hour sends back; in the last hour, G_h' is the loss's own and G_s' is 0:
+
+        G_o* = G_h' t o (1 - o);  G_s' += G_h' o (1 - t^2)
+        G_n* = G_s' i (1 - n^2);  G_i* = G_s' n i (1 - i);  G_j* = G_s' s j (1 - j);  G_s = j G_s'
+        G_q = [G_i*, G_j*, G_o*, G_n*]
+        G_c += u (G_q W_x');  G_f += w G_c;  G_p += (1 - w) G_c + u (G_f W_f')
+        G_d = [G_p, G_q] W_h';  G_rate = -d G_d;  G_h = g G_d
+
+    where * marks a gate before sigmoid or tanh, ' on a matrix its transpose, and W_x the rows of W_i for the completed
+    values. Only this chain runs hour by hour; the other gradients are computed for all hours after it.
+
+    Source: BRITS (Cao et al. 2018), sections 4.1 and 4.3, with the LSTM cell of PyPOTS 1.5.
     """
     *estimates, hidden_KBH = _Recurrence.apply(H, *hours, *weights)
     return Estimates._make(estimates), hidden_KBH
@@ -209,73 +204,15 @@ class _Recurrence(torch.autograd.Function):
         )
 
 
-def _brits(network: Any, inputs: Mapping[str, Mapping[str, torch.Tensor]]) -> tuple[torch.Tensor, ...]:
-    """Return what PyPOTS's `BackboneBRITS.forward` returns; there, too, the backward hidden state is in reverse order.
-
-    inputs: by direction, X (0 where nothing was observed), missing_mask (1 where observed) and deltas, (B, T, D) each.
-    """
-    values, observed, gaps = (
-        torch.stack([inputs[direction][name].transpose(0, 1) for direction in DIRECTIONS])
-        for name in ("X", "missing_mask", "deltas")
-    )
-    both = (network.rits_f, network.rits_b)
-    hours, weights = _prepared(both, values * observed, observed, gaps)
-    estimates, (hidden_f, hidden_b) = recur(hours, weights, network.rnn_hidden_size)
-    error = sum(((estimate - values).abs() * observed).sum(dim=(2, 3)) for estimate in estimates)
-    error_KT = error / (observed.sum(dim=(2, 3)) + ALMOST_NOTHING)
-    combined_f, combined_b = estimates.combined.transpose(1, 2)
-    combined_b = combined_b.flip(1)
-    values_BTD, observed_BTD = inputs["forward"]["X"], inputs["forward"]["missing_mask"]
-    imputed_f, imputed_b = (observed_BTD * values_BTD + (1 - observed_BTD) * each for each in (combined_f, combined_b))
-    return (
-        (imputed_f + imputed_b) / 2,
-        combined_f,
-        combined_b,
-        hidden_f,
-        hidden_b.flip(1),
-        (imputed_f - imputed_b).abs().mean() * 0.1,
-        error_KT.sum() / (3 * len(error_KT[0])),
-    )
-
-
-def _prepared(
-    both: tuple[Any, Any], values: torch.Tensor, observed: torch.Tensor, gaps: torch.Tensor
-) -> tuple[Hours, Weights]:
-    """Compute for all hours at once what does not depend on the hidden state, and arrange both directions' weights."""
-    rates, weights, hidden, inputs = [], [], [], []
-    for rits, observed_TBD, gaps_TBD in zip(both, observed, gaps, strict=True):
-        rates.append(linear(gaps_TBD, rits.temp_decay_h.W, rits.temp_decay_h.b).relu())
-        decay = rits.temp_decay_x
-        kept = (-(gaps_TBD * decay.W.diagonal() + decay.b).relu()).exp()
-        weights.append(rits.combining_weight(torch.cat([kept, observed_TBD], dim=-1)).sigmoid())
-        cell = rits.rnn_cell
-        bias_G1 = (cell.bias_ih + cell.bias_hh)[:, None]
-        hidden.append(torch.cat([rits.hist_reg.weight, _new_gate_last(cell.weight_hh)]).T)
-        inputs.append(_new_gate_last(torch.cat([cell.weight_ih, bias_G1], dim=1)).T)
-    return Hours(values, 1 - observed, torch.stack(rates), torch.stack(weights)), Weights(
-        hidden_KHO=torch.stack(hidden),
-        history_bias_KD=torch.stack([rits.hist_reg.bias for rits in both]),
-        feature_KDD=torch.stack([(rits.feat_reg.W * rits.feat_reg.m).T for rits in both]),
-        feature_bias_KD=torch.stack([rits.feat_reg.b for rits in both]),
-        input_KIG=torch.stack(inputs),
-    )
-
-
-def _new_gate_last(of_gates: torch.Tensor) -> torch.Tensor:
-    """Arrange rows of weights of an LSTM's gates, which PyTorch has as input, forget, new, output."""
-    in_gate, forget, new_gate, out_gate = of_gates.chunk(4)
-    return torch.cat([in_gate, forget, out_gate, new_gate])
-
-
 def _named(tensors: tuple[torch.Tensor, ...]) -> tuple[Hours, Weights]:
     """Return the tensors of `recur`, which torch hands on as one tuple."""
     return Hours._make(tensors[:4]), Weights._make(tensors[4:9])
 
 
 def _empty_kept(hours: Hours, H: int, *, keeps: bool) -> _Kept:
-    """Return memory for the forward pass, for one hour again and again unless a backward pass needs all hours.
+    """Return memory for the forward pass; unless `keeps`, every hour overwrites what the hour before it left there.
 
-    Of the gates' inputs, which all hours have, the observed mask and the 1 are there already.
+    The gates' inputs have memory of their own for every hour: the observed mask and the 1 are there already.
     """
     K, T, B, D = hours.values.shape
     memory = [hours.values.new_empty(K, T if keeps else 1, B, size) for size in (H, 4 * H, H, H)]
