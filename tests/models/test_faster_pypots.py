@@ -1,6 +1,7 @@
 """PyPOTS's networks, made faster, compute what PyPOTS computes."""
 
 import copy
+import io
 
 import pytest
 import torch
@@ -53,12 +54,17 @@ def test_brits_is_that_of_pypots(shape):
 @pytest.mark.parametrize("shape", BRITS_SHAPES)
 @pytest.mark.parametrize("results", [(0,), (1, 2), (3, 4), (5, 6), (0, 1, 2, 3, 4, 5, 6)])
 def test_brits_has_the_gradients_of_pypots(shape, results):
-    """So do the gradients of every weight, whichever of the results the loss is made of."""
+    """The gradients of all weights and of the values are the same, whichever of the results the loss is made of."""
     slow, fast, cells = both_brits(shape)
+    of_values = []
     for network in (slow, fast):
-        outputs = network(cells)
+        values = cells["forward"]["X"].clone().requires_grad_()
+        both = {"forward": cells["forward"] | {"X": values}, "backward": cells["backward"] | {"X": values.flip(1)}}
+        outputs = network(both)
         factors = torch.Generator().manual_seed(1)
         sum((outputs[each] * torch.randn(outputs[each].shape, generator=factors)).sum() for each in results).backward()
+        of_values.append(values.grad)
+    torch.testing.assert_close(of_values[1], of_values[0], rtol=1e-4, atol=1e-5)
     for (name, weight), other in zip(slow.named_parameters(), fast.parameters(), strict=True):
         expected, found = (torch.zeros_like(weight) if each.grad is None else each.grad for each in (weight, other))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
@@ -71,6 +77,30 @@ def test_what_stands_in_missing_cells_changes_nothing():
     for direction in cells.values():
         direction["X"] = torch.where(direction["missing_mask"] > 0, direction["X"], 9.0)
     torch.testing.assert_close(fast(cells), expected)
+
+
+def saved_and_loaded(network):
+    """Return the network after torch.save and torch.load, which pickle it."""
+    file = io.BytesIO()
+    torch.save(network, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, saved_and_loaded])
+def test_a_copy_computes_with_its_own_weights(copied):
+    """A copy stays fast, and follows its own weights alone; so does the network that was copied."""
+    slow, fast, cells = both_brits((3, 5, 4, 6))
+    expected = fast(cells)
+    other = copied(fast)
+    torch.testing.assert_close(other(cells), expected, rtol=0, atol=0)
+    torch.manual_seed(4)
+    changed = BackboneBRITS(5, 4, 6)
+    assert list(other.state_dict()) == list(slow.state_dict())
+    other.load_state_dict(changed.state_dict())
+    torch.testing.assert_close(other(cells), changed(cells), **CLOSE)
+    torch.testing.assert_close(fast(cells), expected, rtol=0, atol=0)
+    assert other.forward.args == (other,)
 
 
 def test_brits_with_another_training_loss_stays_that_of_pypots():

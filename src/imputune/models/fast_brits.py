@@ -84,7 +84,7 @@ class _Gradients(NamedTuple):
 def recur(hours: Hours, weights: Weights, H: int) -> tuple[Estimates, torch.Tensor]:
     """Run the recurrence over all hours of both directions; return its estimates and the last hidden states (K, B, H).
 
-    `values` and `missing` get no gradient. All tensors share one floating dtype.
+    `missing` gets no gradient. All tensors share one floating dtype.
 
     With h and s the hidden and the cell state before an hour, 0 before the first, x its values, u = 1 where nothing was
     observed, w the combination weight and g = exp(-rate), one hour is
@@ -192,10 +192,13 @@ class _Recurrence(torch.autograd.Function):
             torch.mul(G_decayed, keep.decayed, out=G.rate).neg_()
             G_h = G_decayed.mul_(now.rate.neg().exp_())
 
+        G_values = None
+        if ctx.needs_input_grad[1]:
+            G_values = gradients.gates @ values_KGD[:, None] + gradients.feature @ feature_KDD[:, None]
         G_weight = gradients.combined.mul_(feature - history)
         completed_by_history = torch.addcmul(hours.values, hours.missing, history)
         return (
-            *(None, None, None, gradients.rate, G_weight),
+            *(None, G_values, None, gradients.rate, G_weight),
             product_over_hours(kept.decayed, gradients.outputs),
             gradients.history.sum(dim=(1, 2)),
             product_over_hours(completed_by_history, gradients.feature),
