@@ -17,7 +17,7 @@ def _no_outer_tracking(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _no_login(monkeypatch):
-    """Hide the user's own login, and take none that a test handed over back from the login of the next."""
+    """Hide the user's own login, and forget the login that an earlier test handed over."""
     monkeypatch.setattr(credentials, "_handed_over", {})
     for name in (credentials.USERNAME, credentials.PASSWORD):
         monkeypatch.setenv(name, "")  # so that what the test itself changes is undone
