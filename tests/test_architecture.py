@@ -39,7 +39,7 @@ RESERVED = {
     "optuna": ("training/search.py",),
     "xgboost": ("models/boosters.py", "models/non_neural.py"),
     "captum": ("models/attributions.py",),
-    "pypots": ("imputers/pypots.py", "models/rivals/pypots.py"),
+    "pypots": ("imputers/pypots.py", "models/faster_pypots.py", "models/rivals/pypots.py"),
     "duckdb": ("data/raw",),
     "matplotlib": ("reporting", "pipeline/compare.py", "tracking/runs.py"),
     "jinja2": ("reporting",),
