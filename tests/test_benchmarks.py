@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +79,11 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
     [
         ("csai_speed", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
         ("faster_pypots", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
+        (
+            "two_versions",
+            ["no/src", "--", "--version"],
+            "OTHER_SRC no/src has no imputune/cli: give the folder src of another",
+        ),
         ("seft_speed", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
         ("csai_speed", ["--epochs", "ten"], "argument --epochs: invalid int value: 'ten'; --help lists the options"),
         ("csai_speed", ["--epoch-count", "3"], "unrecognized arguments: --epoch-count 3; --help lists the options"),
@@ -183,6 +189,22 @@ def test_size_measures_an_extraction_that_keeps_no_rows_in_memory(tmp_path):
     assert row["peak_disk_gib"] < 0.05
     error = run("mimic3_size", "--factors", "many").stderr
     assert error == "error: --factors 'many' must be numbers separated by commas; for instance 0.01,0.1\n"
+
+
+def test_commands_of_two_versions_run_in_turn(tmp_path, monkeypatch, capsys):
+    """This version beside a copy that starts a second later; a command that fails is one line."""
+    other = tmp_path / "src"
+    shutil.copytree(ROOT / "src/imputune", other / "imputune")
+    start = other / "imputune/cli/__main__.py"
+    start.write_text("import time\n\ntime.sleep(1)\n" + start.read_text())
+    words = ["--json", "--repetitions", "1", str(other), "--", "--version"]
+    measured("two_versions", *words, monkeypatch=monkeypatch)
+    [command] = json.loads(capsys.readouterr().out)["commands"]
+    assert command["other"]["seconds"]["median"] > 1
+    assert command["this"]["peak_memory_mb"] > 5
+    assert command["ratio_seconds"] < 1
+    line = refused("two_versions", str(other), "--", "describe nothing", monkeypatch=monkeypatch, capsys=capsys)
+    assert line.startswith("imputune describe nothing, of ")
 
 
 def test_extraction_of_meds_is_measured(tmp_path):
