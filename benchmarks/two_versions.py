@@ -1,13 +1,14 @@
 """Commands of this version beside those of another one: seconds, processor seconds and memory, in turn.
 
-    python -m benchmarks.two_versions [--json] [--repetitions N] OTHER_SRC -- COMMAND ...
+    python -m benchmarks.two_versions [--json] [--repetitions N] [--project DIR] OTHER_SRC -- COMMAND ...
 
 OTHER_SRC is the folder src of another version, for instance of a git worktree. A command is one word for the shell:
 
     python -m benchmarks.two_versions ../before/src -- --help "predict --records stay.txt"
 
-Both versions run in the present folder, with the same Python and libraries, one after the other, so that other work on
-the machine slows both. So choose commands that read, and that both versions know.
+Both versions run with the same Python and libraries, one after the other, so that other work on the machine slows both.
+They run in the present folder, so choose commands that read, and that both versions know. If the other version cannot
+read this project's params.yaml, --project is a folder with a params.yaml, cohorts and a store of its own.
 """
 
 import os
@@ -54,14 +55,15 @@ class Comparison(Result):
     cores: int
 
 
-def run_once(source: Path, words: list[str]) -> tuple[float, float, float]:
-    """Run a command of the package in a folder src; return its seconds, processor seconds and peak memory in MB.
+def run_once(source: Path, project: Path, words: list[str]) -> tuple[float, float, float]:
+    """Run a command of the package in `source` on a project; return its seconds, CPU seconds and peak memory in MB.
 
     Raises UserError, with the command's last line, if it fails.
     """
     before, started, memory = _cpu_of_children(), time.perf_counter(), 0
     child = subprocess.Popen(
         [sys.executable, "-m", "imputune.cli", *words],
+        cwd=project,
         env=os.environ | {"PYTHONPATH": str(source)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -81,10 +83,10 @@ def run_once(source: Path, words: list[str]) -> tuple[float, float, float]:
     return seconds, _cpu_of_children() - before, memory / 1e6
 
 
-def compare(other: Path, command: str, repetitions: int) -> Command:
+def compare(other: Path, project: Path, command: str, repetitions: int) -> Command:
     """Run a command of both versions in turn, after one run of each that is not counted."""
     words = shlex.split(command)
-    runs = [(run_once(OWN_SRC, words), run_once(other, words)) for _ in range(repetitions + 1)][1:]
+    runs = [(run_once(OWN_SRC, Path.cwd(), words), run_once(other, project, words)) for _ in range(repetitions + 1)][1:]
     ours, theirs = (_usage(list(each)) for each in zip(*runs, strict=True))
     return Command(
         command=command,
@@ -134,13 +136,16 @@ def main() -> None:
     parser.add_argument("other", type=Path, metavar="OTHER_SRC", help="folder src of the other version")
     parser.add_argument("commands", nargs="+", metavar="COMMAND", help="words after imputune, in quotes")
     parser.add_argument("--repetitions", type=int, default=3, help="of each command (%(default)s)")
+    parser.add_argument("--project", type=Path, default=Path(), help="folder for the other version (this one)")
     given = parser.parse_args()
     if not (given.other / "imputune" / "cli").is_dir():
         raise UserError(f"OTHER_SRC {given.other} has no imputune/cli: give the folder src of another version")
+    if not given.project.is_dir():
+        raise UserError(f"--project {given.project} is no folder")
     if given.repetitions < 1:
         raise UserError(f"--repetitions must be 1 or more, got {given.repetitions}")
     load, other = os.getloadavg()[0], given.other.resolve()
-    commands = tuple(compare(other, command, given.repetitions) for command in given.commands)
+    commands = tuple(compare(other, given.project.resolve(), each, given.repetitions) for each in given.commands)
     report(Comparison(commands=commands, load=load, cores=len(os.sched_getaffinity(0))), show, given.json)
 
 

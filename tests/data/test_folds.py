@@ -135,6 +135,31 @@ def test_one_stay_moved_between_splits_is_refused(make_cohort: MakeCohort, tmp_p
         read_folds(path, cohort, "abc", Folds(count=5), 3)
 
 
+def test_folds_are_drawn_again_only_when_something_changed(
+    make_cohort: MakeCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found equal is read without drawing; another seed, setting, file or a spoilt note is compared anew."""
+    cohort, path = make_cohort(40, 9), tmp_path / "folds.json"
+    write_folds(draw_folds(cohort, 5, seed=3), cohort, "abc", path)
+    first = read_folds(path, cohort, "abc", Folds(count=5), 3)
+    drawn: list[int] = []
+    monkeypatch.setattr("imputune.data.folds.draw_folds", lambda *given: drawn.append(given[2]) or draw_folds(*given))
+    again = read_folds(path, cohort, "abc", Folds(count=5), 3)
+    assert drawn == []
+    assert [fold.test.tolist() for fold in again] == [fold.test.tolist() for fold in first]
+    for seed, count in ((4, 5), (3, 4)):
+        with pytest.raises(UserError, match=r"another seed or folds\.count"):
+            read_folds(path, cohort, "abc", Folds(count=count), seed)
+    (tmp_path / "folds.checked").write_bytes(b"\xff")
+    read_folds(path, cohort, "abc", Folds(count=5), 3)
+    content = json.loads(path.read_text())
+    content["folds"].reverse()
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"another seed or folds\.count"):
+        read_folds(path, cohort, "abc", Folds(count=5), 3)
+    assert drawn == [4, 3, 3, 3]
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -19,6 +20,7 @@ from imputune.settings.fold_sections import External, Folds, SingleSplit
 from imputune.settings.names import SplitName
 
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+CHECKED = ".checked"
 COHORTS = "cohorts"
 """The key of a joined cohort's source.json that has a list of the two cohorts' names and numbers of stays."""
 
@@ -48,6 +50,26 @@ class _FoldsFile(BaseModel, frozen=True, extra="forbid"):
     cohort_hash: str
     division: dict[str, JsonValue] | None = None
     folds: list[_FoldIds]
+
+
+class _Checked(BaseModel, frozen=True):
+    """What a folds file was compared with when it was found to have the folds that these draw."""
+
+    folds_hash: str
+    cohort_hash: str
+    settings: Folds
+    seed: int
+
+    def is_noted(self, path: Path) -> bool:
+        """Say whether just this is noted beside a folds file."""
+        with suppress(OSError, ValueError):
+            return path.with_suffix(CHECKED).read_text() == self.model_dump_json()
+        return False
+
+    def note(self, path: Path) -> None:
+        """Note it beside a folds file, unless the folder may not be written."""
+        with suppress(OSError, UserError):
+            replace_text(path.with_suffix(CHECKED), self.model_dump_json())
 
 
 def divide(cohort: Cohort, settings: Folds, seed: int) -> list[Fold]:
@@ -225,6 +247,9 @@ def folds_hash(path: Path) -> str:
 def read_folds(path: Path, cohort: Cohort, cohort_hash: str, settings: Folds, seed: int) -> list[Fold]:
     """Read folds back as row numbers of `cohort`.
 
+    Drawing takes a second for 4,000 stays, so folds that were found equal to the drawn ones are noted in folds.checked
+    beside the file, and not drawn again while the file, the cohort, the settings and the seed are the same.
+
     Raises UserError if the file is missing or broken, belongs to other data than this cohort, or has other folds than
     `divide` draws with these settings and this seed.
     """
@@ -243,9 +268,13 @@ def read_folds(path: Path, cohort: Cohort, cohort_hash: str, settings: Folds, se
         differing = f"{theirs}, params.yaml has {settings.protocol}" if theirs != settings.protocol else theirs
         raise UserError(f"{path} was drawn with other settings under folds ({differing}): {remedy}")
     folds = [_with_rows(k, ids, cohort.stay_ids_N) for k, ids in enumerate(content.folds)]
+    checked = _Checked(folds_hash=folds_hash(path), cohort_hash=cohort_hash, settings=settings, seed=seed)
+    if checked.is_noted(path):
+        return folds
     drawn = divide(cohort, settings, seed)
     if len(folds) != len(drawn) or not all(map(_are_equal, folds, drawn)):
         raise UserError(f"{path} was drawn with another seed or folds.count than params.yaml now has: {remedy}")
+    checked.note(path)
     return folds
 
 
