@@ -9,6 +9,7 @@ from torch.nn.functional import embedding, scaled_dot_product_attention
 
 from imputune.models.rivals.classifier import places_in_stays
 
+STAYS_TOGETHER = 8
 LOWEST = -1e9  # the score of a place without an observation
 
 
@@ -40,7 +41,19 @@ class Strats(nn.Module):
         self.fusion = nn.Sequential(nn.Linear(width, 2 * width), nn.Tanh(), nn.Linear(2 * width, 1, bias=False))
 
     def forward(self, values_BTD: torch.Tensor, observed_BTD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the embedding (B, E) and no penalty."""
+        """Return the embedding (B, E) and no penalty.
+
+        Stays with about as many observations are computed together: attention takes time in proportion to the square
+        of the places of the longest one.
+        """
+        by_length_B = observed_BTD.sum(dim=(1, 2)).argsort()
+        embedding_BE = torch.cat(
+            [self._embed(values_BTD[some], observed_BTD[some]) for some in by_length_B.split(STAYS_TOGETHER)]
+        )
+        return embedding_BE[by_length_B.argsort()], values_BTD.new_zeros(())
+
+    def _embed(self, values_BTD: torch.Tensor, observed_BTD: torch.Tensor) -> torch.Tensor:
+        """Return the embedding (B, E) of stays that share their number of places."""
         stay_M, hour_M, variable_M = observed_BTD.nonzero(as_tuple=True)
         value_M1 = values_BTD[stay_M, hour_M, variable_M].unsqueeze(1)
         triplet_MW = (
@@ -54,7 +67,7 @@ class Strats(nn.Module):
             context_BLW = block(context_BLW, bias_B11L)
         weight_BL1 = self.fusion(context_BLW).masked_fill(is_empty_BL.unsqueeze(2), LOWEST).softmax(dim=1)
         weight_BL1 = weight_BL1.masked_fill(is_empty_BL.unsqueeze(2), 0.0)
-        return (weight_BL1 * context_BLW).sum(dim=1), values_BTD.new_zeros(())
+        return (weight_BL1 * context_BLW).sum(dim=1)
 
 
 class _Block(nn.Module):
