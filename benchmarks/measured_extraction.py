@@ -46,7 +46,7 @@ def measure_extraction(words: Sequence[str], scratch: str, cohort: str) -> Extra
         project = Path(home)
         for name in ("params.yaml", "dvc.yaml"):
             shutil.copy(find_root(Path.cwd()) / name, project)
-        load, started, used = os.getloadavg()[0], time.perf_counter(), _cpu_of_children()
+        load, started, used = os.getloadavg()[0], time.perf_counter(), cpu_of_children()
         command = [sys.executable, "-m", "imputune.cli", "extract", *words]
         child = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         disk = memory = 0
@@ -54,7 +54,7 @@ def measure_extraction(words: Sequence[str], scratch: str, cohort: str) -> Extra
             disk = max(disk, size_of(project / "data" / scratch))
             memory = max(memory, peak_memory(child.pid))
             time.sleep(LOOKED_EVERY)
-        seconds, used = time.perf_counter() - started, _cpu_of_children() - used
+        seconds, used = time.perf_counter() - started, cpu_of_children() - used
         assert child.stderr is not None
         told = child.stderr.read()
         if child.returncode:
@@ -73,7 +73,8 @@ def measure_extraction(words: Sequence[str], scratch: str, cohort: str) -> Extra
         )
 
 
-def _cpu_of_children() -> float:
+def cpu_of_children() -> float:
+    """Return the processor seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

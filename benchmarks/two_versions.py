@@ -12,7 +12,6 @@ read this project's params.yaml, --project is a folder with a params.yaml, cohor
 """
 
 import os
-import resource
 import shlex
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import imputune
 from benchmarks import Parser, Result, Spread, report, run
-from benchmarks.measured_extraction import peak_memory
+from benchmarks.measured_extraction import cpu_of_children, peak_memory
 from imputune.errors import UserError
 from imputune.runtime.console import print_table
 
@@ -60,7 +59,7 @@ def run_once(source: Path, project: Path, words: list[str]) -> tuple[float, floa
 
     Raises UserError, with the command's last line, if it fails.
     """
-    before, started, memory = _cpu_of_children(), time.perf_counter(), 0
+    before, started, memory = cpu_of_children(), time.perf_counter(), 0
     child = subprocess.Popen(
         [sys.executable, "-m", "imputune.cli", *words],
         cwd=project,
@@ -80,7 +79,7 @@ def run_once(source: Path, project: Path, words: list[str]) -> tuple[float, floa
     if child.returncode:
         lines = told.strip().splitlines() or [f"it ended with code {child.returncode}"]
         raise UserError(f"imputune {shlex.join(words)}, of {source}: {lines[-1].removeprefix('error: ')}")
-    return seconds, _cpu_of_children() - before, memory / 1e6
+    return seconds, cpu_of_children() - before, memory / 1e6
 
 
 def compare(other: Path, project: Path, command: str, repetitions: int) -> Command:
@@ -100,11 +99,6 @@ def compare(other: Path, project: Path, command: str, repetitions: int) -> Comma
 def _usage(runs: list[tuple[float, float, float]]) -> Usage:
     seconds, cpu_seconds, memory = zip(*runs, strict=True)
     return Usage(seconds=Spread.of(seconds), cpu_seconds=Spread.of(cpu_seconds), peak_memory_mb=max(memory))
-
-
-def _cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def show(comparison: Comparison) -> None:

@@ -306,6 +306,16 @@ def test_observations_of_a_stay_stand_side_by_side() -> None:
     assert places_in_stays(torch.tensor([], dtype=torch.int64), 2).laid_out(torch.zeros(0, 1), 0.0).shape == (2, 1, 1)
 
 
+def test_strats_keeps_the_order_of_stays_of_other_lengths(make_record: MakeRecord) -> None:
+    """Stays of a large batch are computed in groups by length; each has the embedding that it has alone."""
+    values, observed = make_record(20, HOURS, VARIABLES)
+    observed = observed * (torch.arange(20) % 7 > 0)[:, None, None]  # some without an observation
+    observed[::3, HOURS // 2 :] = 0
+    network = Strats(HOURS, VARIABLES, width=8, layers=1, heads=2, feedforward=8, dropout=0.0).eval()
+    alone = torch.cat([network(values[stay : stay + 1], observed[stay : stay + 1])[0] for stay in range(20)])
+    torch.testing.assert_close(network(values, observed)[0], alone, rtol=0, atol=1e-5)
+
+
 def test_time_channels_must_be_even() -> None:
     """Sines and cosines come in pairs."""
     with pytest.raises(ValueError, match="time channels must be even, got 3"):
