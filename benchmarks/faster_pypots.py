@@ -10,23 +10,20 @@ first epoch of each is not timed.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from benchmarks import Parser, Result, Spread, report, run, timed
 from benchmarks.pypots_csai import check_pypots
-from imputune.data.folds import draw_folds
-from imputune.data.raw.synthetic import extract_synthetic
-from imputune.data.splits import FoldData, fit_and_split
+from benchmarks.training import generated_fold
+from imputune.data.splits import FoldData
 from imputune.errors import UserError
 from imputune.imputers import pypots
 from imputune.imputers.pypots import PypotsImputer, PypotsSizes
 from imputune.models.faster_pypots import COMPUTE_GAPS
 from imputune.runtime.console import print_table
 from imputune.runtime.threads import use_one_thread
-from imputune.settings.file import read_params
 from imputune.settings.names import ImputerName
 from imputune.settings.schema import Params
 
@@ -118,10 +115,7 @@ def compare(name: ImputerName, data: FoldData, params: Params, epochs: int) -> S
 def measure(stays: int, epochs: int) -> Speeds:
     """Measure every network in turn."""
     use_one_thread()
-    params = read_params(Path("params.yaml")).model_copy(update={"device": "cpu"})
-    cohort = extract_synthetic(stays)
-    fold = draw_folds(cohort, params.folds.count, params.seed)[0]
-    data = fit_and_split(cohort, fold, params.scaling.clip_quantile)
+    data, params = generated_fold(stays)
     training_stays, hours, variables = data.train.shape
     return Speeds(
         networks=tuple(compare(name, data, params, epochs) for name in NETWORKS),

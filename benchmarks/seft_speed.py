@@ -9,23 +9,20 @@ epoch of 2,400 stays takes PyPOTS minutes; both take time in proportion to the s
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import torch
 
 from benchmarks import Parser, Result, Spread, report, run, timed
 from benchmarks.pypots_csai import MEASURED, check_pypots
+from benchmarks.training import generated_fold
 from imputune.data.batches import shuffled_batches
-from imputune.data.folds import draw_folds
-from imputune.data.raw.synthetic import extract_synthetic
-from imputune.data.splits import FoldData, fit_and_split
+from imputune.data.splits import FoldData
 from imputune.errors import UserError
 from imputune.models.quiet_pypots import quiet
 from imputune.protocol.rivals import Rival
 from imputune.runtime.console import print_table
 from imputune.runtime.threads import use_one_thread
-from imputune.settings.file import read_params
 from imputune.settings.schema import Params
 from imputune.training.rivals import RivalTrainer, new_rival
 
@@ -101,10 +98,7 @@ def their_epoch(data: FoldData, params: Params) -> tuple[Callable[[], None], int
 def measure(stays: int, epochs: int) -> Speed:
     """Train both in turn, one epoch each."""
     use_one_thread()
-    params = read_params(Path("params.yaml")).model_copy(update={"device": "cpu"})
-    cohort = extract_synthetic(stays)
-    fold = draw_folds(cohort, params.folds.count, params.seed)[0]
-    data = fit_and_split(cohort, fold, params.scaling.clip_quantile)
+    data, params = generated_fold(stays)
     torch.manual_seed(params.seed)
     ours, parameters_ours = our_epoch(data, params)
     theirs, parameters_pypots = their_epoch(data, params)

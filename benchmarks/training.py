@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 
 from imputune.data.cohort import Cohort, Variable
+from imputune.data.folds import draw_folds
+from imputune.data.raw.synthetic import extract_synthetic
+from imputune.data.splits import FoldData, fit_and_split
 from imputune.runtime.recorder import Trial
 from imputune.settings.file import read_params
 from imputune.settings.names import DeviceName
@@ -17,6 +20,14 @@ from imputune.settings.schema import Budget, Params
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 ATTENTION_HEADS, FEEDFORWARD = 8, 64  # fixed in PyPOTS
 OBSERVED_FRACTION = 0.2  # of the cells of a random cohort
+
+
+def generated_fold(stays: int) -> tuple[FoldData, Params]:
+    """Return fold 0 of a generated cohort, scaled by its training stays, and params.yaml for the processor."""
+    params = read_params(PARAMS).model_copy(update={"device": "cpu"})
+    cohort = extract_synthetic(stays)
+    fold = draw_folds(cohort, params.folds.count, params.seed)[0]
+    return fit_and_split(cohort, fold, params.scaling.clip_quantile), params
 
 
 @dataclass
