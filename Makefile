@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 
 setup: $(READY)
 
-$(READY): $(ROOT)pyproject.toml
+$(READY): $(ROOT)pyproject.toml $(wildcard $(ROOT)src/imputune/models/compiled/kernels.*)
 	@echo "Installing into .venv (extras: $(EXTRAS)): this takes some minutes."
 	$(PYTHON) -m venv $(if $(wildcard $(ROOT).venv/.ready-*-$(HERE)),,--clear) $(ROOT).venv # anew in a clone that was moved
 	$(BIN)/python -m pip install --quiet --no-compile --editable "$(ROOT)[$(EXTRAS)]"

@@ -3,6 +3,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from imputune.models.compiled import library
+from imputune.models.compiled.library import SETS
+
 Record = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -17,3 +20,17 @@ def make_record() -> Callable[..., Record]:
         return torch.randn(shape, generator=generator) * observed, observed
 
     return make
+
+
+@pytest.fixture(params=["PyTorch alone", *SETS])
+def code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute with PyTorch alone, then with compiled code for each instruction set; skip what is not here."""
+    if request.param == "PyTorch alone":
+        monkeypatch.setattr(library, "find_library", lambda: None)
+        return
+    found = library.find_library()
+    if found is None:
+        pytest.skip("imputune was installed without a C++ compiler")
+    if SETS.index(request.param) > found.best_set:
+        pytest.skip(f"this processor has no {request.param}")
+    monkeypatch.setattr(found, "instruction_set", SETS.index(request.param))

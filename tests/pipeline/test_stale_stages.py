@@ -78,8 +78,13 @@ def named_files(stage: dict) -> set[str]:
     for path in (ROOT / name for name in stage["deps"] if name.startswith("src/")):
         assert path.exists(), path
         found |= {path} if path.is_file() else {each for each in path.rglob("*") if each.is_file()}
-    files = {path for path in found if "__pycache__" not in path.parts and not only_docstring(path)}
+    files = {path for path in found if not is_made_here(path) and not only_docstring(path)}
     return {path.relative_to(PACKAGE).as_posix() for path in files}
+
+
+def is_made_here(path: Path) -> bool:
+    """Say whether a file is made by Python or at installation; .dvcignore leaves such files out."""
+    return "__pycache__" in path.parts or path.suffix in {".so", ".pyd"}
 
 
 def only_docstring(path: Path) -> bool:
@@ -92,6 +97,8 @@ def run_files(family: str) -> set[str]:
     rooms = COMPARISON_ROOMS if family in ("compare", "report") else TRAINING_ROOMS
     found = reached([ENTRIES[family]], rooms) - NO_RESULT
     files = {"/".join(module) + ".py" for module in found if module[:2] != ("data", "raw")}
+    if "models/compiled/library.py" in files:
+        files |= {"models/compiled/kernels.cpp", "models/compiled/kernels.hpp"}
     if rooms == COMPARISON_ROOMS:
         files |= SHOWN
     if "reporting/page.py" in files:

@@ -12,10 +12,12 @@ from typer.core import TyperGroup
 import imputune
 from imputune import signals
 from imputune.errors import UserError
+from imputune.models.compiled.library import name_of_code
 from imputune.runtime import threads
 from imputune.runtime.console import Verbosity, set_verbosity, verbosity
 
 VERBOSITIES = ("quiet", "verbose")
+VERSION_HELP = "Show the version, and whether compiled code computes CSAI."
 QUIET_HELP = "Show results, warnings and errors alone, no progress and no notes."
 VERBOSE_HELP = "Show every epoch, and debug lines."
 Commands = MutableMapping[str, Any]  # Typer gives the class of its commands no public name
@@ -149,11 +151,11 @@ def options(
         bool,
         typer.Option("--verbose", help=VERBOSE_HELP, callback=_choose_verbosity, expose_value=False),
     ] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", help=VERSION_HELP)] = False,
 ) -> None:
     """Pretrain a clinical time-series imputer, fine-tune small heads on it, compare every run."""
     if version:
-        typer.echo(f"imputune {imputune.__version__}")
+        typer.echo(f"imputune {imputune.__version__}, CSAI computed by {name_of_code()}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -12,6 +12,8 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from imputune.models.compiled.attention import compiled_attention
+
 MATRICES_AT_ONCE = 16  # attention matrices (S, S) that fit into the cache of one core
 SAFE_SCORE = 60.0  # single precision holds the sum of its exponentials over any record
 
@@ -39,7 +41,8 @@ def attend(tokens_BSD: torch.Tensor, maps_3AdD: torch.Tensor, places_3AdS: torch
 
     Source: Vaswani et al. 2017, section 3.2; backward as in Dao et al. 2022 (arXiv 2205.14135), section 3.1.
     """
-    return _Attention.apply(tokens_BSD, maps_3AdD, places_3AdS)
+    attended_BCS = compiled_attention(tokens_BSD, maps_3AdD, places_3AdS)
+    return _Attention.apply(tokens_BSD, maps_3AdD, places_3AdS) if attended_BCS is None else attended_BCS
 
 
 class _Attention(torch.autograd.Function):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from imputune.models.compiled.recurrence import compiled_recurrence
 from imputune.models.hour_views import by_hour, product_over_hours, sigmoid_backward, tanh_backward
 from imputune.models.recurrence import Steps, Trace, Weights
 
@@ -80,7 +81,8 @@ def recur(steps: Steps, weights: Weights, first_KBH: torch.Tensor) -> Trace:
     values. Only this chain runs hour by hour. Each weight's gradient is one product over all hours after it, and so are
     the inputs' gradients.
     """
-    return Trace(*_Recurrence.apply(*steps, *weights, first_KBH))
+    trace = compiled_recurrence(steps, weights, first_KBH)
+    return Trace(*_Recurrence.apply(*steps, *weights, first_KBH)) if trace is None else trace
 
 
 class _Recurrence(torch.autograd.Function):

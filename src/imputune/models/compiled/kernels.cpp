@@ -1,0 +1,147 @@
+// CSAI's attention and recurrence in single precision, with the instructions that the processor has.
+//
+// imputune/models/compiled/__init__.py calls these functions; they have no state and use one thread. Shapes and
+// equations: imputune/models/attention.py and imputune/models/fast_recurrence.py.
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+struct AttentionSizes {  // P: S filled up to a multiple of 16
+    long B, A, S, D, P;
+};
+struct RecurrenceSizes {
+    long K, T, B, D, H;
+};
+struct Steps {
+    const float *values, *observed, *rate, *weight;
+};
+struct Weights {
+    float *hidden, *history_bias, *new_bias, *feature, *feature_bias, *input;
+};
+struct Trace {
+    float *history, *combined, *hidden;
+};
+struct Kept {
+    float *decayed, *hidden_new, *feature, *reset_update, *new_gate;
+};
+struct Gradients {
+    float *values, *rate, *weight, *first;
+    Weights weights;
+};
+
+#define SET plain
+#define LANES 4
+#define ROWS 4
+#include "kernels.hpp"
+#undef SET
+#undef LANES
+#undef ROWS
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAS_SETS 1
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define SET avx2
+#define LANES 8
+#define ROWS 4
+#include "kernels.hpp"
+#undef SET
+#undef LANES
+#undef ROWS
+#ifdef __clang__
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,fma"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,fma")
+#endif
+#define SET avx512
+#define LANES 16
+#define ROWS 8
+#include "kernels.hpp"
+#undef SET
+#undef LANES
+#undef ROWS
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+namespace {
+
+// Calls a function of the instruction set with this number; those the processor lacks are never chosen.
+#ifdef HAS_SETS
+#define OF_SET(set, function, ...) \
+    ((set) == 2 ? avx512::function(__VA_ARGS__) : (set) == 1 ? avx2::function(__VA_ARGS__) : plain::function(__VA_ARGS__))
+#else
+#define OF_SET(set, function, ...) plain::function(__VA_ARGS__)
+#endif
+
+template <int d>
+void attention_forward(int set, const AttentionSizes& sizes, const float* tokens, const float* maps, const float* places,
+                       float* kept, float* log_sums, float* attended) {
+    OF_SET(set, attention_forward<d>, sizes, tokens, maps, places, kept, log_sums, attended);
+}
+
+template <int d>
+void attention_backward(int set, const AttentionSizes& sizes, const float* tokens, const float* maps, const float* kept,
+                        const float* log_sums, const float* attended, const float* given, float* G_tokens,
+                        float* G_maps, float* G_places) {
+    OF_SET(set, attention_backward<d>, sizes, tokens, maps, kept, log_sums, attended, given, G_tokens, G_maps, G_places);
+}
+
+}  // namespace
+
+extern "C" {
+
+// The best instruction set of this processor: 0 any, 1 AVX2, 2 AVX-512.
+int imputune_best_set() {
+#ifdef HAS_SETS
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512bw"))
+        return 2;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
+#endif
+    return 0;
+}
+
+// d, the channels of a head, must be 2, 4, 8 or 16. kept: queries, keys and values (3, B, C, P).
+void imputune_attention_forward(int set, const AttentionSizes* sizes, long d, const float* tokens, const float* maps,
+                                const float* places, float* kept, float* log_sums, float* attended) {
+    const auto compute = d == 2   ? attention_forward<2>
+                         : d == 4 ? attention_forward<4>
+                         : d == 8 ? attention_forward<8>
+                                  : attention_forward<16>;
+    compute(set, *sizes, tokens, maps, places, kept, log_sums, attended);
+}
+
+void imputune_attention_backward(int set, const AttentionSizes* sizes, long d, const float* tokens, const float* maps,
+                                 const float* kept, const float* log_sums, const float* attended, const float* given,
+                                 float* G_tokens, float* G_maps, float* G_places) {
+    const auto compute = d == 2   ? attention_backward<2>
+                         : d == 4 ? attention_backward<4>
+                         : d == 8 ? attention_backward<8>
+                                  : attention_backward<16>;
+    compute(set, *sizes, tokens, maps, kept, log_sums, attended, given, G_tokens, G_maps, G_places);
+}
+
+void imputune_recurrence_forward(int set, const RecurrenceSizes* sizes, const Steps* steps, const Weights* weights,
+                                 const float* first, const Trace* trace, const Kept* kept) {
+    OF_SET(set, recurrence_forward, *sizes, *steps, *weights, first, *trace, *kept);
+}
+
+// transposed: the three matrices, of the last one the values' part. The pointers of `given` may be null.
+void imputune_recurrence_backward(int set, const RecurrenceSizes* sizes, const Steps* steps, const Weights* transposed,
+                                  const Trace* trace, const Kept* kept, const Trace* given, const Gradients* gradients) {
+    OF_SET(set, recurrence_backward, *sizes, *steps, *transposed, *trace, *kept, *given, *gradients);
+}
+}

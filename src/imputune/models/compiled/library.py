@@ -1,0 +1,81 @@
+"""Finds and calls the compiled library. PyTorch is loaded where it is used: `imputune --version` does without it."""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import torch
+
+SWITCH = "IMPUTUNE_COMPILED"
+SETS = ("any processor", "AVX2", "AVX-512")
+"""Instruction sets, by their number in kernels.cpp."""
+LONGEST_VECTOR = 16  # numbers
+Argument: TypeAlias = "int | torch.Tensor | Sequence[torch.Tensor | None]"
+
+
+class Library:
+    """The compiled functions, each for every instruction set.
+
+    instruction_set: the number of the one in use, at first the best that this processor has.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Load the file; raises OSError or AttributeError if it is not this library, or for another system."""
+        self._functions = ctypes.CDLL(str(file))
+        self.best_set: int = self._functions.imputune_best_set()
+        self.instruction_set = self.best_set
+
+    def call(self, function: str, sizes: Sequence[int], *arguments: Argument) -> None:
+        """Call a function of kernels.cpp with a structure of sizes and its other arguments.
+
+        A tensor goes as the address of its numbers, several tensors as a structure of addresses (null for None). They
+        are float32, on the processor and contiguous.
+        """
+        structure = (ctypes.c_long * len(sizes))(*sizes)
+        self._functions[function](self.instruction_set, structure, *map(_argument, arguments))
+
+
+def library_for(*tensors: "torch.Tensor") -> Library | None:
+    """Return the library if it can compute with these tensors: of single precision, on the processor."""
+    import torch
+
+    if all(each.dtype == torch.float32 and each.device.type == "cpu" for each in tensors):
+        return find_library()
+    return None
+
+
+@cache
+def find_library() -> Library | None:
+    """Return the library; None if it was not compiled, is for another system, or is switched off."""
+    files = (Path(__file__).with_name("_kernels" + suffix) for suffix in EXTENSION_SUFFIXES)
+    file = next((file for file in files if file.is_file()), None)
+    if file is None or os.environ.get(SWITCH) == "0":
+        return None
+    try:
+        return Library(file)
+    except (OSError, AttributeError):
+        return None
+
+
+def name_of_code() -> str:
+    """Say what computes CSAI's attention and recurrence on the processor: compiled code or PyTorch."""
+    library = find_library()
+    return f"compiled code for {SETS[library.instruction_set]}" if library else "PyTorch alone"
+
+
+def filled(numbers: int) -> int:
+    """Return the length of a row that is filled up to whole vectors."""
+    return -(-numbers // LONGEST_VECTOR) * LONGEST_VECTOR
+
+
+def _argument(given: Argument) -> object:
+    if isinstance(given, int):
+        return ctypes.c_long(given)
+    if isinstance(given, Sequence):
+        return (ctypes.c_void_p * len(given))(*(None if each is None else each.data_ptr() for each in given))
+    return ctypes.c_void_p(given.data_ptr())
