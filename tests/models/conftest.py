@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from imputune.models.compiled import library
-from imputune.models.compiled.library import SETS
+from imputune.models.compiled.library import SETS, Library
 
 Record = tuple[torch.Tensor, torch.Tensor]
 
@@ -27,10 +27,22 @@ def code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     """Compute with PyTorch alone, then with compiled code for each instruction set; skip what is not here."""
     if request.param == "PyTorch alone":
         monkeypatch.setattr(library, "find_library", lambda: None)
-        return
+    else:
+        use(request.param, monkeypatch)
+
+
+@pytest.fixture(params=SETS)
+def compiled_code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Library:
+    """Compute with compiled code for each instruction set; skip what is not here."""
+    return use(request.param, monkeypatch)
+
+
+def use(instruction_set: str, monkeypatch: pytest.MonkeyPatch) -> Library:
+    """Let the compiled library use an instruction set, or skip the test where it is not here."""
     found = library.find_library()
     if found is None:
         pytest.skip("imputune was installed without a C++ compiler")
-    if SETS.index(request.param) > found.best_set:
-        pytest.skip(f"this processor has no {request.param}")
-    monkeypatch.setattr(found, "instruction_set", SETS.index(request.param))
+    if SETS.index(instruction_set) > found.best_set:
+        pytest.skip(f"this processor has no {instruction_set}")
+    monkeypatch.setattr(found, "instruction_set", SETS.index(instruction_set))
+    return found

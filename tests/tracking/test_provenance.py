@@ -32,7 +32,7 @@ def test_folder_without_a_commit_names_versions_only(tmp_path):
     assert source_tags(tmp_path) == {
         "imputune.python": platform.python_version(),
         "imputune.torch": version("torch"),
-        "imputune.csai_code": name_of_code(),
+        "imputune.compiled": name_of_code(),
         "imputune.numpy": version("numpy"),
     }
 

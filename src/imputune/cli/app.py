@@ -17,7 +17,7 @@ from imputune.runtime import threads
 from imputune.runtime.console import Verbosity, set_verbosity, verbosity
 
 VERBOSITIES = ("quiet", "verbose")
-VERSION_HELP = "Show the version, and whether compiled code computes CSAI."
+VERSION_HELP = "Show the version, and which compiled code is used."
 QUIET_HELP = "Show results, warnings and errors alone, no progress and no notes."
 VERBOSE_HELP = "Show every epoch, and debug lines."
 Commands = MutableMapping[str, Any]  # Typer gives the class of its commands no public name
@@ -155,7 +155,7 @@ def options(
 ) -> None:
     """Pretrain a clinical time-series imputer, fine-tune small heads on it, compare every run."""
     if version:
-        typer.echo(f"imputune {imputune.__version__}, CSAI computed by {name_of_code()}")
+        typer.echo(f"imputune {imputune.__version__}, compiled code: {name_of_code()}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -13,6 +13,7 @@ from torch.nn.functional import gelu, pad
 
 from imputune.data.directions import Directions
 from imputune.models.attention import attend
+from imputune.models.compiled.layer import LayerInputs, compiled_layer
 from imputune.models.fast_recurrence import recur
 from imputune.models.hidden_states import make_state
 from imputune.models.recurrence import Steps, Trace, Weights
@@ -185,32 +186,39 @@ class FirstState(nn.Module):
         """Return the first hidden state (B, H)."""
         slope_BTD = torch.sign(gap_excess_BTD) * torch.abs(self.decay(gap_excess_BTD))
         decay_BTD = 0.5 * (1 - torch.tanh(slope_BTD))
-        encoded_BSC = self._encode(torch.cat([last_observed_BTD, decay_BTD], dim=1))
-        return self.output(torch.matmul(self.contract, encoded_BSC))
-
-    def _encode(self, tokens_BSD: torch.Tensor) -> torch.Tensor:
-        """Return `attention(project(tokens) + positions)`, (B, S, C), the projection merged into the attention.
-
-        The maps to queries, keys and values start from D variables; the layer's own start from C channels. The layer's
-        copies between batch-first and its inner layout are not needed.
-        """
-        layer, attention = self.attention, self.attention.self_attn
-        (B, S, D), A, C = tokens_BSD.shape, attention.num_heads, attention.embed_dim
+        tokens_BSD = torch.cat([last_observed_BTD, decay_BTD], dim=1)
         place_SC = self.positions_TC.repeat(2, 1) + self.project.bias
+        inputs = LayerInputs(
+            tokens_BSD, self._attend(tokens_BSD, place_SC), place_SC + self.attention.self_attn.out_proj.bias
+        )
+        contracted_BC = compiled_layer(inputs, self.project.weight, self.attention, self.contract)
+        if contracted_BC is None:
+            contracted_BC = torch.matmul(self.contract, self._encode(inputs))
+        return self.output(contracted_BC)
+
+    def _attend(self, tokens_BSD: torch.Tensor, place_SC: torch.Tensor) -> torch.Tensor:
+        """Return what the attention gives for `project(tokens) + positions`, (B, C, S), before its last projection.
+
+        The maps to queries, keys and values start from D variables; the layer's own start from C channels.
+        """
+        attention = self.attention.self_attn
+        (_, S, D), A, C = tokens_BSD.shape, attention.num_heads, attention.embed_dim
         map_EC, bias_E = (
             torch.cat([each[:C] * (C // A) ** -0.5, each[C:]])  # the factor of the scores
             for each in (attention.in_proj_weight, attention.in_proj_bias)
         )
-        attended_BCS = attend(
+        return attend(
             tokens_BSD,
             (map_EC @ self.project.weight).view(3, A, C // A, D),
             torch.addmm(bias_E[:, None], map_EC, place_SC.t()).view(3, A, C // A, S),
         )
-        residual_BSC = torch.baddbmm(
-            place_SC + attention.out_proj.bias, tokens_BSD, self.project.weight.t().expand(B, -1, -1)
-        )
+
+    def _encode(self, inputs: LayerInputs) -> torch.Tensor:
+        """Return the encoder layer's output (B, S, C), without its copies between batch-first and its inner layout."""
+        layer, B = self.attention, len(inputs.tokens)
+        residual_BSC = torch.baddbmm(inputs.places, inputs.tokens, self.project.weight.t().expand(B, -1, -1))
         mixed_BSC = torch.baddbmm(
-            residual_BSC, attended_BCS.transpose(1, 2), attention.out_proj.weight.t().expand(B, -1, -1)
+            residual_BSC, inputs.attended.transpose(1, 2), layer.self_attn.out_proj.weight.t().expand(B, -1, -1)
         )
         normed_BSC = layer.norm1(mixed_BSC)
         return layer.norm2(normed_BSC + layer.linear2(gelu(layer.linear1(normed_BSC))))

@@ -10,6 +10,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from imputune.models.compiled.gru import compiled_last_state
+
 MLP5_LAYERS = 5
 
 
@@ -111,6 +113,9 @@ class RecordRecurrentHead(nn.Module):
 
 def last_state(recurrence: nn.LSTM | nn.GRU, hidden_BH: torch.Tensor, series_BTD: torch.Tensor) -> torch.Tensor:
     """Return the output after the last hour, (B, H), of a recurrence that starts from a hidden state."""
+    compiled_BH = compiled_last_state(recurrence, hidden_BH, series_BTD)
+    if compiled_BH is not None:
+        return compiled_BH
     first_LBH = hidden_BH.unsqueeze(0)
     first = (first_LBH, first_LBH) if isinstance(recurrence, nn.LSTM) else first_LBH
     states_BTH, _ = recurrence(series_BTD, first)

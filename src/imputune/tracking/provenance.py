@@ -21,14 +21,14 @@ GIT_SECONDS = 10
 def source_tags(root: Path) -> dict[str, str]:
     """Return the run tags that name the code's commit and the versions of Python, torch and numpy.
 
-    `imputune.csai_code` says whether compiled code computes CSAI in this process.
+    `imputune.compiled` names the compiled code that this process uses.
     `imputune.git_dirty` is "true" when a tracked file differs from the commit. Where `root` is in no git repository
     or git is not installed, this tag and `mlflow.source.git.commit` are missing. In the copy of the project in which
     an experiment of DVC runs, `imputune.dvc_experiment` has the experiment's name.
     """
     tags = {"imputune.python": platform.python_version()}
     tags |= {f"imputune.{library}": version(library) for library in LIBRARIES}
-    tags["imputune.csai_code"] = name_of_code()
+    tags["imputune.compiled"] = name_of_code()
     if experiment := experiment_of(root):
         tags[DVC_EXPERIMENT_TAG] = experiment
     commit = _git(root, "rev-parse", "HEAD")

@@ -1,4 +1,4 @@
-// CSAI's attention and recurrence in single precision, with the instructions that the processor has.
+// CSAI and the head `gru` in single precision, with the instructions that the processor has.
 //
 // imputune/models/compiled/__init__.py calls these functions; they have no state and use one thread. Shapes and
 // equations: imputune/models/attention.py and imputune/models/fast_recurrence.py.
@@ -10,6 +10,15 @@
 
 struct AttentionSizes {  // P: S filled up to a multiple of 16
     long B, A, S, D, P;
+};
+struct LayerSizes {
+    long B, S, D, C, F;
+};
+struct LayerWeights {
+    float *project, *mix, *scale1, *shift1, *widen, *bias1, *narrow, *bias2, *scale2, *shift2, *contract;
+};
+struct LayerKept {
+    float *first, *scales1, *wide, *second, *scales2;
 };
 struct RecurrenceSizes {
     long K, T, B, D, H;
@@ -29,6 +38,16 @@ struct Kept {
 struct Gradients {
     float *values, *rate, *weight, *first;
     Weights weights;
+};
+
+struct GruSizes {
+    long B, T, D, H;
+};
+struct GruWeights {
+    float *input, *hidden, *input_bias, *hidden_bias;
+};
+struct GruKept {  // hidden_new: the state's part in the new gate
+    float *states, *hidden_new, *gates;
 };
 
 #define SET plain
@@ -134,6 +153,18 @@ void imputune_attention_backward(int set, const AttentionSizes* sizes, long d, c
     compute(set, *sizes, tokens, maps, kept, log_sums, attended, given, G_tokens, G_maps, G_places);
 }
 
+void imputune_layer_forward(int set, const LayerSizes* sizes, const float* tokens, const float* attended,
+                            const float* places, const LayerWeights* weights, const LayerKept* kept, float* contracted) {
+    OF_SET(set, layer_forward, *sizes, tokens, attended, places, *weights, *kept, contracted);
+}
+
+void imputune_layer_backward(int set, const LayerSizes* sizes, const float* tokens, const float* attended,
+                             const LayerWeights* weights, const LayerKept* kept, const float* given, float* G_tokens,
+                             float* G_attended, float* G_places, const LayerWeights* gradients) {
+    OF_SET(set, layer_backward, *sizes, tokens, attended, *weights, *kept, given, G_tokens, G_attended, G_places,
+           *gradients);
+}
+
 void imputune_recurrence_forward(int set, const RecurrenceSizes* sizes, const Steps* steps, const Weights* weights,
                                  const float* first, const Trace* trace, const Kept* kept) {
     OF_SET(set, recurrence_forward, *sizes, *steps, *weights, first, *trace, *kept);
@@ -143,5 +174,16 @@ void imputune_recurrence_forward(int set, const RecurrenceSizes* sizes, const St
 void imputune_recurrence_backward(int set, const RecurrenceSizes* sizes, const Steps* steps, const Weights* transposed,
                                   const Trace* trace, const Kept* kept, const Trace* given, const Gradients* gradients) {
     OF_SET(set, recurrence_backward, *sizes, *steps, *transposed, *trace, *kept, *given, *gradients);
+}
+
+void imputune_gru_forward(int set, const GruSizes* sizes, const float* series, const float* first,
+                          const GruWeights* weights, const GruKept* kept) {
+    OF_SET(set, gru_forward, *sizes, series, first, *weights, *kept);
+}
+
+void imputune_gru_backward(int set, const GruSizes* sizes, const float* series, const GruWeights* weights,
+                           const GruKept* kept, const float* given, float* G_series, float* G_first,
+                           const GruWeights* gradients) {
+    OF_SET(set, gru_backward, *sizes, series, *weights, *kept, given, G_series, G_first, *gradients);
 }
 }

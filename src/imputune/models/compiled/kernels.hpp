@@ -122,6 +122,13 @@ inline void transpose(const float* from, long from_stride, long rows, long colum
         for (long c = 0; c < columns; c++) to[c * stride + r] = from[r * from_stride + c];
 }
 
+// The transposed matrix, its rows filled up with zeros to whole vectors.
+inline std::vector<float> transposed(const float* matrix, long rows, long columns) {
+    std::vector<float> copy(columns * padded(rows));
+    transpose(matrix, columns, rows, columns, copy.data(), padded(rows));
+    return copy;
+}
+
 inline float largest_of(vec x) {
     float numbers[LANES];
     store(numbers, x);
@@ -235,6 +242,170 @@ void attention_backward(const AttentionSizes& sizes, const float* tokens, const 
     copy_rows(G_maps_filled.data(), X, 3 * C, D, G_maps);
 }
 
+// The vector's first n numbers, the rest 0.
+inline vec first_of(vec x, long n) {
+    for (long i = n; i < LANES; i++) x[i] = 0;
+    return x;
+}
+
+// The normal distribution function and its density, to 1e-7 (Abramowitz and Stegun, 7.1.26).
+struct Normal {
+    vec below, density;
+};
+inline Normal normal(vec x) {
+    const vec size = x < 0.0f ? -x : x, bell = exponential(x * x * -0.5f), t = 1.0f / (1.0f + size * 0.23164190f);
+    vec p = t * 1.061405429f - 1.453152027f;
+    p = p * t + 1.421413741f;
+    p = p * t - 0.284496736f;
+    p = p * t + 0.254829592f;
+    const vec tail = 0.5f * p * t * bell;
+    return {x < 0.0f ? tail : 1.0f - tail, bell * 0.39894228f};
+}
+
+// Standardise a row of C numbers in place; return one over their standard deviation.
+inline float standardise(float* row, long C) {
+    vec total = {}, squares = {};
+    for (long i = 0; i < C; i += LANES) total += load(row + i, C - i);
+    const float mean = sum(total) / C;
+    for (long i = 0; i < C; i += LANES) {
+        const vec x = first_of(load(row + i) - mean, C - i);
+        squares += x * x;
+        store(row + i, x);
+    }
+    const float scale = 1.0f / std::sqrt(sum(squares) / C + 1e-5f);
+    for (long i = 0; i < C; i += LANES) store(row + i, load(row + i) * scale);
+    return scale;
+}
+
+// The gradient before `standardise` from that after it, in place.
+inline void standardise_backward(float* G, const float* standardised, float scale, long C) {
+    vec total = {}, along = {};
+    for (long i = 0; i < C; i += LANES) {
+        total += load(G + i);
+        along += load(G + i) * load(standardised + i);
+    }
+    const float mean = sum(total) / C, slope = sum(along) / C;
+    for (long i = 0; i < C; i += LANES)
+        store(G + i, first_of(scale * (load(G + i) - mean - load(standardised + i) * slope), C - i));
+}
+
+// out = row * scale + shift
+inline void scale_and_shift(const float* row, const float* scale, const float* shift, long P, float* out) {
+    for (long i = 0; i < P; i += LANES) store(out + i, load(row + i) * load(scale + i) + load(shift + i));
+}
+
+// What follows the attention in an encoder layer, up to a weighted sum over its tokens; P and Q: C and F filled up.
+void layer_forward(const LayerSizes& sizes, const float* tokens, const float* attended, const float* places,
+                   const LayerWeights& weights, const LayerKept& kept, float* contracted) {
+    const long B = sizes.B, S = sizes.S, D = sizes.D, C = sizes.C, F = sizes.F, P = padded(C), Q = padded(F);
+    const auto project = transposed(weights.project, C, D), mix = transposed(weights.mix, C, C),
+               widen = transposed(weights.widen, F, C), narrow = transposed(weights.narrow, C, F),
+               scale1 = filled(weights.scale1, 1, C), shift1 = filled(weights.shift1, 1, C),
+               scale2 = filled(weights.scale2, 1, C), shift2 = filled(weights.shift2, 1, C),
+               bias1 = filled(weights.bias1, 1, F), bias2 = filled(weights.bias2, 1, C), places_filled = filled(places, S, C);
+    std::vector<float> normed(S * P), active(S * Q), last(P);
+    for (long b = 0; b < B; b++) {
+        float *first = kept.first + b * S * P, *wide = kept.wide + b * S * Q, *second = kept.second + b * S * P;
+        std::memcpy(first, places_filled.data(), S * P * sizeof(float));
+        multiply({tokens + b * S * D, D}, project.data(), P, first, P, S, D, P, true);
+        multiply({attended + b * C * S, 1, S}, mix.data(), P, first, P, S, C, P, true);
+        for (long s = 0; s < S; s++) {
+            kept.scales1[b * S + s] = standardise(first + s * P, C);
+            scale_and_shift(first + s * P, scale1.data(), shift1.data(), P, &normed[s * P]);
+            std::memcpy(wide + s * Q, bias1.data(), Q * sizeof(float));
+            for (long i = 0; i < P; i += LANES) store(second + s * P + i, load(&normed[s * P + i]) + load(&bias2[i]));
+        }
+        multiply({normed.data(), P}, widen.data(), Q, wide, Q, S, C, Q, true);
+        for (long i = 0; i < S * Q; i += LANES) {
+            const vec x = load(wide + i);
+            store(&active[i], x * normal(x).below);
+        }
+        multiply({active.data(), Q}, narrow.data(), P, second, P, S, F, P, true);
+        std::vector<float> total(P);
+        for (long s = 0; s < S; s++) {
+            kept.scales2[b * S + s] = standardise(second + s * P, C);
+            scale_and_shift(second + s * P, scale2.data(), shift2.data(), P, last.data());
+            for (long i = 0; i < P; i += LANES) store(&total[i], load(&total[i]) + weights.contract[s] * load(&last[i]));
+        }
+        std::memcpy(contracted + b * C, total.data(), C * sizeof(float));
+    }
+}
+
+void layer_backward(const LayerSizes& sizes, const float* tokens, const float* attended, const LayerWeights& weights,
+                    const LayerKept& kept, const float* given, float* G_tokens, float* G_attended, float* G_places,
+                    const LayerWeights& gradients) {
+    const long B = sizes.B, S = sizes.S, D = sizes.D, C = sizes.C, F = sizes.F;
+    const long P = padded(C), Q = padded(F), X = padded(D);
+    const auto project = filled(weights.project, C, D), mix = filled(weights.mix, C, C), widen = filled(weights.widen, F, C),
+               narrow = filled(weights.narrow, C, F), scale1 = filled(weights.scale1, 1, C),
+               shift1 = filled(weights.shift1, 1, C), scale2 = filled(weights.scale2, 1, C),
+               shift2 = filled(weights.shift2, 1, C);
+    std::vector<float> G_project(C * X), G_mix(C * P), G_widen(F * P), G_narrow(C * Q), G_scale1(P), G_shift1(P), G_scale2(P),
+        G_shift2(P), G_bias1(Q), G_bias2(P), G_places_filled(S * P), G(P), normed(S * P), active(S * Q), G_second(S * P),
+        G_wide(S * Q), attended_by_token(S * P), G_tokens_filled(S * X), G_attended_by_token(S * P);
+    std::fill(gradients.contract, gradients.contract + S, 0.0f);
+    for (long b = 0; b < B; b++) {
+        const float *first = kept.first + b * S * P, *wide = kept.wide + b * S * Q, *second = kept.second + b * S * P;
+        std::memcpy(G.data(), given + b * C, C * sizeof(float));
+        for (long s = 0; s < S; s++) {
+            vec along = {};
+            for (long i = 0; i < P; i += LANES) {
+                const vec g = load(&G[i]) * weights.contract[s], x = load(second + s * P + i), scale = load(&scale2[i]);
+                along += load(&G[i]) * (x * scale + load(&shift2[i]));
+                store(&G_scale2[i], load(&G_scale2[i]) + g * x);
+                store(&G_shift2[i], load(&G_shift2[i]) + g);
+                store(&G_second[s * P + i], g * scale);
+            }
+            gradients.contract[s] += sum(along);
+            standardise_backward(&G_second[s * P], second + s * P, kept.scales2[b * S + s], C);
+            for (long i = 0; i < P; i += LANES) store(&G_bias2[i], load(&G_bias2[i]) + load(&G_second[s * P + i]));
+            scale_and_shift(first + s * P, scale1.data(), shift1.data(), P, &normed[s * P]);
+        }
+        multiply({G_second.data(), P}, narrow.data(), Q, G_wide.data(), Q, S, C, Q);
+        for (long s = 0; s < S; s++)
+            for (long i = 0; i < Q; i += LANES) {
+                const vec x = load(wide + s * Q + i);
+                const Normal at = normal(x);
+                const vec g = load(&G_wide[s * Q + i]) * (at.below + x * at.density);
+                store(&active[s * Q + i], x * at.below);
+                store(&G_wide[s * Q + i], g);
+                store(&G_bias1[i], load(&G_bias1[i]) + g);
+            }
+        multiply({G_second.data(), 1, P}, active.data(), Q, G_narrow.data(), Q, C, S, Q, true);
+        multiply({G_wide.data(), 1, Q}, normed.data(), P, G_widen.data(), P, F, S, P, true);
+        multiply({G_wide.data(), Q}, widen.data(), P, G_second.data(), P, S, F, P, true);  // now of `normed`
+        for (long s = 0; s < S; s++) {
+            for (long i = 0; i < P; i += LANES) {
+                const vec g = load(&G_second[s * P + i]);
+                store(&G_scale1[i], load(&G_scale1[i]) + g * load(first + s * P + i));
+                store(&G_shift1[i], load(&G_shift1[i]) + g);
+                store(&G_second[s * P + i], g * load(&scale1[i]));
+            }
+            standardise_backward(&G_second[s * P], first + s * P, kept.scales1[b * S + s], C);
+        }
+        for (long i = 0; i < S * P; i += LANES) store(&G_places_filled[i], load(&G_places_filled[i]) + load(&G_second[i]));
+        const auto tokens_filled = filled(tokens + b * S * D, S, D);
+        transpose(attended + b * C * S, S, C, S, attended_by_token.data(), P);
+        multiply({G_second.data(), 1, P}, tokens_filled.data(), X, G_project.data(), X, C, S, X, true);
+        multiply({G_second.data(), 1, P}, attended_by_token.data(), P, G_mix.data(), P, C, S, P, true);
+        multiply({G_second.data(), P}, project.data(), X, G_tokens_filled.data(), X, S, C, X);
+        multiply({G_second.data(), P}, mix.data(), P, G_attended_by_token.data(), P, S, C, P);
+        copy_rows(G_tokens_filled.data(), X, S, D, G_tokens + b * S * D);
+        transpose(G_attended_by_token.data(), P, S, C, G_attended + b * C * S, S);
+    }
+    copy_rows(G_places_filled.data(), P, S, C, G_places);
+    copy_rows(G_project.data(), X, C, D, gradients.project);
+    copy_rows(G_mix.data(), P, C, C, gradients.mix);
+    copy_rows(G_widen.data(), P, F, C, gradients.widen);
+    copy_rows(G_narrow.data(), Q, C, F, gradients.narrow);
+    copy_rows(G_scale1.data(), P, 1, C, gradients.scale1);
+    copy_rows(G_shift1.data(), P, 1, C, gradients.shift1);
+    copy_rows(G_scale2.data(), P, 1, C, gradients.scale2);
+    copy_rows(G_shift2.data(), P, 1, C, gradients.shift2);
+    copy_rows(G_bias1.data(), Q, 1, F, gradients.bias1);
+    copy_rows(G_bias2.data(), P, 1, C, gradients.bias2);
+}
+
 // What the gates read in an hour: [completed values, observed, 1].
 inline void fill_inputs(const float* values, const float* observed, const float* combined, long B, long D, float* inputs) {
     const long I = 2 * D + 1;
@@ -309,7 +480,7 @@ void recurrence_forward(const RecurrenceSizes& sizes, const Steps& steps, const 
 }
 
 // `joined`, B rows of an hour: gradients of [history, hidden_new, reset, update, new], the gates before their functions.
-void recurrence_backward(const RecurrenceSizes& sizes, const Steps& steps, const Weights& transposed, const Trace& trace,
+void recurrence_backward(const RecurrenceSizes& sizes, const Steps& steps, const Weights& by_output, const Trace& trace,
                          const Kept& kept, const Trace& given, const Gradients& gradients) {
     const long K = sizes.K, T = sizes.T, B = sizes.B, D = sizes.D, H = sizes.H;
     const long O = D + 3 * H, I = 2 * D + 1, G = 3 * H, Op = padded(O), Gp = padded(G), Hp = padded(H), Dp = padded(D);
@@ -317,8 +488,8 @@ void recurrence_backward(const RecurrenceSizes& sizes, const Steps& steps, const
     std::vector<float> joined(B * J), through_update(B * H), to_completed(B * Dp), G_feature(B * Dp), to_history(B * Dp),
         G_decayed(B * Hp), inputs(B * I), completed_by_history(B * D);
     for (long k = 0; k < K; k++) {
-        const auto W_h = filled(transposed.hidden + k * O * H, O, H), W_f = filled(transposed.feature + k * D * D, D, D),
-                   W_x = filled(transposed.input + k * G * D, G, D);
+        const auto W_h = filled(by_output.hidden + k * O * H, O, H), W_f = filled(by_output.feature + k * D * D, D, D),
+                   W_x = filled(by_output.input + k * G * D, G, D);
         std::vector<float> G_W_h(H * Op), G_W_f(D * Dp), G_W_i(I * Gp);
         float *G_h = gradients.first + k * B * H, *G_history_bias = gradients.weights.history_bias + k * D,
               *G_new_bias = gradients.weights.new_bias + k * H, *G_feature_bias = gradients.weights.feature_bias + k * D;
@@ -391,6 +562,89 @@ void recurrence_backward(const RecurrenceSizes& sizes, const Steps& steps, const
         copy_rows(G_W_f.data(), Dp, D, D, gradients.weights.feature + k * D * D);
         copy_rows(G_W_i.data(), Gp, I, G, gradients.weights.input + k * I * G);
     }
+}
+
+// The states of a GRU as PyTorch's nn.GRU defines it, the given first one among them.
+void gru_forward(const GruSizes& sizes, const float* series, const float* first, const GruWeights& weights,
+                 const GruKept& kept) {
+    const long B = sizes.B, T = sizes.T, D = sizes.D, H = sizes.H, G = 3 * H, P = padded(G);
+    const auto W_x = transposed(weights.input, G, D), W_h = transposed(weights.hidden, G, H),
+               b_x = filled(weights.input_bias, 1, G), b_h = filled(weights.hidden_bias, 1, G);
+    std::vector<float> from_input(B * P), from_hidden(B * P);
+    std::memcpy(kept.states, first, B * H * sizeof(float));
+    for (long t = 0; t < T; t++) {
+        const float* hidden = kept.states + t * B * H;
+        float *next = kept.states + (t + 1) * B * H, *gates = kept.gates + t * B * G, *hidden_new = kept.hidden_new + t * B * H;
+        for (long b = 0; b < B; b++) {
+            std::memcpy(&from_input[b * P], b_x.data(), P * sizeof(float));
+            std::memcpy(&from_hidden[b * P], b_h.data(), P * sizeof(float));
+        }
+        multiply({series + t * D, T * D}, W_x.data(), P, from_input.data(), P, B, D, P, true);
+        multiply({hidden, H}, W_h.data(), P, from_hidden.data(), P, B, H, P, true);
+        for (long b = 0; b < B; b++) {
+            const float *x = &from_input[b * P], *h = &from_hidden[b * P];
+            for (long i = 0; i < H; i += LANES) {
+                const long n = H - i, at = b * H + i;
+                const vec r = sigmoid(load(x + i, n) + load(h + i, n)), z = sigmoid(load(x + H + i, n) + load(h + H + i, n)),
+                          of_hidden = load(h + 2 * H + i, n), candidate = tangent(load(x + 2 * H + i, n) + r * of_hidden);
+                store(gates + b * G + i, r, n);
+                store(gates + b * G + H + i, z, n);
+                store(gates + b * G + 2 * H + i, candidate, n);
+                store(hidden_new + at, of_hidden, n);
+                store(next + at, candidate + z * (load(hidden + at, n) - candidate), n);
+            }
+        }
+    }
+}
+
+// G_series may be null.
+void gru_backward(const GruSizes& sizes, const float* series, const GruWeights& weights, const GruKept& kept,
+                  const float* given, float* G_series, float* G_first, const GruWeights& gradients) {
+    const long B = sizes.B, T = sizes.T, D = sizes.D, H = sizes.H, G = 3 * H, Hp = padded(H), Dp = padded(D), P = padded(G);
+    const auto W_x = filled(weights.input, G, D), W_h = filled(weights.hidden, G, H);
+    std::vector<float> G_x(B * P), G_h(B * P), through(B * Hp), hidden_filled(B * Hp), values(B * Dp), G_W_x(G * Dp),
+        G_W_h(G * Hp), G_b_x(P), G_b_h(P);
+    std::memcpy(G_first, given, B * H * sizeof(float));  // now of the last state
+    for (long t = T - 1; t >= 0; t--) {
+        const float *hidden = kept.states + t * B * H, *gates = kept.gates + t * B * G,
+                    *hidden_new = kept.hidden_new + t * B * H;
+        for (long b = 0; b < B; b++) {
+            float *x = &G_x[b * P], *h = &G_h[b * P];
+            for (long i = 0; i < H; i += LANES) {
+                const long n = H - i, at = b * H + i;
+                const vec g = load(G_first + at, n), r = load(gates + b * G + i, n), z = load(gates + b * G + H + i, n),
+                          candidate = load(gates + b * G + 2 * H + i, n), kept_part = g * z,
+                          to_new = (g - kept_part) * (1.0f - candidate * candidate),
+                          to_reset = to_new * load(hidden_new + at, n) * (r * (1.0f - r)),
+                          to_update = (load(hidden + at, n) - candidate) * g * (z * (1.0f - z));
+                store(x + i, to_reset, n);
+                store(x + H + i, to_update, n);
+                store(x + 2 * H + i, to_new, n);
+                store(h + i, to_reset, n);
+                store(h + H + i, to_update, n);
+                store(h + 2 * H + i, to_new * r, n);
+                store(&through[b * Hp + i], kept_part, n);
+            }
+            std::memcpy(&hidden_filled[b * Hp], hidden + b * H, H * sizeof(float));
+            std::memcpy(&values[b * Dp], series + (b * T + t) * D, D * sizeof(float));
+            for (long i = 0; i < P; i += LANES) {
+                store(&G_b_x[i], load(&G_b_x[i]) + load(x + i));
+                store(&G_b_h[i], load(&G_b_h[i]) + load(h + i));
+            }
+        }
+        multiply({G_x.data(), 1, P}, values.data(), Dp, G_W_x.data(), Dp, G, B, Dp, true);
+        multiply({G_h.data(), 1, P}, hidden_filled.data(), Hp, G_W_h.data(), Hp, G, B, Hp, true);
+        multiply({G_h.data(), P}, W_h.data(), Hp, through.data(), Hp, B, G, Hp, true);
+        copy_rows(through.data(), Hp, B, H, G_first);
+        if (G_series) {
+            multiply({G_x.data(), P}, W_x.data(), Dp, values.data(), Dp, B, G, Dp);
+            for (long b = 0; b < B; b++) std::memcpy(G_series + (b * T + t) * D, &values[b * Dp], D * sizeof(float));
+        }
+    }
+    copy_rows(G_W_x.data(), Dp, G, D, gradients.input);
+    copy_rows(G_W_h.data(), Hp, G, H, gradients.hidden);
+    copy_rows(G_b_x.data(), P, 1, G, gradients.input_bias);
+    copy_rows(G_b_h.data(), P, 1, G, gradients.hidden_bias);
 }
 
 }  // namespace SET

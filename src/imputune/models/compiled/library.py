@@ -15,7 +15,7 @@ SWITCH = "IMPUTUNE_COMPILED"
 SETS = ("any processor", "AVX2", "AVX-512")
 """Instruction sets, by their number in kernels.cpp."""
 LONGEST_VECTOR = 16  # numbers
-Argument: TypeAlias = "int | torch.Tensor | Sequence[torch.Tensor | None]"
+Argument: TypeAlias = "int | torch.Tensor | Sequence[torch.Tensor | None] | None"
 
 
 class Library:
@@ -33,7 +33,7 @@ class Library:
     def call(self, function: str, sizes: Sequence[int], *arguments: Argument) -> None:
         """Call a function of kernels.cpp with a structure of sizes and its other arguments.
 
-        A tensor goes as the address of its numbers, several tensors as a structure of addresses (null for None). They
+        A tensor goes as the address of its numbers, None as a null pointer, several as a structure of such. Tensors
         are float32, on the processor and contiguous.
         """
         structure = (ctypes.c_long * len(sizes))(*sizes)
@@ -63,9 +63,9 @@ def find_library() -> Library | None:
 
 
 def name_of_code() -> str:
-    """Say what computes CSAI's attention and recurrence on the processor: compiled code or PyTorch."""
+    """Return the instruction set of the compiled code in use, `none` without such code."""
     library = find_library()
-    return f"compiled code for {SETS[library.instruction_set]}" if library else "PyTorch alone"
+    return SETS[library.instruction_set] if library else "none"
 
 
 def filled(numbers: int) -> int:
@@ -74,6 +74,8 @@ def filled(numbers: int) -> int:
 
 
 def _argument(given: Argument) -> object:
+    if given is None:
+        return ctypes.c_void_p(None)
     if isinstance(given, int):
         return ctypes.c_long(given)
     if isinstance(given, Sequence):
