@@ -1,34 +1,40 @@
-"""How CSAI's cost grows: seconds of training steps, of masks and gaps, of a frozen head's epochs.
+"""How CSAI's cost grows with stays, hours and variables, and what masks, gaps and a frozen head take.
 
-    python -m benchmarks.csai_scaling [--json]
+    python -m benchmarks.csai_scaling [--json] [--figure FILE]
 
-Each row of the first table doubles the stays, the hours or the variables and keeps the other two; the records are
-random. The second table compares the ends of each range. A step takes time in proportion to the stays of its batch,
-but not to the other two:
+Each row pretrains on a random cohort in a process of its own, on one core: one epoch with its validation, after a first
+one that is not counted, and the most memory that the process had of its own (pages of the cohort's file do not count).
+Rows change the stays, the hours or the variables and keep the other two. --figure draws them (PNG, SVG or PDF).
+
+An epoch takes time in proportion to the stays, but not to the other two:
 
     hours        the self-attention before the recurrence compares every hour of a stay with every other: hours squared
     variables    the feature regression, the conditional decay and the combination weight are matrices of variables by
                  variables: variables squared
 
-All other parts are proportional. A step also has a constant cost, so that small steps are relatively expensive.
-
-`benchmarks.large_cohort` measures memory.
+All other parts are proportional. `benchmarks.large_cohort` measures memory step by step.
 """
 
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
+from matplotlib import pyplot
 
 from benchmarks import Parser, Result, Spread, report, run, timed
 from benchmarks.csai_speed import STAYS
-from benchmarks.training import OBSERVED_FRACTION, Stopwatch, random_cohort, settings
+from benchmarks.own_memory import in_new_process
+from benchmarks.training import OBSERVED_FRACTION, Stopwatch, settings, write_random_cohort
+from imputune.data.cohort import read_cohort
 from imputune.data.directions import Directions
-from imputune.data.folds import Fold, draw_folds
+from imputune.data.folds import draw_folds
 from imputune.data.masking import draw_mask
 from imputune.data.raw.synthetic import extract_synthetic
 from imputune.data.splits import fit_and_split
+from imputune.errors import UserError
 from imputune.imputers.build import new_csai
+from imputune.models.compiled.library import name_of_code
 from imputune.models.weights import module_weights
 from imputune.protocol.variants import make_variant
 from imputune.runtime.console import print_table
@@ -37,32 +43,24 @@ from imputune.settings.schema import Budget
 from imputune.training.finetune import FinetuneJob, finetune_fold
 from imputune.training.imputer_training import CsaiTraining
 
-BASE = {"stays": 64, "hours": 48, "variables": 35}  # of a batch
-DOUBLINGS = {"stays": (64, 128, 256), "hours": (24, 48, 96), "variables": (35, 70, 140)}
-NOT_LINEAR = {"stays": "nothing", "hours": "self-attention", "variables": "matrices of variables by variables"}
-STEPS, REPETITIONS = 4, 5
+BASE = {"stays": 1_000, "hours": 48, "variables": 35}
+RANGES = {"stays": (1_000, 5_000, 10_000, 50_000), "hours": (24, 48, 96, 168), "variables": (35, 70, 140, 350)}
+REPETITIONS = 5
 PREPARED_STAYS = 4000
 HEAD_EPOCHS = 200
+FIGURES = (".png", ".svg", ".pdf")
+GIB = 2**30
 
 
-class Step(Result):
-    """One training step on a batch; `doubled` is the size that its table row changes."""
+class Cost(Result):
+    """An epoch of pretraining CSAI with its validation; `grown` is the size that its range changes."""
 
-    doubled: str
+    grown: str
     stays: int
     hours: int
     variables: int
-    seconds: Spread
-
-
-class Growth(Result):
-    """How much more a step costs at the end of a range than at its start, and which part of it is not linear."""
-
-    first: int
-    last: int
-    times_size: float
-    times_seconds: float
-    not_linear: str
+    seconds: float
+    own_gib: float
 
 
 class FrozenHead(Result):
@@ -75,24 +73,38 @@ class FrozenHead(Result):
 
 
 class Scaling(Result):
-    """All measurements."""
+    """All measurements; compiled: the compiled code that was used."""
 
-    steps: list[Step]
-    growth: dict[str, Growth]
+    compiled: str
+    costs: list[Cost]
     seconds_preparation: Spread
     frozen_head: FrozenHead
 
 
-def step_seconds(stays: int, hours: int, variables: int) -> Spread:
-    """Return the seconds of one training step on a batch of so many stays; the first few steps are not timed."""
-    cohort = random_cohort(STEPS * stays + 2, hours, variables)
-    rows = np.arange(len(cohort.outcome_N))
-    fold = Fold(number=0, train=rows[:-2], validation=rows[-2:-1], test=rows[-1:])
-    params = settings(cohort, REPETITIONS + 1)
-    params = params.model_copy(update={"pretrain": params.pretrain.model_copy(update={"batch_size": stays})})
+def cost_of(grown: str, size: dict[str, int]) -> Cost:
+    """Measure an epoch on a cohort of this size."""
+    with TemporaryDirectory() as folder:
+        cohort = Path(folder) / "cohort"
+        in_new_process(write_random_cohort, cohort, tuple(size.values()))
+        seconds, own = in_new_process(epoch_seconds, cohort)
+    return Cost(grown=grown, **size, seconds=seconds, own_gib=own / GIB)
+
+
+def epoch_seconds(folder: Path) -> float:
+    """Return the seconds of the second epoch of pretraining CSAI on a cohort's first fold, on one core."""
+    use_one_thread()
+    cohort = read_cohort(folder)
+    params = settings(cohort, 2)
+    fold = draw_folds(cohort, params.folds.count, params.seed)[0]
     data = fit_and_split(cohort, fold, params.scaling.clip_quantile)
     training = CsaiTraining(new_csai(data, params), data, params)
-    return Spread.of([timed(training.train_epoch) / STEPS for _ in range(REPETITIONS + 1)][1:])
+
+    def epoch() -> None:
+        training.train_epoch()
+        training.validate()
+
+    epoch()
+    return timed(epoch)
 
 
 def preparation_seconds(stays: int) -> Spread:
@@ -141,60 +153,26 @@ def head_seconds(stays: int, epochs: int) -> FrozenHead:
     )
 
 
-def growth_of(doubled: str, steps: list[Step]) -> Growth:
-    """Compare the ends of the range of one size."""
-    first, last = steps[0], steps[-1]
-    sizes = getattr(first, doubled), getattr(last, doubled)
-    return Growth(
-        first=sizes[0],
-        last=sizes[1],
-        times_size=sizes[1] / sizes[0],
-        times_seconds=last.seconds.median / first.seconds.median,
-        not_linear=NOT_LINEAR[doubled],
-    )
-
-
 def measure() -> Scaling:
     """Return every measurement."""
+    costs = [cost_of(grown, BASE | {grown: size}) for grown, sizes in RANGES.items() for size in sizes]
     use_one_thread()
-    steps = {
-        name: [Step(doubled=name, **size, seconds=step_seconds(**size)) for size in _sizes(name)] for name in DOUBLINGS
-    }
     return Scaling(
-        steps=[step for each in steps.values() for step in each],
-        growth={name: growth_of(name, each) for name, each in steps.items()},
+        compiled=name_of_code(),
+        costs=costs,
         seconds_preparation=preparation_seconds(PREPARED_STAYS),
         frozen_head=head_seconds(STAYS, HEAD_EPOCHS),
     )
 
 
-def _sizes(doubled: str) -> list[dict[str, int]]:
-    return [BASE | {doubled: number} for number in DOUBLINGS[doubled]]
-
-
 def show(scaling: Scaling) -> None:
-    """Print the measurements as two tables and two lines."""
-    lines: list[tuple[str, ...]] = []
-    for before, step in zip([None, *scaling.steps], scaling.steps, strict=False):
-        in_range = before is not None and before.doubled == step.doubled
-        times = f"{step.seconds.median / before.seconds.median:.2f}" if before and in_range else ""
-        lines.append((str(step.stays), str(step.hours), str(step.variables), f"{step.seconds.median:.3f}", times))
-    print_table("One training step on one core", (*BASE, "seconds", "times the row above"), lines)
-    print_table(
-        "The ends of each range",
-        ("", "from", "to", "size times", "seconds times", "not linear in it"),
-        [
-            (
-                name,
-                str(each.first),
-                str(each.last),
-                f"{each.times_size:g}",
-                f"{each.times_seconds:.2f}",
-                each.not_linear,
-            )
-            for name, each in scaling.growth.items()
-        ],
-    )
+    """Print the measurements as a table and two lines."""
+    rows = [
+        (f"{cost.stays:,}", str(cost.hours), str(cost.variables), f"{cost.seconds:.2f}", f"{cost.own_gib:.2f} GiB")
+        for cost in scaling.costs
+    ]
+    title = f"An epoch of pretraining CSAI on one core, compiled code: {scaling.compiled}"
+    print_table(title, (*BASE, "seconds", "own memory"), rows)
     print(
         f"Masks, gaps and last observations of {PREPARED_STAYS:,} stays, both directions: "
         f"{scaling.seconds_preparation.median:.2f} s"
@@ -206,10 +184,35 @@ def show(scaling: Scaling) -> None:
     )
 
 
+def draw(costs: list[Cost], file: Path) -> None:
+    """Draw seconds and memory against each size, on logarithmic axes."""
+    figure, axes = pyplot.subplots(2, len(RANGES), figsize=(9, 5), sharey="row", layout="constrained")
+    for column, grown in enumerate(RANGES):
+        points = [cost for cost in costs if cost.grown == grown]
+        sizes = [getattr(cost, grown) for cost in points]
+        for row, numbers in enumerate(([cost.seconds for cost in points], [cost.own_gib for cost in points])):
+            axis = axes[row, column]
+            axis.loglog(sizes, numbers, marker="o", color="#1f5a8a")
+            axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+            axis.minorticks_off()
+            axis.grid(alpha=0.3)
+        axes[1, column].set_xlabel(grown)
+    axes[0, 0].set_ylabel("seconds an epoch")
+    axes[1, 0].set_ylabel("memory, GiB")
+    figure.savefig(file, dpi=110)
+
+
 def main() -> None:
     """Run the command line; raises UserError for bad input."""
     parser = Parser("benchmarks.csai_scaling", (__doc__ or "").splitlines()[0])
-    report(measure(), show, parser.parse_args().json)
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the costs into this file")
+    given = parser.parse_args()
+    if given.figure and (given.figure.suffix not in FIGURES or not given.figure.parent.is_dir()):
+        raise UserError(f"--figure {given.figure} must end in {', '.join(FIGURES)} and lie in a folder that exists")
+    scaling = measure()
+    report(scaling, show, given.json)
+    if given.figure:
+        draw(scaling.costs, given.figure)
 
 
 if __name__ == "__main__":

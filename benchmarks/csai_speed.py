@@ -16,7 +16,7 @@ Otherwise each trains as its users train it, so the errors compare two programs,
     dropout          none                                           0.1 in the self-attention
     self-attention   over the hours of each stay                    over the stays of a batch
 
---device cuda moves both to a GPU; it has not been run on one.
+IMPUTUNE_COMPILED=0 in the environment measures imputune without its compiled code. --device cuda moves both to a GPU.
 """
 
 import os
@@ -37,6 +37,7 @@ from imputune.data.splits import Split, fit_and_split
 from imputune.errors import UserError
 from imputune.imputers.build import new_csai, represent
 from imputune.imputers.csai import CsaiImputer
+from imputune.models.compiled.library import name_of_code
 from imputune.models.csai import Csai
 from imputune.runtime.console import print_table
 from imputune.runtime.device import choose_device
@@ -68,6 +69,7 @@ class Setting(Result):
     device: str
     pypots: str
     torch: str
+    compiled: str
 
 
 class SideBySide(Result):
@@ -192,6 +194,7 @@ def measure(cohort: Cohort, epochs: int, device: DeviceName) -> Speed:
         device=choose_device(device).type,
         pypots=MEASURED,
         torch=torch.__version__,
+        compiled=name_of_code(),
     )
     both = dict(side_by_side(cohort, folds[0], params)) | dict(two_folds(cohort, folds, params))
     return Speed(**both, setting=setting)
@@ -204,7 +207,8 @@ def show(speed: Speed) -> None:
         f"{speed.training_stays:,} training stays of {setting.dataset}, {setting.hours} hours, "
         f"{setting.variables} variables; {speed.steps_per_epoch} steps of {setting.batch_size} stays an epoch. "
         f"MAE on {speed.held_out_cells:,} held-out validation cells after {setting.epochs} epochs, with learning rates "
-        f"{setting.learning_rate_ours} falling to 0 (imputune) and {setting.learning_rate_pypots} (PyPOTS).\n"
+        f"{setting.learning_rate_ours} falling to 0 (imputune) and {setting.learning_rate_pypots} (PyPOTS). Compiled code: "
+        f"{setting.compiled}.\n"
     )
     print_table(
         "One epoch on " + ("one core" if setting.device == "cpu" else "the GPU"),

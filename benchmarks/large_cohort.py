@@ -20,19 +20,17 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from shutil import disk_usage
 from tempfile import TemporaryDirectory, gettempdir
 from typing import get_args
 
-import numpy as np
-
 from benchmarks import Parser, Result, report, run
 from benchmarks.large_training import Part, Steps, train
-from benchmarks.training import cohort_of, observe_some
-from imputune.data.cohort import write_cohort
+from benchmarks.own_memory import SAMPLED_EVERY, in_new_process, memory_of
+from benchmarks.training import write_random_cohort
 from imputune.errors import UserError
 from imputune.runtime.console import print_table
 from imputune.runtime.threads import use_one_thread
@@ -40,8 +38,6 @@ from imputune.runtime.threads import use_one_thread
 HOURS, VARIABLES = 48, 89
 PARTS: tuple[Part, ...] = get_args(Part)
 FEWEST_STAYS = 100  # so that folds can be drawn
-WRITTEN_AT_ONCE = 1000  # stays
-SAMPLED_EVERY = 0.02  # seconds
 GIB = 2**30
 
 
@@ -81,7 +77,7 @@ def measure(stays: int, steps: int, limit_gib: float, parts: Sequence[Part] = PA
     if disk_usage(gettempdir()).free < 2.2 * values:
         raise UserError(f"{gettempdir()} needs {2.2 * values / GIB:.1f} GiB of free disk: set TMPDIR, or lower --stays")
     with TemporaryDirectory() as folder:
-        _in_new_process(_write, Path(folder), stays)
+        in_new_process(write_random_cohort, Path(folder) / "cohort", (stays, HOURS, VARIABLES))
         measured = _watched(Path(folder) / "cohort", steps, limit_gib, parts)
     return Memory(
         stays=stays,
@@ -90,26 +86,6 @@ def measure(stays: int, steps: int, limit_gib: float, parts: Sequence[Part] = PA
         own_gib_at_start=measured[0].own_gib,
         steps=measured[1:],
     )
-
-
-def _write(folder: Path, stays: int) -> None:
-    """Write a cohort of random values, piece by piece."""
-    random = np.random.default_rng(0)
-    values_NTD = np.lib.format.open_memmap(folder / "values.npy", "w+", np.float32, (stays, HOURS, VARIABLES))
-    for start in range(0, stays, WRITTEN_AT_ONCE):
-        piece = values_NTD[start : start + WRITTEN_AT_ONCE]
-        piece[:] = random.standard_normal(piece.shape, dtype=np.float32)
-        observe_some(piece, random)
-    write_cohort(cohort_of(values_NTD), folder / "cohort")
-    (folder / "values.npy").unlink()
-
-
-def _in_new_process(work: Callable[..., None], *arguments: object) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise UserError("the cohort could not be written: see the lines above")
 
 
 def _watched(cohort: Path, steps: int, limit_gib: float, parts: Sequence[Part]) -> list[Step]:
@@ -124,7 +100,7 @@ def _watched(cohort: Path, steps: int, limit_gib: float, parts: Sequence[Part]) 
     measured: list[Step] = []
     while True:
         arrived = names.poll(SAMPLED_EVERY)
-        now_own, now_file = _memory(process.pid)
+        now_own, now_file = memory_of(process.pid)
         own, file = max(own, now_own), max(file, now_file)
         if arrived:
             now = time.perf_counter()
@@ -141,17 +117,6 @@ def _watched(cohort: Path, steps: int, limit_gib: float, parts: Sequence[Part]) 
             "raise --limit-gib"
         )
     return measured[:-1]
-
-
-def _memory(process: int) -> tuple[int, int]:
-    """Return the bytes that a process has of its own, and of mapped files; 0 if it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0, 0
-    sizes = dict(line.split(":", 1) for line in lines)
-    own, file = (1024 * int(sizes.get(name, "0 kB").split()[0]) for name in ("RssAnon", "RssFile"))
-    return own, file
 
 
 def _train(cohort: Path, steps: int, limit_gib: float, parts: Sequence[Part], names: Connection) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from imputune.data.cohort import Cohort, Variable
+from imputune.data.cohort import Cohort, Variable, write_cohort
 from imputune.data.folds import draw_folds
 from imputune.data.raw.synthetic import extract_synthetic
 from imputune.data.splits import FoldData, fit_and_split
@@ -19,6 +19,7 @@ from imputune.settings.schema import Budget, Params
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 ATTENTION_HEADS, FEEDFORWARD = 8, 64  # fixed in PyPOTS
+WRITTEN_AT_ONCE = 1000  # stays of a random cohort
 OBSERVED_FRACTION = 0.2  # of the cells of a random cohort
 
 
@@ -58,6 +59,22 @@ def settings(cohort: Cohort, epochs: int, device: DeviceName = "cpu") -> Params:
     csai = params.csai.model_copy(update={"attention_heads": ATTENTION_HEADS, "feedforward": FEEDFORWARD})
     budget = {cohort.dataset: Budget(pretrain_epochs=epochs, frozen_epochs=1, unfrozen_epochs=1)}
     return params.model_copy(update={"dataset": cohort.dataset, "device": device, "csai": csai, "budget": budget})
+
+
+def write_random_cohort(folder: Path, shape: tuple[int, int, int]) -> None:
+    """Write a cohort of a shape (stays, hours, variables) as `random_cohort` draws it, piece by piece.
+
+    The disk needs room for its values twice.
+    """
+    random = np.random.default_rng(0)
+    drawn = folder.with_name("drawn.npy")
+    values_NTD = np.lib.format.open_memmap(drawn, "w+", np.float32, shape)
+    for start in range(0, len(values_NTD), WRITTEN_AT_ONCE):
+        piece = values_NTD[start : start + WRITTEN_AT_ONCE]
+        piece[:] = random.standard_normal(piece.shape, dtype=np.float32)
+        observe_some(piece, random)
+    write_cohort(cohort_of(values_NTD), folder)
+    drawn.unlink()
 
 
 def random_cohort(stays: int, hours: int, variables: int) -> Cohort:

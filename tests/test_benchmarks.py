@@ -157,15 +157,27 @@ def test_a_frozen_head_is_timed_over_the_given_number_of_epochs():
     assert head.seconds_until_first_epoch > 0
 
 
-def test_growth_compares_the_ends_of_a_range():
-    """Four times the hours at six times the seconds, by medians."""
-    steps = [
-        csai_scaling.Step(doubled="hours", stays=64, hours=hours, variables=35, seconds=benchmarks.Spread.of([seconds]))
-        for hours, seconds in ((24, 0.5), (48, 1.2), (96, 3.0))
+def test_an_epoch_is_timed_in_a_process_of_its_own():
+    """An epoch on 100 small stays takes some time, and more memory than the libraries, less than 2 GiB."""
+    size = {"stays": 100, "hours": 6, "variables": 3}
+    cost = csai_scaling.cost_of("stays", size)
+    assert (cost.grown, cost.stays, cost.hours, cost.variables) == ("stays", 100, 6, 3)
+    assert cost.seconds > 0
+    assert 0.1 < cost.own_gib < 2
+
+
+def test_a_figure_has_a_panel_for_each_size_and_cost(tmp_path, monkeypatch, capsys):
+    """The figure is an image; a file of another kind, or in no folder, is one line before anything is measured."""
+    costs = [
+        csai_scaling.Cost(grown=grown, stays=1000, hours=48, variables=35, seconds=1.0, own_gib=0.5)
+        for grown in csai_scaling.RANGES
     ]
-    assert csai_scaling.growth_of("hours", steps) == csai_scaling.Growth(
-        first=24, last=96, times_size=4.0, times_seconds=6.0, not_linear="self-attention"
-    )
+    csai_scaling.draw(costs, tmp_path / "cost.svg")
+    drawn = (tmp_path / "cost.svg").read_text()
+    assert drawn.count('id="axes_') == 2 * len(csai_scaling.RANGES)
+    for wrong in ("cost.txt", "missing/cost.png"):
+        line = refused("csai_scaling", "--figure", str(tmp_path / wrong), monkeypatch=monkeypatch, capsys=capsys)
+        assert line.startswith(f"--figure {tmp_path / wrong} must end in .png, .svg, .pdf and lie in a folder")
 
 
 @pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[pypots]'")
