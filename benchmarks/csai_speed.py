@@ -207,8 +207,8 @@ def show(speed: Speed) -> None:
         f"{speed.training_stays:,} training stays of {setting.dataset}, {setting.hours} hours, "
         f"{setting.variables} variables; {speed.steps_per_epoch} steps of {setting.batch_size} stays an epoch. "
         f"MAE on {speed.held_out_cells:,} held-out validation cells after {setting.epochs} epochs, with learning rates "
-        f"{setting.learning_rate_ours} falling to 0 (imputune) and {setting.learning_rate_pypots} (PyPOTS). Compiled code: "
-        f"{setting.compiled}.\n"
+        f"{setting.learning_rate_ours} falling to 0 (imputune) and {setting.learning_rate_pypots} (PyPOTS). "
+        f"Compiled code: {setting.compiled}.\n"
     )
     print_table(
         "One epoch on " + ("one core" if setting.device == "cpu" else "the GPU"),
