@@ -15,16 +15,14 @@ import torch
 
 from benchmarks import Parser, Result, Spread, report, run, timed
 from benchmarks.pypots_csai import MEASURED, check_pypots
+from benchmarks.rival_speed import rival_epoch
 from benchmarks.training import generated_fold
-from imputune.data.batches import shuffled_batches
 from imputune.data.splits import FoldData
 from imputune.errors import UserError
 from imputune.models.quiet_pypots import quiet
-from imputune.protocol.rivals import Rival
 from imputune.runtime.console import print_table
 from imputune.runtime.threads import use_one_thread
 from imputune.settings.schema import Params
-from imputune.training.rivals import RivalTrainer, new_rival
 
 STAYS = 320  # of the generated cohort: 192 train
 
@@ -43,24 +41,6 @@ class Speed(Result):
     parameters_ours: int
     parameters_pypots: int
     torch: str
-
-
-def our_epoch(data: FoldData, params: Params) -> tuple[Callable[[], None], int]:
-    """Return what trains our SeFT for an epoch, and its number of parameters."""
-    module = new_rival(data.train.shape, params, Rival(name="seft", input="raw"))
-    trainer = RivalTrainer(module, {data.train: ()}, torch.device("cpu"))
-    optimizer = torch.optim.Adam([trainer.weights.vector], fused=True)
-    order = torch.Generator().manual_seed(params.seed)
-
-    def train() -> None:
-        module.train()
-        for stays in shuffled_batches(len(data.train), params.finetune.batch_size, order):
-            loss, _ = trainer.loss(data.train, stays)
-            trainer.weights.clear_gradient()
-            loss.backward()
-            optimizer.step()
-
-    return train, sum(weight.numel() for weight in module.parameters())
 
 
 def their_epoch(data: FoldData, params: Params) -> tuple[Callable[[], None], int]:
@@ -100,7 +80,7 @@ def measure(stays: int, epochs: int) -> Speed:
     use_one_thread()
     data, params = generated_fold(stays)
     torch.manual_seed(params.seed)
-    ours, parameters_ours = our_epoch(data, params)
+    ours, trainer = rival_epoch(data, params, "seft")
     theirs, parameters_pypots = their_epoch(data, params)
     pairs = [(timed(ours), timed(theirs)) for _ in range(epochs)][1:]
     ratios = [pypots / our for our, pypots in pairs]
@@ -114,7 +94,7 @@ def measure(stays: int, epochs: int) -> Speed:
         hours=hours,
         variables=variables,
         batch_size=params.finetune.batch_size,
-        parameters_ours=parameters_ours,
+        parameters_ours=sum(weight.numel() for weight in trainer.module.parameters()),
         parameters_pypots=parameters_pypots,
         torch=torch.__version__,
     )

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import busy_machine, csai_scaling, csai_speed, pypots_csai
+from benchmarks import busy_machine, csai_scaling, csai_speed, pypots_csai, rival_speed
+from benchmarks.training import generated_fold
 from imputune.models.faster_pypots import hours_since_observed
 from imputune.settings.file import read_params
 
@@ -84,6 +85,7 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
             ["no/src", "--", "--version"],
             "OTHER_SRC no/src has no imputune/cli: give the folder src of another",
         ),
+        ("rival_speed", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
         ("seft_speed", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
         ("csai_speed", ["--epochs", "ten"], "argument --epochs: invalid int value: 'ten'; --help lists the options"),
         ("csai_speed", ["--epoch-count", "3"], "unrecognized arguments: --epoch-count 3; --help lists the options"),
@@ -155,6 +157,18 @@ def test_a_frozen_head_is_timed_over_the_given_number_of_epochs():
     assert (head.stays, head.epochs) == (100, 30)
     assert head.seconds_epochs > 0
     assert head.seconds_until_first_epoch > 0
+
+
+def test_rivals_and_csai_are_measured_on_one_fold():
+    """A rival and an mlp2 on CSAI: their own numbers of parameters, and seconds of each epoch but the first."""
+    data, params = generated_fold(100)
+    rival = rival_speed.cost_of_rival(data, params, "seft", epochs=2)
+    assert (rival.model, rival.parameters) == ("seft", 44_949)
+    csai = rival_speed.cost_of_csai(data, params, epochs=3)
+    assert csai.parameters > rival.parameters
+    for cost in (rival, csai):
+        assert cost.seconds_1000_stays > 0
+        assert 0 < cost.seconds_epoch.lowest <= cost.seconds_epoch.median <= cost.seconds_epoch.highest
 
 
 def test_an_epoch_is_timed_in_a_process_of_its_own():
