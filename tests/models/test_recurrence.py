@@ -15,7 +15,7 @@ SHAPES = [
     (5, 2, 4, 3, 1),
     (6, 1, 2, 2, 3),
     (9, 2, 5, 4, 6),
-    (3, 2, 11, 19, 37),
+    (3, 2, 11, 17, 20),
 ]
 Inputs = tuple[Steps, Weights, torch.Tensor]
 

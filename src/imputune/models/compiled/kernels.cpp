@@ -107,15 +107,15 @@ namespace {
 
 template <int d>
 void attention_forward(int set, const AttentionSizes& sizes, const float* tokens, const float* maps, const float* places,
-                       float* kept, float* log_sums, float* attended) {
-    OF_SET(set, attention_forward<d>, sizes, tokens, maps, places, kept, log_sums, attended);
+                       float* kept, float* shifts, float* attended) {
+    OF_SET(set, attention_forward<d>, sizes, tokens, maps, places, kept, shifts, attended);
 }
 
 template <int d>
 void attention_backward(int set, const AttentionSizes& sizes, const float* tokens, const float* maps, const float* kept,
-                        const float* log_sums, const float* attended, const float* given, float* G_tokens,
+                        const float* shifts, const float* attended, const float* given, float* G_tokens,
                         float* G_maps, float* G_places) {
-    OF_SET(set, attention_backward<d>, sizes, tokens, maps, kept, log_sums, attended, given, G_tokens, G_maps, G_places);
+    OF_SET(set, attention_backward<d>, sizes, tokens, maps, kept, shifts, attended, given, G_tokens, G_maps, G_places);
 }
 
 }  // namespace
@@ -133,24 +133,24 @@ int imputune_best_set() {
     return 0;
 }
 
-// d, the channels of a head, must be 2, 4, 8 or 16. kept: queries, keys and values (3, B, C, P).
+// d, the channels of a head, must be 2, 4, 8 or 16. kept: queries, keys and values (3, B, C, P); shifts (B, A, P).
 void imputune_attention_forward(int set, const AttentionSizes* sizes, long d, const float* tokens, const float* maps,
-                                const float* places, float* kept, float* log_sums, float* attended) {
+                                const float* places, float* kept, float* shifts, float* attended) {
     const auto compute = d == 2   ? attention_forward<2>
                          : d == 4 ? attention_forward<4>
                          : d == 8 ? attention_forward<8>
                                   : attention_forward<16>;
-    compute(set, *sizes, tokens, maps, places, kept, log_sums, attended);
+    compute(set, *sizes, tokens, maps, places, kept, shifts, attended);
 }
 
 void imputune_attention_backward(int set, const AttentionSizes* sizes, long d, const float* tokens, const float* maps,
-                                 const float* kept, const float* log_sums, const float* attended, const float* given,
+                                 const float* kept, const float* shifts, const float* attended, const float* given,
                                  float* G_tokens, float* G_maps, float* G_places) {
     const auto compute = d == 2   ? attention_backward<2>
                          : d == 4 ? attention_backward<4>
                          : d == 8 ? attention_backward<8>
                                   : attention_backward<16>;
-    compute(set, *sizes, tokens, maps, kept, log_sums, attended, given, G_tokens, G_maps, G_places);
+    compute(set, *sizes, tokens, maps, kept, shifts, attended, given, G_tokens, G_maps, G_places);
 }
 
 void imputune_layer_forward(int set, const LayerSizes* sizes, const float* tokens, const float* attended,

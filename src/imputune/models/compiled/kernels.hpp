@@ -9,7 +9,7 @@ namespace SET {
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int ivec __attribute__((vector_size(LANES * 4)));
 constexpr int COLUMNS = 3;     // of a tile, in vectors
-constexpr long QUERIES = 32;  // whose weights are computed at a time, so that they stay in the cache
+constexpr long QUERIES = 48;  // whose weights are computed at a time, so that they stay in the cache
 
 inline vec all(float x) { return vec{} + x; }
 
@@ -28,33 +28,48 @@ inline void store(float* to, vec x, long n = LANES) {
 
 inline long padded(long n) { return (n + LANES - 1) / LANES * LANES; }
 
-inline float sum(vec x) {
-    float total = 0;
-    for (int i = 0; i < LANES; i++) total += x[i];
-    return total;
+// Add up N numbers, half and half.
+template <int N>
+inline float sum_of(const float* numbers) {
+    typedef float half __attribute__((vector_size(N * 2)));
+    half low, high;
+    std::memcpy(&low, numbers, sizeof low);
+    std::memcpy(&high, numbers + N / 2, sizeof high);
+    low += high;
+    float left[N / 2];
+    std::memcpy(left, &low, sizeof low);
+    return sum_of<N / 2>(left);
+}
+template <>
+inline float sum_of<1>(const float* numbers) {
+    return *numbers;
 }
 
-// e^x by Cody and Waite's reduction to |r| <= log(2) / 2 and a polynomial; 0 below -87, at most e^88.
-inline vec exponential(vec x) {
-    const vec least = all(-87.0f), most = all(88.0f);
-    const ivec is_small = x < least;
-    x = x > most ? most : x;
-    x = is_small ? least : x;
-    const vec magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-    const vec n = (x * 1.44269504088896341f + magic) - magic;
-    vec r = x - n * 0.693359375f;
-    r = r + n * 2.12194440e-4f;
-    vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    const ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
-    vec scale;
-    std::memcpy(&scale, &power, sizeof scale);
-    return is_small ? vec{} : p * scale;
+inline float sum(vec x) {
+    float numbers[LANES];
+    std::memcpy(numbers, &x, sizeof x);
+    return sum_of<LANES>(numbers);
 }
+
+// e^x for x up to 88; 0 below -87. x log2(e) = n + f with an integer n: adding 1.5 * 2^23 rounds to n, and leaves n in the
+// lowest bits. The polynomial is the best of its degree for 2^f on |f| <= 1/2; its error is 1e-7 of the value.
+inline vec bounded_exponential(vec x) {
+    const float log2_e = 1.44269504f, rounding = 12582912.0f;
+    const vec shifted = x * log2_e + rounding, f = x * log2_e - (shifted - rounding);
+    vec p = f * 1.326472731e-3f + 9.671512991e-3f;
+    p = p * f + 5.550733581e-2f;
+    p = p * f + 2.402224243e-1f;
+    p = p * f + 6.931470037e-1f;
+    p = p * f + 1.0f;
+    ivec bits;
+    std::memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits << 23) + (127 << 23);
+    vec scale;
+    std::memcpy(&scale, &bits, sizeof scale);
+    return x < -87.0f ? vec{} : p * scale;
+}
+
+inline vec exponential(vec x) { return bounded_exponential(x > 88.0f ? all(88.0f) : x); }
 
 inline vec sigmoid(vec x) { return 1.0f / (1.0f + exponential(-x)); }
 inline vec tangent(vec x) { return 1.0f - 2.0f / (1.0f + exponential(2.0f * x)); }
@@ -129,107 +144,91 @@ inline std::vector<float> transposed(const float* matrix, long rows, long column
     return copy;
 }
 
-inline float largest_of(vec x) {
-    float numbers[LANES];
-    store(numbers, x);
-    float most = numbers[0];
-    for (int i = 1; i < LANES; i++) most = numbers[i] > most ? numbers[i] : most;
-    return most;
-}
-
+// Scores and weights have a row for each key and a column for each query here, so nothing is added up across a vector.
 template <int d>
 void attention_forward(const AttentionSizes& sizes, const float* tokens, const float* maps, const float* places,
-                       float* kept, float* log_sums, float* attended) {
-    const long B = sizes.B, A = sizes.A, S = sizes.S, D = sizes.D, P = sizes.P, C = A * d, W = padded(d);
-    std::vector<float> tokens_by_variable(D * P), weights(QUERIES * P), V(P * W), out(QUERIES * W), excluded(P);
-    std::fill(&excluded[0] + S, &excluded[0] + P, -3e38f);
+                       float* kept, float* shifts, float* attended) {
+    const long B = sizes.B, A = sizes.A, S = sizes.S, D = sizes.D, P = sizes.P, C = A * d;
+    std::vector<float> tokens_by_variable(D * P), weights(S * QUERIES), out(d * QUERIES);
     for (long b = 0; b < B; b++) {
         transpose(tokens + b * S * D, D, S, D, tokens_by_variable.data(), P);
         for (long p = 0; p < 3; p++) {
             float* mapped = kept + (p * B + b) * C * P;
-            for (long c = 0; c < C; c++) std::memcpy(mapped + c * P, places + (p * C + c) * S, S * sizeof(float));
-            for (long c = 0; c < C; c++) std::fill(mapped + c * P + S, mapped + (c + 1) * P, 0.0f);
+            for (long c = 0; c < C; c++) {
+                std::memcpy(mapped + c * P, places + (p * C + c) * S, S * sizeof(float));
+                std::fill(mapped + c * P + S, mapped + (c + 1) * P, 0.0f);
+            }
             multiply({maps + p * C * D, D}, tokens_by_variable.data(), P, mapped, P, C, D, P, true);
         }
         for (long a = 0; a < A; a++) {
-            const float *Q = kept + (b * C + a * d) * P, *K = Q + B * C * P;
-            transpose(K + B * C * P, P, d, P, V.data(), W);
-            float* logs = log_sums + (b * A + a) * S;
-            for (long start = 0; start < S; start += QUERIES) {
-                const long queries = std::min(QUERIES, S - start);
-                float inverse[QUERIES];
-                for (long s = 0; s < queries; s++) {
-                    float* row = &weights[s * P];
-                    vec largest = all(-3e38f), total = {};
-                    for (long j = 0; j < P; j += LANES) {
-                        vec z = load(&excluded[j]);
-                        for (int c = 0; c < d; c++) z += Q[c * P + start + s] * load(K + c * P + j);
-                        store(row + j, z);
-                        largest = z > largest ? z : largest;
+            const float *Q = kept + (b * C + a * d) * P, *K = Q + B * C * P, *V = K + B * C * P;
+            float* shift = shifts + (b * A + a) * P;
+            for (long start = 0; start < P; start += QUERIES) {
+                const long queries = std::min(QUERIES, P - start);
+                multiply({K, 1, P}, Q + start, P, weights.data(), QUERIES, S, d, queries);
+                vec inverse[QUERIES / LANES];
+                for (long j = 0; j < queries; j += LANES) {
+                    vec most = load(&weights[j]), total = {};
+                    for (long s = 1; s < S; s++) {
+                        const vec z = load(&weights[s * QUERIES + j]);
+                        most = z < most ? most : z;  // what is not a number stays
                     }
-                    const float most = largest_of(largest);
-                    for (long j = 0; j < P; j += LANES) {
-                        const vec weight = exponential(load(row + j) - most);
-                        store(row + j, weight);
+                    for (long s = 0; s < S; s++) {
+                        const vec weight = bounded_exponential(load(&weights[s * QUERIES + j]) - most);
+                        store(&weights[s * QUERIES + j], weight);
                         total += weight;
                     }
-                    const float whole = sum(total);
-                    inverse[s] = 1.0f / whole;
-                    logs[start + s] = most + std::log(whole);
+                    inverse[j / LANES] = 1.0f / total;
+                    vec logs;
+                    for (int i = 0; i < LANES; i++) logs[i] = std::log(total[i]);
+                    store(shift + start + j, most + logs);
                 }
-                multiply({weights.data(), P}, V.data(), W, out.data(), W, queries, P, W);
+                multiply({V, P}, weights.data(), QUERIES, out.data(), QUERIES, d, S, queries);
                 for (int c = 0; c < d; c++)
-                    for (long s = 0; s < queries; s++)
-                        attended[(b * C + a * d + c) * S + start + s] = out[s * W + c] * inverse[s];
+                    for (long j = 0; j < queries && start + j < S; j += LANES)
+                        store(attended + (b * C + a * d + c) * S + start + j,
+                              load(&out[c * QUERIES + j]) * inverse[j / LANES], S - start - j);
             }
         }
     }
 }
 
+// Here scores and weights have a row for each query, so that two of three products need no transposing.
 template <int d>
 void attention_backward(const AttentionSizes& sizes, const float* tokens, const float* maps, const float* kept,
-                        const float* log_sums, const float* attended, const float* given, float* G_tokens,
-                        float* G_maps, float* G_places) {
+                        const float* shifts, const float* attended, const float* given, float* G_tokens, float* G_maps,
+                        float* G_places) {
     const long B = sizes.B, A = sizes.A, S = sizes.S, D = sizes.D, P = sizes.P, C = A * d, W = padded(d), X = padded(D);
-    std::vector<float> Q(S * d), G(S * d), K(P * W), G_Z(S * P), G_Q(S * W), delta(S), mapped(3 * C * P),
+    std::vector<float> K(P * W), weights(QUERIES * P), G_z(QUERIES * P), G_Q(QUERIES * W), delta(S), mapped(3 * C * P),
         mapped_by_token(S * 3 * C), G_maps_filled(3 * C * X), G_tokens_filled(S * X);
     const auto maps_filled = filled(maps, 3 * C, D);
     std::fill(G_places, G_places + 3 * C * S, 0.0f);
     for (long b = 0; b < B; b++) {
+        std::fill(mapped.begin(), mapped.end(), 0.0f);
         for (long a = 0; a < A; a++) {
             const float *queries = kept + (b * C + a * d) * P, *keys = queries + B * C * P, *values = keys + B * C * P;
-            const float *logs = log_sums + (b * A + a) * S, *G_head = given + (b * C + a * d) * S,
+            const float *shift = shifts + (b * A + a) * P, *G = given + (b * C + a * d) * S,
                         *out = attended + (b * C + a * d) * S;
-            transpose(queries, P, d, S, Q.data(), d);
-            transpose(G_head, S, d, S, G.data(), d);
             transpose(keys, P, d, P, K.data(), W);
             std::fill(delta.begin(), delta.end(), 0.0f);
             for (long c = 0; c < d; c++)
-                for (long s = 0; s < S; s++) delta[s] += G_head[c * S + s] * out[c * S + s];
+                for (long s = 0; s < S; s++) delta[s] += G[c * S + s] * out[c * S + s];
             float *G_queries = &mapped[a * d * P], *G_keys = G_queries + C * P, *G_values = G_keys + C * P;
-            for (long j = 0; j < P; j += LANES) {
-                vec key[d], value[d], G_key[d] = {}, G_value[d] = {};
-                for (int c = 0; c < d; c++) {
-                    key[c] = load(keys + c * P + j);
-                    value[c] = load(values + c * P + j);
-                }
-                for (long s = 0; s < S; s++) {
-                    const float *query = &Q[s * d], *g = &G[s * d];
-                    vec z = all(-logs[s]), to_weight = all(-delta[s]);
-                    for (int c = 0; c < d; c++) z += query[c] * key[c];
-                    for (int c = 0; c < d; c++) to_weight += g[c] * value[c];
-                    const vec weight = exponential(z), G_z = weight * to_weight;
-                    for (int c = 0; c < d; c++) G_value[c] += g[c] * weight;
-                    for (int c = 0; c < d; c++) G_key[c] += query[c] * G_z;
-                    store(&G_Z[s * P + j], G_z);
-                }
-                for (int c = 0; c < d; c++) {  // beyond S they are not read
-                    store(G_keys + c * P + j, G_key[c]);
-                    store(G_values + c * P + j, G_value[c]);
-                }
+            for (long start = 0; start < S; start += QUERIES) {
+                const long rows = std::min(QUERIES, S - start);
+                multiply({queries + start, 1, P}, keys, P, weights.data(), P, rows, d, P);
+                multiply({G + start, 1, S}, values, P, G_z.data(), P, rows, d, P);
+                for (long s = 0; s < rows; s++)
+                    for (long j = 0; j < P; j += LANES) {
+                        const vec weight = bounded_exponential(load(&weights[s * P + j]) - shift[start + s]);
+                        store(&weights[s * P + j], weight);
+                        store(&G_z[s * P + j], weight * (load(&G_z[s * P + j]) - delta[start + s]));
+                    }
+                multiply({G + start, S}, weights.data(), P, G_values, P, d, rows, P, true);
+                multiply({queries + start, P}, G_z.data(), P, G_keys, P, d, rows, P, true);
+                multiply({G_z.data(), P}, K.data(), W, G_Q.data(), W, rows, S, W);
+                transpose(G_Q.data(), W, rows, d, G_queries + start, P);
             }
-            multiply({G_Z.data(), P}, K.data(), W, G_Q.data(), W, S, S, W);
-            transpose(G_Q.data(), W, S, d, G_queries, P);
         }
         for (long c = 0; c < 3 * C; c++)
             for (long s = 0; s < S; s++) G_places[c * S + s] += mapped[c * P + s];
@@ -253,7 +252,7 @@ struct Normal {
     vec below, density;
 };
 inline Normal normal(vec x) {
-    const vec size = x < 0.0f ? -x : x, bell = exponential(x * x * -0.5f), t = 1.0f / (1.0f + size * 0.23164190f);
+    const vec size = x < 0.0f ? -x : x, bell = bounded_exponential(x * x * -0.5f), t = 1.0f / (1.0f + size * 0.23164190f);
     vec p = t * 1.061405429f - 1.453152027f;
     p = p * t + 1.421413741f;
     p = p * t - 0.284496736f;
@@ -435,7 +434,7 @@ void recurrence_forward(const RecurrenceSizes& sizes, const Steps& steps, const 
             float *decayed = kept.decayed + at * H, *history = trace.history + at * D, *combined = trace.combined + at * D;
             for (long i = 0; i < B * H; i += LANES) {
                 const long n = B * H - i;
-                store(decayed + i, load(hidden + i, n) * exponential(-load(rate + i, n)), n);
+                store(decayed + i, load(hidden + i, n) * bounded_exponential(-load(rate + i, n)), n);
             }
             multiply({decayed, H}, W_h.data(), Op, p.data(), Op, B, H, Op);
             for (long b = 0; b < B; b++) {
@@ -551,7 +550,7 @@ void recurrence_backward(const RecurrenceSizes& sizes, const Steps& steps, const
                     const long n = H - i, row = (at + b) * H;
                     const vec g = load(&G_decayed[b * Hp + i], n) + load(&through_update[b * H + i], n);
                     store(gradients.rate + row + i, -(g * load(decayed + b * H + i, n)), n);
-                    store(G_h + b * H + i, g * exponential(-load(steps.rate + row + i, n)), n);
+                    store(G_h + b * H + i, g * bounded_exponential(-load(steps.rate + row + i, n)), n);
                 }
             fill_inputs(values, observed, trace.combined + at * D, B, D, inputs.data());
             multiply({decayed, 1, H}, joined.data(), J, G_W_h.data(), Op, H, B, Op, true);
