@@ -86,8 +86,16 @@ def train(head: str, epochs: int) -> dict[str, float]:
 
 def train_apart(source: Path, project: Path, head: str, epochs: int) -> dict[str, float]:
     """Train a head by the package in `source` in a process of its own; UserError, with its last line, if it fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.finetune_speed", CHILD, head, str(epochs)],
+    done = subprocess.run(  # -P: the project may have benchmarks of its own
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "benchmarks.finetune_speed",
+            CHILD,
+            head,
+            str(epochs),
+        ],  # -P: not the project's own
         cwd=project,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(source), str(ROOT)])},
         capture_output=True,

@@ -1,3 +1,4 @@
+import base64
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 
@@ -215,6 +216,30 @@ def test_training_curves_of_imputers_and_heads(report) -> None:
     assert [line.get_label() for line in imputers.lines] == ["CSAI", "SAITS"]
     assert list(imputers.lines[0].get_ydata()) == [0.5, 0.5]
     assert [(line.get_label(), list(line.get_ydata())) for line in heads.lines] == [("mlp2", [0.7, 0.8])]
+
+
+def test_figures_of_an_earlier_report_stay_where_artifacts_are_missing(inputs) -> None:
+    """Without curves, risks and examples, the earlier figures stand in the report; it says so. Without them, nothing."""
+    bare = {
+        name: replace(
+            each,
+            curves=[],
+            example_FTD=None,
+            heads={head: HeadFindings(row=found.row) for head, found in each.heads.items()},
+        )
+        for name, each in inputs.findings.items()
+    }
+    names = ("example", "risks", "imputer-training", "head-training")
+    earlier = {name: name.encode() for name in (*names, "errors")}
+    figures = {each.name: each for each in build_report(replace(inputs, findings=bare, earlier=earlier)).figures()}
+    for name in names:
+        assert figures[name].png == name.encode()
+        assert figures[name].caption.endswith("(drawn for an earlier report)")
+        assert figures[name].source == f"data:image/png;base64,{base64.b64encode(name.encode()).decode()}"
+    assert figures["errors"].png != b"errors"
+    drawn = {each.name for each in build_report(replace(inputs, earlier=earlier)).figures()}
+    assert drawn == set(figures)
+    assert not {each.name for each in build_report(replace(inputs, findings=bare)).figures()} & set(names)
 
 
 def test_claims_and_errors_by_variable_are_tables(report) -> None:

@@ -44,7 +44,7 @@ def run_compare_imputers(project: Project) -> ImputerComparison:
     with track_if_allowed(project, matrix_subject(project, data), settings=settings) as run:
         if run is None:
             return comparison
-        report = build_report(report_inputs(data, comparison, imputers, run.source))
+        report = build_report(report_inputs(data, comparison, imputers, run.source, project.results_folder / "report"))
         content = comparison.as_json(imputer_answers(comparison))
         pages = {"report.html": report.to_html(), "report.md": report.to_markdown("report")}
         _write(project, {"imputers.json": json.dumps(content, indent=1) + "\n", **pages}, report.files())

@@ -1,6 +1,7 @@
 """What the report on imputers and heads is written from, out of their outputs and the cohort."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -21,8 +22,15 @@ def report_inputs(
     comparison: ImputerComparison,
     imputers: Mapping[ImputerName, ComparedImputer],
     source: Mapping[str, str],
+    report_folder: Path,
 ) -> ReportInputs:
-    """Return what the report on compared imputers is written from; `source` are the tags of the run's source."""
+    """Return what the report on compared imputers is written from.
+
+    source: the tags of the run's source. report_folder: where the earlier report's figures are. They stay if the scores
+    of some imputer come from the committed files, because its curves are elsewhere.
+    """
+    is_elsewhere = any(each.found is None for each in imputers.values())
+    earlier = {path.stem: path.read_bytes() for path in report_folder.glob("*.png")} if is_elsewhere else {}
     assessments = [each.assessment for each in imputers.values() if each.assessment]
     window = data.cohort.window
     masked_T = np.zeros(window.bins, dtype=bool)
@@ -39,6 +47,7 @@ def report_inputs(
         example_TD=np.array(assessments[0].example, dtype=float) if assessments else None,
         masked_T=masked_T,
         window=window,
+        earlier=earlier,
     )
 
 

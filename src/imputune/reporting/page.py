@@ -32,6 +32,20 @@ class ReportFigure:
         return f"data:image/svg+xml;base64,{base64.b64encode(to_svg(self.figure)).decode()}"
 
 
+@dataclass(frozen=True)
+class KeptFigure:
+    """A figure that an earlier report drew, as PNG, with its name and caption; see `ReportFigure`."""
+
+    name: str
+    caption: str
+    png: bytes
+
+    @property
+    def source(self) -> str:
+        """The figure as a data URL."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Section:
     """A part of the report: paragraphs, tables, figures, and commands to type."""
@@ -39,7 +53,7 @@ class Section:
     title: str
     paragraphs: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
-    figures: tuple[ReportFigure, ...] = ()
+    figures: tuple[ReportFigure | KeptFigure, ...] = ()
     commands: tuple[str, ...] = ()
 
     @property
@@ -61,7 +75,7 @@ class Report:
     answers: tuple[str, ...]
     sections: tuple[Section, ...] = field(default_factory=tuple)
 
-    def figures(self) -> Iterator[ReportFigure]:
+    def figures(self) -> Iterator[ReportFigure | KeptFigure]:
         """Yield every figure."""
         for section in self.sections:
             yield from section.figures

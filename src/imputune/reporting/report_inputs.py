@@ -52,7 +52,8 @@ class ReportInputs:
 
     seed, cohort_hash, folds_hash, extract_command and source (the tags of `tracking.provenance.source_tags`) say how to
     reproduce it. example_TD: the generated stay in the variables' units, NaN where not observed, None if nothing was
-    assessed; masked_T: boolean (T,), the bins of it that were masked. window: of the cohort.
+    assessed; masked_T: boolean (T,), the bins of it that were masked. window: of the cohort. earlier: figures
+    of the report before, as PNG by name, which stay where artifacts lack what they show.
     """
 
     comparison: ImputerComparison
@@ -66,6 +67,7 @@ class ReportInputs:
     example_TD: np.ndarray | None
     masked_T: np.ndarray
     window: Window = field(default_factory=Window)
+    earlier: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def shown(self) -> ImputerName:

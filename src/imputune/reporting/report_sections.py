@@ -17,7 +17,7 @@ from imputune.reporting.imputer_figures import (
     training_figure,
 )
 from imputune.reporting.imputer_tables import by_variable_table
-from imputune.reporting.page import Report, ReportFigure, Section
+from imputune.reporting.page import KeptFigure, Report, ReportFigure, Section
 from imputune.reporting.report_inputs import Curves, ImputerFindings, ReportInputs
 from imputune.reporting.reproduction import reproduction_section
 from imputune.reporting.rival_tables import rivals_table
@@ -128,7 +128,7 @@ def _example(inputs: ReportInputs) -> Section:
         if (example := inputs.findings[name].example_FTD) is not None
     }
     if not series or inputs.example_TD is None:
-        return Section(title=title)
+        return Section(title=title, figures=_earlier(inputs, "example", "A generated stay as imputed by some imputers"))
     figure = example_figure(inputs.example_TD, series, inputs.variables, inputs.masked_T, inputs.window.bin_hours)
     if figure is None:
         nothing = "The generated stays have too few of this dataset's variables, so there is none to show."
@@ -201,31 +201,41 @@ def _risks(inputs: ReportInputs) -> Section:
         ),
     )
     risks: dict[str, tuple[np.ndarray, np.ndarray]] = {head: each.risks for head, each in heads.items() if each.risks}
-    if not risks:
-        return Section(title=title, tables=(table,))
-    figure = risk_figure(risks, inputs.comparison.outcome)
     caption = f"ROC, precision-recall and calibration curves of the classifiers on {label}, test stays of all folds"
+    if not risks:
+        return Section(title=title, tables=(table,), figures=_earlier(inputs, "risks", caption))
+    figure = risk_figure(risks, inputs.comparison.outcome)
     return Section(title=title, tables=(table,), figures=(ReportFigure("risks", caption, figure),))
 
 
 def _training(inputs: ReportInputs) -> Section:
     imputers = {imputer_kind(name).label: each.curves for name, each in inputs.findings.items() if each.curves}
-    figures = []
+    figures: list[ReportFigure | KeptFigure] = []
+    caption = "Validation error of the imputers by epoch"
     if imputers:
-        caption = "Validation error of the imputers by epoch"
         if IMPUTERS["csai_shuffled"].label in imputers:
             caption += "; the control on shuffled stays was validated on shuffled stays too"
         figures.append(ReportFigure("imputer-training", caption, training_figure(imputers, "validation MAE")))
+    else:
+        figures += _earlier(inputs, "imputer-training", caption)
     heads: Mapping[str, Curves] = {
         head: each.curves for head, each in inputs.findings[inputs.shown].heads.items() if each.curves
     }
+    caption = f"Validation AUC of the classifiers on {imputer_kind(inputs.shown).label} by epoch"
     if heads:
-        caption = f"Validation AUC of the classifiers on {imputer_kind(inputs.shown).label} by epoch"
         figures.append(ReportFigure("head-training", caption, training_figure(heads, "validation AUC")))
+    else:
+        figures += _earlier(inputs, "head-training", caption)
     explained = (
         "Curves are means over the folds that still train. A fold stops when its validation score no longer improves."
     )
     return Section(title="Training", paragraphs=(explained,) if figures else (), figures=tuple(figures))
+
+
+def _earlier(inputs: ReportInputs, name: str, caption: str) -> tuple[KeptFigure, ...]:
+    """Return the earlier report's figure, if it stays."""
+    png = inputs.earlier.get(name)
+    return (KeptFigure(name, f"{caption} (drawn for an earlier report)", png),) if png else ()
 
 
 def _claims(inputs: ReportInputs) -> Section:
