@@ -185,20 +185,24 @@ def show(scaling: Scaling) -> None:
 
 
 def draw(costs: list[Cost], file: Path) -> None:
-    """Draw seconds and memory against each size, on logarithmic axes."""
+    """Draw seconds (on logarithmic axes) and memory against each size."""
     figure, axes = pyplot.subplots(2, len(RANGES), figsize=(9, 5), sharey="row", layout="constrained")
     for column, grown in enumerate(RANGES):
         points = [cost for cost in costs if cost.grown == grown]
         sizes = [getattr(cost, grown) for cost in points]
         for row, numbers in enumerate(([cost.seconds for cost in points], [cost.own_gib for cost in points])):
             axis = axes[row, column]
-            axis.loglog(sizes, numbers, marker="o", color="#1f5a8a")
-            axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+            axis.plot(sizes, numbers, marker="o", color="#1f5a8a")
+            axis.set_xscale("log")
+            axis.set_xticks(sizes, [f"{size // 1000}k" if size >= 1000 else str(size) for size in sizes])
             axis.minorticks_off()
             axis.grid(alpha=0.3)
         axes[1, column].set_xlabel(grown)
+    axes[0, 0].set_yscale("log")
     axes[0, 0].set_ylabel("seconds an epoch")
+    axes[0, 0].yaxis.set_major_formatter("{x:g}")
     axes[1, 0].set_ylabel("memory, GiB")
+    axes[1, 0].set_ylim(bottom=0)
     figure.savefig(file, dpi=110)
 
 

@@ -219,7 +219,7 @@ def test_training_curves_of_imputers_and_heads(report) -> None:
 
 
 def test_figures_of_an_earlier_report_stay_where_artifacts_are_missing(inputs) -> None:
-    """Without curves, risks and examples, the earlier figures stand in the report; it says so. Without them, nothing."""
+    """Without curves, risks and examples, the earlier figures stand in the report, which says so."""
     bare = {
         name: replace(
             each,
