@@ -53,7 +53,7 @@ GIB = 2**30
 
 
 class Cost(Result):
-    """An epoch of pretraining CSAI with its validation; `grown` is the size that its range changes."""
+    """An epoch of pretraining CSAI with its validation; `grown`: which size this row varies."""
 
     grown: str
     stays: int
@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the costs into this file")
     given = parser.parse_args()
     if given.figure and (given.figure.suffix not in FIGURES or not given.figure.parent.is_dir()):
-        raise UserError(f"--figure {given.figure} must end in {', '.join(FIGURES)} and lie in a folder that exists")
+        raise UserError(f"--figure {given.figure} must end in .png, .svg or .pdf and lie in a folder that exists")
     scaling = measure()
     report(scaling, show, given.json)
     if given.figure:

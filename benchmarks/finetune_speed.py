@@ -49,10 +49,12 @@ class Training(Result):
 
 
 class Comparison(Result):
-    """All trainings."""
+    """All trainings, and the compiled code of both versions; "unknown" of one that has none to name."""
 
     trainings: list[Training]
     epochs_frozen: int
+    compiled_this: str
+    compiled_other: str
 
 
 def train(head: str, epochs: int) -> dict[str, float]:
@@ -118,13 +120,30 @@ def measure(other: Path, project: Path, repetitions: int, epochs: int) -> Compar
             this, theirs = (Spread.of([pair[number][mode] for pair in pairs]) for number in range(2))
             ratio = this.median / theirs.median
             trainings.append(Training(head=head, mode=mode, seconds_this=this, seconds_other=theirs, ratio=ratio))
-    return Comparison(trainings=trainings, epochs_frozen=epochs)
+    return Comparison(
+        trainings=trainings,
+        epochs_frozen=epochs,
+        compiled_this=compiled_code(OWN_SRC),
+        compiled_other=compiled_code(other),
+    )
+
+
+def compiled_code(source: Path) -> str:
+    """Return what `imputune --version` says of compiled code; a git worktree has none, because it was not installed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "imputune.cli", "--version"],
+        env=os.environ | {"PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.partition("compiled code: ")[2].strip() or "unknown"
 
 
 def show(comparison: Comparison) -> None:
     """Print the measurements as a table."""
     print_table(
-        f"One fold on one core; {comparison.epochs_frozen} epochs of frozen training",
+        f"One fold on one core, {comparison.epochs_frozen} epochs of frozen training; compiled code: "
+        f"{comparison.compiled_this}, of the other version: {comparison.compiled_other}",
         ("head", "mode", "seconds", "lowest", "highest", "other version", "lowest", "highest", "ratio"),
         [
             (each.head, each.mode, *each.seconds_this.as_text(), *each.seconds_other.as_text(), f"{each.ratio:.2f}")
@@ -143,6 +162,8 @@ def main() -> None:
     given = parser.parse_args()
     if not (given.other / "imputune" / "cli").is_dir():
         raise UserError(f"OTHER_SRC {given.other} has no imputune/cli: give the folder src of another version")
+    if not (given.project / "params.yaml").is_file():
+        raise UserError(f"--project {given.project} has no params.yaml: give a project's folder")
     if given.repetitions < 1 or given.epochs < 1:
         raise UserError("--repetitions and --epochs must be 1 or more")
     project = given.project.resolve()

@@ -85,6 +85,17 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
             ["no/src", "--", "--version"],
             "OTHER_SRC no/src has no imputune/cli: give the folder src of another",
         ),
+        (
+            "finetune_speed",
+            ["nowhere"],
+            "OTHER_SRC nowhere has no imputune/cli: give the folder src of another version",
+        ),
+        (
+            "finetune_speed",
+            ["src", "--project", "tests"],
+            "--project tests has no params.yaml: give a project's folder",
+        ),
+        ("finetune_speed", ["src", "--epochs", "0"], "--repetitions and --epochs must be 1 or more"),
         ("rival_speed", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
         ("seft_speed", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
         ("csai_speed", ["--epochs", "ten"], "argument --epochs: invalid int value: 'ten'; --help lists the options"),
@@ -191,7 +202,7 @@ def test_a_figure_has_a_panel_for_each_size_and_cost(tmp_path, monkeypatch, caps
     assert drawn.count('id="axes_') == 2 * len(csai_scaling.RANGES)
     for wrong in ("cost.txt", "missing/cost.png"):
         line = refused("csai_scaling", "--figure", str(tmp_path / wrong), monkeypatch=monkeypatch, capsys=capsys)
-        assert line.startswith(f"--figure {tmp_path / wrong} must end in .png, .svg, .pdf and lie in a folder")
+        assert line.startswith(f"--figure {tmp_path / wrong} must end in .png, .svg or .pdf and lie in a folder")
 
 
 @pytest.mark.skipif(find_spec("pypots") is None, reason="PyPOTS is not installed: pip install -e '.[pypots]'")

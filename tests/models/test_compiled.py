@@ -7,11 +7,16 @@ import pytest
 import torch
 
 from imputune.data.directions import Directions
+from imputune.errors import UserError
+from imputune.models.attention import attend
 from imputune.models.compiled import library
 from imputune.models.compiled.attention import compiled_attention
 from imputune.models.compiled.gru import compiled_last_state
 from imputune.models.compiled.library import SETS, SWITCH, Library, filled, find_library, library_for, name_of_code
 from imputune.models.csai import Csai, CsaiSizes
+from imputune.models.fast_recurrence import recur
+from imputune.models.heads import last_state
+from imputune.models.recurrence import Steps, Weights
 
 NAME = "import imputune.models.compiled.library as library; print(library.name_of_code())"
 
@@ -25,9 +30,22 @@ def compiled() -> Library:
     return found
 
 
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return the names of the compiled functions that the test has called so far."""
+    names, call = set[str](), Library.call
+
+    def noted(self: Library, function: str, *arguments: object) -> None:
+        names.add(function.removeprefix("imputune_"))
+        call(self, function, *arguments)
+
+    monkeypatch.setattr(Library, "call", noted)
+    return names
+
+
 def results(csai: Csai, make_record: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:
     """Return what CSAI gives for seven stays, and the gradient of each of its weights."""
-    reconstruction = csai(Directions.of(*make_record(stays=7, hours=9, variables=5)))
+    reconstruction = csai(Directions.of(*make_record(stays=7, hours=27, variables=5)))
     outputs = [reconstruction.combined_KBTD, reconstruction.history_KBTD, reconstruction.hidden_KBTH]
     loss = torch.cat([output.flatten() for output in outputs]).cos().sum()
     return [*(output.detach() for output in outputs), *torch.autograd.grad(loss, list(csai.parameters()))]
@@ -39,6 +57,7 @@ def test_csai_is_the_same_to_rounding(
     compiled_code: Library,
     make_record: Callable[..., tuple[torch.Tensor, torch.Tensor]],
     monkeypatch: pytest.MonkeyPatch,
+    calls: set[str],
     sizes: tuple[int, int, int, int],
 ) -> None:
     """Estimates, hidden states and every gradient are PyTorch's, to 1e-5 of the largest number."""
@@ -47,7 +66,7 @@ def test_csai_is_the_same_to_rounding(
     csai = Csai(
         CsaiSizes(
             variables=5,
-            hours=9,
+            hours=27,
             hidden_size=hidden_size,
             channels=channels,
             attention_heads=heads,
@@ -59,6 +78,8 @@ def test_csai_is_the_same_to_rounding(
             if "norm" in name:
                 weight.add_(0.3 * torch.randn_like(weight))
     ours = results(csai, make_record)
+    parts = ("attention", "layer", "recurrence")
+    assert calls == {f"{part}_{way}" for part in parts for way in ("forward", "backward")}
     monkeypatch.setattr(library, "find_library", lambda: None)
     for mine, expected in zip(ours, results(csai, make_record), strict=True):
         assert float((mine - expected).abs().max()) <= 1e-5 * max(1.0, float(expected.abs().max()))
@@ -81,6 +102,27 @@ def test_the_gru_head_is_the_same_to_rounding(compiled_code: Library, sizes: tup
         assert float((mine - pytorch).abs().max()) <= 1e-5 * max(1.0, float(pytorch.abs().max()))
 
 
+def test_too_little_memory_is_an_error(compiled: Library) -> None:
+    """Sizes that no memory can hold raise MemoryError; the process goes on."""
+    one = torch.zeros(4)
+    with pytest.raises(MemoryError, match="imputune_gru_forward: too little memory"):
+        compiled.call("imputune_gru_forward", (2**50, 1, 1, 1), one, one, [one] * 4, [one] * 3)
+
+
+def test_shapes_that_do_not_fit_are_left_to_pytorch(compiled: Library) -> None:
+    """A wrong number of variables or hidden units, or other stays, raise PyTorch's error and read no foreign memory."""
+    gru = torch.nn.GRU(3, 4, batch_first=True)
+    for hidden, series in (((2, 4), (2, 5, 2)), ((2, 3), (2, 5, 3)), ((1, 4), (2, 5, 3))):
+        with pytest.raises(RuntimeError):
+            last_state(gru, torch.zeros(hidden), torch.zeros(series))
+    with pytest.raises(RuntimeError):
+        attend(torch.zeros(2, 4, 3), torch.zeros(3, 2, 4, 5), torch.zeros(3, 2, 4, 4))
+    steps = Steps(*(torch.zeros(2, 5, 1, 3) for _ in range(4)))
+    weights = Weights(*(torch.zeros(2, 4, 4) for _ in range(6)))
+    with pytest.raises((RuntimeError, ValueError)):
+        recur(steps, weights, torch.zeros(2, 1, 4))
+
+
 def test_other_recurrences_are_left_to_pytorch(compiled: Library) -> None:
     """An LSTM, two layers, two directions, no biases, or hours first: there is no compiled code."""
     hidden_BH, series_BTD = torch.zeros(2, 3), torch.zeros(2, 4, 3)
@@ -95,7 +137,7 @@ def test_other_recurrences_are_left_to_pytorch(compiled: Library) -> None:
 
 
 def exponential_sums(scores_S: torch.Tensor) -> torch.Tensor:
-    """Let compiled attention compute a softmax over keys with these scores, for each value a channel of 1 key."""
+    """Return each key's softmax weight, computed by compiled attention."""
     S = len(scores_S)
     tokens = torch.eye(S)[None]
     maps, places = torch.zeros(3, 1, 16, S), torch.zeros(3, 1, 16, S)
@@ -130,12 +172,23 @@ def test_only_single_precision_on_the_processor_is_computed(compiled: Library) -
 
 
 def test_a_switch_turns_compiled_code_off(compiled: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    """IMPUTUNE_COMPILED=0 leaves everything to PyTorch; other values change nothing."""
+    """IMPUTUNE_COMPILED=0 leaves everything to PyTorch, 1 is as without it; another value is an error."""
     assert name_of_code() == SETS[compiled.best_set]
     for value, expected in (("0", "none"), ("1", name_of_code())):
         monkeypatch.setenv(SWITCH, value)
         answer = subprocess.run([sys.executable, "-c", NAME], capture_output=True, text=True, check=True)
         assert answer.stdout.strip() == expected
+    monkeypatch.setenv(SWITCH, "off")
+    with pytest.raises(UserError, match=r"^IMPUTUNE_COMPILED must be 0 or 1, got 'off'$"):
+        find_library.__wrapped__()
+
+
+def test_a_library_of_another_version_is_left_alone(compiled: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the library's functions take other arguments, PyTorch computes, and the version says what to do."""
+    monkeypatch.setattr(library, "INTERFACE", library.INTERFACE + 1)
+    assert find_library.__wrapped__() is None
+    monkeypatch.setattr(library, "find_library", find_library.__wrapped__)
+    assert name_of_code() == "none, because it is of another version or system: install imputune again"
 
 
 @pytest.mark.parametrize("content", [b"", b"not a library"])

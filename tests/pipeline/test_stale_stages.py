@@ -98,7 +98,7 @@ def run_files(family: str) -> set[str]:
     found = reached([ENTRIES[family]], rooms) - NO_RESULT
     files = {"/".join(module) + ".py" for module in found if module[:2] != ("data", "raw")}
     if "models/compiled/library.py" in files:
-        files |= {"models/compiled/kernels.cpp", "models/compiled/kernels.hpp"}
+        files |= {f"models/compiled/source/{path.name}" for path in (PACKAGE / "models/compiled/source").iterdir()}
     if rooms == COMPARISON_ROOMS:
         files |= SHOWN
     if "reporting/page.py" in files:

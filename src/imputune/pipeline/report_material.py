@@ -26,8 +26,8 @@ def report_inputs(
 ) -> ReportInputs:
     """Return what the report on compared imputers is written from.
 
-    source: the tags of the run's source. report_folder: where the earlier report's figures are. They stay if the scores
-    of some imputer come from the committed files, because its curves are elsewhere.
+    source: the tags of the run's source. report_folder: has the previous report's figures. They are reused if an
+    imputer's artifacts are on another machine.
     """
     is_elsewhere = any(each.found is None for each in imputers.values())
     earlier = {path.stem: path.read_bytes() for path in report_folder.glob("*.png")} if is_elsewhere else {}

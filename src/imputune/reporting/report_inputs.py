@@ -52,8 +52,8 @@ class ReportInputs:
 
     seed, cohort_hash, folds_hash, extract_command and source (the tags of `tracking.provenance.source_tags`) say how to
     reproduce it. example_TD: the generated stay in the variables' units, NaN where not observed, None if nothing was
-    assessed; masked_T: boolean (T,), the bins of it that were masked. window: of the cohort. earlier: figures
-    of the report before, as PNG by name, which stay where artifacts lack what they show.
+    assessed; masked_T: boolean (T,), the bins of it that were masked. window: of the cohort. earlier: the previous
+    report's figures, PNG by name, shown where artifacts lack the data to redraw them.
     """
 
     comparison: ImputerComparison

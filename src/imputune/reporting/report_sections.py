@@ -203,7 +203,11 @@ def _risks(inputs: ReportInputs) -> Section:
     risks: dict[str, tuple[np.ndarray, np.ndarray]] = {head: each.risks for head, each in heads.items() if each.risks}
     caption = f"ROC, precision-recall and calibration curves of the classifiers on {label}, test stays of all folds"
     if not risks:
-        return Section(title=title, tables=(table,), figures=_earlier(inputs, "risks", caption))
+        return Section(
+            title=title,
+            tables=(table,),
+            figures=_earlier(inputs, "risks", "ROC, precision-recall and calibration curves"),
+        )
     figure = risk_figure(risks, inputs.comparison.outcome)
     return Section(title=title, tables=(table,), figures=(ReportFigure("risks", caption, figure),))
 
@@ -225,7 +229,7 @@ def _training(inputs: ReportInputs) -> Section:
     if heads:
         figures.append(ReportFigure("head-training", caption, training_figure(heads, "validation AUC")))
     else:
-        figures += _earlier(inputs, "head-training", caption)
+        figures += _earlier(inputs, "head-training", "Validation AUC of classifiers by epoch")
     explained = (
         "Curves are means over the folds that still train. A fold stops when its validation score no longer improves."
     )
@@ -233,7 +237,7 @@ def _training(inputs: ReportInputs) -> Section:
 
 
 def _earlier(inputs: ReportInputs, name: str, caption: str) -> tuple[KeptFigure, ...]:
-    """Return the earlier report's figure, if it stays."""
+    """Return the previous report's figure of this name, if any."""
     png = inputs.earlier.get(name)
     return (KeptFigure(name, f"{caption} (drawn for an earlier report)", png),) if png else ()
 

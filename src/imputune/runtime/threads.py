@@ -1,10 +1,11 @@
 """How many threads libraries use, and that denormal numbers are rounded to 0.
 
-This is the one place for commands, workers, servers and Python programs. Everything but DuckDB computes on one thread,
-unless OMP_NUM_THREADS asks for more. PyTorch's second thread saves little on two idle cores. Beside other work it makes
-`predict` many times slower, because OpenMP's threads wait for each other in busy loops and so take the cores from the
-threads they wait for. Instead, the batches of a large prediction are computed side by side; see `side_by_side`. Worker
-processes have one thread whatever OMP_NUM_THREADS says: training gives the same on every machine.
+This is the one place for commands, workers, servers and Python programs. Everything but DuckDB computes on one
+thread, unless OMP_NUM_THREADS asks for more; compiled code always does. PyTorch's second thread saves little on two
+idle cores. Beside other work it makes `predict` many times slower, because OpenMP's threads wait for each other in
+busy loops and so take the cores from the threads they wait for. Instead, the batches of a large prediction are
+computed side by side; see `side_by_side`. Worker processes have one thread whatever OMP_NUM_THREADS says: training
+gives the same on every machine.
 
 Denormal numbers, those below 1e-38, are rounded to 0. Operations on them are many times slower, and weight decay
 shrinks weights without gradient to such numbers.

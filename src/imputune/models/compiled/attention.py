@@ -12,9 +12,14 @@ HEAD_CHANNELS = (2, 4, 8, 16)
 
 
 def compiled_attention(tokens: torch.Tensor, maps: torch.Tensor, places: torch.Tensor) -> torch.Tensor | None:
-    """Return what `imputune.models.attention.attend` returns; None if there is no compiled code for this."""
+    """Return what `imputune.models.attention.attend` returns; None if there is no compiled code for this.
+
+    Shapes that do not fit together have none either: PyTorch says what is wrong.
+    """
     library = library_for(tokens, maps, places)
     if library is None or maps.shape[2] not in HEAD_CHANNELS:
+        return None
+    if (maps.shape[0], maps.shape[3]) != (3, tokens.shape[2]) or places.shape != (*maps.shape[:3], tokens.shape[1]):
         return None
     return _CompiledAttention.apply(library, tokens, maps, places)
 

@@ -17,7 +17,8 @@ def compiled_last_state(
 ) -> torch.Tensor | None:
     """Return the state after the last hour, (B, H); None if there is no compiled code for this.
 
-    There is for a GRU of one layer in one direction, with biases, that reads (B, T, D).
+    Only a GRU with one layer, one direction, biases and batch_first=True has compiled code, and only for shapes that
+    fit: of others, PyTorch says what is wrong.
     """
     if not isinstance(recurrence, nn.GRU) or recurrence.num_layers > 1 or recurrence.bidirectional:
         return None
@@ -25,7 +26,10 @@ def compiled_last_state(
         return None
     weights = list(recurrence.parameters())  # of the input, of the state; their biases
     library = library_for(series_BTD, hidden_BH, *weights)
-    return None if library is None else _CompiledGru.apply(library, series_BTD, hidden_BH, *weights)
+    fits = series_BTD.ndim == 3 and hidden_BH.shape == (len(series_BTD), recurrence.hidden_size)
+    if library is None or not fits or series_BTD.shape[2] != recurrence.input_size:
+        return None
+    return _CompiledGru.apply(library, series_BTD, hidden_BH, *weights)
 
 
 class _CompiledGru(torch.autograd.Function):
@@ -45,7 +49,7 @@ class _CompiledGru(torch.autograd.Function):
         series, *others = ctx.saved_tensors
         weights, kept = others[:4], others[4:]
         of_series = torch.empty_like(series) if ctx.needs_input_grad[1] else None
-        of_first, of_weights = torch.empty_like(G_BH), [torch.empty_like(each) for each in weights]
+        of_first, of_weights = G_BH.new_empty(G_BH.shape), [torch.empty_like(each) for each in weights]
         arguments = (series, weights, kept, G_BH.contiguous(), of_series, of_first, of_weights)
         ctx.library.call("imputune_gru_backward", ctx.sizes, *arguments)
         return (None, of_series, of_first, *of_weights)

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from imputune.models.compiled.library import Library, filled, library_for
 
-EPSILON = 1e-5  # of both layer norms in kernels.hpp
+EPSILON = 1e-5  # of both layer norms in source/layer.hpp
 
 
 class LayerInputs(NamedTuple):
@@ -25,7 +25,7 @@ class LayerInputs(NamedTuple):
 def compiled_layer(
     inputs: LayerInputs, project: torch.Tensor, layer: nn.TransformerEncoderLayer, contract: torch.Tensor
 ) -> torch.Tensor | None:
-    """Return the weighted sum over tokens (B, C) of an encoder layer's output; None if there is no compiled code.
+    """Return the weighted sum over tokens (B, C) of an encoder layer's output; None without compiled code for it.
 
     The layer has GELU and no dropout, and normalises after each residual sum. With A the attended values of a stay,
     tokens first, and X its tokens,
@@ -34,15 +34,21 @@ def compiled_layer(
 
     Shapes: project (C, D), contract (S,).
     """
-    library = library_for(*inputs, project, contract)
-    if library is None or {layer.norm1.eps, layer.norm2.eps} != {EPSILON}:
-        return None
     weights = (
         *(project, layer.self_attn.out_proj.weight, layer.norm1.weight, layer.norm1.bias),
         *(layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias),
         *(layer.norm2.weight, layer.norm2.bias, contract),
     )
+    library = library_for(*inputs, *weights)
+    if library is None or {layer.norm1.eps, layer.norm2.eps} != {EPSILON} or not _fit(inputs, project, contract):
+        return None
     return _CompiledLayer.apply(library, *inputs, *weights)
+
+
+def _fit(inputs: LayerInputs, project: torch.Tensor, contract: torch.Tensor) -> bool:
+    (B, S, D), C = inputs.tokens.shape, len(project)
+    given = [tuple(each.shape) for each in (inputs.attended, inputs.places, project, contract)]
+    return given == [(B, C, S), (S, C), (C, D), (S,)]
 
 
 class _CompiledLayer(torch.autograd.Function):
@@ -52,8 +58,10 @@ class _CompiledLayer(torch.autograd.Function):
         inputs, weights = LayerInputs(*given[:3]), given[3:]
         (B, S, D), C, F = inputs.tokens.shape, inputs.attended.shape[1], len(weights[5])
         ctx.library, ctx.sizes = library, (B, S, D, C, F)
-        kept = [torch.empty(B, S, width) for width in (filled(C), 1, filled(F), filled(C), 1)]
-        contracted_BC = torch.empty(B, C)
+        tokens = inputs.tokens
+        # The first sum standardised, and by what; between the linear maps; the second sum standardised, and by what.
+        kept = [tokens.new_empty(B, S, width) for width in (filled(C), 1, filled(F), filled(C), 1)]
+        contracted_BC = tokens.new_empty(B, C)
         library.call("imputune_layer_forward", ctx.sizes, *inputs, weights, kept, contracted_BC)
         ctx.save_for_backward(*given, *kept)
         return contracted_BC

@@ -8,12 +8,15 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from imputune.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
 SWITCH = "IMPUTUNE_COMPILED"
 SETS = ("any processor", "AVX2", "AVX-512")
 """Instruction sets, by their number in kernels.cpp."""
+INTERFACE = 1  # of the functions in kernels.cpp: their arguments
 LONGEST_VECTOR = 16  # numbers
 Argument: TypeAlias = "int | torch.Tensor | Sequence[torch.Tensor | None] | None"
 
@@ -25,19 +28,22 @@ class Library:
     """
 
     def __init__(self, file: Path) -> None:
-        """Load the file; raises OSError or AttributeError if it is not this library, or for another system."""
+        """Load the file; raises OSError or AttributeError if it is of another system or of another version's source."""
         self._functions = ctypes.CDLL(str(file))
+        if self._functions.imputune_interface() != INTERFACE:
+            raise OSError(f"{file} was compiled from another version")
         self.best_set: int = self._functions.imputune_best_set()
         self.instruction_set = self.best_set
 
     def call(self, function: str, sizes: Sequence[int], *arguments: Argument) -> None:
         """Call a function of kernels.cpp with a structure of sizes and its other arguments.
 
-        A tensor goes as the address of its numbers, None as a null pointer, several as a structure of such. Tensors
-        are float32, on the processor and contiguous.
+        A tensor is passed as its address, None as a null pointer, a sequence as a structure of such pointers. Tensors
+        are float32, on the processor and contiguous. Raises MemoryError if memory is short.
         """
         structure = (ctypes.c_long * len(sizes))(*sizes)
-        self._functions[function](self.instruction_set, structure, *map(_argument, arguments))
+        if self._functions[function](self.instruction_set, structure, *map(_argument, arguments)):
+            raise MemoryError(f"{function}: too little memory")
 
 
 def library_for(*tensors: "torch.Tensor") -> Library | None:
@@ -51,10 +57,15 @@ def library_for(*tensors: "torch.Tensor") -> Library | None:
 
 @cache
 def find_library() -> Library | None:
-    """Return the library; None if it was not compiled, is for another system, or is switched off."""
-    files = (Path(__file__).with_name("_kernels" + suffix) for suffix in EXTENSION_SUFFIXES)
-    file = next((file for file in files if file.is_file()), None)
-    if file is None or os.environ.get(SWITCH) == "0":
+    """Return the library; None if it was not compiled, is of another system or version, or is switched off.
+
+    Raises UserError if the switch is neither 0 nor 1.
+    """
+    switch = os.environ.get(SWITCH, "1")
+    if switch not in ("0", "1"):
+        raise UserError(f"{SWITCH} must be 0 or 1, got {switch!r}")
+    file = library_file()
+    if file is None or switch == "0":
         return None
     try:
         return Library(file)
@@ -62,10 +73,20 @@ def find_library() -> Library | None:
         return None
 
 
+def library_file() -> Path | None:
+    """Return the file that installing compiled, None without one."""
+    files = (Path(__file__).with_name("_kernels" + suffix) for suffix in EXTENSION_SUFFIXES)
+    return next((file for file in files if file.is_file()), None)
+
+
 def name_of_code() -> str:
-    """Return the instruction set of the compiled code in use, `none` without such code."""
+    """Return the instruction set of the compiled code in use; without such code `none`, and why if it is unusable."""
     library = find_library()
-    return SETS[library.instruction_set] if library else "none"
+    if library:
+        return SETS[library.instruction_set]
+    if library_file() is None or os.environ.get(SWITCH) == "0":
+        return "none"
+    return "none, because it is of another version or system: install imputune again"
 
 
 def filled(numbers: int) -> int:

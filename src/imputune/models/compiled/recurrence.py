@@ -10,11 +10,22 @@ from imputune.models.recurrence import Steps, Trace, Weights
 
 
 def compiled_recurrence(steps: Steps, weights: Weights, first_KBH: torch.Tensor) -> Trace | None:
-    """Return what `imputune.models.fast_recurrence.recur` returns; None if there is no compiled code for this."""
+    """Return what `imputune.models.fast_recurrence.recur` returns; None if there is no compiled code for this.
+
+    Shapes that do not fit together have none either: PyTorch says what is wrong.
+    """
     library = library_for(*steps, *weights, first_KBH)
-    if library is None:
+    if library is None or not _fit(steps, weights, first_KBH):
         return None
     return Trace(*_CompiledRecurrence.apply(library, *steps, *weights, first_KBH))
+
+
+def _fit(steps: Steps, weights: Weights, first_KBH: torch.Tensor) -> bool:
+    (K, T, B, D), H = steps.values.shape, first_KBH.shape[-1]
+    of_steps = [(K, T, B, D), (K, T, B, D), (K, T, B, H), (K, T, B, D)]
+    of_weights = [(K, H, D + 3 * H), (K, D), (K, H), (K, D, D), (K, D), (K, 2 * D + 1, 3 * H)]
+    given = [tuple(each.shape) for each in (*steps, *weights, first_KBH)]
+    return given == [*of_steps, *of_weights, (K, B, H)]
 
 
 class _CompiledRecurrence(torch.autograd.Function):

@@ -1,0 +1,143 @@
+// Vectors of numbers, products of matrices, and the functions of networks, for one instruction set.
+//
+// Matrices lie row by row; a stride is the distance between rows. "Filled up" rows are as long as whole vectors, with
+// zeros at their ends.
+
+typedef float vec __attribute__((vector_size(LANES * 4)));
+typedef int ivec __attribute__((vector_size(LANES * 4)));
+constexpr int COLUMNS = 3;     // of a tile, in vectors
+constexpr long QUERIES = 48;  // whose weights are computed at a time, so that they stay in the cache
+
+inline vec all(float x) { return vec{} + x; }
+
+// Read n numbers and set the rest of the vector to 0; write the first n.
+inline vec load(const float* from, long n = LANES) {
+    vec x = {};
+    if (n >= LANES) std::memcpy(&x, from, sizeof x);
+    else std::memcpy(&x, from, n * sizeof(float));
+    return x;
+}
+
+inline void store(float* to, vec x, long n = LANES) {
+    if (n >= LANES) std::memcpy(to, &x, sizeof x);
+    else std::memcpy(to, &x, n * sizeof(float));
+}
+
+inline long padded(long n) { return (n + LANES - 1) / LANES * LANES; }
+
+// Add up N numbers, half and half.
+template <int N>
+inline float sum_of(const float* numbers) {
+    typedef float half __attribute__((vector_size(N * 2)));
+    half low, high;
+    std::memcpy(&low, numbers, sizeof low);
+    std::memcpy(&high, numbers + N / 2, sizeof high);
+    low += high;
+    float left[N / 2];
+    std::memcpy(left, &low, sizeof low);
+    return sum_of<N / 2>(left);
+}
+template <>
+inline float sum_of<1>(const float* numbers) {
+    return *numbers;
+}
+
+inline float sum(vec x) {
+    float numbers[LANES];
+    std::memcpy(numbers, &x, sizeof x);
+    return sum_of<LANES>(numbers);
+}
+
+// e^x for x up to 88; 0 below -87. x log2(e) = n + f with an integer n: adding 1.5 * 2^23 rounds to n, and leaves n in
+// the lowest bits. The polynomial is the best of its degree for 2^f on |f| <= 1/2; its error is 1e-7 of the value.
+inline vec bounded_exponential(vec x) {
+    const float log2_e = 1.44269504f, rounding = 12582912.0f;
+    const vec shifted = x * log2_e + rounding, f = x * log2_e - (shifted - rounding);
+    vec p = f * 1.326472731e-3f + 9.671512991e-3f;
+    p = p * f + 5.550733581e-2f;
+    p = p * f + 2.402224243e-1f;
+    p = p * f + 6.931470037e-1f;
+    p = p * f + 1.0f;
+    ivec bits;
+    std::memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits << 23) + (127 << 23);
+    vec scale;
+    std::memcpy(&scale, &bits, sizeof scale);
+    return x < -87.0f ? vec{} : p * scale;
+}
+
+inline vec exponential(vec x) { return bounded_exponential(x > 88.0f ? all(88.0f) : x); }
+
+inline vec sigmoid(vec x) { return 1.0f / (1.0f + exponential(-x)); }
+inline vec tangent(vec x) { return 1.0f - 2.0f / (1.0f + exponential(2.0f * x)); }
+
+// A matrix's first number, and the distance to the next row and to the next column.
+struct Matrix {
+    const float* at;
+    long row, column = 1;
+    Matrix from_row(long r) const { return {at + r * row, row, column}; }
+};
+
+// out = left * right (+ out, if `adds`) for R rows and V vectors of columns.
+template <int R, int V>
+inline void tile(Matrix left, const float* right, long right_stride, float* out, long out_stride, long inner,
+                 bool adds) {
+    vec sums[R][V];
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) sums[r][v] = adds ? load(out + r * out_stride + v * LANES) : vec{};
+    for (long k = 0; k < inner; k++) {
+        vec columns[V];
+        for (int v = 0; v < V; v++) columns[v] = load(right + k * right_stride + v * LANES);
+        for (int r = 0; r < R; r++) {
+            const float number = left.at[r * left.row + k * left.column];
+            for (int v = 0; v < V; v++) sums[r][v] += number * columns[v];
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) store(out + r * out_stride + v * LANES, sums[r][v]);
+}
+
+template <int V>
+inline void tiles(Matrix left, const float* right, long right_stride, float* out, long out_stride, long rows,
+                  long inner, bool adds) {
+    long r = 0;
+    for (; r + ROWS <= rows; r += ROWS)
+        tile<ROWS, V>(left.from_row(r), right, right_stride, out + r * out_stride, out_stride, inner, adds);
+    for (; r < rows; r++)
+        tile<1, V>(left.from_row(r), right, right_stride, out + r * out_stride, out_stride, inner, adds);
+}
+
+// out = left * right (+ out) for whole vectors of columns.
+inline void multiply(Matrix left, const float* right, long right_stride, float* out, long out_stride, long rows,
+                     long inner, long columns, bool adds = false) {
+    long c = 0;
+    for (; c + COLUMNS * LANES <= columns; c += COLUMNS * LANES)
+        tiles<COLUMNS>(left, right + c, right_stride, out + c, out_stride, rows, inner, adds);
+    for (; c + LANES <= columns; c += LANES)
+        tiles<1>(left, right + c, right_stride, out + c, out_stride, rows, inner, adds);
+}
+
+// A matrix with its rows filled up with zeros to whole vectors.
+inline std::vector<float> filled(const float* matrix, long rows, long columns) {
+    const long stride = padded(columns);
+    std::vector<float> copy(rows * stride);
+    for (long r = 0; r < rows; r++) std::memcpy(&copy[r * stride], matrix + r * columns, columns * sizeof(float));
+    return copy;
+}
+
+inline void copy_rows(const float* from, long stride, long rows, long columns, float* to) {
+    for (long r = 0; r < rows; r++) std::memcpy(to + r * columns, from + r * stride, columns * sizeof(float));
+}
+
+// Rows to columns; `stride` is that of the result.
+inline void transpose(const float* from, long from_stride, long rows, long columns, float* to, long stride) {
+    for (long r = 0; r < rows; r++)
+        for (long c = 0; c < columns; c++) to[c * stride + r] = from[r * from_stride + c];
+}
+
+// The transposed matrix, its rows filled up with zeros to whole vectors.
+inline std::vector<float> transposed(const float* matrix, long rows, long columns) {
+    std::vector<float> copy(columns * padded(rows));
+    transpose(matrix, columns, rows, columns, copy.data(), padded(rows));
+    return copy;
+}
