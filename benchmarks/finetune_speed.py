@@ -49,7 +49,7 @@ class Training(Result):
 
 
 class Comparison(Result):
-    """All trainings, and the compiled code of both versions; "unknown" of one that has none to name."""
+    """All trainings, and the compiled code of both versions; "unknown" if a version does not report it."""
 
     trainings: list[Training]
     epochs_frozen: int
@@ -97,7 +97,7 @@ def train_apart(source: Path, project: Path, head: str, epochs: int) -> dict[str
             CHILD,
             head,
             str(epochs),
-        ],  # -P: not the project's own
+        ],
         cwd=project,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(source), str(ROOT)])},
         capture_output=True,

@@ -14,7 +14,7 @@ HEAD_CHANNELS = (2, 4, 8, 16)
 def compiled_attention(tokens: torch.Tensor, maps: torch.Tensor, places: torch.Tensor) -> torch.Tensor | None:
     """Return what `imputune.models.attention.attend` returns; None if there is no compiled code for this.
 
-    Shapes that do not fit together have none either: PyTorch says what is wrong.
+    If shapes do not fit, PyTorch raises the error.
     """
     library = library_for(tokens, maps, places)
     if library is None or maps.shape[2] not in HEAD_CHANNELS:

@@ -17,8 +17,8 @@ def compiled_last_state(
 ) -> torch.Tensor | None:
     """Return the state after the last hour, (B, H); None if there is no compiled code for this.
 
-    Only a GRU with one layer, one direction, biases and batch_first=True has compiled code, and only for shapes that
-    fit: of others, PyTorch says what is wrong.
+    Only a GRU with one layer, one direction, biases and batch_first=True has compiled code. If shapes do not fit,
+    PyTorch raises the error.
     """
     if not isinstance(recurrence, nn.GRU) or recurrence.num_layers > 1 or recurrence.bidirectional:
         return None

@@ -25,7 +25,7 @@ class LayerInputs(NamedTuple):
 def compiled_layer(
     inputs: LayerInputs, project: torch.Tensor, layer: nn.TransformerEncoderLayer, contract: torch.Tensor
 ) -> torch.Tensor | None:
-    """Return the weighted sum over tokens (B, C) of an encoder layer's output; None without compiled code for it.
+    """Return the weighted sum over tokens (B, C) of an encoder layer's output; None if there is no code for it.
 
     The layer has GELU and no dropout, and normalises after each residual sum. With A the attended values of a stay,
     tokens first, and X its tokens,

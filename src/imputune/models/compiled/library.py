@@ -80,7 +80,7 @@ def library_file() -> Path | None:
 
 
 def name_of_code() -> str:
-    """Return the instruction set of the compiled code in use; without such code `none`, and why if it is unusable."""
+    """Return the compiled code's instruction set; `none` if there is none, with the reason if it cannot be loaded."""
     library = find_library()
     if library:
         return SETS[library.instruction_set]

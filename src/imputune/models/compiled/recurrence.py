@@ -12,7 +12,7 @@ from imputune.models.recurrence import Steps, Trace, Weights
 def compiled_recurrence(steps: Steps, weights: Weights, first_KBH: torch.Tensor) -> Trace | None:
     """Return what `imputune.models.fast_recurrence.recur` returns; None if there is no compiled code for this.
 
-    Shapes that do not fit together have none either: PyTorch says what is wrong.
+    If shapes do not fit, PyTorch raises the error.
     """
     library = library_for(*steps, *weights, first_KBH)
     if library is None or not _fit(steps, weights, first_KBH):

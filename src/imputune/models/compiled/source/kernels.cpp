@@ -186,8 +186,8 @@ int imputune_recurrence_forward(int set, const RecurrenceSizes* sizes, const Ste
     WITH_MEMORY(OF_SET(set, recurrence_forward, *sizes, *steps, *weights, first, *trace, *kept))
 }
 
-// `transposed` holds hidden, feature and the first D rows of input, each transposed; its other pointers are null. Those
-// of `given` may be null.
+// `transposed` holds hidden, feature and the first D rows of input, each transposed; its other pointers are null. Pointers
+// in `given` may be null.
 int imputune_recurrence_backward(int set, const RecurrenceSizes* sizes, const Steps* steps, const Weights* transposed,
                                  const Trace* trace, const Kept* kept, const Trace* given,
                                  const Gradients* gradients) {
