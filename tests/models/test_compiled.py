@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,6 +190,17 @@ def test_a_library_of_another_version_is_left_alone(compiled: Library, monkeypat
     assert find_library.__wrapped__() is None
     monkeypatch.setattr(library, "find_library", find_library.__wrapped__)
     assert name_of_code() == "none, because it is of another version or system: install imputune again"
+
+
+def test_every_source_file_is_part_of_the_package() -> None:
+    """pyproject.toml names all files of source/, so that archives of the package can be compiled."""
+    root = Path(__file__).parents[2]
+    extension = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"][0]
+    source = root / "src/imputune/models/compiled/source"
+    assert sorted([*extension["sources"], *extension["depends"]]) == sorted(
+        path.relative_to(root).as_posix() for path in source.iterdir()
+    )
+    assert extension["optional"] is True
 
 
 @pytest.mark.parametrize("content", [b"", b"not a library"])
