@@ -100,9 +100,13 @@ def test_a_full_matrix_has_an_answer(copy, monkeypatch):
 
 
 def test_what_artifacts_lack_is_read_from_committed_files(copy, monkeypatch):
-    """The report has the same numbers with half of the artifacts; notes say which scores have no curves."""
+    """The report has the same numbers with half of the artifacts; notes say which scores have no curves.
+
+    The figure for which everything is missing stays as the report before drew it, and its caption says so.
+    """
     before = found(copy)
     report = copy / "results/synthetic/report.md"
+    example = (copy / "results/synthetic/report/example.png").read_bytes()
     assert "report/risks.png" in report.read_text()
     for folder in ("imputers/mean", "heads/in_hospital_death/mean", "assess/mean", "assess/csai"):
         shutil.rmtree(copy / "artifacts/synthetic" / folder)
@@ -121,7 +125,9 @@ def test_what_artifacts_lack_is_read_from_committed_files(copy, monkeypatch):
     assert after == before
     page = report.read_text()
     assert "report/risks.png" in page
-    assert "report/example.png" not in page
+    assert "(drawn for an earlier report)](report/example.png)" in page
+    assert (copy / "results/synthetic/report/example.png").read_bytes() == example
+    assert "(drawn for an earlier report)](report/risks.png)" not in page
 
 
 @pytest.mark.parametrize(
