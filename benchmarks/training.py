@@ -62,9 +62,9 @@ def settings(cohort: Cohort, epochs: int, device: DeviceName = "cpu") -> Params:
 
 
 def write_random_cohort(folder: Path, shape: tuple[int, int, int]) -> None:
-    """Write a cohort of a shape (stays, hours, variables) as `random_cohort` draws it, piece by piece.
+    """Write a cohort of standard normal values of a shape (stays, hours, variables), a fraction of them observed.
 
-    The disk needs room for its values twice.
+    It is drawn piece by piece. The disk needs room for its values twice.
     """
     random = np.random.default_rng(0)
     drawn = folder.with_name("drawn.npy")
@@ -75,14 +75,6 @@ def write_random_cohort(folder: Path, shape: tuple[int, int, int]) -> None:
         observe_some(piece, random)
     write_cohort(cohort_of(values_NTD), folder)
     drawn.unlink()
-
-
-def random_cohort(stays: int, hours: int, variables: int) -> Cohort:
-    """Return a cohort of standard normal values, a fraction of them observed; see `cohort_of`."""
-    random = np.random.default_rng(0)
-    values_NTD = random.standard_normal((stays, hours, variables), dtype=np.float32)
-    observe_some(values_NTD, random)
-    return cohort_of(values_NTD)
 
 
 def observe_some(values_NTD: np.ndarray, random: np.random.Generator) -> None:
