@@ -1,6 +1,12 @@
 import numpy as np
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 from imputune.models.non_neural import ESTIMATORS, BoosterSettings, Labelled, Svm, Xgboost
 
@@ -87,7 +93,19 @@ def test_cost_is_the_best_on_validation() -> None:
     for costs in ((0.001, 3.0), (3.0, 0.001)):
         model = Svm(costs)
         model.fit(train, validation, seed=0)
-        assert best == model.calibrated.calibrated_classifiers_[0].estimator.estimator[-1].C
+        assert best == model.calibrated.calibrated_classifiers_[0].estimator.estimator.C
+
+
+def test_kernel_shared_by_all_costs_gives_scikit_learns_risks() -> None:
+    """The risks are those of scikit-learn's own radial kernel, with its own width."""
+    train, validation, (features_NF, _) = stays(0), stays(1, 200), stays(2, 100)
+    model = Svm((0.3,))
+    model.fit(train, validation, seed=0)
+    machine = make_pipeline(SimpleImputer(), StandardScaler(), SVC(C=0.3, gamma="scale", class_weight="balanced"))
+    every_N = np.arange(200)
+    plain = CalibratedClassifierCV(FrozenEstimator(machine.fit(*train)), method="sigmoid", cv=[(every_N, every_N)])
+    expected_N = plain.fit(*validation).predict_proba(features_NF)[:, 1]
+    np.testing.assert_allclose(model.risk(features_NF), expected_N, rtol=0, atol=1e-9)
 
 
 def test_feature_missing_in_every_training_stay_is_no_error() -> None:

@@ -12,7 +12,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
@@ -116,11 +117,26 @@ class _BestTree(TrainingCallback):
         return epoch - int(model.attr("best_iteration")) >= self.patience
 
 
+class _KernelMachine(SVC):
+    """An SVC with a precomputed kernel that CalibratedClassifierCV takes as it is.
+
+    scikit-learn would divide the kernel's columns like its rows; here, the columns are always all training stays.
+    """
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = False
+        return tags
+
+
 class Svm:
     """Support vector machine with a radial kernel on standardised features, missing ones at the mean, classes balanced.
 
     The cost with the best validation AUC is kept. A sigmoid fitted on validation stays turns its decision scores into
     risks (Platt 1999).
+
+    The kernel's values of two stays do not depend on the cost, so all costs share them. libsvm would compute them again
+    for each cost, without matrix products: on 2,400 stays of 1,680 features, that takes 18 times as long.
     """
 
     def __init__(self, costs: tuple[float, ...]) -> None:
@@ -129,27 +145,38 @@ class Svm:
     def fit(self, train: Labelled, validation: Labelled, seed: int) -> None:
         """Fit a machine for each cost, keep the best, then fit the sigmoid; nothing is random: `seed` has no effect."""
 
-        def score(model: Pipeline) -> float:
-            return float(roc_auc_score(validation[1], model.decision_function(validation[0])))
+        self.standardise = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler()).fit(train[0])
+        self.training_NF = self._standardised(train[0])
+        self.width = 1 / (self.training_NF.shape[1] * (self.training_NF.var() or 1))
+        train_NN, validation_VN = self._kernel(train[0]), self._kernel(validation[0])
 
-        models = [self._machine(cost).fit(*train) for cost in self.costs]
-        best = FrozenEstimator(max(models, key=score))
+        def score(machine: SVC) -> float:
+            return float(roc_auc_score(validation[1], machine.decision_function(validation_VN)))
+
+        machines = [
+            _KernelMachine(C=cost, kernel="precomputed", class_weight="balanced").fit(train_NN, train[1])
+            for cost in self.costs
+        ]
+        best = FrozenEstimator(max(machines, key=score))
         every_N = np.arange(len(validation[1]))
         # One fold of all stays: the machine is fitted already. By default there are five, which few events cannot fill.
         calibration = CalibratedClassifierCV(best, method="sigmoid", cv=[(every_N, every_N)])
-        self.calibrated = calibration.fit(*validation)
+        self.calibrated = calibration.fit(validation_VN, validation[1])
 
     def risk(self, features_NF: np.ndarray) -> np.ndarray:
         """Return each stay's risk, (N,)."""
-        return self.calibrated.predict_proba(features_NF)[:, 1]
+        return self.calibrated.predict_proba(self._kernel(features_NF))[:, 1]
 
     def to_texts(self) -> tuple[bytes, ...]:
         """Return nothing: support vectors are records of patients."""
         return ()
 
-    def _machine(self, cost: float) -> Pipeline:
-        machine = SVC(C=cost, kernel="rbf", gamma="scale", class_weight="balanced")
-        return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), machine)
+    def _kernel(self, features_NF: np.ndarray) -> np.ndarray:
+        """Return the radial kernel of stays and training stays, float64 (N, training stays)."""
+        return rbf_kernel(self._standardised(features_NF), self.training_NF, gamma=self.width)
+
+    def _standardised(self, features_NF: np.ndarray) -> np.ndarray:
+        return self.standardise.transform(features_NF).astype(np.float64)
 
 
 ESTIMATORS: Mapping[str, Callable[..., NonNeuralModel]] = {

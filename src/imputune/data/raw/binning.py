@@ -63,15 +63,14 @@ def check_rows(
     UserError for the first row with an unknown parameter, a time that is not HH:MM, or a value that is not a finite
     number.
     """
-    parameter = _categories(table, "Parameter")
     known = [*variables, *others]
     index_of = {"": _NO_NAME} | {name: index for index, name in enumerate(known)}
-    parameter_R = _by_code(parameter, lambda name: index_of.get(name, _UNKNOWN), missing=_NO_NAME)
+    parameter_R = _read_each(table, "Parameter", lambda name: index_of.get(name, _UNKNOWN), missing=_NO_NAME)
     if (row := _first_true(parameter_R == _UNKNOWN)) is not None:
         name = str(table["Parameter"].iloc[row])
         raise UserError(f"{locate(row)}: {explain_unknown(name, known, variables)}")
 
-    minute_R = _by_code(_categories(table, "Time"), _minute, missing=_NO_TIME)
+    minute_R = _read_each(table, "Time", _minute, missing=_NO_TIME)
     if (row := _first_true(minute_R == _NO_TIME)) is not None:
         time = _shown(table["Time"].iloc[row])
         raise UserError(f"{locate(row)}: time {time} is not HH:MM with minutes 00 to 59; correct or remove the line")
@@ -83,11 +82,15 @@ def check_rows(
     return Rows(minute_R, parameter_R, value_R)
 
 
-def _categories(table: pd.DataFrame, column: str) -> pd.Categorical:
+def _read_each(table: pd.DataFrame, column: str, read: Callable[[str], int], missing: int) -> npt.NDArray[np.int64]:
+    """Read each distinct text of a column once, without the blanks around it."""
     try:
-        return pd.Categorical(table[column])
+        codes_R, texts = pd.factorize(table[column])
     except TypeError:
         raise UserError(f"the column {column} holds values that are not text; write it again") from None
+    # Code -1, a missing cell, picks the last entry.
+    number_C: npt.NDArray[np.int64] = np.array([*(read(str(text).strip()) for text in texts), missing], dtype=np.int64)
+    return np.take(number_C, codes_R)
 
 
 def _shown(cell: object) -> str:
@@ -226,24 +229,18 @@ def check_repeats(
             f"stay {stay_ids_N[stay]} has {count_N[stay]:,} rows in {hours} hours, more than one a minute for each of "
             f"{variables} variables ({most:,}); check its records"
         )
-    keys = pd.DataFrame({"stay": stay_R, "minute": rows.minute_R, "parameter": rows.parameter_R, "value": rows.value_R})
-    keys = keys[rows.parameter_R != _NO_NAME]
-    repeated = keys.index[keys.duplicated()]
-    if len(repeated):
-        row = int(repeated[0])
-        first = int(keys.index[(keys == keys.loc[row]).all(axis=1)][0])
-        raise UserError(f"{locate(row)} repeats {locate(first)}; remove one of the two")
+    named = np.flatnonzero(rows.parameter_R != _NO_NAME)
+    keys = [each_R[named] for each_R in (rows.value_R, rows.parameter_R, rows.minute_R, stay_R)]
+    order = np.lexsort(keys)  # equal rows stand side by side, the first one first
+    equal = np.logical_and.reduce([key[order[1:]] == key[order[:-1]] for key in keys])
+    if equal.any():
+        place = int(np.flatnonzero(equal)[order[1:][equal].argmin()])
+        row, first = named[order[place + 1]], named[order[place]]
+        raise UserError(f"{locate(int(row))} repeats {locate(int(first))}; remove one of the two")
 
 
 def _row_of_table(row: int) -> str:
     return f"row {row + 1} of the table"
-
-
-def _by_code(column: pd.Categorical, read: Callable[[str], int], missing: int) -> npt.NDArray[np.int64]:
-    # Each distinct text is read once; code -1 (missing) picks the last entry.
-    codes = [read(str(text).strip()) for text in column.categories]
-    number_C: npt.NDArray[np.int64] = np.array([*codes, missing], dtype=np.int64)
-    return np.take(number_C, column.codes)
 
 
 def _minute(text: str) -> int:

@@ -158,24 +158,28 @@ def _refuse_other_separators(frame: pd.DataFrame) -> None:
 
 
 def _refuse_missing(columns: pd.DataFrame, sodium: str) -> None:
-    missing = pd.DataFrame({name: is_missing(columns[name]) for name in COLUMNS})
-    if (empty_R := missing.all(axis=1)).any():
+    missing = {name: is_missing(columns[name]) for name in COLUMNS}
+    if not any(missing_R.any() for missing_R in missing.values()):
+        return
+    empty_R = np.logical_and.reduce(list(missing.values()))
+    if empty_R.any():
         row, others = int(empty_R.argmax()) + 1, int(empty_R.sum()) - 1
         raise UserError(f"row {row} of the table is empty{f', and {others:,} more' * (others > 0)}; remove such rows")
-    for name in ("Parameter", "Time", "Value", "RecordID"):
-        if missing[name].any():
-            hint = f" (sodium is {sodium!r})" if sodium and name == "Parameter" else ""
-            raise UserError(
-                f"row {int(missing[name].argmax()) + 1} of the table has no {name}: its cell is empty, or a word for a "
-                f"missing value such as NA{hint}; correct or remove the row"
-            )
+    name = next(name for name in ("Parameter", "Time", "Value", "RecordID") if missing[name].any())
+    hint = f" (sodium is {sodium!r})" if sodium and name == "Parameter" else ""
+    raise UserError(
+        f"row {int(missing[name].argmax()) + 1} of the table has no {name}: its cell is empty, or a word for a "
+        f"missing value such as NA{hint}; correct or remove the row"
+    )
 
 
-def is_missing(column: pd.Series) -> pd.Series:
+def is_missing(column: pd.Series) -> npt.NDArray[np.bool_]:
     """Return which cells are empty, or blank text, bool (R,)."""
-    missing_R = column.isna()
+    missing_R = column.isna().to_numpy()
+    if is_numeric_dtype(column):
+        return missing_R
     if is_object_dtype(column):
-        return missing_R | column.map(lambda cell: isinstance(cell, str) and not cell.strip())
+        return missing_R | np.array([isinstance(cell, str) and not cell.strip() for cell in column], dtype=bool)
     if is_string_dtype(column) and not isinstance(column.dtype, pd.CategoricalDtype):
-        return missing_R | (column.str.strip() == "").fillna(False).astype(bool)
+        return missing_R | (column.str.strip() == "").to_numpy(bool, na_value=False)
     return missing_R

@@ -81,7 +81,7 @@ def with_columns(
     for variable in (each for each in variables if each.parameter in columns):
         name, column = variable.parameter, columns[variable.parameter]
         value_R = numbers(column).copy()
-        if (unfit_R := np.isnan(value_R) & ~is_missing(column).to_numpy()).any():
+        if (unfit_R := np.isnan(value_R) & ~is_missing(column)).any():
             row = int(unfit_R.argmax())
             raise UserError(
                 f"row {row + 1} of the table: {name} {str(column.iloc[row])[:60]!r} is not a number; correct it"

@@ -30,7 +30,8 @@ class _CompiledAttention(torch.autograd.Function):
         (B, S, D), (_, A, d, _) = given[0].shape, given[1].shape
         inputs = [each.contiguous() for each in given]
         ctx.library, ctx.sizes, ctx.channels = library, (B, A, S, D, filled(S)), d
-        sizes = (3, B, A * d, filled(S)), (B, A, filled(S)), (B, A * d, S)  # queries, keys and values; shifts; attended
+        # queries, keys and values; shifts and inverse sums of weights; attended
+        sizes = (3, B, A * d, filled(S)), (2, B, A, filled(S)), (B, A * d, S)
         results = [given[0].new_empty(size) for size in sizes]
         library.call("imputune_attention_forward", ctx.sizes, d, *inputs, *results)
         ctx.save_for_backward(*inputs, *results)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SWITCH = "IMPUTUNE_COMPILED"
 SETS = ("any processor", "AVX2", "AVX-512")
 """Instruction sets, by their number in kernels.cpp."""
-INTERFACE = 1  # of the functions in kernels.cpp: their arguments
+INTERFACE = 2  # of the functions in kernels.cpp: their arguments
 LONGEST_VECTOR = 16  # numbers
 Argument: TypeAlias = "int | torch.Tensor | Sequence[torch.Tensor | None] | None"
 

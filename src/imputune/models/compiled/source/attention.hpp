@@ -2,6 +2,7 @@
 //
 // B stays, A heads, d channels of a head, C = A * d, S tokens, P: S filled up to a multiple of 16, D variables.
 
+// shifts: of each query the highest score, then one over the sum of its weights before they are divided by it.
 // Scores and weights have a row for each key and a column for each query here, so nothing is added up across a vector.
 template <int d>
 void attention_forward(const AttentionSizes& sizes, const float* tokens, const float* maps, const float* places,
@@ -20,32 +21,33 @@ void attention_forward(const AttentionSizes& sizes, const float* tokens, const f
         }
         for (long a = 0; a < A; a++) {
             const float *Q = kept + (b * C + a * d) * P, *K = Q + B * C * P, *V = K + B * C * P;
-            float* shift = shifts + (b * A + a) * P;
+            float *shift = shifts + (b * A + a) * P, *inverse = shift + B * A * P;
             for (long start = 0; start < P; start += QUERIES) {
                 const long queries = std::min(QUERIES, P - start);
                 multiply({K, 1, P}, Q + start, P, weights.data(), QUERIES, S, d, queries);
-                vec inverse[QUERIES / LANES];
-                for (long j = 0; j < queries; j += LANES) {
-                    vec most = load(&weights[j]), total = {};
-                    for (long s = 1; s < S; s++) {
-                        const vec z = load(&weights[s * QUERIES + j]);
-                        most = z < most ? most : z;  // a NaN may be lost here, but its weight makes `total` NaN
+                // All queries side by side, so that their long chains of maxima and sums overlap; columns without a query
+                // hold any numbers.
+                vec most[VECTORS], total[VECTORS] = {};
+                for (int v = 0; v < VECTORS; v++) most[v] = load(&weights[v * LANES]);
+                for (long s = 1; s < S; s++)  // a NaN may be lost here, but its weight makes `total` NaN
+                    for (int v = 0; v < VECTORS; v++)
+                        most[v] = larger(most[v], load(&weights[s * QUERIES + v * LANES]));
+                for (long s = 0; s < S; s++)
+                    for (int v = 0; v < VECTORS; v++) {
+                        float* at = &weights[s * QUERIES + v * LANES];
+                        const vec weight = bounded_exponential(load(at) - most[v]);
+                        store(at, weight);
+                        total[v] += weight;
                     }
-                    for (long s = 0; s < S; s++) {
-                        const vec weight = bounded_exponential(load(&weights[s * QUERIES + j]) - most);
-                        store(&weights[s * QUERIES + j], weight);
-                        total += weight;
-                    }
-                    inverse[j / LANES] = 1.0f / total;
-                    vec logs;
-                    for (int i = 0; i < LANES; i++) logs[i] = std::log(total[i]);
-                    store(shift + start + j, most + logs);
+                for (int v = 0; v < queries / LANES; v++) {
+                    store(shift + start + v * LANES, most[v]);
+                    store(inverse + start + v * LANES, 1.0f / total[v]);
                 }
                 multiply({V, P}, weights.data(), QUERIES, out.data(), QUERIES, d, S, queries);
                 for (int c = 0; c < d; c++)
                     for (long j = 0; j < queries && start + j < S; j += LANES)
                         store(attended + (b * C + a * d + c) * S + start + j,
-                              load(&out[c * QUERIES + j]) * inverse[j / LANES], S - start - j);
+                              load(&out[c * QUERIES + j]) * load(inverse + start + j), S - start - j);
             }
         }
     }
@@ -58,14 +60,14 @@ void attention_backward(const AttentionSizes& sizes, const float* tokens, const 
                         float* G_places) {
     const long B = sizes.B, A = sizes.A, S = sizes.S, D = sizes.D, P = sizes.P, C = A * d, W = padded(d), X = padded(D);
     std::vector<float> K(P * W), weights(QUERIES * P), G_z(QUERIES * P), G_Q(QUERIES * W), delta(S), mapped(3 * C * P),
-        mapped_by_token(S * 3 * C), G_maps_filled(3 * C * X), G_tokens_filled(S * X);
+        G_maps_filled(3 * C * X), G_tokens_filled(S * X);
     const auto maps_filled = filled(maps, 3 * C, D);
     std::fill(G_places, G_places + 3 * C * S, 0.0f);
     for (long b = 0; b < B; b++) {
         std::fill(mapped.begin(), mapped.end(), 0.0f);
         for (long a = 0; a < A; a++) {
             const float *queries = kept + (b * C + a * d) * P, *keys = queries + B * C * P, *values = keys + B * C * P;
-            const float *shift = shifts + (b * A + a) * P, *G = given + (b * C + a * d) * S,
+            const float *shift = shifts + (b * A + a) * P, *inverse = shift + B * A * P, *G = given + (b * C + a * d) * S,
                         *out = attended + (b * C + a * d) * S;
             transpose(keys, P, d, P, K.data(), W);
             std::fill(delta.begin(), delta.end(), 0.0f);
@@ -78,7 +80,8 @@ void attention_backward(const AttentionSizes& sizes, const float* tokens, const 
                 multiply({G + start, 1, S}, values, P, G_z.data(), P, rows, d, P);
                 for (long s = 0; s < rows; s++)
                     for (long j = 0; j < P; j += LANES) {
-                        const vec weight = bounded_exponential(load(&weights[s * P + j]) - shift[start + s]);
+                        const vec weight =
+                            bounded_exponential(load(&weights[s * P + j]) - shift[start + s]) * inverse[start + s];
                         store(&weights[s * P + j], weight);
                         store(&G_z[s * P + j], weight * (load(&G_z[s * P + j]) - delta[start + s]));
                     }
@@ -92,8 +95,7 @@ void attention_backward(const AttentionSizes& sizes, const float* tokens, const 
             for (long s = 0; s < S; s++) G_places[c * S + s] += mapped[c * P + s];
         const auto tokens_filled = filled(tokens + b * S * D, S, D);
         multiply({mapped.data(), P}, tokens_filled.data(), X, G_maps_filled.data(), X, 3 * C, S, X, true);
-        transpose(mapped.data(), P, 3 * C, S, mapped_by_token.data(), 3 * C);
-        multiply({mapped_by_token.data(), 3 * C}, maps_filled.data(), X, G_tokens_filled.data(), X, S, 3 * C, X);
+        multiply({mapped.data(), 1, P}, maps_filled.data(), X, G_tokens_filled.data(), X, S, 3 * C, X);
         copy_rows(G_tokens_filled.data(), X, S, D, G_tokens + b * S * D);
     }
     copy_rows(G_maps_filled.data(), X, 3 * C, D, G_maps);

@@ -8,6 +8,10 @@
 #include <cstring>
 #include <exception>
 #include <vector>
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAS_SETS 1
+#include <immintrin.h>
+#endif
 
 struct AttentionSizes {  // P: S filled up to a multiple of 16
     long B, A, S, D, P;
@@ -59,8 +63,7 @@ struct GruKept {  // hidden_new: the state's part in the new gate
 #undef LANES
 #undef ROWS
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define HAS_SETS 1
+#ifdef HAS_SETS
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
@@ -134,7 +137,7 @@ void attention_backward(int set, const AttentionSizes& sizes, const float* token
 extern "C" {
 
 // Raised with every change of these functions' arguments, here and in ../library.py.
-int imputune_interface() { return 1; }
+int imputune_interface() { return 2; }
 
 // The best instruction set of this processor: 0 any, 1 AVX2, 2 AVX-512.
 int imputune_best_set() {
@@ -147,7 +150,7 @@ int imputune_best_set() {
     return 0;
 }
 
-// d, the channels of a head, must be 2, 4, 8 or 16. kept: queries, keys and values (3, B, C, P); shifts (B, A, P).
+// d, the channels of a head, must be 2, 4, 8 or 16. kept: queries, keys and values (3, B, C, P); shifts (2, B, A, P).
 int imputune_attention_forward(int set, const AttentionSizes* sizes, long d, const float* tokens, const float* maps,
                                const float* places, float* kept, float* shifts, float* attended) {
     const auto compute = d == 2   ? attention_forward<2>

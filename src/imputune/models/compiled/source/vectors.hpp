@@ -5,26 +5,50 @@
 
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int ivec __attribute__((vector_size(LANES * 4)));
-constexpr int COLUMNS = 3;     // of a tile, in vectors
 constexpr long QUERIES = 48;  // whose weights are computed at a time, so that they stay in the cache
+constexpr int VECTORS = QUERIES / LANES;
 
 inline vec all(float x) { return vec{} + x; }
 
+#if LANES == 16
+inline vec load_first(const float* from, long n) {
+    return (vec)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << n) - 1), from);
+}
+inline void store_first(float* to, vec x, long n) {
+    _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1 << n) - 1), (__m512)x);
+}
+#elif LANES == 8
+inline __m256i chosen(long n) { return (__m256i)(ivec{0, 1, 2, 3, 4, 5, 6, 7} < static_cast<int>(n)); }
+inline vec load_first(const float* from, long n) { return (vec)_mm256_maskload_ps(from, chosen(n)); }
+inline void store_first(float* to, vec x, long n) { _mm256_maskstore_ps(to, chosen(n), (__m256)x); }
+#else
+inline vec load_first(const float* from, long n) {
+    vec x = {};
+    std::memcpy(&x, from, n * sizeof(float));
+    return x;
+}
+inline void store_first(float* to, vec x, long n) { std::memcpy(to, &x, n * sizeof(float)); }
+#endif
+
 // Read n numbers and set the rest of the vector to 0; write the first n.
 inline vec load(const float* from, long n = LANES) {
-    vec x = {};
-    if (n >= LANES) std::memcpy(&x, from, sizeof x);
-    else std::memcpy(&x, from, n * sizeof(float));
+    if (n < LANES) return load_first(from, n);
+    vec x;
+    std::memcpy(&x, from, sizeof x);
     return x;
 }
 
 inline void store(float* to, vec x, long n = LANES) {
-    if (n >= LANES) std::memcpy(to, &x, sizeof x);
-    else std::memcpy(to, &x, n * sizeof(float));
+    if (n < LANES) store_first(to, x, n);
+    else std::memcpy(to, &x, sizeof x);
 }
 
 inline long padded(long n) { return (n + LANES - 1) / LANES * LANES; }
 
+#if LANES == 16
+inline float sum(vec x) { return _mm512_reduce_add_ps((__m512)x); }
+inline vec larger(vec x, vec y) { return (vec)_mm512_max_ps((__m512)x, (__m512)y); }
+#else
 // Add up N numbers, half and half.
 template <int N>
 inline float sum_of(const float* numbers) {
@@ -47,6 +71,8 @@ inline float sum(vec x) {
     std::memcpy(numbers, &x, sizeof x);
     return sum_of<LANES>(numbers);
 }
+inline vec larger(vec x, vec y) { return x > y ? x : y; }
+#endif
 
 // e^x for x up to 88; 0 below -87. x log2(e) = n + f with an integer n: adding 1.5 * 2^23 rounds to n, and leaves n in
 // the lowest bits. The polynomial is the best of its degree for 2^f on |f| <= 1/2; its error is 1e-7 of the value.
@@ -78,43 +104,61 @@ struct Matrix {
     Matrix from_row(long r) const { return {at + r * row, row, column}; }
 };
 
-// out = left * right (+ out, if `adds`) for R rows and V vectors of columns.
+// out = left * right (+ out, if `adds`) for R rows and V vectors of columns. Unrolled, the sums stay in registers.
 template <int R, int V>
 inline void tile(Matrix left, const float* right, long right_stride, float* out, long out_stride, long inner,
                  bool adds) {
     vec sums[R][V];
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 3
         for (int v = 0; v < V; v++) sums[r][v] = adds ? load(out + r * out_stride + v * LANES) : vec{};
     for (long k = 0; k < inner; k++) {
         vec columns[V];
+#pragma GCC unroll 3
         for (int v = 0; v < V; v++) columns[v] = load(right + k * right_stride + v * LANES);
+#pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
             const float number = left.at[r * left.row + k * left.column];
+#pragma GCC unroll 3
             for (int v = 0; v < V; v++) sums[r][v] += number * columns[v];
         }
     }
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 3
         for (int v = 0; v < V; v++) store(out + r * out_stride + v * LANES, sums[r][v]);
 }
 
-template <int V>
+// Rows by tiles of R, and what is left by smaller tiles.
+template <int V, int R = ROWS>
 inline void tiles(Matrix left, const float* right, long right_stride, float* out, long out_stride, long rows,
                   long inner, bool adds) {
     long r = 0;
-    for (; r + ROWS <= rows; r += ROWS)
-        tile<ROWS, V>(left.from_row(r), right, right_stride, out + r * out_stride, out_stride, inner, adds);
-    for (; r < rows; r++)
-        tile<1, V>(left.from_row(r), right, right_stride, out + r * out_stride, out_stride, inner, adds);
+    for (; r + R <= rows; r += R)
+        tile<R, V>(left.from_row(r), right, right_stride, out + r * out_stride, out_stride, inner, adds);
+    if constexpr (R > 1)
+        if (r < rows)
+            tiles<V, R / 2>(left.from_row(r), right, right_stride, out + r * out_stride, out_stride, rows - r, inner,
+                            adds);
 }
 
-// out = left * right (+ out) for whole vectors of columns.
+// out = left * right (+ out) for whole vectors of columns: three at a time, four as two and two.
 inline void multiply(Matrix left, const float* right, long right_stride, float* out, long out_stride, long rows,
                      long inner, long columns, bool adds = false) {
-    long c = 0;
-    for (; c + COLUMNS * LANES <= columns; c += COLUMNS * LANES)
-        tiles<COLUMNS>(left, right + c, right_stride, out + c, out_stride, rows, inner, adds);
-    for (; c + LANES <= columns; c += LANES)
-        tiles<1>(left, right + c, right_stride, out + c, out_stride, rows, inner, adds);
+    for (long c = 0; c < columns;) {
+        const long vectors = (columns - c) / LANES;
+        if (vectors == 1) {
+            tiles<1>(left, right + c, right_stride, out + c, out_stride, rows, inner, adds);
+            c += LANES;
+        } else if (vectors == 2 || vectors == 4) {
+            tiles<2>(left, right + c, right_stride, out + c, out_stride, rows, inner, adds);
+            c += 2 * LANES;
+        } else {
+            tiles<3>(left, right + c, right_stride, out + c, out_stride, rows, inner, adds);
+            c += 3 * LANES;
+        }
+    }
 }
 
 // A matrix with its rows filled up with zeros to whole vectors.
