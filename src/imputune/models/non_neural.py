@@ -117,7 +117,7 @@ class _BestTree(TrainingCallback):
         return epoch - int(model.attr("best_iteration")) >= self.patience
 
 
-class _KernelMachine(SVC):
+class _KernelMachine(SVC):  # type: ignore[misc]  # scikit-learn has no types
     """An SVC with a precomputed kernel that CalibratedClassifierCV takes as it is.
 
     scikit-learn would divide the kernel's columns like its rows; here, the columns are always all training stays.
