@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import median
 from types import FrameType
 from typing import NoReturn, TypeVar
@@ -49,9 +50,31 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=f"python -m {module}", description=description)
         self.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
+    def add_timed_epochs(self, default: int) -> None:
+        """Add --epochs: how often each program trains, 2 or more, because the first epoch is not timed."""
+        text = "of each; the first is not timed (%(default)s)"
+        self.add_argument("--epochs", type=_timed_epochs, default=default, help=text)
+
+    def add_other_version(self) -> None:
+        """Add OTHER_SRC, the folder src of another version of imputune."""
+        self.add_argument("other", type=_source_folder, metavar="OTHER_SRC", help="folder src of the other version")
+
     def error(self, message: str) -> NoReturn:
         """Raise UserError."""
         raise UserError(f"{message}; --help lists the options")
+
+
+def _timed_epochs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise UserError(f"--epochs must be 2 or more, the first is not timed; got {text}")
+    return int(text)
+
+
+def _source_folder(text: str) -> Path:
+    folder = Path(text)
+    if not (folder / "imputune" / "cli").is_dir():
+        raise UserError(f"OTHER_SRC {folder} has no imputune/cli: give the folder src of another version")
+    return folder.resolve()
 
 
 def run(main: Callable[[], None]) -> None:

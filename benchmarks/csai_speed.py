@@ -238,12 +238,10 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--cohort", type=Path, help="folder of an extracted cohort; without it, one is generated")
     source.add_argument("--stays", type=int, default=STAYS, help="of the generated cohort (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=10, help="of each; the first is not timed (%(default)s)")
+    parser.add_timed_epochs(10)
     device_help = "of both (%(default)s)"
     parser.add_argument("--device", choices=get_args(DeviceName), default="cpu", help=device_help)
     given = parser.parse_args()
-    if given.epochs < 2:
-        raise UserError(f"--epochs must be 2 or more, the first is not timed; got {given.epochs}")
     if given.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no GPU here; leave the option out, or give --device auto")
     extracted = read_cohort(given.cohort) if given.cohort else None

@@ -18,7 +18,6 @@ from benchmarks import Parser, Result, Spread, report, run, timed
 from benchmarks.pypots_csai import check_pypots
 from benchmarks.training import generated_fold
 from imputune.data.splits import FoldData
-from imputune.errors import UserError
 from imputune.imputers import pypots
 from imputune.imputers.pypots import PypotsImputer, PypotsSizes
 from imputune.models.faster_pypots import COMPUTE_GAPS
@@ -151,10 +150,8 @@ def main() -> None:
     """Run the command line; raises UserError for bad input."""
     parser = Parser("benchmarks.faster_pypots", (__doc__ or "").splitlines()[0])
     parser.add_argument("--stays", type=int, default=1000, help="of the generated cohort (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=4, help="of each; the first is not timed (%(default)s)")
+    parser.add_timed_epochs(4)
     given = parser.parse_args()
-    if given.epochs < 2:
-        raise UserError(f"--epochs must be 2 or more, the first is not timed; got {given.epochs}")
     check_pypots()
     report(measure(given.stays, given.epochs), show, given.json)
 

@@ -155,19 +155,17 @@ def show(comparison: Comparison) -> None:
 def main() -> None:
     """Run the command line; raises UserError for bad input."""
     parser = Parser("benchmarks.finetune_speed", (__doc__ or "").splitlines()[0])
-    parser.add_argument("other", type=Path, metavar="OTHER_SRC", help="folder src of the other version")
+    parser.add_other_version()
     parser.add_argument("--repetitions", type=int, default=3, help="of each head (%(default)s)")
     parser.add_argument("--epochs", type=int, default=40, help="of frozen training (%(default)s)")
     parser.add_argument("--project", type=Path, default=Path(), help="folder for the other version (this one)")
     given = parser.parse_args()
-    if not (given.other / "imputune" / "cli").is_dir():
-        raise UserError(f"OTHER_SRC {given.other} has no imputune/cli: give the folder src of another version")
     if not (given.project / "params.yaml").is_file():
         raise UserError(f"--project {given.project} has no params.yaml: give a project's folder")
     if given.repetitions < 1 or given.epochs < 1:
         raise UserError("--repetitions and --epochs must be 1 or more")
     project = given.project.resolve()
-    report(measure(given.other.resolve(), project, given.repetitions, given.epochs), show, given.json)
+    report(measure(given.other, project, given.repetitions, given.epochs), show, given.json)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from imputune.data.directions import Directions
 from imputune.data.folds import draw_folds
 from imputune.data.raw.synthetic import extract_synthetic
 from imputune.data.splits import FoldData, fit_and_split
-from imputune.errors import UserError
 from imputune.imputers.build import new_csai
 from imputune.models.compiled.library import name_of_code
 from imputune.protocol.rivals import Rival
@@ -152,10 +151,8 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--cohort", type=Path, help="folder of an extracted cohort; without it, one is generated")
     source.add_argument("--stays", type=int, default=STAYS, help="of the generated cohort (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=4, help="of each; the first is not timed (%(default)s)")
+    parser.add_timed_epochs(4)
     given = parser.parse_args()
-    if given.epochs < 2:
-        raise UserError(f"--epochs must be 2 or more, the first is not timed; got {given.epochs}")
     check_pypots()
     cohort = read_cohort(given.cohort) if given.cohort else extract_synthetic(given.stays)
     report(measure(cohort, given.epochs), show, given.json)

@@ -18,7 +18,6 @@ from benchmarks.pypots_csai import MEASURED, check_pypots
 from benchmarks.rival_speed import rival_epoch
 from benchmarks.training import generated_fold
 from imputune.data.splits import FoldData
-from imputune.errors import UserError
 from imputune.models.quiet_pypots import quiet
 from imputune.runtime.console import print_table
 from imputune.runtime.threads import use_one_thread
@@ -118,10 +117,8 @@ def main() -> None:
     """Run the command line; raises UserError for bad input."""
     parser = Parser("benchmarks.seft_speed", (__doc__ or "").splitlines()[0])
     parser.add_argument("--stays", type=int, default=STAYS, help="of the generated cohort (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=3, help="of each; the first is not timed (%(default)s)")
+    parser.add_timed_epochs(3)
     given = parser.parse_args()
-    if given.epochs < 2:
-        raise UserError(f"--epochs must be 2 or more, the first is not timed; got {given.epochs}")
     check_pypots()
     report(measure(given.stays, given.epochs), show, given.json)
 

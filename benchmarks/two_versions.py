@@ -127,18 +127,16 @@ def show(comparison: Comparison) -> None:
 def main() -> None:
     """Run the command line; raises UserError for bad input."""
     parser = Parser("benchmarks.two_versions", (__doc__ or "").splitlines()[0])
-    parser.add_argument("other", type=Path, metavar="OTHER_SRC", help="folder src of the other version")
+    parser.add_other_version()
     parser.add_argument("commands", nargs="+", metavar="COMMAND", help="words after imputune, in quotes")
     parser.add_argument("--repetitions", type=int, default=3, help="of each command (%(default)s)")
     parser.add_argument("--project", type=Path, default=Path(), help="folder for the other version (this one)")
     given = parser.parse_args()
-    if not (given.other / "imputune" / "cli").is_dir():
-        raise UserError(f"OTHER_SRC {given.other} has no imputune/cli: give the folder src of another version")
     if not given.project.is_dir():
         raise UserError(f"--project {given.project} is no folder")
     if given.repetitions < 1:
         raise UserError(f"--repetitions must be 1 or more, got {given.repetitions}")
-    load, other = os.getloadavg()[0], given.other.resolve()
+    load, other = os.getloadavg()[0], given.other
     commands = tuple(compare(other, given.project.resolve(), each, given.repetitions) for each in given.commands)
     report(Comparison(commands=commands, load=load, cores=len(os.sched_getaffinity(0))), show, given.json)
 
