@@ -15,10 +15,13 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import busy_machine, csai_scaling, csai_speed, pypots_csai, rival_speed
+from benchmarks import busy_machine, csai_scaling, csai_speed, finetune_speed, pypots_csai, rival_speed
 from benchmarks.training import generated_fold
+from imputune.artifacts.stage_output import TrainedFold
 from imputune.models.faster_pypots import hours_since_observed
+from imputune.runtime.recorder import Recorder
 from imputune.settings.file import read_params
+from imputune.training.finetune import FinetuneJob, finetune_fold
 
 pytestmark = pytest.mark.slow
 
@@ -243,6 +246,23 @@ def test_commands_of_two_versions_run_in_turn(tmp_path, monkeypatch, capsys):
     assert command["ratio_seconds"] < 1
     line = refused("two_versions", str(other), "--", "describe nothing", monkeypatch=monkeypatch, capsys=capsys)
     assert line.startswith("imputune describe nothing, of ")
+
+
+def test_a_fold_is_fine_tuned_frozen_then_unfrozen(project, monkeypatch):
+    """Frozen for the given number of epochs, unfrozen for that of params.yaml, neither stopped early; both are timed."""
+    trained = []
+
+    def finetune(job: FinetuneJob, recorder: Recorder) -> TrainedFold:
+        trained.append(finetune_fold(job, recorder))
+        return trained[-1]
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(finetune_speed, "finetune_fold", finetune)
+    seconds = finetune_speed.train("mlp2", epochs=40)
+    params = read_params(project / "params.yaml")
+    assert [len(fold.history) for fold in trained] == [40, params.budget_of("synthetic").unfrozen_epochs]
+    assert seconds.keys() == {"frozen", "unfrozen"}
+    assert min(seconds.values()) > 0
 
 
 def test_extraction_of_meds_is_measured(tmp_path):
