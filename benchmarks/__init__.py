@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
     def add_timed_epochs(self, default: int) -> None:
-        """Add --epochs: how often each program trains, 2 or more, because the first epoch is not timed."""
+        """Add --epochs: how many epochs each program trains; at least 2, because the first is not timed."""
         text = "of each; the first is not timed (%(default)s)"
         self.add_argument("--epochs", type=_timed_epochs, default=default, help=text)
 

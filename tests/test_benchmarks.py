@@ -249,7 +249,7 @@ def test_commands_of_two_versions_run_in_turn(tmp_path, monkeypatch, capsys):
 
 
 def test_a_fold_is_fine_tuned_frozen_then_unfrozen(project, monkeypatch):
-    """Frozen for the given number of epochs, unfrozen for that of params.yaml, neither stopped early; both are timed."""
+    """A head trains frozen for the given epochs, then unfrozen for the epochs of params.yaml; both are timed."""
     trained = []
 
     def finetune(job: FinetuneJob, recorder: Recorder) -> TrainedFold:

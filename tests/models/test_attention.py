@@ -17,6 +17,8 @@ SHAPES = [
     (2, 98, 5, 2, 4),
     (3, 40, 7, 2, 8),
     (2, 16, 3, 3, 16),
+    (2, 60, 3, 2, 16),
+    (1, 70, 3, 2, 2),
 ]
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 

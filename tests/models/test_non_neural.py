@@ -8,6 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from imputune.models import non_neural
 from imputune.models.non_neural import ESTIMATORS, BoosterSettings, Labelled, Svm, Xgboost
 
 SETTINGS = {
@@ -96,11 +97,17 @@ def test_cost_is_the_best_on_validation() -> None:
         assert best == model.calibrated.calibrated_classifiers_[0].estimator.estimator.C
 
 
-def test_kernel_shared_by_all_costs_gives_scikit_learns_risks() -> None:
-    """The risks are those of scikit-learn's own radial kernel, with its own width."""
+@pytest.mark.parametrize("features", ["normal", "constant"])
+@pytest.mark.parametrize("most", [300, 299])
+def test_shared_kernel_gives_the_risks_of_scikit_learn(features: str, most: int, monkeypatch) -> None:
+    """The risks equal those of scikit-learn's SVC with the radial kernel and gamma="scale", on any number of stays."""
+    monkeypatch.setattr(non_neural, "SHARED_KERNEL", most)
     train, validation, (features_NF, _) = stays(0), stays(1, 200), stays(2, 100)
+    if features == "constant":
+        train = np.ones_like(train[0]), train[1]
     model = Svm((0.3,))
     model.fit(train, validation, seed=0)
+    assert model.kernel == ("precomputed" if most == 300 else "rbf")
     machine = make_pipeline(SimpleImputer(), StandardScaler(), SVC(C=0.3, gamma="scale", class_weight="balanced"))
     every_N = np.arange(200)
     plain = CalibratedClassifierCV(FrozenEstimator(machine.fit(*train)), method="sigmoid", cv=[(every_N, every_N)])

@@ -21,6 +21,7 @@ from xgboost.callback import TrainingCallback
 
 from imputune.models.boosters import booster_text
 
+SHARED_KERNEL = 8192  # training stays: 0.5 GiB, and 1 GiB for a moment
 Labelled = tuple[np.ndarray, np.ndarray]
 """Features (N, F), NaN where missing, and outcomes 0/1 (N,)."""
 
@@ -117,10 +118,11 @@ class _BestTree(TrainingCallback):
         return epoch - int(model.attr("best_iteration")) >= self.patience
 
 
-class _KernelMachine(SVC):  # type: ignore[misc]  # scikit-learn has no types
-    """An SVC with a precomputed kernel that CalibratedClassifierCV takes as it is.
+class _Machine(SVC):  # type: ignore[misc]  # scikit-learn has no types
+    """An SVC whose decision scores CalibratedClassifierCV can use with a precomputed kernel too.
 
-    scikit-learn would divide the kernel's columns like its rows; here, the columns are always all training stays.
+    For a precomputed kernel, scikit-learn expects a square matrix and selects the same rows and columns. Here the rows
+    are validation stays and the columns all training stays, so it may select rows only.
     """
 
     def __sklearn_tags__(self) -> Any:
@@ -135,8 +137,9 @@ class Svm:
     The cost with the best validation AUC is kept. A sigmoid fitted on validation stays turns its decision scores into
     risks (Platt 1999).
 
-    The kernel's values of two stays do not depend on the cost, so all costs share them. libsvm would compute them again
-    for each cost, without matrix products: on 2,400 stays of 1,680 features, that takes 18 times as long.
+    The kernel does not depend on the cost. For up to SHARED_KERNEL training stays it is computed once, by a matrix
+    product, and takes 8 bytes for each pair of stays, twice for a moment. libsvm computes it again for each cost, one
+    pair at a time: 18 times as long on 2,400 stays of 1,680 features.
     """
 
     def __init__(self, costs: tuple[float, ...]) -> None:
@@ -144,39 +147,40 @@ class Svm:
 
     def fit(self, train: Labelled, validation: Labelled, seed: int) -> None:
         """Fit a machine for each cost, keep the best, then fit the sigmoid; nothing is random: `seed` has no effect."""
-
         self.standardise = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler()).fit(train[0])
         self.training_NF = self._standardised(train[0])
-        self.width = 1 / (self.training_NF.shape[1] * (self.training_NF.var() or 1))
-        train_NN, validation_VN = self._kernel(train[0]), self._kernel(validation[0])
+        variance = self.training_NF.var()
+        self.gamma = 1 / (self.training_NF.shape[1] * variance) if variance else 1.0  # as SVC's gamma="scale"
+        self.kernel = "precomputed" if len(self.training_NF) <= SHARED_KERNEL else "rbf"
+        train_N, validation_N = self._read(self.training_NF), self._read(self._standardised(validation[0]))
 
         def score(machine: SVC) -> float:
-            return float(roc_auc_score(validation[1], machine.decision_function(validation_VN)))
+            return float(roc_auc_score(validation[1], machine.decision_function(validation_N)))
 
-        machines = [
-            _KernelMachine(C=cost, kernel="precomputed", class_weight="balanced").fit(train_NN, train[1])
-            for cost in self.costs
-        ]
+        settings = {"kernel": self.kernel, "gamma": self.gamma, "class_weight": "balanced"}
+        machines = [_Machine(C=cost, **settings).fit(train_N, train[1]) for cost in self.costs]
         best = FrozenEstimator(max(machines, key=score))
         every_N = np.arange(len(validation[1]))
         # One fold of all stays: the machine is fitted already. By default there are five, which few events cannot fill.
         calibration = CalibratedClassifierCV(best, method="sigmoid", cv=[(every_N, every_N)])
-        self.calibrated = calibration.fit(validation_VN, validation[1])
+        self.calibrated = calibration.fit(validation_N, validation[1])
 
     def risk(self, features_NF: np.ndarray) -> np.ndarray:
         """Return each stay's risk, (N,)."""
-        return self.calibrated.predict_proba(self._kernel(features_NF))[:, 1]
+        return self.calibrated.predict_proba(self._read(self._standardised(features_NF)))[:, 1]
 
     def to_texts(self) -> tuple[bytes, ...]:
         """Return nothing: support vectors are records of patients."""
         return ()
 
-    def _kernel(self, features_NF: np.ndarray) -> np.ndarray:
-        """Return the radial kernel of stays and training stays, float64 (N, training stays)."""
-        return rbf_kernel(self._standardised(features_NF), self.training_NF, gamma=self.width)
-
     def _standardised(self, features_NF: np.ndarray) -> np.ndarray:
         return self.standardise.transform(features_NF).astype(np.float64)
+
+    def _read(self, standardised_NF: np.ndarray) -> np.ndarray:
+        """Return what a machine reads of stays: their kernel with all training stays, or their features."""
+        if self.kernel == "rbf":
+            return standardised_NF
+        return rbf_kernel(standardised_NF, self.training_NF, gamma=self.gamma)
 
 
 ESTIMATORS: Mapping[str, Callable[..., NonNeuralModel]] = {

@@ -95,6 +95,12 @@ HEAD = "RecordID,Time,Parameter,Value\n"
         (HEAD + "x,00:10,HR,70\n", "row 1 of the table: RecordID 'x' is not a whole number"),
         (HEAD + "1e300,00:10,HR,70\n", "row 1 of the table: RecordID '1e+300' is not a whole number"),
         (HEAD + "1,00:10,HR,70\n2,00:10,HR,70\n1,00:10,HR,70\n", "row 3 of the table repeats row 1 of the table"),
+        (
+            HEAD + "1,00:10,HR,70\n2,00:10,HR,70\n2,00:10,HR,70\n1,00:10,HR,70\n",
+            "row 3 of the table repeats row 2 of the table",
+        ),
+        (HEAD + "1,00:10,HR,70\n" * 3, "row 2 of the table repeats row 1 of the table"),
+        (HEAD + "1,00:10,HR,0\n1,00:10,HR,-0.0\n", "row 2 of the table repeats row 1 of the table"),
     ],
 )
 def test_a_fault_of_a_table_is_named_with_its_row(tmp_path, text, cause):

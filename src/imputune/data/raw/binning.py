@@ -1,6 +1,6 @@
 """From long tables, one row per measurement, to hourly bins: the mean of each stay, hour and variable.
 
-Letters: N stays, T hours, D variables, R rows of the table.
+Letters: N stays, T hours, D variables, R rows of the table, C distinct texts of a column.
 """
 
 import re
@@ -83,7 +83,10 @@ def check_rows(
 
 
 def _read_each(table: pd.DataFrame, column: str, read: Callable[[str], int], missing: int) -> npt.NDArray[np.int64]:
-    """Read each distinct text of a column once, without the blanks around it."""
+    """Return `read` of the text of each cell without the blanks around it, int64 (R,); `missing` for a missing cell.
+
+    Each distinct text is read once. Raises UserError for cells that are no text, such as lists.
+    """
     try:
         codes_R, texts = pd.factorize(table[column])
     except TypeError:
@@ -231,12 +234,13 @@ def check_repeats(
         )
     named = np.flatnonzero(rows.parameter_R != _NO_NAME)
     keys = [each_R[named] for each_R in (rows.value_R, rows.parameter_R, rows.minute_R, stay_R)]
-    order = np.lexsort(keys)  # equal rows stand side by side, the first one first
+    order = np.lexsort(keys)  # stable: equal rows become neighbours, in the table's order
     equal = np.logical_and.reduce([key[order[1:]] == key[order[:-1]] for key in keys])
     if equal.any():
-        place = int(np.flatnonzero(equal)[order[1:][equal].argmin()])
-        row, first = named[order[place + 1]], named[order[place]]
-        raise UserError(f"{locate(int(row))} repeats {locate(int(first))}; remove one of the two")
+        later, earlier = order[1:][equal], order[:-1][equal]
+        first_repeat = later.argmin()
+        row, first = int(named[later[first_repeat]]), int(named[earlier[first_repeat]])
+        raise UserError(f"{locate(row)} repeats {locate(first)}; remove one of the two")
 
 
 def _row_of_table(row: int) -> str:

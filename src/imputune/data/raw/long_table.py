@@ -176,8 +176,6 @@ def _refuse_missing(columns: pd.DataFrame, sodium: str) -> None:
 def is_missing(column: pd.Series) -> npt.NDArray[np.bool_]:
     """Return which cells are empty, or blank text, bool (R,)."""
     missing_R = column.isna().to_numpy()
-    if is_numeric_dtype(column):
-        return missing_R
     if is_object_dtype(column):
         return missing_R | np.array([isinstance(cell, str) and not cell.strip() for cell in column], dtype=bool)
     if is_string_dtype(column) and not isinstance(column.dtype, pd.CategoricalDtype):

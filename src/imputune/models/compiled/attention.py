@@ -30,7 +30,7 @@ class _CompiledAttention(torch.autograd.Function):
         (B, S, D), (_, A, d, _) = given[0].shape, given[1].shape
         inputs = [each.contiguous() for each in given]
         ctx.library, ctx.sizes, ctx.channels = library, (B, A, S, D, filled(S)), d
-        # queries, keys and values; shifts and inverse sums of weights; attended
+        # queries, keys and values; highest scores and inverse sums; attended
         sizes = (3, B, A * d, filled(S)), (2, B, A, filled(S)), (B, A * d, S)
         results = [given[0].new_empty(size) for size in sizes]
         library.call("imputune_attention_forward", ctx.sizes, d, *inputs, *results)

@@ -2,8 +2,29 @@
 //
 // B stays, A heads, d channels of a head, C = A * d, S tokens, P: S filled up to a multiple of 16, D variables.
 
-// shifts: of each query the highest score, then one over the sum of its weights before they are divided by it.
-// Scores and weights have a row for each key and a column for each query here, so nothing is added up across a vector.
+// Turn the scores in V vectors of columns into exponentials; keep each column's highest score, and 1 / its sum. One
+// vector's maxima and sums depend on each other; those of several vectors are computed at the same time.
+template <int V>
+inline void exponentials(float* scores, long S, float* shift, float* inverse) {
+    vec most[V], total[V] = {};
+    for (int v = 0; v < V; v++) most[v] = load(scores + v * LANES);
+    for (long s = 1; s < S; s++)  // a NaN may be lost here, but its exponential makes `total` NaN
+        for (int v = 0; v < V; v++) most[v] = larger(most[v], load(scores + s * QUERIES + v * LANES));
+    for (long s = 0; s < S; s++)
+        for (int v = 0; v < V; v++) {
+            float* at = scores + s * QUERIES + v * LANES;
+            const vec exponential = bounded_exponential(load(at) - most[v]);
+            store(at, exponential);
+            total[v] += exponential;
+        }
+    for (int v = 0; v < V; v++) {
+        store(shift + v * LANES, most[v]);
+        store(inverse + v * LANES, 1.0f / total[v]);
+    }
+}
+
+// shifts (2, B, A, P): each query's highest score, then 1 / the sum of its exponentials.
+// Scores and weights have a row for each key and a column for each query, so no sum runs across a vector.
 template <int d>
 void attention_forward(const AttentionSizes& sizes, const float* tokens, const float* maps, const float* places,
                        float* kept, float* shifts, float* attended) {
@@ -25,24 +46,11 @@ void attention_forward(const AttentionSizes& sizes, const float* tokens, const f
             for (long start = 0; start < P; start += QUERIES) {
                 const long queries = std::min(QUERIES, P - start);
                 multiply({K, 1, P}, Q + start, P, weights.data(), QUERIES, S, d, queries);
-                // All queries side by side, so that their long chains of maxima and sums overlap; columns without a query
-                // hold any numbers.
-                vec most[VECTORS], total[VECTORS] = {};
-                for (int v = 0; v < VECTORS; v++) most[v] = load(&weights[v * LANES]);
-                for (long s = 1; s < S; s++)  // a NaN may be lost here, but its weight makes `total` NaN
-                    for (int v = 0; v < VECTORS; v++)
-                        most[v] = larger(most[v], load(&weights[s * QUERIES + v * LANES]));
-                for (long s = 0; s < S; s++)
-                    for (int v = 0; v < VECTORS; v++) {
-                        float* at = &weights[s * QUERIES + v * LANES];
-                        const vec weight = bounded_exponential(load(at) - most[v]);
-                        store(at, weight);
-                        total[v] += weight;
-                    }
-                for (int v = 0; v < queries / LANES; v++) {
-                    store(shift + start + v * LANES, most[v]);
-                    store(inverse + start + v * LANES, 1.0f / total[v]);
-                }
+                if (queries == QUERIES)
+                    exponentials<QUERIES / LANES>(weights.data(), S, shift + start, inverse + start);
+                else
+                    for (long j = 0; j < queries; j += LANES)
+                        exponentials<1>(&weights[j], S, shift + start + j, inverse + start + j);
                 multiply({V, P}, weights.data(), QUERIES, out.data(), QUERIES, d, S, queries);
                 for (int c = 0; c < d; c++)
                     for (long j = 0; j < queries && start + j < S; j += LANES)
@@ -67,8 +75,8 @@ void attention_backward(const AttentionSizes& sizes, const float* tokens, const 
         std::fill(mapped.begin(), mapped.end(), 0.0f);
         for (long a = 0; a < A; a++) {
             const float *queries = kept + (b * C + a * d) * P, *keys = queries + B * C * P, *values = keys + B * C * P;
-            const float *shift = shifts + (b * A + a) * P, *inverse = shift + B * A * P, *G = given + (b * C + a * d) * S,
-                        *out = attended + (b * C + a * d) * S;
+            const float *shift = shifts + (b * A + a) * P, *inverse = shift + B * A * P;
+            const float *G = given + (b * C + a * d) * S, *out = attended + (b * C + a * d) * S;
             transpose(keys, P, d, P, K.data(), W);
             std::fill(delta.begin(), delta.end(), 0.0f);
             for (long c = 0; c < d; c++)

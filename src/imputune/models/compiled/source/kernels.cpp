@@ -150,7 +150,8 @@ int imputune_best_set() {
     return 0;
 }
 
-// d, the channels of a head, must be 2, 4, 8 or 16. kept: queries, keys and values (3, B, C, P); shifts (2, B, A, P).
+// d, the channels of a head, must be 2, 4, 8 or 16. kept: queries, keys and values (3, B, C, P).
+// shifts (2, B, A, P): highest scores, and 1 / sums of exponentials.
 int imputune_attention_forward(int set, const AttentionSizes* sizes, long d, const float* tokens, const float* maps,
                                const float* places, float* kept, float* shifts, float* attended) {
     const auto compute = d == 2   ? attention_forward<2>

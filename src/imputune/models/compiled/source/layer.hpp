@@ -5,7 +5,7 @@
 
 // The vector's first n numbers, the rest 0.
 inline vec first_of(vec x, long n) {
-    if (n >= LANES) return x;
+    if (n >= LANES) return x;  // else the loop makes the compiler keep x in memory
     for (long i = n; i < LANES; i++) x[i] = 0;
     return x;
 }

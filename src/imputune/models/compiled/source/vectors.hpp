@@ -6,10 +6,11 @@
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int ivec __attribute__((vector_size(LANES * 4)));
 constexpr long QUERIES = 48;  // whose weights are computed at a time, so that they stay in the cache
-constexpr int VECTORS = QUERIES / LANES;
 
 inline vec all(float x) { return vec{} + x; }
 
+// Read or write the first n < LANES numbers: by masks where there are some, because memcpy of a variable length takes
+// long.
 #if LANES == 16
 inline vec load_first(const float* from, long n) {
     return (vec)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << n) - 1), from);
@@ -18,9 +19,9 @@ inline void store_first(float* to, vec x, long n) {
     _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1 << n) - 1), (__m512)x);
 }
 #elif LANES == 8
-inline __m256i chosen(long n) { return (__m256i)(ivec{0, 1, 2, 3, 4, 5, 6, 7} < static_cast<int>(n)); }
-inline vec load_first(const float* from, long n) { return (vec)_mm256_maskload_ps(from, chosen(n)); }
-inline void store_first(float* to, vec x, long n) { _mm256_maskstore_ps(to, chosen(n), (__m256)x); }
+inline __m256i first_lanes(long n) { return (__m256i)(ivec{0, 1, 2, 3, 4, 5, 6, 7} < static_cast<int>(n)); }
+inline vec load_first(const float* from, long n) { return (vec)_mm256_maskload_ps(from, first_lanes(n)); }
+inline void store_first(float* to, vec x, long n) { _mm256_maskstore_ps(to, first_lanes(n), (__m256)x); }
 #else
 inline vec load_first(const float* from, long n) {
     vec x = {};
@@ -104,7 +105,8 @@ struct Matrix {
     Matrix from_row(long r) const { return {at + r * row, row, column}; }
 };
 
-// out = left * right (+ out, if `adds`) for R rows and V vectors of columns. Unrolled, the sums stay in registers.
+// out = left * right (+ out, if `adds`) for R rows and V vectors of columns. The loops are
+// unrolled (8: most rows, 3: most vectors), so that the sums stay in registers.
 template <int R, int V>
 inline void tile(Matrix left, const float* right, long right_stride, float* out, long out_stride, long inner,
                  bool adds) {
@@ -130,7 +132,7 @@ inline void tile(Matrix left, const float* right, long right_stride, float* out,
         for (int v = 0; v < V; v++) store(out + r * out_stride + v * LANES, sums[r][v]);
 }
 
-// Rows by tiles of R, and what is left by smaller tiles.
+// Multiply R rows at a time; R is halved for the rows that are left.
 template <int V, int R = ROWS>
 inline void tiles(Matrix left, const float* right, long right_stride, float* out, long out_stride, long rows,
                   long inner, bool adds) {
@@ -143,7 +145,8 @@ inline void tiles(Matrix left, const float* right, long right_stride, float* out
                             adds);
 }
 
-// out = left * right (+ out) for whole vectors of columns: three at a time, four as two and two.
+// out = left * right (+ out); the number of columns must be a multiple of LANES. Columns are computed three vectors at a
+// time, the last four as two and two.
 inline void multiply(Matrix left, const float* right, long right_stride, float* out, long out_stride, long rows,
                      long inner, long columns, bool adds = false) {
     for (long c = 0; c < columns;) {
