@@ -145,8 +145,8 @@ inline void tiles(Matrix left, const float* right, long right_stride, float* out
                             adds);
 }
 
-// out = left * right (+ out); the number of columns must be a multiple of LANES. Columns are computed three vectors at a
-// time, the last four as two and two.
+// out = left * right (+ out); the number of columns must be a multiple of LANES. Columns are computed three vectors
+// at a time, the last four as two and two.
 inline void multiply(Matrix left, const float* right, long right_stride, float* out, long out_stride, long rows,
                      long inner, long columns, bool adds = false) {
     for (long c = 0; c < columns;) {
