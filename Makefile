@@ -15,9 +15,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 
 setup: $(READY)
 
+# --clear: the folder may be of a clone that was moved.
 $(READY): $(ROOT)pyproject.toml $(wildcard $(ROOT)src/imputune/models/compiled/source/*)
 	@echo "Installing into .venv (extras: $(EXTRAS)): this takes some minutes."
-	$(PYTHON) -m venv $(if $(wildcard $(ROOT).venv/.ready-*-$(HERE)),,--clear) $(ROOT).venv # anew in a clone that was moved
+	$(PYTHON) -m venv $(if $(wildcard $(ROOT).venv/.ready-*-$(HERE)),,--clear) $(ROOT).venv
 	$(BIN)/python -m pip install --quiet --no-compile --editable "$(ROOT)[$(EXTRAS)]"
 	$(BIN)/python -m compileall -qq -j 0 $(ROOT).venv/lib || true # over the cores; pip does so on one. Templates do not compile
 	$(BIN)/python -c "from pathlib import Path; from imputune.tracking.store import open_store; open_store(Path('$(ROOT)'))"

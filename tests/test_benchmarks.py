@@ -81,8 +81,16 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
 @pytest.mark.parametrize(
     ("module", "words", "message"),
     [
-        ("csai_speed", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
-        ("faster_pypots", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
+        (
+            "csai_speed",
+            ["--epochs", "1"],
+            "--epochs must be a whole number of 2 or more, the first is not timed; got 1",
+        ),
+        (
+            "faster_pypots",
+            ["--epochs", "1"],
+            "--epochs must be a whole number of 2 or more, the first is not timed; got 1",
+        ),
         (
             "two_versions",
             ["no/src", "--", "--version"],
@@ -99,9 +107,21 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
             "--project tests has no params.yaml: give a project's folder",
         ),
         ("finetune_speed", ["src", "--epochs", "0"], "--repetitions and --epochs must be 1 or more"),
-        ("rival_speed", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
-        ("seft_speed", ["--epochs", "1"], "--epochs must be 2 or more, the first is not timed; got 1"),
-        ("csai_speed", ["--epochs", "ten"], "--epochs must be 2 or more, the first is not timed; got ten"),
+        (
+            "rival_speed",
+            ["--epochs", "1"],
+            "--epochs must be a whole number of 2 or more, the first is not timed; got 1",
+        ),
+        (
+            "seft_speed",
+            ["--epochs", "1"],
+            "--epochs must be a whole number of 2 or more, the first is not timed; got 1",
+        ),
+        (
+            "csai_speed",
+            ["--epochs", "ten"],
+            "--epochs must be a whole number of 2 or more, the first is not timed; got ten",
+        ),
         ("csai_speed", ["--stays", "ten"], "argument --stays: invalid int value: 'ten'; --help lists the options"),
         ("csai_speed", ["--epoch-count", "3"], "unrecognized arguments: --epoch-count 3; --help lists the options"),
         ("csai_speed", ["--device", "tpu"], "argument --device: invalid choice: 'tpu' (choose from "),

@@ -10,7 +10,7 @@ SVM = make_variant("svm", "frozen", "hidden", "none")
 
 
 def test_the_estimate_comes_from_finished_folds_of_similar_variants():
-    """A variant's own folds count first, then variants with the same mode and schedule; a new kind gives "at least"."""
+    """A variant's own folds count first, then variants with the same mode and schedule; a new kind has no known duration."""
     left = TimeLeft(workers=2)
     for fold in range(3):
         left.add(MLP2, fold)
@@ -21,9 +21,9 @@ def test_the_estimate_comes_from_finished_folds_of_similar_variants():
     assert left.seconds == pytest.approx((10 + 10 + 40) / 2)
     assert str(left) == "1 of 4 folds done, about 30 s left"
     left.add(SVM, 0)
-    assert str(left) == "1 of 5 folds done, at least 30 s left: 1 waiting unlike those done"
+    assert str(left) == "1 of 5 folds done, about 30 s left, and 1 fold of unknown duration"
     left.took(MLP2, 9_990.0)
-    assert str(left) == "1 of 5 folds done, at least 1 h 51 min left: 1 waiting unlike those done"
+    assert str(left) == "1 of 5 folds done, about 1 h 51 min left, and 1 fold of unknown duration"
 
 
 def test_fewer_folds_than_workers_run_at_once():

@@ -9,10 +9,12 @@ from imputune.protocol.variants import Variant
 
 
 def shown_duration(seconds: float) -> str:
-    """Return a duration such as "1 h 20 min", "2 min" or "12 s"."""
+    """Return a duration such as "1 h 20 min", "2 min" or, below 90 seconds, "75 s"."""
+    if seconds < 89.5:
+        return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest} min" if hours else f"{rest} min" if minutes else f"{seconds:.0f} s"
+    return f"{hours} h {rest} min" if hours else f"{rest} min"
 
 
 class TimeLeft:
@@ -57,7 +59,7 @@ class TimeLeft:
     def __str__(self) -> str:
         """Return a line such as "12 of 90 folds done, about 1 h 20 min left".
 
-        Where nothing similar to some folds is finished, it says "at least", and how many these are.
+        Folds to which nothing finished is similar are counted apart, as folds of unknown duration.
         """
         expected = self._expected()
         counted = f"{self._done} of {self._done + len(self._waiting)} folds done"
@@ -65,9 +67,8 @@ class TimeLeft:
         if expected and unknown == len(expected):
             return f"{counted}, time left not known yet"
         left = shown_duration(self.seconds)
-        if not unknown:
-            return f"{counted}, about {left} left"
-        return f"{counted}, at least {left} left: {unknown} waiting unlike those done"
+        further = f", and {unknown} fold{'s' * (unknown > 1)} of unknown duration" if unknown else ""
+        return f"{counted}, about {left} left{further}"
 
     def _expected(self) -> list[float | None]:
         """Return the expected seconds of each waiting fold, None where nothing similar is finished."""

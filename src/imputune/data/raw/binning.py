@@ -73,12 +73,14 @@ def check_rows(
     minute_R = _read_each(table, "Time", _minute, missing=_NO_TIME)
     if (row := _first_true(minute_R == _NO_TIME)) is not None:
         time = _shown(table["Time"].iloc[row])
-        raise UserError(f"{locate(row)}: time {time} is not HH:MM with minutes 00 to 59; correct or remove the line")
+        raise UserError(
+            f"{locate(row)}: time {time} is not HH:MM, two digits each and minutes 00 to 59; correct or remove it"
+        )
 
     value_R = numbers(table["Value"])
     if (row := _first_true(~(np.abs(value_R) <= MOST_VALUE) & (parameter_R != _NO_NAME))) is not None:
         value = _shown(table["Value"].iloc[row])
-        raise UserError(f"{locate(row)}: value {value} is not a number; correct or remove the line")
+        raise UserError(f"{locate(row)}: value {value} is not a number; correct or remove it")
     return Rows(minute_R, parameter_R, value_R)
 
 
