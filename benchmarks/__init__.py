@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
 
 def _timed_epochs(text: str) -> int:
     if not text.isdecimal() or int(text) < 2:
-        raise UserError(f"--epochs must be a whole number of 2 or more, the first is not timed; got {text}")
+        raise UserError(f"--epochs must be a whole number from 2 on: the first is not timed; got {text}")
     return int(text)
 
 

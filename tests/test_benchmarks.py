@@ -84,12 +84,12 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
         (
             "csai_speed",
             ["--epochs", "1"],
-            "--epochs must be a whole number of 2 or more, the first is not timed; got 1",
+            "--epochs must be a whole number from 2 on: the first is not timed; got 1",
         ),
         (
             "faster_pypots",
             ["--epochs", "1"],
-            "--epochs must be a whole number of 2 or more, the first is not timed; got 1",
+            "--epochs must be a whole number from 2 on: the first is not timed; got 1",
         ),
         (
             "two_versions",
@@ -110,17 +110,17 @@ def test_missing_or_other_pypots_is_one_line_with_the_command_that_installs_it(
         (
             "rival_speed",
             ["--epochs", "1"],
-            "--epochs must be a whole number of 2 or more, the first is not timed; got 1",
+            "--epochs must be a whole number from 2 on: the first is not timed; got 1",
         ),
         (
             "seft_speed",
             ["--epochs", "1"],
-            "--epochs must be a whole number of 2 or more, the first is not timed; got 1",
+            "--epochs must be a whole number from 2 on: the first is not timed; got 1",
         ),
         (
             "csai_speed",
             ["--epochs", "ten"],
-            "--epochs must be a whole number of 2 or more, the first is not timed; got ten",
+            "--epochs must be a whole number from 2 on: the first is not timed; got ten",
         ),
         ("csai_speed", ["--stays", "ten"], "argument --stays: invalid int value: 'ten'; --help lists the options"),
         ("csai_speed", ["--epoch-count", "3"], "unrecognized arguments: --epoch-count 3; --help lists the options"),

@@ -10,7 +10,7 @@ SVM = make_variant("svm", "frozen", "hidden", "none")
 
 
 def test_the_estimate_comes_from_finished_folds_of_similar_variants():
-    """A variant's own folds count first, then variants with the same mode and schedule; a new kind has no known duration."""
+    """A variant's own folds count first, then those with its mode and schedule; a new kind has no known duration."""
     left = TimeLeft(workers=2)
     for fold in range(3):
         left.add(MLP2, fold)
