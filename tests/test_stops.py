@@ -11,7 +11,7 @@ from benchmarks.stopped_project import differences
 from benchmarks.stops import Journal, stop_until_done
 from projects import copy_of, heads_folder
 
-GRID = Command(("grid", "--head", "mlp2", "--mode", "frozen", "--schedule", "cyclic"), 4)
+GRID = Command(("grid", "--head", "mlp2", "--mode", "frozen", "--schedule", "cyclic"), 6)
 
 
 def double(store, run_id):
@@ -22,7 +22,7 @@ def double(store, run_id):
         store.execute(f"INSERT INTO {table} SELECT {values} FROM {table} WHERE run_uuid = ?", ("f" * 32, run_id))
 
 
-def test_a_grid_that_is_stopped_up_to_four_times_comes_to_the_same(project, tmp_path):
+def test_a_grid_that_is_stopped_up_to_six_times_comes_to_the_same(project, tmp_path):
     """Each stop ends it in time, with one line; it goes on, and nothing is lost, there twice, or left over."""
     folders = [tmp_path / name for name in ("stopped", "reference")]
     for folder in folders:

@@ -1,7 +1,7 @@
 import pytest
 
 from imputune.protocol.variants import make_variant
-from imputune.runtime.time_left import TimeLeft
+from imputune.runtime.time_left import TimeLeft, shown_duration
 
 MLP2 = make_variant("mlp2", "frozen", "hidden", "cyclic")
 MLP5 = make_variant("mlp5", "frozen", "hidden", "cyclic")
@@ -58,3 +58,12 @@ def test_another_input_of_the_same_head_counts_before_other_heads():
     left.took(MLP2, 10.0)
     left.add(make_variant("gru", "frozen", "raw", "cyclic"), 0)
     assert left.seconds == 70
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (75, "75 s"), (89.4, "89 s"), (100, "2 min"), (3600, "1 h 0 min"), (4800, "1 h 20 min")],
+)
+def test_short_durations_are_in_seconds(seconds, text):
+    """Below 90 seconds, minutes would be too coarse: 31 and 89 seconds would look alike."""
+    assert shown_duration(seconds) == text
